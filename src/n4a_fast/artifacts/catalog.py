@@ -1,0 +1,158 @@
+"""Artifact rows: what is stored where, for which cache key, and who holds it.
+
+An artifact is kept by the chains that refer to it and by the session that saved it, until the
+pipelines of that session have ended. The id of a saved object is the hash of its bytes: equal
+bytes are one file and one id, and a known id never comes to mean other content.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast import checks
+from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.files import ArtifactFiles, relative_path
+from n4a_fast.artifacts.sessions import this_session
+from n4a_fast.database import Database
+from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
+from n4a_fast.records.rows import PendingRows
+from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
+
+_GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
+_FIND_CACHED = "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at DESC, artifact_id LIMIT 1"
+_INVALIDATE = "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND chain_path_hash IS NOT NULL"
+_HOLD = "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id = b.artifact_id AND h.holder = b.holder)"
+_RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
+_HASH_LENGTHS = (32, 64)
+_KNOWN_AT_MOST = 100_000
+
+
+class Artifacts(PendingRows):
+    """The `stored_artifacts` and `artifact_holds` tables, and the files behind them."""
+
+    def __init__(self, database: Database, files: ArtifactFiles) -> None:
+        super().__init__(database, "stored_artifacts", STORED_ARTIFACTS)
+        self.files = files
+        self._hashes: dict[str, str] = {}  # id -> content hash; bounded
+        self._held: set[str] = set()
+        self._unwritten_holds: set[str] = set()
+        self._holds_are_stored = False
+
+    def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, **cache_key: str) -> str:
+        """Store an object under the hash of its bytes; the same bytes give the same id."""
+        described = {"operator_class": checks.text(operator_class, "operator_class"), "artifact_type": checks.text(artifact_type, "artifact_type")}
+        keyed = {name: checks.text(value, name) for name, value in cache_key.items()}
+        data = codec.dumps(obj, format_name)
+        extension = codec.EXTENSIONS[format_name]
+        artifact_id = self.files.add(data, extension)
+        row = self._row(artifact_id)
+        if row is None:
+            row = {
+                "artifact_id": artifact_id, "artifact_path": relative_path(artifact_id, extension), "content_hash": artifact_id,
+                "format": format_name, "size_bytes": len(data), "created_at": checks.now(), **described,
+            }  # fmt: skip
+            self.put({**row, **keyed})
+        elif keyed:
+            self.put({**row, **keyed})
+        self._hold(artifact_id)
+        return artifact_id
+
+    def register(self, artifact_id: str, path: str, content_hash: str, size_bytes: int, format_name: str, **texts: str) -> str:
+        """Note a file that is already in the folder; a known id with the same content is a no-op."""
+        known = self._hashes.get(artifact_id)
+        if known is None and (row := self._row(checks.text(artifact_id, "artifact_id"))) is not None:
+            known = self._remember(artifact_id, row["content_hash"])
+        if known is not None:
+            if known != content_hash:
+                raise ConflictError("artifact", artifact_id, known, content_hash)
+            return artifact_id
+        codec.check_format(format_name)
+        _check_hash(checks.text(content_hash, "content_hash"))
+        if not self.files.path(checks.text(path, "path")).is_file():
+            raise ArtifactMissingError(artifact_id, self.files.path(path))
+        self.put({
+            "artifact_id": artifact_id, "artifact_path": path, "content_hash": content_hash, "format": format_name,
+            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(),
+            **{name: checks.text(value, name) for name, value in texts.items()},
+        })  # fmt: skip
+        self._remember(artifact_id, content_hash)
+        self._hold(artifact_id)
+        return artifact_id
+
+    def load(self, artifact_id: str) -> Any:
+        """The verified object; this runs the code that its pickle names."""
+        row = self.require(artifact_id)
+        data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
+        return codec.loads(data, row["format"])
+
+    def path_of(self, artifact_id: str) -> Path:
+        return self.files.path(self.require(artifact_id)["artifact_path"])
+
+    def require(self, artifact_id: str) -> dict[str, Any]:
+        """The artifact's row; NotFoundError without one."""
+        row = self._row(artifact_id)
+        if row is None:
+            raise NotFoundError("artifact", artifact_id)
+        return row
+
+    def set_cache_key(self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str) -> None:
+        self.put({**self.require(artifact_id), "chain_path_hash": chain_path_hash, "input_data_hash": input_data_hash, "dataset_hash": dataset_hash})
+
+    def find_cached(self, chain_path_hash: str, input_data_hash: str) -> str | None:
+        """The id saved last under this cache key, or None."""
+        found = self._database.rows(_FIND_CACHED, (chain_path_hash, input_data_hash))
+        return found[0][0] if found else None
+
+    def invalidate_in_transaction(self, dataset_hash: str) -> int:
+        return self._database.execute(_INVALIDATE, (dataset_hash,))
+
+    def release(self) -> None:
+        """No pipeline of this session is open any more: only chains keep its artifacts from now on."""
+        self._held.clear()
+
+    def pending(self) -> dict[str, pa.Table]:
+        tables = super().pending()
+        holds: list[tuple[object, ...]] = [(artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)]
+        if holds or (self._holds_are_stored and not self._held):  # an empty batch: the stored holds end
+            tables["artifact_holds"] = table_of(holds, ARTIFACT_HOLDS)
+        return tables
+
+    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        self.files.sync()
+        super().write_in_transaction(tables)
+        if "artifact_holds" in tables:
+            self._database.insert(_HOLD, batch=tables["artifact_holds"])
+        if not self._held:
+            self._database.execute(_RELEASE, (this_session(),))
+
+    def clear(self) -> None:
+        super().clear()
+        self._holds_are_stored = bool(self._held)
+        self._unwritten_holds.clear()
+
+    def forget_known(self) -> None:
+        """Rows may have gone: ids must be looked up again."""
+        super().forget_known()
+        self._hashes.clear()
+
+    def _row(self, artifact_id: str) -> dict[str, Any] | None:
+        return self.get(artifact_id) or self._database.row(_GET, (artifact_id,))
+
+    def _hold(self, artifact_id: str) -> None:
+        self._held.add(artifact_id)
+        self._unwritten_holds.add(artifact_id)
+
+    def _remember(self, artifact_id: str, content_hash: str) -> str:
+        if len(self._hashes) >= _KNOWN_AT_MOST:
+            self._hashes.clear()
+        self._hashes[artifact_id] = content_hash
+        return content_hash
+
+
+def _check_hash(content_hash: str) -> None:
+    digits = content_hash.removeprefix("sha256:")
+    if len(digits) not in _HASH_LENGTHS or not set(digits) <= set("0123456789abcdef"):
+        raise InvalidInputError(f"content_hash {content_hash!r} is neither 'sha256:' with 64 hex digits nor an xxh3-128 with 32")

@@ -1,0 +1,80 @@
+"""Collecting artifacts that nothing refers to: rows in the transaction, files after its commit.
+
+A crash in between leaves a file without a row, never a row without a file. Such orphans go
+with a later collection, once they are an hour old: until then they may belong to a save that
+has not been flushed yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from n4a_fast.artifacts.catalog import Artifacts
+from n4a_fast.artifacts.sessions import is_alive
+from n4a_fast.database import Database
+
+_ORPHAN_AGE_SECONDS = 3600.0
+
+_HOLDERS = "SELECT DISTINCT holder FROM artifact_holds"
+_DROP_HOLDER = "DELETE FROM artifact_holds WHERE holder = ?"
+_UNUSED = """FROM stored_artifacts WHERE artifact_id NOT IN (SELECT artifact_id FROM chain_artifacts)
+AND artifact_id NOT IN (SELECT artifact_id FROM artifact_holds)"""
+_UNUSED_PATHS = f"SELECT DISTINCT artifact_path {_UNUSED}"
+_DELETE_UNUSED = f"DELETE {_UNUSED}"
+_PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts"
+_FOLDS_TO_KEEP = """SELECT DISTINCT chain_id, fold_id FROM predictions
+WHERE chain_id IS NOT NULL AND pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ? AND dataset_name = ?)"""
+_AVERAGES = frozenset({"", "avg", "w_avg"})
+
+
+class Collector:
+    """Removes what nothing refers to."""
+
+    def __init__(self, database: Database, artifacts: Artifacts) -> None:
+        self._database, self._artifacts = database, artifacts
+
+    def collect_in_transaction(self) -> list[str]:
+        """Delete unused rows; the files that go after the commit, orphans of earlier crashes included."""
+        for (holder,) in self._database.rows(_HOLDERS):
+            if not is_alive(holder):
+                self._database.execute(_DROP_HOLDER, (holder,))
+        unused = {path for (path,) in self._database.rows(_UNUSED_PATHS)}
+        self._database.execute(_DELETE_UNUSED)
+        used = {path for (path,) in self._database.rows(_PATHS)}
+        orphans = set(self._artifacts.files.older_than(_ORPHAN_AGE_SECONDS))
+        doomed = [path for path in sorted((unused | orphans) - used) if self._artifacts.files.path(path).is_file()]
+        self._artifacts.forget_known()
+        self._database.after_commit(lambda: self._artifacts.files.unlink(doomed))
+        return doomed
+
+    def transient(self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]) -> dict[str, list[str]]:
+        """By chain id, the artifacts that a refit has made unnecessary.
+
+        Fold models go unless a stored prediction needs them: its own fold, or every fold for an
+        average. The shared artifacts of a losing chain go when no prediction refers to the chain.
+        """
+        folds: dict[str, set[str]] = {}
+        for chain_id, fold_id in self._database.rows(_FOLDS_TO_KEEP, (run_id, dataset_name)):
+            folds.setdefault(chain_id, set()).add(str(fold_id or "").removeprefix("fold_"))
+        return {chain["chain_id"]: _unneeded(chain, folds.get(chain["chain_id"]), chain["pipeline_id"] in winners) for chain in chains}
+
+
+def _unneeded(chain: dict[str, Any], folds: set[str] | None, winner: bool) -> list[str]:
+    kept_folds = folds or set()
+    unneeded: set[str] = set()
+    needed: set[str] = set()
+    for key, artifact_id in chain["fold_artifacts"].items():
+        fold = str(key).removeprefix("fold_")
+        permanent = winner and fold in ("final", "avg", "w_avg")
+        (needed if permanent or fold in kept_folds or kept_folds & _AVERAGES else unneeded).add(artifact_id)
+    shared = set(_shared_ids(chain["shared_artifacts"]))
+    (needed if winner or folds is not None else unneeded).update(shared)
+    return sorted(unneeded - needed)
+
+
+def _shared_ids(shared: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for key, value in shared.items():
+        if not str(key).startswith("_"):
+            found.extend([value] if isinstance(value, str) else [item for item in value or () if item])
+    return found

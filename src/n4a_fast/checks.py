@@ -1,0 +1,80 @@
+"""Arguments turned into what a column holds, or refused by name before anything is written."""
+
+from __future__ import annotations
+
+import operator
+from datetime import UTC, datetime
+from typing import Any
+
+from n4a_fast.errors import InvalidInputError
+
+INT32 = 2**31 - 1
+INT64 = 2**63 - 1
+
+
+def now() -> datetime:
+    """The current time in UTC, without a zone, as every `created_at` holds it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def text(value: Any, name: str) -> str:
+    """`value` as text that UTF-8 can hold; an id or a name, so neither None nor a number."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be text, got {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{name} holds a character that is not valid Unicode ({error.reason}); remove it") from error
+    return str(value)
+
+
+def optional_text(value: Any, name: str) -> str | None:
+    """Like `text`, None allowed."""
+    return None if value is None else text(value, name)
+
+
+def real(value: Any, name: str) -> float | None:
+    """`value` as a double; None stays None, NaN and the infinities stay what they are."""
+    if value is None or type(value) is float:
+        return value
+    if isinstance(value, str | bytes | complex):
+        raise InvalidInputError(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"{name} must be a number, got {type(value).__name__}") from error
+
+
+def integer(value: Any, name: str, limit: int = INT32) -> int:
+    """`value` as an integer of the column's width; a float counts when it is whole."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        found = operator.index(value)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} must be a whole number, got {value!r}") from error
+    if not -limit - 1 <= found <= limit:
+        raise InvalidInputError(f"{name} = {found} does not fit its column (at most {limit})")
+    return found
+
+
+def optional_integer(value: Any, name: str, limit: int = INT32) -> int | None:
+    """Like `integer`, None allowed."""
+    return None if value is None else integer(value, name, limit)
+
+
+def count(value: Any, name: str) -> int:
+    """A row count or offset: a whole number that is not negative."""
+    found = integer(value, name, INT64)
+    if found < 0:
+        raise InvalidInputError(f"{name} must not be negative, got {found}")
+    return found
+
+
+def mapping(value: Any, name: str) -> dict[Any, Any]:
+    """`value` as a dict; None is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"{name} must be a dict, got {type(value).__name__}")
+    return value

@@ -1,0 +1,356 @@
+"""The one DuckDB attachment of a store file: the only module that imports duckdb.
+
+It owns the connection, the settings, transactions, the file lock and the way results become
+Polars frames. The file is attached when work needs it and detached when it has been idle for
+a moment, so a store that is alive but idle locks no other process out; nothing outside may
+assume that an attachment stays. Statements run one at a time under `lock` (re-entrant).
+A forked child never touches its parent's attachment: it starts with a fresh one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
+
+_ATTACH_WRITE = "ATTACH '{path}' AS store (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
+_ATTACH_READ = "ATTACH '{path}' AS store (READ_ONLY)"
+_SETTINGS = ("SET max_vacuum_tasks = 0", "SET wal_autocheckpoint = '256MB'", "SET autoinstall_known_extensions = false")
+_HOLDER = re.compile(r"\(PID (\d+)\)")
+_IDLE_SECONDS = 0.25
+_LOCK_POLL_SECONDS = 0.02
+
+Params = Sequence[Any]
+
+
+class Database:
+    """Statements, transactions and frames on one store file; safe to share between threads."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0) -> None:
+        self.path, self.read_only, self.lock_timeout = path, read_only, lock_timeout
+        self.lock = threading.RLock()
+        self._wake = threading.Condition(self.lock)
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._attached_read_only: bool | None = None
+        self._depth = 0
+        self._last_used = 0.0
+        self._closed = False
+        self._watcher: threading.Thread | None = None
+        self._after_commit: list[Callable[[], object]] = []
+        _DATABASES.add(self)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def rows(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
+        """All result rows as tuples."""
+        with self._use() as connection:
+            return connection.execute(sql, list(params)).fetchall()
+
+    def row(self, sql: str, params: Params = ()) -> dict[str, Any] | None:
+        """The first result row by column name, or None."""
+        with self._use() as connection:
+            found = connection.execute(sql, list(params)).fetchall()
+            names = [column[0] for column in connection.description or ()]
+            return dict(zip(names, found[0], strict=True)) if found else None
+
+    def arrow(self, sql: str, params: Params = ()) -> pa.Table:
+        """The result as an Arrow table; typed even when it has no rows."""
+        with self._use() as connection:
+            table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
+            return table
+
+    def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
+        """The result as a Polars frame; typed even when it has no rows."""
+        return _as_frame(self.arrow(sql, params))
+
+    def frame_of_user_sql(self, sql: str, params: Params = ()) -> pl.DataFrame:
+        """Like `frame`, for SQL from outside: one SELECT that cannot write; InvalidInputError otherwise."""
+        with self._use() as connection:
+            try:
+                kinds = [statement.type for statement in connection.extract_statements(sql)]
+                if kinds != [duckdb.StatementType.SELECT]:
+                    raise InvalidInputError(f"sql() takes one SELECT, this is {_names(kinds)}; use the store's methods to write")
+                with self._read_transaction(connection):
+                    return _as_frame(connection.sql(sql, params=list(params)).to_arrow_table())
+            except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+                raise InvalidInputError(f"the query cannot run: {error}") from error
+
+    # -- writing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes of the block commit together, durably, or not at all; a nested block joins the outer one."""
+        with self.lock:
+            if self._depth:
+                yield
+                return
+            with self._use() as connection:
+                connection.execute("BEGIN")
+                self._depth = 1
+                try:
+                    yield
+                    connection.execute("COMMIT")
+                except BaseException:
+                    self._roll_back(connection)
+                    raise
+                finally:
+                    self._depth = 0
+            hooks, self._after_commit = self._after_commit, []
+        for hook in hooks:
+            hook()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction of this database is open."""
+        return self._depth > 0
+
+    def execute(self, sql: str, params: Params = ()) -> int:
+        """Run one writing statement inside the open transaction; the number of rows it changed."""
+        with self._use() as connection:
+            self._require_transaction()
+            found = connection.execute(sql, list(params)).fetchall()
+            return int(found[0][0]) if found and isinstance(found[0][0], int) else 0
+
+    def insert(self, sql: str, **tables: pa.Table) -> int:
+        """Like `execute`, with each Arrow table visible in the SQL under its keyword's name."""
+        with self._use() as connection, _registered(connection, tables):
+            self._require_transaction()
+            found = connection.execute(sql).fetchall()
+            return int(found[0][0]) if found else 0
+
+    def select(self, sql: str, **tables: pa.Table) -> pa.Table:
+        """An Arrow result of SQL over the store and the Arrow tables given by name."""
+        with self._use() as connection, _registered(connection, tables):
+            table: pa.Table = connection.sql(sql).to_arrow_table()
+            return table
+
+    def after_commit(self, hook: Callable[[], object]) -> None:
+        """Run `hook` once the open transaction has committed; never if it rolls back."""
+        self._require_transaction()
+        self._after_commit.append(hook)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file and give free blocks at its end back."""
+        with self._use() as connection:
+            connection.execute("CHECKPOINT store")
+
+    def peek(self, sql: str) -> list[tuple[Any, ...]] | None:
+        """Rows of a query on the file attached read-only, so that nothing in it can change; None when a name is unknown."""
+        mode, self.read_only = self.read_only, True
+        try:
+            return self.rows(sql)
+        except InvalidInputError:
+            return None
+        finally:
+            self.read_only = mode
+
+    def detach(self) -> None:
+        """Let go of the file and its lock; the next statement takes them again."""
+        with self.lock:
+            if self._connection is not None and self._attached_read_only is not None and not self._depth:
+                self._connection.execute("USE memory")
+                self._connection.execute("DETACH store")
+                self._attached_read_only = None
+
+    def close(self) -> None:
+        """Detach and end; a committed transaction is in the file or its log."""
+        with self.lock:
+            self.detach()
+            if self._connection is not None:
+                self._connection.close()
+            self._connection, self._closed = None, True
+            self._wake.notify_all()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: leave the parent's connection alone, for good, and start anew."""
+        _INHERITED.append(self._connection)  # closing it here would write to the parent's file
+        self.lock = threading.RLock()
+        self._wake = threading.Condition(self.lock)
+        self._connection = self._attached_read_only = self._watcher = None
+        self._depth, self._after_commit = 0, []
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _use(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection with the file attached, held by this thread; DuckDB's errors become ours."""
+        with self.lock:
+            try:
+                yield self._attached()
+            except duckdb.Error as error:
+                raise self._translated(error) from error
+            finally:
+                self._last_used = time.monotonic()
+
+    def _attached(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is not None and self._attached_read_only == self.read_only:
+            return self._connection
+        if self._depth:
+            raise RuntimeError("the attachment changed inside a transaction")
+        if self._connection is None:
+            self._connection = duckdb.connect(":memory:")
+            for setting in _SETTINGS:
+                self._connection.execute(setting)
+        self.detach()
+        self._attach_when_free(self._connection)
+        self._attached_read_only = self.read_only
+        self._watch_idleness()
+        return self._connection
+
+    def _attach_when_free(self, connection: duckdb.DuckDBPyConnection) -> None:
+        template = _ATTACH_READ if self.read_only else _ATTACH_WRITE
+        deadline = time.monotonic() + self.lock_timeout
+        while True:
+            try:
+                connection.execute(template.format(path=str(self.path).replace("'", "''")))
+                connection.execute("USE store")
+                return
+            except duckdb.IOException as error:
+                if not _is_lock_conflict(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_LOCK_POLL_SECONDS)
+
+    def _watch_idleness(self) -> None:
+        if self._watcher is None or not self._watcher.is_alive():
+            self._watcher = threading.Thread(target=_detach_when_idle, args=(weakref.ref(self),), name="n4a_fast-idle", daemon=True)
+            self._watcher.start()
+        self._wake.notify_all()
+
+    @contextmanager
+    def _read_transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        if self._depth:  # the caller's own transaction: its rows must be seen
+            yield
+            return
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._after_commit = []
+        try:
+            connection.execute("ROLLBACK")
+        except duckdb.Error:
+            self._drop_connection()  # DuckDB gave the transaction, or the whole database, up already
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._attached_read_only = None
+
+    def _require_transaction(self) -> None:
+        if not self._depth:
+            raise RuntimeError("writes need an open transaction")
+
+    def _translated(self, error: duckdb.Error) -> StoreError:
+        text = str(error).strip()
+        if _is_lock_conflict(error):
+            holder = _HOLDER.search(text)
+            return StoreLockedError(self.path, int(holder.group(1)) if holder else None)
+        if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
+            return NotAStoreError(self.path, "not a DuckDB file")
+        if isinstance(error, duckdb.SerializationException):
+            return NotAStoreError(self.path, f"the file is damaged: {text}")
+        if isinstance(error, duckdb.FatalException):
+            self._drop_connection()
+        if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
+            return InvalidInputError(text)
+        return StoreUnavailableError(self.path, text)
+
+
+def create_file(path: Path, statements: Sequence[str]) -> None:
+    """Make a new database file from DDL; it appears under `path` whole, or not at all.
+
+    An existing file is left as it is: another process may have made it in the meantime.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    database = Database(draft)
+    try:
+        with database.transaction():
+            for statement in statements:
+                database.execute(statement)
+        database.checkpoint()
+        database.close()
+        _publish(draft, path)
+    finally:
+        database.close()
+        draft.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, path: Path) -> None:
+    """Give the finished draft its name, durably, unless the name is taken."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _detach_when_idle(reference: weakref.ref[Database]) -> None:
+    """Thread body: detach the database whenever it has not been used for a moment; ends with it."""
+    while True:
+        database = reference()
+        if database is None or database._closed:
+            return
+        with database.lock:
+            if time.monotonic() - database._last_used >= _IDLE_SECONDS:
+                database.detach()
+            if database._attached_read_only is None:
+                database._watcher = None  # the next attachment starts a new watcher
+                return
+        del database  # do not keep a forgotten store alive while asleep
+        time.sleep(_IDLE_SECONDS / 2)
+
+
+@contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Table]) -> Iterator[None]:
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        yield
+    finally:
+        for name in tables:
+            connection.unregister(name)
+
+
+def _as_frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _is_lock_conflict(error: duckdb.Error) -> bool:
+    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
+
+
+def _names(kinds: Sequence[duckdb.StatementType]) -> str:
+    return " and ".join(str(kind).rpartition(".")[2] for kind in kinds) or "empty"
+
+
+def _forget_all_after_fork() -> None:
+    for database in list(_DATABASES):
+        database.forget_after_fork()
+
+
+_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()  # for the fork handler alone
+_INHERITED: list[object] = []
+os.register_at_fork(after_in_child=_forget_all_after_fork)

@@ -1,0 +1,154 @@
+"""Every error that n4a_fast raises, grouped by what the caller does next.
+
+    StoreError
+    +-- NotFoundError (KeyError)              check the id; an unknown id is never ignored
+    |   +-- ArtifactMissingError (FileNotFoundError)   restore the file, or delete its chains
+    +-- InvalidInputError (ValueError)        correct the argument; nothing was written
+    |   +-- UnsafePathError                   use a path inside the workspace
+    |   +-- ConflictError                     the id is taken by other content; use another id
+    +-- StoreClosedError                      open the store again
+    +-- ReadOnlyError                         open the store for writing
+    +-- StoreLockedError (OSError)            wait for, or stop, the process it names
+    +-- StoreUnavailableError (OSError)       free disk space, or mend the folder's permissions
+    +-- StoreFormatError                      this file cannot be opened as it is
+    |   +-- NotAStoreError                    not a DuckDB file, or not a workspace
+    |   +-- ForeignStoreError                 written by nirs4all: migrate it
+    |   +-- NewerFormatError                  upgrade n4a_fast
+    +-- ArtifactCorruptError (OSError)        restore the file from a copy
+    +-- UntrustedArtifactError                the pickle wants a global that is not allowed
+    +-- ReplayError (RuntimeError)            the chain cannot predict on this input
+
+Each carries its facts as attributes and names the thing and the cure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class StoreError(Exception):
+    """Base of every error raised by this package."""
+
+
+class NotFoundError(StoreError, KeyError):
+    """An id that the store does not know."""
+
+    def __init__(self, kind: str, identifier: str, cure: str = "check the id, or list what the store holds") -> None:
+        super().__init__(f"no {kind} {identifier!r} in this workspace; {cure}")
+        self.kind, self.identifier = kind, identifier
+
+    def __str__(self) -> str:  # KeyError would print the repr of the sentence
+        return str(self.args[0])
+
+
+class ArtifactMissingError(NotFoundError, FileNotFoundError):
+    """An artifact whose row exists but whose file is gone."""
+
+    def __init__(self, artifact_id: str, path: Path) -> None:
+        super().__init__("artifact file", artifact_id, f"{path} is gone: restore it from a copy, or delete the chains that use it")
+        self.path = path
+
+
+class InvalidInputError(StoreError, ValueError):
+    """An argument that cannot be stored; raised before anything is written."""
+
+
+class UnsafePathError(InvalidInputError):
+    """A path that leaves the workspace."""
+
+    def __init__(self, path: str | Path, root: Path) -> None:
+        super().__init__(f"{path} is outside {root}; give a relative path inside it")
+        self.path, self.root = Path(path), root
+
+
+class ConflictError(InvalidInputError):
+    """A known id given again with other content."""
+
+    def __init__(self, kind: str, identifier: str, stored: str, given: str) -> None:
+        super().__init__(f"{kind} {identifier!r} is already stored with content {stored}, now given as {given}; use another id")
+        self.kind, self.identifier, self.stored, self.given = kind, identifier, stored, given
+
+
+class StoreClosedError(StoreError):
+    """A call on a store after `close()`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the store at {path} is closed; open it again with WorkspaceStore({str(path)!r})")
+        self.path = path
+
+
+class ReadOnlyError(StoreError):
+    """A writing call on a store opened with `open_readonly`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the store at {path} was opened read-only; open it with WorkspaceStore({str(path)!r}) to write")
+        self.path = path
+
+
+class StoreLockedError(StoreError, OSError):
+    """Another process holds the database file."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(f"{path} is held by {holder}; wait until it is done, or stop it")
+        self.path, self.pid = path, pid
+
+
+class StoreUnavailableError(StoreError, OSError):
+    """The folder or the disk refuses the work; what was buffered is kept."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be used: {reason}; check that the folder exists, is writable and has free space, then try again")
+        self.path, self.reason = path, reason
+
+
+class StoreFormatError(StoreError):
+    """A file that cannot be opened as a store; it was not changed."""
+
+
+class NotAStoreError(StoreFormatError):
+    """A file that is no database, or no workspace."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is not a workspace store ({reason}); it was left unchanged: move it away, or choose another workspace folder")
+        self.path, self.reason = path, reason
+
+
+class ForeignStoreError(StoreFormatError):
+    """A database written by nirs4all itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} was written by nirs4all, not by n4a_fast; it was left unchanged: choose another workspace folder, or open it with nirs4all")
+        self.path = path
+
+
+class NewerFormatError(StoreFormatError):
+    """A store written by a newer n4a_fast."""
+
+    def __init__(self, path: Path, found: int, supported: int, written_by: str) -> None:
+        super().__init__(f"{path} has store format {found}, this version reads up to {supported}; it was left unchanged: install n4a_fast {written_by} or newer")
+        self.path, self.found, self.supported, self.written_by = path, found, supported, written_by
+
+
+class ArtifactCorruptError(StoreError, OSError):
+    """The stored bytes no longer match their address; they were not unpickled."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(f"{path}: content is {found}, its address says {expected}; restore the file from a copy, or delete the chains that use it")
+        self.path, self.expected, self.found = path, expected, found
+
+
+class UntrustedArtifactError(StoreError):
+    """A pickle that imports a global which the store's `trusted=` setting refuses."""
+
+    def __init__(self, artifact_id: str, global_name: str, trusted: str) -> None:
+        super().__init__(f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was loaded: inspect it with describe_artifact, or open the store with a list of modules you trust")
+        self.artifact_id, self.global_name, self.trusted = artifact_id, global_name, trusted
+
+
+class ReplayError(StoreError, RuntimeError):
+    """A chain that cannot predict on this input; says which step and why."""
+
+    def __init__(self, chain_id: str, reason: str) -> None:
+        super().__init__(f"chain {chain_id!r} cannot be replayed: {reason}")
+        self.chain_id, self.reason = chain_id, reason

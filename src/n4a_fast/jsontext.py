@@ -1,0 +1,99 @@
+"""JSON text in and out of the store.
+
+Numbers stay numbers: numpy scalars and arrays are written as JSON numbers, and NaN and the
+infinities as the literals `NaN`, `Infinity`, `-Infinity`, which DuckDB and Python read back.
+orjson does the usual case; it turns NaN into null, so a text that contains `null` is written
+again by the standard library, which costs little because it is rare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import orjson
+
+from n4a_fast.errors import InvalidInputError
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode(value: Any, name: str) -> str | None:
+    """JSON text of `value`, or None for None; `name` is the argument that a refusal names."""
+    if value is None:
+        return None
+    try:
+        text = orjson.dumps(value, option=_OPTIONS)
+        if b"null" not in text:
+            return text.decode()
+    except (TypeError, ValueError):
+        pass  # integers past 64 bits, keys that are no strings, objects: the plain way below knows them
+    try:
+        return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{name} cannot be stored as JSON ({error}); give plain Python or numpy values") from error
+
+
+def decode(text: str | None) -> Any:
+    """The value that `encode` wrote, or None for NULL."""
+    if text is None:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as dicts, lists, strings, numbers, booleans and None."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=repr)
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    return _plain_object(value)
+
+
+def _plain_object(value: Any) -> Any:
+    """Objects that a configuration may hold: named by class, with parameters where they have some."""
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("bytes are not text")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, type) or callable(value):
+        return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else _class_name(value)
+    if hasattr(value, "get_params"):  # a scikit-learn estimator: what re-creates it
+        return {"class": _class_name(value), "params": _plain(value.get_params(deep=False))}
+    raise TypeError(f"{_class_name(value)} is not JSON")
+
+
+def _class_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _key(key: Any) -> str:
+    """A key as text; numpy integers like Python's."""
+    if isinstance(key, np.generic):
+        key = key.item()
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key)
+    raise TypeError(f"a key of type {type(key).__name__} is not JSON")

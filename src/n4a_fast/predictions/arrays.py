@@ -1,0 +1,104 @@
+"""The arrays of one prediction: checked at the call, and put together again when read.
+
+Targets are 1-D `(n_samples,)` or 2-D `(n_samples, n_targets)`; one column counts as 1-D.
+Probabilities are 2-D `(n_samples, n_classes)` or 1-D, and come back in the shape they had.
+`weights` are free in length: nirs4all stores fold weights there as well as sample weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from n4a_fast.errors import InvalidInputError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Checked arrays: C-contiguous, float64 (`sample_indices` int64), 1-D or 2-D; None where there is none."""
+
+    y_true: Array | None
+    y_pred: Array | None
+    y_proba: Array | None
+    sample_indices: Array | None
+    weights: Array | None
+
+
+def checked(y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> Arrays:
+    """The arguments of `save_prediction_arrays` as `Arrays`; InvalidInputError names what does not fit."""
+    arrays = Arrays(
+        y_true=_target(y_true, "y_true"), y_pred=_target(y_pred, "y_pred"), y_proba=_reals(y_proba, "y_proba", 2),
+        sample_indices=_indices(sample_indices), weights=_target(weights, "weights", 1),
+    )  # fmt: skip
+    lengths = {name: len(found) for name in ("y_true", "y_pred", "y_proba", "sample_indices") if (found := getattr(arrays, name)) is not None}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise InvalidInputError(f"arrays of one prediction must have one row per sample, but {told}")
+    if arrays.y_true is not None and arrays.y_pred is not None and arrays.y_true.shape != arrays.y_pred.shape:
+        raise InvalidInputError(f"y_true has shape {arrays.y_true.shape}, y_pred {arrays.y_pred.shape}; they must have the same targets")
+    return arrays
+
+
+def restored(row: dict[str, Any]) -> dict[str, Array | None]:
+    """The five arrays of a stored row, float64 (`sample_indices` int64), 2-D where they were."""
+    return {
+        "y_true": _shaped(row["y_true"], row["y_true_width"]),
+        "y_pred": _shaped(row["y_pred"], row["y_pred_width"]),
+        "y_proba": _shaped(row["y_proba"], row["y_proba_width"]),
+        "sample_indices": None if row["sample_indices"] is None else np.asarray(row["sample_indices"], np.int64),
+        "weights": _shaped(row["weights"], None),
+    }
+
+
+def _target(value: Any, name: str, most: int = 2) -> Array | None:
+    found = _reals(value, name, 2)
+    if found is not None and found.ndim == 2 and found.shape[1] == 1:
+        found = found.reshape(-1)
+    if found is not None and found.ndim > most:
+        raise InvalidInputError(f"{name} must be 1-D, got shape {found.shape}")
+    return found
+
+
+def _reals(value: Any, name: str, most: int) -> Array | None:
+    if value is None:
+        return None
+    found = _numeric(value, name)
+    if not 1 <= found.ndim <= most:
+        raise InvalidInputError(f"{name} must have 1 to {most} dimensions, got shape {found.shape}")
+    return np.ascontiguousarray(found, np.float64)
+
+
+def _indices(value: Any) -> Array | None:
+    if value is None:
+        return None
+    found = _numeric(value, "sample_indices")
+    found = found.reshape(-1) if found.ndim == 2 and found.shape[1] == 1 else found
+    if found.ndim != 1:
+        raise InvalidInputError(f"sample_indices must be 1-D, got shape {found.shape}")
+    whole = np.ascontiguousarray(found, np.int64) if found.size == 0 or np.isfinite(found).all() else None
+    if whole is None or not np.array_equal(whole, found):
+        raise InvalidInputError("sample_indices must be whole numbers that fit 64 bits")
+    return whole
+
+
+def _numeric(value: Any, name: str) -> Array:
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} is ragged ({error}); give one row per sample") from error
+    if found.size == 0 and found.dtype == object:
+        found = found.astype(np.float64)
+    if found.dtype.kind not in "fiub":
+        raise InvalidInputError(f"{name} must be numeric, got dtype {found.dtype}; encode labels as numbers first")
+    return found
+
+
+def _shaped(values: Any, width: int | None) -> Array | None:
+    if values is None:
+        return None
+    flat = np.asarray(values, np.float64)
+    return flat if width is None else flat.reshape(-1 if width else 0, width)

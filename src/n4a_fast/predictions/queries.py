@@ -1,0 +1,116 @@
+"""Reading predictions: filters that mean what they say, and rankings with a fixed order.
+
+A filter is an equality, except `model_class`, which is a SQL LIKE pattern (`%` any text, `_`
+any character, `\\` before either for the character itself). A ranking puts NaN and NULL last
+in both directions and breaks ties by prediction id.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from n4a_fast import checks, jsontext
+from n4a_fast.database import Database
+from n4a_fast.errors import InvalidInputError
+from n4a_fast.predictions import arrays
+from n4a_fast.schema.columns import PREDICTIONS
+
+COLUMNS = ", ".join(name for name in PREDICTIONS.names if name != "nk")
+SCORES = ("val_score", "test_score", "train_score")
+GROUPS = (
+    "pipeline_id", "chain_id", "dataset_name", "model_name", "model_class", "fold_id", "partition", "metric", "task_type",
+    "preprocessings", "branch_id", "branch_name", "refit_context",
+)  # fmt: skip
+AGGREGATED_SCORES = tuple(f"{kind}_{score}" for kind in ("min", "max", "avg") for score in SCORES)
+HIGHER_IS_BETTER = frozenset({
+    "r2", "accuracy", "balanced_accuracy", "f1", "precision", "recall", "auc", "roc_auc", "kappa", "rpd", "rpiq",
+    "matthews_corrcoef", "mcc", "specificity", "explained_variance", "pearson_r", "spearman_r",
+})  # fmt: skip
+
+_GET = f"SELECT {COLUMNS} FROM predictions WHERE prediction_id = ?"
+_ARRAYS = """SELECT t.array_values AS y_true, t.width AS y_true_width, v.y_pred, v.y_pred_width, v.y_proba, v.y_proba_width,
+    i.array_values AS sample_indices, w.array_values AS weights
+FROM (FROM prediction_values WHERE prediction_id = ?) v
+LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
+LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
+LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash"""
+_OF_RUN = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ?)"
+_LIKE = "model_class LIKE ? ESCAPE '\\'"
+
+
+class PredictionQueries:
+    """Every question about predictions; reads only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+        row = self._database.row(_GET, (prediction_id,))
+        if row is None:
+            return None
+        row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
+        if load_arrays:
+            row.update(self.arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays.__slots__))
+        return row
+
+    def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+        row = self._database.row(_ARRAYS, (prediction_id,))
+        return row and arrays.restored(row)
+
+    def query(self, limit: int | None, offset: int, **filters: Any) -> pl.DataFrame:
+        where, params = where_clause(filters)
+        sql = f"SELECT {COLUMNS} FROM predictions{where} ORDER BY created_at DESC, prediction_id DESC"
+        if limit is not None:
+            sql, params = f"{sql} LIMIT ?", [*params, checks.count(limit, "limit")]
+        return self._database.frame(f"{sql} OFFSET ?", [*params, checks.count(offset, "offset")])
+
+    def top(self, n: int, metric: str, ascending: bool, partition: str | None, dataset_name: str | None, group_by: str | None) -> pl.DataFrame:
+        order = f"{_ranked(_one_of(metric, SCORES, 'metric'), ascending)}, prediction_id"
+        where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
+        sql = f"SELECT {COLUMNS} FROM predictions{where}"
+        if group_by is None:
+            return self._database.frame(f"{sql} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
+        group = _one_of(group_by, GROUPS, "group_by")
+        sql = f"{sql} QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"
+        return self._database.frame(sql, [*params, checks.count(n, "n")])
+
+    def of_chain(self, chain_id: str, partition: str | None, fold_id: str | None) -> pl.DataFrame:
+        where, params = where_clause({"chain_id": chain_id, "partition": partition, "fold_id": fold_id})
+        return self._database.frame(f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, fold_id, prediction_id", params)
+
+    def aggregated(self, **filters: Any) -> pl.DataFrame:
+        where, params = where_clause(filters, run_column=True)
+        return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY chain_id, model_name, metric, dataset_name", params)
+
+    def top_aggregated(self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
+        unknown = set(filters) - {"run_id", "pipeline_id", "chain_id", "dataset_name", "model_class"}
+        if unknown:
+            raise InvalidInputError(f"unknown filter {', '.join(sorted(unknown))}; use run_id, pipeline_id, chain_id, dataset_name, model_class")
+        upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
+        order = f"{_ranked(_one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name, dataset_name"
+        where, params = where_clause({**filters, "metric": metric}, run_column=True)
+        return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
+
+
+def where_clause(filters: dict[str, Any], *, run_column: bool = False) -> tuple[str, list[Any]]:
+    """SQL and parameters for filters by column name; None means no filter. Names come from this package, not from outside."""
+    terms, params = [], []
+    for name, value in filters.items():
+        if value is None:
+            continue
+        plain = f"{name} = ?"
+        terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and not run_column else plain)
+        params.append(value)
+    return (" WHERE " + " AND ".join(terms) if terms else ""), params
+
+
+def _ranked(column: str, ascending: bool) -> str:
+    return f"({column} IS NULL OR isnan({column})), {column} {'ASC' if ascending else 'DESC'}"
+
+
+def _one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
+    if value not in allowed:
+        raise InvalidInputError(f"{name} {value!r} is not one of {', '.join(allowed)}")
+    return value

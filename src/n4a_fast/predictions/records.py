@@ -1,0 +1,78 @@
+"""Saving predictions: arguments checked and buffered here, written by the next flush."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast import checks, ids, jsontext
+from n4a_fast.database import Database
+from n4a_fast.errors import NotFoundError
+from n4a_fast.predictions import arrays
+from n4a_fast.predictions.batch import PredictionBatch
+from n4a_fast.predictions.table import PredictionTable, one_id
+
+
+class Predictions:
+    """The predictions of a workspace: the batch in memory and the tables behind it."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = PredictionTable(database)
+        self._batch = PredictionBatch()
+
+    def save(self, pipeline_id: str, chain_id: str | None, fold_id: Any, partition: str, model_name: str, branch_id: int | None,
+             prediction_id: str | None, **fields: Any) -> str:  # fmt: skip
+        """Buffer one row; its id is `prediction_id` or follows from the natural key."""
+        text, real, integer, maybe = checks.text, checks.real, checks.optional_integer, checks.optional_text
+        fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
+        partition, model_name = text(partition, "partition"), text(model_name, "model_name")
+        key = ids.natural_key(pipeline_id, chain_id, fold, partition, model_name, branch)
+        identifier = ids.prediction_id(pipeline_id, key) if prediction_id is None else text(prediction_id, "prediction_id")
+        get = fields.__getitem__
+        row = (
+            identifier, pipeline_id, chain_id, text(get("dataset_name"), "dataset_name"), model_name,
+            text(get("model_class"), "model_class"), fold, partition,
+            real(get("val_score"), "val_score"), real(get("test_score"), "test_score"), real(get("train_score"), "train_score"),
+            maybe(get("metric"), "metric"), maybe(get("task_type"), "task_type"), integer(get("n_samples"), "n_samples"),
+            integer(get("n_features"), "n_features"), jsontext.encode(get("scores"), "scores"),
+            jsontext.encode(get("best_params"), "best_params"), maybe(get("preprocessings"), "preprocessings"), branch,
+            maybe(get("branch_name"), "branch_name"), integer(get("exclusion_count"), "exclusion_count"),
+            real(get("exclusion_rate"), "exclusion_rate"), maybe(get("refit_context"), "refit_context"), checks.now(),
+            key & 0xFFFF_FFFF_FFFF_FFFF,
+        )  # fmt: skip
+        self._batch.put(row, key)
+        return identifier
+
+    def save_arrays(self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> None:
+        """Buffer copies of the arrays of a known prediction."""
+        checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights)
+        if prediction_id not in self._batch and not self._table.has(prediction_id):
+            raise NotFoundError("prediction", prediction_id, "save the prediction before its arrays")
+        self._batch.put_arrays(prediction_id, checked)
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays in memory."""
+        return self._batch.nbytes
+
+    def pending(self) -> dict[str, pa.Table]:
+        return self._batch.pending()
+
+    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        self._table.write_in_transaction(tables)
+
+    def clear(self) -> None:
+        """Forget the batch: it is written, or given up."""
+        self._batch = PredictionBatch()
+
+    def delete_in_transaction(self, prediction_id: str) -> bool:
+        rows, _ = self._table.delete_in_transaction(one_id(prediction_id))
+        return rows > 0
+
+    def delete_of_pipelines_in_transaction(self, pipeline_ids: list[str]) -> int:
+        """Remove the predictions of these pipelines and their arrays; the number of documented rows."""
+        return sum(self._table.delete_in_transaction(self._table.ids_of_pipelines(pipeline_ids)))

@@ -1,0 +1,95 @@
+"""The prediction tables: what a flush writes, what a re-save replaces, what a delete takes along.
+
+A prediction's natural key is (pipeline, chain, fold, partition, model name, branch), a missing
+chain or branch included. Saving a key again replaces its row; the arrays stay unless new ones
+come. Arrays shared by content go when the last prediction that refers to them goes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.database import Database
+
+KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
+_SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.{name}" for name in KEY)
+
+_RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id
+FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id <> b.prediction_id"""
+_RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = renamed.new_id FROM renamed WHERE v.prediction_id = renamed.old_id"""
+_REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
+_REPLACED_BY_ID = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM batch)"
+_INSERT = "INSERT INTO {table} BY NAME SELECT * FROM batch"
+_INSERT_SHARED = "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash = b.content_hash)"
+
+_HASHES = "SELECT y_true_hash AS h FROM {v} UNION SELECT weights_hash FROM {v} UNION SELECT sample_indices_hash FROM {v}"
+_HASHES_OF = _HASHES.format(v="gone_values")
+_GONE_HASHES = "WITH gone_values AS (SELECT * FROM prediction_values WHERE prediction_id IN (SELECT prediction_id FROM gone)) " + _HASHES_OF
+_DELETE_VALUES = "DELETE FROM prediction_values WHERE prediction_id IN (SELECT prediction_id FROM gone)"
+_DELETE_UNUSED = """DELETE FROM {table} WHERE content_hash IN (SELECT h FROM hashes)
+AND content_hash NOT IN (SELECT h FROM (""" + _HASHES.format(v="prediction_values") + """) WHERE h IS NOT NULL)"""
+_DELETE_ROWS = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM gone)"
+_IDS_OF_PIPELINES = "SELECT prediction_id FROM predictions WHERE list_contains(?, pipeline_id)"
+_EXISTS = "SELECT 1 FROM predictions WHERE prediction_id = ?"
+
+
+class PredictionTable:
+    """Writes to the prediction tables, inside the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def has(self, prediction_id: str) -> bool:
+        return bool(self._database.rows(_EXISTS, (prediction_id,)))
+
+    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id."""
+        rows, values = tables.get("predictions"), tables.get("prediction_values")
+        if values is not None:
+            self._delete_values_in_transaction(values.select(["prediction_id"]))
+        if rows is not None:
+            self._replace_rows_in_transaction(rows, values)
+        for name in ("shared_arrays", "shared_indices"):
+            if name in tables:
+                self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
+        if values is not None:
+            self._database.insert(_INSERT.format(table="prediction_values"), batch=values)
+
+    def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
+        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has one column of that name."""
+        arrays = self._delete_values_in_transaction(prediction_ids)
+        return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
+
+    def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
+        return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids,))
+
+    def _replace_rows_in_transaction(self, rows: pa.Table, values: pa.Table | None) -> None:
+        renamed = self._database.select(_RENAMED, batch=rows)
+        if renamed.num_rows:
+            self._move_values_in_transaction(renamed, values)
+        self._database.insert(_REPLACED_BY_KEY, batch=rows)
+        self._database.insert(_REPLACED_BY_ID, batch=rows)
+        self._database.insert(_INSERT.format(table="predictions"), batch=rows)
+
+    def _move_values_in_transaction(self, renamed: pa.Table, values: pa.Table | None) -> None:
+        """Arrays follow their prediction to its new id; those with new arrays in the batch are dropped."""
+        fresh: set[Any] = set(values["prediction_id"].to_pylist()) if values is not None else set()
+        replaced = pa.array([new in fresh for new in renamed["new_id"].to_pylist()], pa.bool_())
+        gone = renamed.filter(replaced).select(["old_id"]).rename_columns(["prediction_id"])
+        self._delete_values_in_transaction(gone)
+        self._database.insert(_RENAME_VALUES, renamed=renamed)
+
+    def _delete_values_in_transaction(self, gone: pa.Table) -> int:
+        hashes = self._database.select(_GONE_HASHES, gone=gone)
+        deleted = self._database.insert(_DELETE_VALUES, gone=gone)
+        if deleted:
+            for table in ("shared_arrays", "shared_indices"):
+                self._database.insert(_DELETE_UNUSED.format(table=table), hashes=hashes)
+        return deleted
+
+
+def one_id(prediction_id: str) -> pa.Table:
+    """The table that `delete_in_transaction` takes, for one prediction."""
+    return pa.table({"prediction_id": pa.array([prediction_id], pa.string())})

@@ -1,0 +1,1 @@
+"""Runs, pipelines, chains and logs: each module owns its table's SQL and its rows still in memory."""

@@ -1,0 +1,111 @@
+"""Chains: the ordered steps from raw spectra to a prediction, and the artifacts they use.
+
+The artifacts of a chain may be registered after it (nirs4all does so), so their ids are not
+checked here; a replay names the one that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from n4a_fast import checks, jsontext
+from n4a_fast.database import Database
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.ids import uuid7
+from n4a_fast.records.rows import PendingRows
+from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
+
+_JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path")
+_GET = "SELECT * FROM chains WHERE chain_id = ?"
+_OF_PIPELINE = "SELECT * FROM chains WHERE pipeline_id = ? ORDER BY created_at, chain_id"
+_OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER BY chain_id"
+_LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
+_UNLINK_ALL = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
+_UNLINK = "DELETE FROM chain_artifacts WHERE chain_id = ? AND list_contains(?, artifact_id)"
+_DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
+
+
+class Chains(PendingRows):
+    """The `chains` table and its references to artifacts."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "chains", CHAINS)
+
+    def save(self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, fold_artifacts: dict[Any, Any],
+             shared_artifacts: dict[Any, Any], branch_path: list[int] | None, source_index: int | None, **texts: str) -> str:  # fmt: skip
+        if not isinstance(steps, list | tuple) or not all(isinstance(step, dict) for step in steps):
+            raise InvalidInputError("steps must be a list of dicts with step_idx, operator_class, params, ...")
+        row = {
+            "chain_id": uuid7(), "pipeline_id": pipeline_id, "steps": jsontext.encode(list(steps), "steps"),
+            "model_step_idx": checks.integer(model_step_idx, "model_step_idx"),
+            "fold_artifacts": jsontext.encode(checks.mapping(fold_artifacts, "fold_artifacts"), "fold_artifacts"),
+            "shared_artifacts": jsontext.encode(checks.mapping(shared_artifacts, "shared_artifacts"), "shared_artifacts"),
+            "branch_path": jsontext.encode(branch_path, "branch_path"),
+            "source_index": checks.optional_integer(source_index, "source_index"), "created_at": checks.now(),
+        }  # fmt: skip
+        row.update({name: checks.text(value, name) for name, value in texts.items()})
+        self.put(row)
+        return str(row["chain_id"])
+
+    def require(self, chain_id: str) -> None:
+        """NotFoundError unless the chain is stored or pending."""
+        if not self.exists(chain_id):
+            raise NotFoundError("chain", chain_id)
+
+    def find(self, chain_id: str) -> dict[str, Any] | None:
+        """The chain with its JSON columns decoded, or None."""
+        row = self._database.row(_GET, (chain_id,))
+        return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+
+    def of_pipeline(self, pipeline_id: str) -> pl.DataFrame:
+        return self._database.frame(_OF_PIPELINE, (pipeline_id,))
+
+    def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
+        """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""
+        rows = self._database.frame(_OF_PIPELINES, (pipeline_ids,)).to_dicts()
+        return [{**row, **{name: jsontext.decode(row[name]) or {} for name in ("fold_artifacts", "shared_artifacts")}} for row in rows]
+
+    def pending(self) -> dict[str, pa.Table]:
+        links: list[tuple[object, ...]] = [(row["chain_id"], artifact) for row in self.values() for artifact in sorted(_used_by(row))]
+        tables = super().pending()
+        return {**tables, "chain_artifacts": table_of(links, CHAIN_ARTIFACTS)} if links else tables
+
+    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        super().write_in_transaction(tables)
+        if "chain_artifacts" in tables:
+            self._database.insert(_LINK, batch=tables["chain_artifacts"])
+
+    def unlink_in_transaction(self, chain_id: str, artifact_ids: list[str]) -> None:
+        """The chain stops keeping these artifacts alive."""
+        self._database.execute(_UNLINK, (chain_id, artifact_ids))
+
+    def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
+        self._database.execute(_UNLINK_ALL, (pipeline_ids,))
+        return self._database.execute(_DELETE, (pipeline_ids,))
+
+
+def _used_by(row: dict[str, Any]) -> set[str]:
+    """Ids of all artifacts that a pending chain refers to."""
+    steps, folds, shared = (jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts"))
+    named = [step.get(key) for step in steps for key in ("artifact_id", "artifact_ids")]
+    return set(artifact_ids(folds)) | set(artifact_ids(shared)) | set(artifact_ids(named))
+
+
+def artifact_ids(value: Any) -> Iterator[str]:
+    """Every artifact id in a reference of a chain: a text, or lists and dicts of them at any depth.
+
+    Keys that start with an underscore are metadata; of these only `_source_map` names artifacts.
+    """
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from artifact_ids(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "_source_map" or not key.startswith("_"):
+                yield from artifact_ids(item)

@@ -1,0 +1,73 @@
+"""Rows of one table that are still in memory: the newest row of each id, in the order of first sight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.database import Database
+from n4a_fast.schema.columns import table_of
+
+_REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
+_INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
+_EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
+_KNOWN_AT_MOST = 10_000
+
+
+class PendingRows:
+    """An upsert buffer for one table; the first column of its schema is the key."""
+
+    def __init__(self, database: Database, table: str, schema: pa.Schema) -> None:
+        self._database, self._table, self._schema = database, table, schema
+        self._key = schema.names[0]
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._known: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def exists(self, key: str) -> bool:
+        """Whether a row with this id is pending or stored."""
+        if key in self._rows or key in self._known:
+            return True
+        if not isinstance(key, str) or not self._database.rows(_EXISTS.format(table=self._table, key=self._key), (key,)):
+            return False
+        if len(self._known) >= _KNOWN_AT_MOST:
+            self._known.clear()
+        self._known.add(key)
+        return True
+
+    def forget_known(self) -> None:
+        """Rows may have gone: ids must be looked up again."""
+        self._known.clear()
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Keep `row` (column name to value; missing columns are NULL), replacing an earlier one of its id."""
+        self._rows[row[self._key]] = row
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The pending row of `key`; the caller must not change it."""
+        return self._rows.get(key)
+
+    def values(self) -> list[dict[str, Any]]:
+        """All pending rows, oldest first."""
+        return list(self._rows.values())
+
+    def pending(self) -> dict[str, pa.Table]:
+        """The rows as one Arrow table by table name; empty when there are none."""
+        if not self._rows:
+            return {}
+        names = self._schema.names
+        return {self._table: table_of([tuple(row.get(name) for name in names) for row in self._rows.values()], self._schema)}
+
+    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        """Put the batch of this table, if there is one, in place of the rows with its ids."""
+        batch = tables.get(self._table)
+        if batch is not None:
+            self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
+            self._database.insert(_INSERTED.format(table=self._table), batch=batch)
+
+    def clear(self) -> None:
+        """Forget the rows: they are written, or given up."""
+        self._rows.clear()

@@ -1,0 +1,88 @@
+"""Every table and view of a store file, format version 1.
+
+The seven documented names (runs pipelines chains predictions prediction_arrays artifacts logs)
+have their documented columns and types. Two of them are views: `prediction_arrays` joins the
+arrays stored per prediction with those stored once per content, and `artifacts` counts its
+references from the chains. There are no primary or foreign keys: they cost two to four times
+on insert and make an atomic cascade impossible, so the store itself checks ids.
+"""
+
+from __future__ import annotations
+
+_TABLES = (
+    """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP)""",
+    """CREATE TABLE runs (
+        run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,
+        created_at TIMESTAMP, completed_at TIMESTAMP, summary JSON, error VARCHAR)""",
+    """CREATE TABLE pipelines (
+        pipeline_id VARCHAR, run_id VARCHAR, name VARCHAR, expanded_config JSON, generator_choices JSON,
+        dataset_name VARCHAR, dataset_hash VARCHAR, status VARCHAR, created_at TIMESTAMP, completed_at TIMESTAMP,
+        best_val DOUBLE, best_test DOUBLE, metric VARCHAR, duration_ms BIGINT, error VARCHAR)""",
+    """CREATE TABLE chains (
+        chain_id VARCHAR, pipeline_id VARCHAR, steps JSON, model_step_idx INTEGER, model_class VARCHAR,
+        preprocessings VARCHAR, fold_strategy VARCHAR, fold_artifacts JSON, shared_artifacts JSON,
+        branch_path JSON, source_index INTEGER, created_at TIMESTAMP)""",
+    # who uses which artifact: one row for each chain and artifact
+    """CREATE TABLE chain_artifacts (chain_id VARCHAR, artifact_id VARCHAR)""",
+    # nk: hash of the natural key (pipeline, chain, fold, partition, model name, branch), for replacing on a re-save
+    """CREATE TABLE predictions (
+        prediction_id VARCHAR, pipeline_id VARCHAR, chain_id VARCHAR, dataset_name VARCHAR, model_name VARCHAR,
+        model_class VARCHAR, fold_id VARCHAR, partition VARCHAR, val_score DOUBLE, test_score DOUBLE, train_score DOUBLE,
+        metric VARCHAR, task_type VARCHAR, n_samples INTEGER, n_features INTEGER, scores JSON, best_params JSON,
+        preprocessings VARCHAR, branch_id INTEGER, branch_name VARCHAR, exclusion_count INTEGER, exclusion_rate DOUBLE,
+        refit_context VARCHAR, created_at TIMESTAMP, nk UBIGINT)""",
+    # values are row-major; *_width is the number of columns of a 2-D array, NULL for 1-D
+    """CREATE TABLE prediction_values (
+        prediction_id VARCHAR, y_pred DOUBLE[], y_pred_width INTEGER, y_proba DOUBLE[], y_proba_width INTEGER,
+        y_true_hash VARCHAR, sample_indices_hash VARCHAR, weights_hash VARCHAR)""",
+    # arrays that many predictions share, once per content
+    """CREATE TABLE shared_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
+    """CREATE TABLE shared_indices (content_hash VARCHAR, array_values BIGINT[])""",
+    """CREATE TABLE stored_artifacts (
+        artifact_id VARCHAR, artifact_path VARCHAR, content_hash VARCHAR, operator_class VARCHAR, artifact_type VARCHAR,
+        format VARCHAR, size_bytes BIGINT, chain_path_hash VARCHAR, input_data_hash VARCHAR, dataset_hash VARCHAR,
+        created_at TIMESTAMP)""",
+    # a session that saved an artifact keeps it until its pipelines have ended
+    """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
+    """CREATE TABLE logs (
+        log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR, duration_ms BIGINT,
+        message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",
+)
+
+_VIEWS = (
+    """CREATE VIEW prediction_arrays AS
+        SELECT v.prediction_id, t.array_values AS y_true, v.y_pred, v.y_proba, i.array_values AS sample_indices,
+            w.array_values AS weights
+        FROM prediction_values v
+        LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
+        LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
+        LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash""",
+    """CREATE VIEW artifacts AS
+        SELECT a.artifact_id, a.artifact_path, a.content_hash, a.operator_class, a.artifact_type, a.format, a.size_bytes,
+            CAST(coalesce(r.users, 0) AS INTEGER) AS ref_count,
+            a.chain_path_hash, a.input_data_hash, a.dataset_hash, a.created_at
+        FROM stored_artifacts a
+        LEFT JOIN (
+            SELECT artifact_id, count(*) AS users
+            FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
+            GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id""",
+    """CREATE VIEW v_aggregated_predictions AS
+        SELECT pipelines.run_id, chains.pipeline_id, chains.chain_id, chains.model_class, chains.model_step_idx,
+            chains.preprocessings, chains.branch_path, chains.source_index, predictions.model_name, predictions.metric,
+            predictions.dataset_name,
+            count(DISTINCT fold_id) AS fold_count, count(DISTINCT partition) AS partition_count,
+            list_sort(list(DISTINCT partition)) AS partitions,
+            min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
+            min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
+            min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS avg_train_score,
+            list(prediction_id ORDER BY partition, fold_id) AS prediction_ids,
+            list(fold_id ORDER BY partition, fold_id) AS fold_ids
+        FROM predictions
+        JOIN chains ON chains.chain_id = predictions.chain_id
+        JOIN pipelines ON pipelines.pipeline_id = chains.pipeline_id
+        WHERE predictions.refit_context IS NULL
+        GROUP BY ALL""",
+)
+
+STATEMENTS = (*_TABLES, *_VIEWS)
+DOCUMENTED_NAMES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")

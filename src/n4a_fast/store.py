@@ -1,0 +1,435 @@
+"""`WorkspaceStore`: the documented API, one delegation a method; the user's docstrings live here.
+
+The contract, for every method:
+
+* Saving methods append to memory and return. `complete_pipeline`, `fail_pipeline`,
+  `complete_run`, `fail_run`, `flush`, `close` and the end of a `transaction()` write all that
+  came before in one transaction; when they return, it survives `kill -9` and power loss.
+* What was only buffered may be lost, never half written. A failed flush raises, keeps the
+  buffer, and can be repeated.
+* Reads see everything this process has saved. Times are UTC.
+* Bad arguments and unknown ids raise before anything is written (see `n4a_fast.errors`).
+* A store may be used by several threads; its calls then run one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import numpy as np
+import polars as pl
+
+from n4a_fast.errors import ReadOnlyError, StoreClosedError
+from n4a_fast.replay import replay_chain
+from n4a_fast.workspace import Workspace, open_workspace, release_workspace
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
+    """A call that must see what was saved before it."""
+
+    @wraps(method)
+    def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        workspace = self._open()
+        with workspace.lock:
+            workspace.flush()
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
+    """A call that saves: refused on a read-only store, flushed when the buffer is full."""
+
+    @wraps(method)
+    def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        workspace = self._open(writing=True)
+        with workspace.lock:
+            result = method(self, *args, **kwargs)
+            workspace.flush_when_full()
+            return result
+
+    return call
+
+
+class WorkspaceStore:
+    """Runs, pipelines, chains, predictions, artifacts and logs of one workspace folder.
+
+    The folder holds `store.duckdb` and `artifacts/`; both are created when they are missing.
+    Use it as a context manager, or call `close()`.
+    """
+
+    def __init__(self, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> None:
+        """Open the workspace at `workspace_path`, creating it if need be.
+
+        `lock_timeout` is how many seconds a call waits while another process uses the file.
+        Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
+        not a store of this format; such a file is left unchanged.
+        """
+        self._workspace: Workspace | None = open_workspace(Path(workspace_path), read_only=False, lock_timeout=lock_timeout)
+        self._path, self._read_only = Path(workspace_path), False
+
+    @classmethod
+    def open_readonly(cls, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> Self:
+        """The workspace at `workspace_path` for reading; saving raises ReadOnlyError, a missing file NotFoundError."""
+        store = cls.__new__(cls)
+        store._workspace = open_workspace(Path(workspace_path), read_only=True, lock_timeout=lock_timeout)
+        store._path, store._read_only = Path(workspace_path), True
+        return store
+
+    @property
+    def workspace_path(self) -> Path:
+        """Root folder of the workspace, as it was given."""
+        return self._path
+
+    def close(self) -> None:
+        """Write what is pending, durably, and let the file go; a second call does nothing."""
+        if self._workspace is not None:
+            release_workspace(self._workspace)
+        self._workspace = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @_reads
+    def flush(self) -> None:
+        """Write everything saved so far; durable on return."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """What the block saves is committed together at its end, or not at all if it raises.
+
+        Reads inside see it. Files of artifacts saved in a block that raises are left for `gc_artifacts`.
+        """
+        with self._open(writing=True).transaction():
+            yield self
+
+    @_reads
+    def sql(self, query: str, params: Sequence[Any] = ()) -> pl.DataFrame:
+        """Result of one SELECT in DuckDB's SQL, with `?` bound to `params`; anything that writes is refused."""
+        return self._open().database.frame_of_user_sql(query, params)
+
+    # -- runs --------------------------------------------------------------------------------
+
+    @_writes
+    def begin_run(self, name: str, config: Any, datasets: list[dict[str, Any]]) -> str:
+        """Id of a new run (UUIDv7). `config` and `datasets` (dicts with `name`, `path`, `hash`, ...) are stored as JSON."""
+        return self._open().runs.begin(name, config, datasets)
+
+    @_writes
+    def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:
+        """Mark a run as completed and write everything pending, durably."""
+        self._open().runs.complete(run_id, summary)
+        self._open().flush()
+
+    @_writes
+    def fail_run(self, run_id: str, error: str) -> None:
+        """Mark a run as failed, keep what it stored, and write everything pending, durably."""
+        self._open().runs.fail(run_id, error)
+        self._open().flush()
+
+    @_reads
+    def get_run(self, run_id: str) -> dict[str, Any] | None:
+        """The run, its `config`, `datasets` and `summary` as Python values; None for an unknown id."""
+        return self._open().runs.find(run_id)
+
+    @_reads
+    def list_runs(self, status: str | None = None, dataset: str | None = None, limit: int = 100, offset: int = 0) -> pl.DataFrame:
+        """Runs, newest first. `dataset` is the exact name of one of a run's datasets."""
+        return self._open().runs.list(status, dataset, limit, offset)
+
+    # -- pipelines ---------------------------------------------------------------------------
+
+    @_writes
+    def begin_pipeline(
+        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str
+    ) -> str:
+        """Id of a new pipeline (UUIDv7) under a run; NotFoundError for an unknown run."""
+        self._open().runs.require_known(run_id)
+        return self._open().pipelines.begin(run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash)
+
+    @_writes
+    def complete_pipeline(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
+        """Mark a pipeline as completed and write everything pending, durably."""
+        self._open().pipelines.complete(pipeline_id, best_val, best_test, metric, duration_ms)
+        self._open().end_pipeline()
+
+    @_writes
+    def fail_pipeline(self, pipeline_id: str, error: str) -> None:
+        """Remove the pipeline's predictions, arrays, chains and logs, durably; its row stays, failed, with `error`."""
+        self._open().fail_pipeline(pipeline_id, error)
+
+    @_reads
+    def get_pipeline(self, pipeline_id: str) -> dict[str, Any] | None:
+        """The pipeline, its JSON columns as Python values; None for an unknown id."""
+        return self._open().pipelines.find(pipeline_id)
+
+    @_reads
+    def list_pipelines(self, run_id: str | None = None, dataset_name: str | None = None) -> pl.DataFrame:
+        """Pipelines, newest first."""
+        return self._open().pipelines.list(run_id, dataset_name)
+
+    # -- chains ------------------------------------------------------------------------------
+
+    @_writes
+    def save_chain(
+        self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, model_class: str, preprocessings: str,
+        fold_strategy: str, fold_artifacts: dict[Any, Any], shared_artifacts: dict[Any, Any], branch_path: list[int] | None = None,
+        source_index: int | None = None,
+    ) -> str:  # fmt: skip
+        """Id of a new chain (UUIDv7): the ordered steps to a model, and the artifacts they use.
+
+        `steps` holds dicts with `step_idx`, `operator_class`, `params`, `artifact_id`, `stateless`;
+        `fold_artifacts` maps a fold to its model's artifact id, `shared_artifacts` a step index to
+        one id or a list. Artifacts may be registered afterwards; while the chain is stored they are kept.
+        """
+        self._open().pipelines.require_known(pipeline_id)
+        texts = {"model_class": model_class, "preprocessings": preprocessings, "fold_strategy": fold_strategy}
+        return self._open().chains.save(pipeline_id, steps, model_step_idx, fold_artifacts, shared_artifacts, branch_path, source_index, **texts)
+
+    @_reads
+    def get_chain(self, chain_id: str) -> dict[str, Any] | None:
+        """The chain, its JSON columns as Python values; None for an unknown id."""
+        return self._open().chains.find(chain_id)
+
+    @_reads
+    def get_chains_for_pipeline(self, pipeline_id: str) -> pl.DataFrame:
+        """Chains of one pipeline, oldest first; no rows when it has none."""
+        return self._open().chains.of_pipeline(pipeline_id)
+
+    # -- predictions -------------------------------------------------------------------------
+
+    @_writes
+    def save_prediction(
+        self, pipeline_id: str, chain_id: str, dataset_name: str, model_name: str, model_class: str, fold_id: str, partition: str,
+        val_score: float, test_score: float, train_score: float, metric: str, task_type: str, n_samples: int, n_features: int,
+        scores: dict[str, Any], best_params: dict[str, Any], branch_id: int | None, branch_name: str | None, exclusion_count: int,
+        exclusion_rate: float, preprocessings: str = "", prediction_id: str | None = None, refit_context: str | None = None,
+    ) -> str:  # fmt: skip
+        """Id of the stored prediction.
+
+        A prediction with the same pipeline, chain, fold, partition, model name and branch is
+        replaced, and keeps its arrays until new ones come. Without `prediction_id` the id follows
+        from these, so it stays the same. Scores may be NaN or infinite; `refit_context` marks a refit.
+        """
+        self._open().require_places(pipeline_id, chain_id)
+        fields = {name: value for name, value in locals().items() if name in _PREDICTION_FIELDS}
+        return self._open().predictions.save(pipeline_id, chain_id, fold_id, partition, model_name, branch_id, prediction_id, **fields)
+
+    @_writes
+    def save_prediction_arrays(
+        self, prediction_id: str, y_true: np.ndarray[Any, Any] | None, y_pred: np.ndarray[Any, Any] | None,
+        y_proba: np.ndarray[Any, Any] | None = None, sample_indices: np.ndarray[Any, Any] | None = None,
+        weights: np.ndarray[Any, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Store copies of a prediction's arrays as float64, replacing earlier ones.
+
+        `y_true` and `y_pred`: (n_samples,) or (n_samples, n_targets); `y_proba`: (n_samples, n_classes);
+        `sample_indices`: (n_samples,) whole numbers; `weights`: 1-D of any length. Other lengths,
+        ragged and non-numeric arrays raise InvalidInputError, an unknown prediction NotFoundError.
+        """
+        self._open().predictions.save_arrays(prediction_id, y_true, y_pred, y_proba, sample_indices, weights)
+
+    @_reads
+    def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
+        """The prediction, with numpy arrays in the shapes they were saved in if `load_arrays`; None for an unknown id."""
+        return self._open().queries.find(prediction_id, load_arrays)
+
+    @_reads
+    def get_prediction_arrays(self, prediction_id: str) -> dict[str, Any] | None:
+        """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None; None when the prediction has none."""
+        return self._open().queries.arrays_of(prediction_id)
+
+    @_reads
+    def query_predictions(
+        self, dataset_name: str | None = None, model_class: str | None = None, partition: str | None = None, fold_id: str | None = None,
+        branch_id: int | None = None, pipeline_id: str | None = None, run_id: str | None = None, limit: int | None = None, offset: int = 0,
+    ) -> pl.DataFrame:  # fmt: skip
+        """Predictions that match every filter, newest first. `model_class` is a SQL LIKE pattern, the others are equalities."""
+        filters = {name: value for name, value in locals().items() if name not in ("self", "limit", "offset")}
+        return self._open().queries.query(limit, offset, **filters)
+
+    @_reads
+    def top_predictions(
+        self, n: int, metric: str = "val_score", ascending: bool = True, partition: str = "val", dataset_name: str | None = None,
+        group_by: str | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """The `n` best predictions by `metric` (val_score, test_score or train_score), best first.
+
+        NaN and NULL come last in both directions, ties are ordered by prediction id. With
+        `group_by` (a column such as `model_class` or `dataset_name`) the `n` best of each group.
+        """
+        return self._open().queries.top(n, metric, ascending, partition, dataset_name, group_by)
+
+    @_reads
+    def query_aggregated_predictions(
+        self, run_id: str | None = None, pipeline_id: str | None = None, chain_id: str | None = None, dataset_name: str | None = None,
+        model_class: str | None = None, metric: str | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """One row per chain, model, metric and dataset with fold counts and min, max and mean scores; refits left out."""
+        return self._open().queries.aggregated(**{name: value for name, value in locals().items() if name != "self"})
+
+    @_reads
+    def query_top_aggregated_predictions(
+        self, metric: str, n: int = 10, score_column: str = "avg_val_score", ascending: bool | None = None, **filters: Any
+    ) -> pl.DataFrame:
+        """The `n` best aggregated rows of a metric; the direction follows from its name (r2 up, rmse down) unless given.
+
+        `filters`: run_id, pipeline_id, chain_id, dataset_name, model_class.
+        """
+        return self._open().queries.top_aggregated(metric, n, score_column, ascending, filters)
+
+    @_reads
+    def get_chain_predictions(self, chain_id: str, partition: str | None = None, fold_id: str | None = None) -> pl.DataFrame:
+        """Predictions of one chain, by partition and fold."""
+        return self._open().queries.of_chain(chain_id, partition, fold_id)
+
+    @_reads
+    def delete_prediction(self, prediction_id: str) -> bool:
+        """Delete a prediction and its arrays; whether there was one."""
+        self._open(writing=True)
+        return self._open().delete_prediction(prediction_id)
+
+    # -- artifacts ---------------------------------------------------------------------------
+
+    @_writes
+    def save_artifact(self, obj: Any, operator_class: str, artifact_type: str, format: str) -> str:
+        """Id of the stored object: the hash of its bytes, so equal bytes give the same id and one file.
+
+        `format` is "joblib" or "cloudpickle" (lambdas and local classes). The object is kept until the
+        pipelines open in this process have ended, then for as long as a chain refers to it.
+        """
+        return self._open().artifacts.save(obj, operator_class, artifact_type, format)
+
+    @_writes
+    def save_artifact_with_cache_key(
+        self, obj: Any, operator_class: str, artifact_type: str, format: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str
+    ) -> str:
+        """Like `save_artifact`, findable by `find_cached_artifact` under the two first hashes."""
+        key = {"chain_path_hash": chain_path_hash, "input_data_hash": input_data_hash, "dataset_hash": dataset_hash}
+        return self._open().artifacts.save(obj, operator_class, artifact_type, format, **key)
+
+    @_writes
+    def register_existing_artifact(
+        self, artifact_id: str, path: str, content_hash: str, operator_class: str, artifact_type: str, format: str, size_bytes: int
+    ) -> str:
+        """`artifact_id`, now naming a file already below `artifacts/` (`path` relative to it).
+
+        `content_hash` is "sha256:<hex>" or an xxh3-128; loading verifies it. The same id with the same
+        hash again is a no-op, with another hash a ConflictError.
+        """
+        texts = {"operator_class": operator_class, "artifact_type": artifact_type}
+        return self._open().artifacts.register(artifact_id, path, content_hash, size_bytes, format, **texts)
+
+    @_writes
+    def update_artifact_cache_key(self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str) -> None:
+        """Make a stored artifact findable by `find_cached_artifact`."""
+        self._open().artifacts.set_cache_key(artifact_id, chain_path_hash, input_data_hash, dataset_hash)
+
+    @_reads
+    def find_cached_artifact(self, chain_path_hash: str, input_data_hash: str) -> str | None:
+        """Id of the artifact saved last under this cache key, or None."""
+        return self._open().artifacts.find_cached(chain_path_hash, input_data_hash)
+
+    @_reads
+    def invalidate_dataset_cache(self, dataset_hash: str) -> int:
+        """Forget the cache keys of a dataset's artifacts; how many. The artifacts stay."""
+        self._open(writing=True)
+        return self._open().invalidate_dataset(dataset_hash)
+
+    @_reads
+    def load_artifact(self, artifact_id: str) -> Any:
+        """The stored object, after its bytes were verified. Loading runs code that the file names.
+
+        Raises NotFoundError, ArtifactMissingError or ArtifactCorruptError.
+        """
+        return self._open().artifacts.load(artifact_id)
+
+    @_reads
+    def get_artifact_path(self, artifact_id: str) -> Path:
+        """Where the artifact's file is; NotFoundError for an unknown id."""
+        return self._open().artifacts.path_of(artifact_id)
+
+    @_reads
+    def gc_artifacts(self) -> int:
+        """Remove artifacts that nothing refers to, and files a crash left behind; the number of files removed."""
+        self._open(writing=True)
+        return self._open().gc()
+
+    @_reads
+    def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
+        """After a refit, let go of fold models and losing chains' transformers that no stored prediction needs.
+
+        Chains and predictions stay. Returns the number of files removed.
+        """
+        self._open(writing=True)
+        return self._open().clean_up_transient(run_id, dataset_name, winning_pipeline_ids)
+
+    # -- logs --------------------------------------------------------------------------------
+
+    @_writes
+    def log_step(
+        self, pipeline_id: str, step_idx: int, operator_class: str, event: str, duration_ms: int | None = None, message: str | None = None,
+        details: dict[str, Any] | None = None, level: str = "info",
+    ) -> None:  # fmt: skip
+        """Note an event ("start", "end", "warning", ...) of a step; `level` is debug, info, warning, error or critical."""
+        self._open().pipelines.require_known(pipeline_id)
+        self._open().logs.add(pipeline_id, step_idx, operator_class, event, duration_ms, message, details, level)
+
+    @_reads
+    def get_pipeline_log(self, pipeline_id: str) -> pl.DataFrame:
+        """Log entries of a pipeline, by step and then in the order they were written."""
+        return self._open().logs.of_pipeline(pipeline_id)
+
+    @_reads
+    def get_run_log_summary(self, run_id: str) -> pl.DataFrame:
+        """One row per pipeline of a run: entries, total duration of "end" events in ms, warnings, errors."""
+        return self._open().logs.summary_of_run(run_id)
+
+    # -- replay ------------------------------------------------------------------------------
+
+    def replay_chain(
+        self, chain_id: str, X: np.ndarray[Any, Any], wavelengths: np.ndarray[Any, Any] | None = None, *,
+        folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False,
+    ) -> np.ndarray[Any, Any]:  # fmt: skip
+        """Predictions of a stored chain on new spectra; see `n4a_fast.replay_chain`."""
+        return replay_chain(self, chain_id, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba)
+
+    # -- deleting ----------------------------------------------------------------------------
+
+    @_reads
+    def delete_run(self, run_id: str, delete_artifacts: bool = True) -> int:
+        """Delete a run and everything below it in one transaction; the number of rows deleted.
+
+        Counts rows of runs, pipelines, chains, predictions, prediction_arrays and logs. Unless
+        `delete_artifacts` is False, artifacts that nothing else uses go too.
+        """
+        self._open(writing=True)
+        return self._open().delete_run(run_id, delete_artifacts)
+
+    @_reads
+    def vacuum(self) -> None:
+        """Give space that deletes have freed at the end of the file back to the disk."""
+        self._open(writing=True).database.checkpoint()
+
+    def _open(self, *, writing: bool = False) -> Workspace:
+        if self._workspace is None:
+            raise StoreClosedError(self._path)
+        if writing and self._read_only:
+            raise ReadOnlyError(self._path)
+        return self._workspace
+
+
+_PREDICTION_FIELDS = frozenset({
+    "dataset_name", "model_class", "val_score", "test_score", "train_score", "metric", "task_type", "n_samples", "n_features", "scores",
+    "best_params", "preprocessings", "branch_name", "exclusion_count", "exclusion_rate", "refit_context",
+})  # fmt: skip

@@ -1,0 +1,220 @@
+"""One open workspace: the parts of a store, shared by every `WorkspaceStore` on the same path in this process.
+
+It decides when what is in memory is written. `flush` writes every part in one transaction and
+clears the buffers only after the commit, so a failed flush loses nothing and can be repeated.
+Calls run one at a time under `lock`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from n4a_fast import schema
+from n4a_fast.artifacts.catalog import Artifacts
+from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.artifacts.gc import Collector
+from n4a_fast.database import Database
+from n4a_fast.errors import InvalidInputError, StoreUnavailableError
+from n4a_fast.predictions.queries import PredictionQueries
+from n4a_fast.predictions.records import Predictions
+from n4a_fast.records.chains import Chains
+from n4a_fast.records.logs import Logs
+from n4a_fast.records.pipelines import Pipelines
+from n4a_fast.records.runs import Runs
+
+STORE_FILE = "store.duckdb"
+_FLUSH_ROWS = 4096
+_FLUSH_BYTES = 64 * 2**20
+
+
+class Workspace:
+    """Parts, buffers and transactions of one workspace folder."""
+
+    def __init__(self, root: Path, *, read_only: bool, lock_timeout: float) -> None:
+        self.root = root
+        self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout)
+        self.lock = self.database.lock
+        self.runs, self.pipelines = Runs(self.database), Pipelines(self.database)
+        self.chains, self.logs = Chains(self.database), Logs(self.database)
+        self.predictions, self.queries = Predictions(self.database), PredictionQueries(self.database)
+        self.artifacts = Artifacts(self.database, ArtifactFiles(root / "artifacts"))
+        self.collector = Collector(self.database, self.artifacts)
+        self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts)
+        self.users = 0
+
+    # -- writing out -----------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write everything in memory in one transaction; durable on return, kept in memory on failure."""
+        batches = [(part, tables) for part in self._parts if (tables := part.pending())]
+        if not batches:
+            return
+        with self.database.transaction():
+            for part, tables in batches:
+                part.write_in_transaction(tables)
+        for part, _ in batches:
+            part.clear()
+
+    def flush_when_full(self) -> None:
+        """Flush once the buffer has reached its row or byte limit."""
+        if len(self.predictions) >= _FLUSH_ROWS or len(self.logs) >= _FLUSH_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
+            self.flush()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What the block saves is committed at its end, or not at all if it raises; other threads wait."""
+        with self.lock:
+            if self.database.in_transaction:
+                raise InvalidInputError("transaction() is already open; use one block")
+            self.flush()
+            try:
+                with self.database.transaction():
+                    yield
+                    self.flush()
+            except BaseException:
+                self._give_up_pending()
+                raise
+
+    def _give_up_pending(self) -> None:
+        for part in self._parts:
+            part.clear()
+        self.pipelines.forget_open()
+        self._forget_known()
+
+    def _forget_known(self) -> None:
+        for part in (self.runs, self.pipelines, self.chains, self.artifacts):
+            part.forget_known()
+
+    # -- what spans several parts ----------------------------------------------------------
+
+    def require_places(self, pipeline_id: str, chain_id: str | None) -> None:
+        """NotFoundError unless the pipeline and the chain, where one is given, are known."""
+        self.pipelines.require_known(pipeline_id)
+        if chain_id is not None:
+            self.chains.require(chain_id)
+
+    def end_pipeline(self) -> None:
+        """Flush after a pipeline has ended; without another open one, its artifacts are held by chains alone."""
+        if not self.pipelines.any_open:
+            self.artifacts.release()
+        self.flush()
+
+    def fail_pipeline(self, pipeline_id: str, error: str) -> None:
+        """Remove the pipeline's predictions, chains and logs, and keep its failed row, in one transaction."""
+        self.pipelines.fail(pipeline_id, error)
+        with self.database.transaction():
+            self.end_pipeline()
+            self._delete_contents_in_transaction([pipeline_id])
+
+    def delete_run(self, run_id: str, delete_artifacts: bool) -> int:
+        """Delete a run and all below it in one transaction; the number of rows in the documented tables."""
+        self.flush()
+        self.runs.require(run_id)
+        pipeline_ids = self.pipelines.ids_of_run(run_id)
+        with self.database.transaction():
+            deleted = self._delete_contents_in_transaction(pipeline_ids)
+            deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
+            if delete_artifacts:
+                self.collector.collect_in_transaction()
+        return deleted
+
+    def delete_prediction(self, prediction_id: str) -> bool:
+        with self.database.transaction():
+            return self.predictions.delete_in_transaction(prediction_id)
+
+    def gc(self) -> int:
+        """Collect unused artifacts; the number of files removed."""
+        with self.database.transaction():
+            return len(self.collector.collect_in_transaction())
+
+    def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
+        """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
+        pipelines = self.pipelines.list(run_id, dataset_name)["pipeline_id"].to_list()
+        chains = self.chains.of_pipelines(pipelines)
+        with self.database.transaction():
+            for chain_id, artifact_ids in self.collector.transient(run_id, dataset_name, chains, set(winners)).items():
+                self.chains.unlink_in_transaction(chain_id, artifact_ids)
+            return len(self.collector.collect_in_transaction())
+
+    def invalidate_dataset(self, dataset_hash: str) -> int:
+        with self.database.transaction():
+            return self.artifacts.invalidate_in_transaction(dataset_hash)
+
+    def _delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
+        self._forget_known()
+        deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
+        return deleted + self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write what is pending and let the file go."""
+        self.artifacts.release()
+        self.flush()
+        self.database.close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the parent writes its own pending rows, so they must not be written here."""
+        self.lock = self.database.lock
+        self._give_up_pending()
+
+
+def open_workspace(path: Path, *, read_only: bool, lock_timeout: float) -> Workspace:
+    """The workspace at `path`, shared with the stores of this process that have it open; created if need be."""
+    root = Path(os.path.realpath(path))
+    with _OPENING:
+        shared = _OPEN.get(root)
+        if not read_only and (shared is None or shared.database.read_only):
+            _make_folders(root)
+        if shared is None:
+            shared = Workspace(root, read_only=read_only, lock_timeout=lock_timeout)
+            schema.prepare(shared.database)
+            _OPEN[root] = shared
+        elif not read_only:
+            shared.database.read_only = False  # the next statement attaches the file for writing
+        shared.users += 1
+        return shared
+
+
+def release_workspace(workspace: Workspace) -> None:
+    """One user less; the last one closes the file."""
+    with _OPENING, workspace.lock:
+        if workspace.users > 1:
+            workspace.flush()
+        else:
+            workspace.close()
+            _OPEN.pop(workspace.root, None)
+        workspace.users -= 1
+
+
+def _make_folders(root: Path) -> None:
+    try:
+        (root / "artifacts").mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK):
+            raise PermissionError("the folder is not writable")
+    except OSError as error:
+        raise StoreUnavailableError(root, error.strerror or str(error)) from error
+
+
+def _forget_all_after_fork() -> None:
+    global _OPENING
+    _OPENING = threading.RLock()
+    for workspace in _OPEN.values():
+        workspace.forget_after_fork()
+
+
+def _flush_all_at_exit() -> None:
+    for workspace in list(_OPEN.values()):
+        workspace.flush()
+
+
+# DuckDB refuses a second attachment of a file in one process, so stores on one path share theirs
+_OPEN: dict[Path, Workspace] = {}
+_OPENING = threading.RLock()
+os.register_at_fork(after_in_child=_forget_all_after_fork)
+atexit.register(_flush_all_at_exit)
