@@ -46,6 +46,8 @@ class Database:
         self._attached_read_only: bool | None = None
         self._depth = 0
         self._last_used = 0.0
+        self.attachment = 0  # counts attachments: what was known of the file may be old after each
+        self.settle: Callable[[], object] = lambda: None  # runs before a read or a transaction, outside one
         self._closed = False
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
@@ -55,19 +57,24 @@ class Database:
 
     def rows(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """All result rows as tuples."""
-        with self._use() as connection:
+        with self._use_settled() as connection:
             return connection.execute(sql, list(params)).fetchall()
+
+    def rows_unsettled(self, sql: str) -> list[tuple[Any, ...]]:
+        """Like `rows`, on the file as it is now."""
+        with self._use() as connection:
+            return connection.execute(sql).fetchall()
 
     def row(self, sql: str, params: Params = ()) -> dict[str, Any] | None:
         """The first result row by column name, or None."""
-        with self._use() as connection:
+        with self._use_settled() as connection:
             found = connection.execute(sql, list(params)).fetchall()
             names = [column[0] for column in connection.description or ()]
             return dict(zip(names, found[0], strict=True)) if found else None
 
     def arrow(self, sql: str, params: Params = ()) -> pa.Table:
         """The result as an Arrow table; typed even when it has no rows."""
-        with self._use() as connection:
+        with self._use_settled() as connection:
             table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
             return table
 
@@ -77,7 +84,7 @@ class Database:
 
     def frame_of_user_sql(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """Like `frame`, for SQL from outside: one SELECT that cannot write; InvalidInputError otherwise."""
-        with self._use() as connection:
+        with self._use_settled() as connection:
             try:
                 kinds = [statement.type for statement in connection.extract_statements(sql)]
                 if kinds != [duckdb.StatementType.SELECT]:
@@ -90,13 +97,13 @@ class Database:
     # -- writing ---------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, settled: bool = True) -> Iterator[None]:
         """All writes of the block commit together, durably, or not at all; a nested block joins the outer one."""
         with self.lock:
             if self._depth:
                 yield
                 return
-            with self._use() as connection:
+            with self._use_settled() if settled else self._use() as connection:
                 connection.execute("BEGIN")
                 self._depth = 1
                 try:
@@ -152,7 +159,7 @@ class Database:
         """Rows of a query on the file attached read-only, so that nothing in it can change; None when a name is unknown."""
         mode, self.read_only = self.read_only, True
         try:
-            return self.rows(sql)
+            return self.rows_unsettled(sql)
         except InvalidInputError:
             return None
         finally:
@@ -196,6 +203,14 @@ class Database:
             finally:
                 self._last_used = time.monotonic()
 
+    @contextmanager
+    def _use_settled(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self.lock:
+            if not self._depth:
+                self.settle()
+            with self._use() as connection:
+                yield connection
+
     def _attached(self) -> duckdb.DuckDBPyConnection:
         if self._connection is not None and self._attached_read_only == self.read_only:
             return self._connection
@@ -208,6 +223,7 @@ class Database:
         self.detach()
         self._attach_when_free(self._connection)
         self._attached_read_only = self.read_only
+        self.attachment += 1
         self._watch_idleness()
         return self._connection
 
@@ -312,13 +328,21 @@ def _detach_when_idle(reference: weakref.ref[Database]) -> None:
         if database is None or database._closed:
             return
         with database.lock:
-            if time.monotonic() - database._last_used >= _IDLE_SECONDS:
-                database.detach()
+            if database._attached_read_only is not None and time.monotonic() - database._last_used >= _IDLE_SECONDS:
+                _settle_and_detach(database)
             if database._attached_read_only is None:
                 database._watcher = None  # the next attachment starts a new watcher
                 return
         del database  # do not keep a forgotten store alive while asleep
         time.sleep(_IDLE_SECONDS / 2)
+
+
+def _settle_and_detach(database: Database) -> None:
+    try:
+        database.settle()
+    except StoreError:
+        pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
+    database.detach()
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.replay import replay_chain
 from n4a_fast.workspace import Workspace, open_workspace, release_workspace
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
@@ -145,7 +146,7 @@ class WorkspaceStore:
     @_reads
     def list_runs(self, status: str | None = None, dataset: str | None = None, limit: int = 100, offset: int = 0) -> pl.DataFrame:
         """Runs, newest first. `dataset` is the exact name of one of a run's datasets."""
-        return self._open().runs.list(status, dataset, limit, offset)
+        return self._open().runs.listed(status, dataset, limit, offset)
 
     # -- pipelines ---------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class WorkspaceStore:
     @_reads
     def list_pipelines(self, run_id: str | None = None, dataset_name: str | None = None) -> pl.DataFrame:
         """Pipelines, newest first."""
-        return self._open().pipelines.list(run_id, dataset_name)
+        return self._open().pipelines.listed(run_id, dataset_name)
 
     # -- chains ------------------------------------------------------------------------------
 

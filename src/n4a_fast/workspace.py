@@ -20,6 +20,8 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
+from n4a_fast.ids import uuid7
+from n4a_fast.journal import Journal, Tables
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.records import Predictions
 from n4a_fast.records.chains import Chains
@@ -30,6 +32,8 @@ from n4a_fast.records.runs import Runs
 STORE_FILE = "store.duckdb"
 _FLUSH_ROWS = 4096
 _FLUSH_BYTES = 64 * 2**20
+_DIRECT_ROWS = 1024  # batches this large go straight into their tables
+_DIRECT_BYTES = 8 * 2**20
 
 
 class Workspace:
@@ -45,20 +49,31 @@ class Workspace:
         self.artifacts = Artifacts(self.database, ArtifactFiles(root / "artifacts"))
         self.collector = Collector(self.database, self.artifacts)
         self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts)
+        self.journal = Journal(self.database, self._write_in_transaction)
+        self.database.settle = self.journal.drain
         self.users = 0
 
     # -- writing out -----------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write everything in memory in one transaction; durable on return, kept in memory on failure."""
-        batches = [(part, tables) for part in self._parts if (tables := part.pending())]
-        if not batches:
+        tables = {name: table for part in self._parts for name, table in part.pending().items()}
+        if not tables:
             return
-        with self.database.transaction():
-            for part, tables in batches:
-                part.write_in_transaction(tables)
-        for part, _ in batches:
+        self.artifacts.files.sync()
+        if self.database.in_transaction or len(self.predictions) >= _DIRECT_ROWS or self.predictions.nbytes >= _DIRECT_BYTES:
+            with self.database.transaction():
+                self._write_in_transaction(tables)
+        else:
+            self.journal.append(uuid7(), tables)
+        for part in self._parts:
             part.clear()
+        if self.journal.rows >= _FLUSH_ROWS or self.journal.nbytes >= _FLUSH_BYTES:
+            self.journal.drain()
+
+    def _write_in_transaction(self, tables: Tables) -> None:
+        for part in self._parts:
+            part.write_in_transaction(tables)
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit."""
@@ -134,7 +149,7 @@ class Workspace:
 
     def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
         """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
-        pipelines = self.pipelines.list(run_id, dataset_name)["pipeline_id"].to_list()
+        pipelines = self.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
         chains = self.chains.of_pipelines(pipelines)
         with self.database.transaction():
             for chain_id, artifact_ids in self.collector.transient(run_id, dataset_name, chains, set(winners)).items():
@@ -156,6 +171,7 @@ class Workspace:
         """Write what is pending and let the file go."""
         self.artifacts.release()
         self.flush()
+        self.journal.drain()
         self.database.close()
 
     def forget_after_fork(self) -> None:

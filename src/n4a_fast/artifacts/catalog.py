@@ -116,17 +116,24 @@ class Artifacts(PendingRows):
     def pending(self) -> dict[str, pa.Table]:
         tables = super().pending()
         holds: list[tuple[object, ...]] = [(artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)]
-        if holds or (self._holds_are_stored and not self._held):  # an empty batch: the stored holds end
+        if self._holds_are_stored and not self._held:
+            holds.append((None, this_session()))  # the stored holds of this session end
+        if holds:
             tables["artifact_holds"] = table_of(holds, ARTIFACT_HOLDS)
         return tables
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        self.files.sync()
         super().write_in_transaction(tables)
-        if "artifact_holds" in tables:
-            self._database.insert(_HOLD, batch=tables["artifact_holds"])
-        if not self._held:
-            self._database.execute(_RELEASE, (this_session(),))
+        holds: dict[str, set[str]] = {}
+        for row in tables["artifact_holds"].to_pylist() if "artifact_holds" in tables else ():
+            if row["artifact_id"] is None:
+                holds.pop(row["holder"], None)
+                self._database.execute(_RELEASE, (row["holder"],))
+            else:
+                holds.setdefault(row["holder"], set()).add(row["artifact_id"])
+        kept: list[tuple[object, ...]] = [(artifact_id, holder) for holder, ids in holds.items() for artifact_id in sorted(ids)]
+        if kept:
+            self._database.insert(_HOLD, batch=table_of(kept, ARTIFACT_HOLDS))
 
     def clear(self) -> None:
         super().clear()

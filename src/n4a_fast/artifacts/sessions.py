@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import lru_cache
 
 import psutil
 
 
 def this_session() -> str:
     """Host, process id and start time of this process: a name that no later process has."""
-    return f"{platform.node()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+    return _session(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _session(pid: int) -> str:
+    return f"{platform.node()}/{pid}/{psutil.Process(pid).create_time():.2f}"
 
 
 def is_alive(session: str) -> bool:

@@ -34,8 +34,9 @@ class Pipelines(PendingRows):
     ) -> str:
         if generator_choices is not None and not isinstance(generator_choices, list | tuple):
             raise InvalidInputError(f"generator_choices must be a list, got {type(generator_choices).__name__}")
+        pipeline_id = uuid7()
         row = {
-            "pipeline_id": uuid7(), "run_id": run_id, "name": checks.text(name, "name"),
+            "pipeline_id": pipeline_id, "run_id": run_id, "name": checks.text(name, "name"),
             "expanded_config": jsontext.encode(expanded_config, "expanded_config"),
             "generator_choices": jsontext.encode(generator_choices, "generator_choices"),
             "dataset_name": checks.text(dataset_name, "dataset_name"),
@@ -43,8 +44,8 @@ class Pipelines(PendingRows):
             "status": "running", "created_at": checks.now(),
         }  # fmt: skip
         self.put(row)
-        self._open[row["pipeline_id"]] = row
-        return str(row["pipeline_id"])
+        self._open[pipeline_id] = row
+        return pipeline_id
 
     def complete(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
         changes = {
@@ -79,7 +80,7 @@ class Pipelines(PendingRows):
         row = self._database.row(_GET, (pipeline_id,))
         return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
 
-    def list(self, run_id: str | None, dataset_name: str | None) -> pl.DataFrame:
+    def listed(self, run_id: str | None, dataset_name: str | None) -> pl.DataFrame:
         return self._database.frame(_LIST, (run_id, dataset_name))
 
     def ids_of_run(self, run_id: str) -> list[str]:

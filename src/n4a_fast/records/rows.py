@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -33,9 +34,7 @@ class PendingRows:
             return True
         if not isinstance(key, str) or not self._database.rows(_EXISTS.format(table=self._table, key=self._key), (key,)):
             return False
-        if len(self._known) >= _KNOWN_AT_MOST:
-            self._known.clear()
-        self._known.add(key)
+        self._remember((key,))
         return True
 
     def forget_known(self) -> None:
@@ -54,6 +53,11 @@ class PendingRows:
         """All pending rows, oldest first."""
         return list(self._rows.values())
 
+    def _remember(self, keys: Iterable[str]) -> None:
+        if len(self._known) >= _KNOWN_AT_MOST:
+            self._known.clear()
+        self._known.update(keys)
+
     def pending(self) -> dict[str, pa.Table]:
         """The rows as one Arrow table by table name; empty when there are none."""
         if not self._rows:
@@ -63,11 +67,18 @@ class PendingRows:
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         """Put the batch of this table, if there is one, in place of the rows with its ids."""
-        batch = tables.get(self._table)
-        if batch is not None:
+        if self._table in tables:
+            batch = _newest(tables[self._table], self._key)
             self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
             self._database.insert(_INSERTED.format(table=self._table), batch=batch)
 
     def clear(self) -> None:
         """Forget the rows: they are written, or given up."""
-        self._rows.clear()
+        self._remember(self._rows)
+        self._rows = {}
+
+
+def _newest(batch: pa.Table, key: str) -> pa.Table:
+    """The last row of each key."""
+    last = {identifier: place for place, identifier in enumerate(batch[key].to_pylist())}
+    return batch if len(last) == batch.num_rows else batch.take(pa.array(sorted(last.values())))

@@ -61,7 +61,7 @@ class Runs(PendingRows):
         row = self._database.row(_GET, (run_id,))
         return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
 
-    def list(self, status: str | None, dataset: str | None, limit: int, offset: int) -> pl.DataFrame:
+    def listed(self, status: str | None, dataset: str | None, limit: int, offset: int) -> pl.DataFrame:
         return self._database.frame(_LIST, (status, dataset, checks.count(limit, "limit"), checks.count(offset, "offset")))
 
     def delete_in_transaction(self, run_id: str) -> int:

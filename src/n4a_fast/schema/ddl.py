@@ -44,6 +44,8 @@ _TABLES = (
         created_at TIMESTAMP)""",
     # a session that saved an artifact keeps it until its pipelines have ended
     """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
+    # batches committed but not yet in their tables; empty whenever the file is at rest
+    """CREATE TABLE journal (batch_id VARCHAR, table_name VARCHAR, content BLOB)""",
     """CREATE TABLE logs (
         log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR, duration_ms BIGINT,
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",
