@@ -139,7 +139,7 @@ class Database:
 
     def select(self, sql: str, **tables: pa.Table) -> pa.Table:
         """An Arrow result of SQL over the store and the Arrow tables given by name."""
-        with self._use() as connection, _registered(connection, tables):
+        with self._use_settled() as connection, _registered(connection, tables):
             table: pa.Table = connection.sql(sql).to_arrow_table()
             return table
 

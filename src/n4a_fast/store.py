@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
+from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay import replay_chain
 from n4a_fast.workspace import Workspace, open_workspace, release_workspace
 
@@ -241,6 +242,42 @@ class WorkspaceStore:
         self._open().predictions.save_arrays(prediction_id, y_true, y_pred, y_proba, sample_indices, weights)
 
     @_reads
+    def save_predictions(
+        self, columns: Any, *, y_true: Any = None, y_pred: Any = None, y_proba: Any = None, sample_indices: Any = None, weights: Any = None
+    ) -> list[str]:
+        """Store many predictions in one transaction, durable on return; their ids, in order.
+
+        `columns`: a mapping of sequences, a pyarrow Table or a polars DataFrame with the arguments of
+        `save_prediction`; single values count for every row. Each array argument is a 2-D matrix
+        with a row per prediction (contiguous float64 is not copied), a list of arrays, an Arrow list
+        array, or one 1-D array for all.
+        """
+        self._open(writing=True)
+        arrays = {"y_true": y_true, "y_pred": y_pred, "y_proba": y_proba, "sample_indices": sample_indices, "weights": weights}
+        return self._open().save_predictions(columns, arrays)
+
+    @_reads
+    def load_arrays(
+        self, /, prediction_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ("y_true", "y_pred"), **filters: Any
+    ) -> LoadedArrays:
+        """Arrays of many predictions in one query, in the order of `prediction_ids` or, by filters, oldest first.
+
+        `columns` names some of y_true, y_pred, y_proba, sample_indices, weights; `filters` are those of
+        `query_predictions`. The arrays are read-only views of shared buffers.
+        """
+        reader = self._open().arrays
+        return reader.load(reader.ids(prediction_ids, filters), columns)
+
+    def iter_arrays(
+        self, prediction_ids: Sequence[str] | None = None, *, batch_size: int = 10_000, columns: Sequence[str] = ("y_true", "y_pred"),
+        **filters: Any,
+    ) -> Iterator[LoadedArrays]:  # fmt: skip
+        """`load_arrays` in pieces of `batch_size` predictions, for more than memory holds."""
+        self.flush()
+        reader = self._open().arrays
+        return reader.batches(reader.ids(prediction_ids, filters), columns, batch_size)
+
+    @_reads
     def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
         """The prediction, with numpy arrays in the shapes they were saved in if `load_arrays`; None for an unknown id."""
         return self._open().queries.find(prediction_id, load_arrays)
@@ -281,7 +318,7 @@ class WorkspaceStore:
 
     @_reads
     def query_top_aggregated_predictions(
-        self, metric: str, n: int = 10, score_column: str = "avg_val_score", ascending: bool | None = None, **filters: Any
+        self, /, metric: str, n: int = 10, score_column: str = "avg_val_score", ascending: bool | None = None, **filters: Any
     ) -> pl.DataFrame:
         """The `n` best aggregated rows of a metric; the direction follows from its name (r2 up, rmse down) unless given.
 

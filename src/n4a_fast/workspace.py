@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from n4a_fast import schema
 from n4a_fast.artifacts.catalog import Artifacts
@@ -22,7 +23,9 @@ from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 from n4a_fast.ids import uuid7
 from n4a_fast.journal import Journal, Tables
+from n4a_fast.predictions import bulk
 from n4a_fast.predictions.queries import PredictionQueries
+from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.records import Predictions
 from n4a_fast.records.chains import Chains
 from n4a_fast.records.logs import Logs
@@ -46,6 +49,7 @@ class Workspace:
         self.runs, self.pipelines = Runs(self.database), Pipelines(self.database)
         self.chains, self.logs = Chains(self.database), Logs(self.database)
         self.predictions, self.queries = Predictions(self.database), PredictionQueries(self.database)
+        self.arrays = ArrayReader(self.database)
         self.artifacts = Artifacts(self.database, ArtifactFiles(root / "artifacts"))
         self.collector = Collector(self.database, self.artifacts)
         self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts)
@@ -137,6 +141,20 @@ class Workspace:
             if delete_artifacts:
                 self.collector.collect_in_transaction()
         return deleted
+
+    def save_predictions(self, columns: Any, arrays: dict[str, Any]) -> list[str]:
+        """Write many predictions in one transaction, past the buffer; durable on return."""
+        checked = bulk.checked(columns, arrays)
+        for pipeline_id in checked.distinct("pipeline_id"):
+            self.pipelines.require_known(pipeline_id)
+        for chain_id in checked.distinct("chain_id"):
+            self.chains.require(chain_id)
+        identifiers: list[str] = []
+        with self.database.transaction():
+            for ids, tables in bulk.slices(checked):
+                self.predictions.write_in_transaction(tables)
+                identifiers += ids
+        return identifiers
 
     def delete_prediction(self, prediction_id: str) -> bool:
         with self.database.transaction():

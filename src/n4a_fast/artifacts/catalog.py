@@ -64,7 +64,7 @@ class Artifacts(PendingRows):
         """Note a file that is already in the folder; a known id with the same content is a no-op."""
         known = self._hashes.get(artifact_id)
         if known is None and (row := self._row(checks.text(artifact_id, "artifact_id"))) is not None:
-            known = self._remember(artifact_id, row["content_hash"])
+            known = self._remember_hash(artifact_id, row["content_hash"])
         if known is not None:
             if known != content_hash:
                 raise ConflictError("artifact", artifact_id, known, content_hash)
@@ -78,7 +78,7 @@ class Artifacts(PendingRows):
             "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(),
             **{name: checks.text(value, name) for name, value in texts.items()},
         })  # fmt: skip
-        self._remember(artifact_id, content_hash)
+        self._remember_hash(artifact_id, content_hash)
         self._hold(artifact_id)
         return artifact_id
 
@@ -152,7 +152,7 @@ class Artifacts(PendingRows):
         self._held.add(artifact_id)
         self._unwritten_holds.add(artifact_id)
 
-    def _remember(self, artifact_id: str, content_hash: str) -> str:
+    def _remember_hash(self, artifact_id: str, content_hash: str) -> str:
         if len(self._hashes) >= _KNOWN_AT_MOST:
             self._hashes.clear()
         self._hashes[artifact_id] = content_hash

@@ -39,7 +39,7 @@ class PredictionBatch:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays held."""
-        return self._y_pred.nbytes + self._y_proba.nbytes + self._shared_values.nbytes + self._indices_values.nbytes
+        return sum(column.nbytes for column in (self._y_pred, self._y_proba, self._shared_values, self._indices_values))
 
     def __contains__(self, prediction_id: str) -> bool:
         return prediction_id in self._rows
@@ -64,7 +64,7 @@ class PredictionBatch:
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""
         reference = (
-            prediction_id, _width(arrays.y_pred), _width(arrays.y_proba), self._share(arrays.y_true),
+            prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), self._share(arrays.y_true),
             self._share_indices(arrays.sample_indices), self._share(arrays.weights),
         )  # fmt: skip
         self._y_pred.append(arrays.y_pred)
@@ -74,23 +74,23 @@ class PredictionBatch:
 
     def pending(self) -> dict[str, pa.Table]:
         """What is held, as Arrow tables by table name."""
-        tables = {}
+        tables: dict[str, pa.Table] = {}
         if self._rows:
             tables["predictions"] = table_of(list(self._rows.values()), PREDICTIONS)
         if self._places:
             tables["prediction_values"] = self._values_table()
         if self._shared:
-            columns = [pa.array(list(self._shared), pa.string()), _lists(self._shared_values), pa.array(list(self._shared.values()), pa.int32())]
+            columns = [pa.array(list(self._shared), pa.string()), lists(self._shared_values), pa.array(list(self._shared.values()), pa.int32())]
             tables["shared_arrays"] = pa.table(columns, schema=SHARED_ARRAYS)
         if self._indices:
-            tables["shared_indices"] = pa.table([pa.array(list(self._indices), pa.string()), _lists(self._indices_values)], schema=SHARED_INDICES)
+            tables["shared_indices"] = pa.table([pa.array(list(self._indices), pa.string()), lists(self._indices_values)], schema=SHARED_INDICES)
         return tables
 
     def _values_table(self) -> pa.Table:
         ids, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*self._references, strict=True)
         text, width = pa.string(), pa.int32()
         table = pa.table(
-            [pa.array(ids, text), _lists(self._y_pred), pa.array(y_pred_width, width), _lists(self._y_proba), pa.array(y_proba_width, width),
+            [pa.array(ids, text), lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
              pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text)], schema=PREDICTION_VALUES,
         )  # fmt: skip
         places = list(self._places.values())
@@ -101,32 +101,34 @@ class PredictionBatch:
     def _share(self, values: np.ndarray[Any, Any] | None) -> str | None:
         if values is None:
             return None
-        content_hash = _hash(values)
-        if content_hash not in self._shared:
+        address = content_hash(values)
+        if address not in self._shared:
             self._shared_values.append(values)
-            self._shared[content_hash] = _width(values)
-        return content_hash
+            self._shared[address] = width_of(values)
+        return address
 
     def _share_indices(self, values: np.ndarray[Any, Any] | None) -> str | None:
         if values is None:
             return None
-        content_hash = _hash(values)
-        if content_hash not in self._indices:
+        address = content_hash(values)
+        if address not in self._indices:
             self._indices_values.append(values)
-            self._indices[content_hash] = None
-        return content_hash
+            self._indices[address] = None
+        return address
 
 
-def _width(values: np.ndarray[Any, Any] | None) -> int | None:
+def width_of(values: np.ndarray[Any, Any] | None) -> int | None:
+    """Number of columns of a 2-D array; None for 1-D."""
     return values.shape[1] if values is not None and values.ndim == 2 else None
 
 
-def _hash(values: np.ndarray[Any, Any]) -> str:
-    """xxh3-128 of dtype, shape and bytes; `values` is contiguous."""
+def content_hash(values: np.ndarray[Any, Any]) -> str:
+    """The address of an array: xxh3-128 of dtype, shape and bytes; `values` is contiguous."""
     digest = xxhash.xxh3_128(f"{values.dtype.str}{values.shape}".encode())
     digest.update(values.data if values.size else b"")
     return digest.hexdigest()
 
 
-def _lists(column: ListColumn) -> pa.ChunkedArray:
+def lists(column: ListColumn) -> pa.ChunkedArray:
+    """The column as Arrow, over its own memory."""
     return pa.chunked_array(column.snapshot())

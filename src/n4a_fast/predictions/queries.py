@@ -85,18 +85,21 @@ class PredictionQueries:
         return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY chain_id, model_name, metric, dataset_name", params)
 
     def top_aggregated(self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
-        unknown = set(filters) - {"run_id", "pipeline_id", "chain_id", "dataset_name", "model_class"}
-        if unknown:
-            raise InvalidInputError(f"unknown filter {', '.join(sorted(unknown))}; use run_id, pipeline_id, chain_id, dataset_name, model_class")
         upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
         order = f"{_ranked(_one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name, dataset_name"
         where, params = where_clause({**filters, "metric": metric}, run_column=True)
         return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
 
 
+FILTERS = ("dataset_name", "model_class", "partition", "fold_id", "branch_id", "pipeline_id", "run_id", "chain_id")
+
+
 def where_clause(filters: dict[str, Any], *, run_column: bool = False) -> tuple[str, list[Any]]:
-    """SQL and parameters for filters by column name; None means no filter. Names come from this package, not from outside."""
+    """SQL and parameters for filters by column name; None means no filter, an unknown name is refused."""
     terms, params = [], []
+    unknown = sorted(set(filters) - {*FILTERS, "metric"})
+    if unknown:
+        raise InvalidInputError(f"unknown filter {', '.join(unknown)}; use {', '.join(FILTERS)}")
     for name, value in filters.items():
         if value is None:
             continue

@@ -1,0 +1,236 @@
+"""Many predictions in one call: columns and arrays turned into the tables of a batch.
+
+Design choices:
+(a) A contiguous float64 matrix becomes an Arrow list column over the same memory: no copy.
+(b) Rows go out in slices, so memory is bounded by the slice, whatever the caller passes.
+(c) Targets, indices and weights are addressed by content, as in the drop-in calls, so both
+    ways fill the same tables; an array shared by all rows is hashed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from n4a_fast import checks, ids, jsontext
+from n4a_fast._native.columns import ListColumn
+from n4a_fast.errors import InvalidInputError
+from n4a_fast.predictions import arrays
+from n4a_fast.predictions.batch import content_hash, lists, width_of
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
+
+SLICE_ROWS = 8192  # four row groups of DuckDB: full ones bypass its log
+
+_GIVEN = tuple(name for name in PREDICTIONS.names if name not in ("created_at", "nk"))
+_REQUIRED = ("pipeline_id", "dataset_name", "model_name", "model_class", "fold_id", "partition")
+_DEFAULTS: dict[str, Any] = {"preprocessings": "", "exclusion_count": 0, "exclusion_rate": 0.0}
+_JSON = ("scores", "best_params")
+_ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Checked columns and arrays of one `save_predictions` call."""
+
+    columns: pa.Table  # the fields of save_prediction; prediction_id may be NULL
+    arrays: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.columns.num_rows)
+
+    def distinct(self, name: str) -> list[str]:
+        """The ids that a column names, None left out."""
+        return [value for value in self.columns[name].unique().to_pylist() if value is not None]
+
+
+def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
+    """The arguments of `save_predictions`; InvalidInputError names the column or array that does not fit."""
+    by_name = _by_name(columns)
+    unknown = sorted(set(by_name) - set(_GIVEN))
+    missing = [name for name in _REQUIRED if name not in by_name]
+    if unknown or missing:
+        what = f"unknown column {', '.join(unknown)}" if unknown else f"missing column {', '.join(missing)}"
+        raise InvalidInputError(f"{what}; columns are the arguments of save_prediction")
+    present = {name: value for name, value in given_arrays.items() if value is not None}
+    rows = _row_count(by_name, present)
+    table = pa.table([_column(name, by_name.get(name, _DEFAULTS.get(name)), rows) for name in _GIVEN], names=list(_GIVEN))
+    for name in _REQUIRED:
+        if table[name].null_count:
+            raise InvalidInputError(f"column {name} has {table[name].null_count} missing values; give every row one")
+    return Bulk(table, {name: _rows_of(name, value, rows) for name, value in present.items()})
+
+
+def slices(bulk: Bulk) -> Iterator[tuple[list[str], dict[str, pa.Table]]]:
+    """Ids and tables of each slice, in order."""
+    for start in range(0, len(bulk), SLICE_ROWS):
+        stop = min(start + SLICE_ROWS, len(bulk))
+        part = bulk.columns.slice(start, stop - start)
+        keys = _natural_keys(part)
+        identifiers = [
+            given if given is not None else ids.prediction_id(pipeline_id, key)
+            for given, pipeline_id, key in zip(part["prediction_id"].to_pylist(), part["pipeline_id"].to_pylist(), keys, strict=True)
+        ]
+        yield identifiers, {**_prediction_table(part, identifiers, keys), **_array_tables(bulk.arrays, identifiers, start, stop)}
+
+
+def _by_name(columns: Any) -> dict[str, Any]:
+    if isinstance(columns, pl.DataFrame):
+        columns = columns.to_arrow()
+    if isinstance(columns, pa.Table):
+        return {name: columns[name] for name in columns.column_names if name not in ("created_at", "nk")}
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    raise InvalidInputError(f"columns must be a mapping, a pyarrow Table or a polars DataFrame, got {type(columns).__name__}")
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, pa.Array | pa.ChunkedArray | np.ndarray | pl.Series) or (
+        isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    )
+
+
+def _row_count(by_name: Mapping[str, Any], given: Mapping[str, Any]) -> int:
+    lengths = {name: len(value) for name, value in by_name.items() if _is_column(value)}
+    lengths.update({name: len(value) for name, value in given.items() if not _is_shared(value)})
+    if len(set(lengths.values())) > 1:
+        raise InvalidInputError("columns and arrays differ in length: " + ", ".join(f"{name} {length}" for name, length in lengths.items()))
+    return next(iter(lengths.values()), 1)
+
+
+def _column(name: str, value: Any, rows: int) -> pa.Array | pa.ChunkedArray:
+    wanted = PREDICTIONS.field(name).type
+    if not _is_column(value):
+        value = [value] * rows
+    if isinstance(value, pl.Series):
+        value = value.to_arrow()
+    if name in _JSON:
+        value = [_json(item, name) for item in (value.to_pylist() if isinstance(value, pa.Array | pa.ChunkedArray) else value)]
+    elif not isinstance(value, pa.Array | pa.ChunkedArray):
+        check: Callable[[Any, str], Any] = _CHECKS[wanted]
+        value = [check(str(item) if name == "fold_id" else item, name) for item in value]
+    try:
+        column = value if isinstance(value, pa.Array | pa.ChunkedArray) else pa.array(value, wanted)
+        return column.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise InvalidInputError(f"column {name} cannot be stored as {wanted}: {error}") from error
+
+
+_CHECKS: Mapping[pa.DataType, Callable[[Any, str], Any]] = {
+    pa.string(): checks.optional_text,
+    pa.float64(): checks.real,
+    pa.int32(): checks.optional_integer,
+}
+
+
+def _json(value: Any, name: str) -> str | None:
+    """JSON text of a value; text is taken as JSON already, as the store's own frames hold it."""
+    if not isinstance(value, str):
+        return jsontext.encode(value, name)
+    try:
+        jsontext.decode(value)
+    except ValueError as error:
+        raise InvalidInputError(f"column {name} holds text that is not JSON ({error}); give dicts") from error
+    return value
+
+
+def _is_shared(value: Any) -> bool:
+    """Whether one 1-D array is given for all rows."""
+    return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype != object
+
+
+def _rows_of(name: str, value: Any, rows: int) -> Any:
+    """An array argument as: one checked array for all rows, a 2-D matrix, or a list of checked arrays."""
+    if _is_shared(value):
+        return _one(name, value)
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        dtype = np.int64 if name == "sample_indices" else np.float64
+        if value.dtype.kind not in "fiub":
+            raise InvalidInputError(f"{name} must be numeric, got dtype {value.dtype}")
+        matrix = np.ascontiguousarray(value, dtype)
+        if name == "sample_indices" and not np.array_equal(matrix, value):
+            raise InvalidInputError("sample_indices must be whole numbers that fit 64 bits")
+        return matrix
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        value = value.to_numpy(zero_copy_only=False) if isinstance(value, pa.Array) else value.to_numpy()
+    return [_one(name, item) for item in value]
+
+
+def _one(name: str, value: Any) -> Any:
+    return getattr(arrays.checked(**{key: value if key == name else None for key in _ARRAYS}), name)
+
+
+def _natural_keys(part: pa.Table) -> list[int]:
+    columns = (part[name].to_pylist() for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id"))
+    return [ids.natural_key(*key) for key in zip(*columns, strict=True)]
+
+
+def _prediction_table(part: pa.Table, identifiers: list[str], keys: list[int]) -> dict[str, pa.Table]:
+    stamp = pa.array([checks.now()] * part.num_rows, PREDICTIONS.field("created_at").type)
+    nk = pa.array([key & 0xFFFF_FFFF_FFFF_FFFF for key in keys], pa.uint64())
+    filled = part.set_column(0, "prediction_id", pa.array(identifiers, pa.string()))
+    return {"predictions": filled.append_column("created_at", stamp).append_column("nk", nk).select(PREDICTIONS.names)}
+
+
+def _array_tables(given: Mapping[str, Any], identifiers: list[str], start: int, stop: int) -> dict[str, pa.Table]:
+    if not given:
+        return {}
+    part = {name: value if _is_shared(value) else value[start:stop] for name, value in given.items()}
+    count = stop - start
+    reals: dict[str, Any] = {}
+    indices: dict[str, Any] = {}
+    y_true, weights = _addressed(part.get("y_true"), count, reals), _addressed(part.get("weights"), count, reals)
+    sample_indices = _addressed(part.get("sample_indices"), count, indices)
+    text, number = pa.string(), pa.int32()
+    columns = [
+        pa.array(identifiers, text), *_values(part.get("y_pred"), count), *_values(part.get("y_proba"), count),
+        pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text),
+    ]  # fmt: skip
+    tables = {"prediction_values": pa.table(columns, schema=PREDICTION_VALUES)}
+    if reals:
+        widths = pa.array([width_of(value) for value in reals.values()], number)
+        tables["shared_arrays"] = pa.table([pa.array(list(reals), text), _packed(reals.values(), "float64"), widths], schema=SHARED_ARRAYS)
+    if indices:
+        tables["shared_indices"] = pa.table([pa.array(list(indices), text), _packed(indices.values(), "int64")], schema=SHARED_INDICES)
+    return tables
+
+
+def _addressed(rows: Any, count: int, contents: dict[str, Any]) -> list[str | None]:
+    """The content hash of each row; what is new goes into `contents`."""
+    if rows is None:
+        return [None] * count
+    if _is_shared(rows):
+        shared = content_hash(rows)
+        contents[shared] = rows
+        return [shared] * count
+    hashes: list[str | None] = []
+    for row in rows:
+        address = None if row is None else content_hash(row)
+        if address is not None:
+            contents.setdefault(address, row)
+        hashes.append(address)
+    return hashes
+
+
+def _values(rows: Any, count: int) -> tuple[Any, pa.Array]:
+    """A list column of `count` rows, and their widths."""
+    if rows is None:
+        return pa.nulls(count, pa.list_(pa.float64())), pa.nulls(count, pa.int32())
+    if _is_shared(rows):
+        rows = np.broadcast_to(rows, (count, len(rows)))
+    if isinstance(rows, np.ndarray):
+        flat = np.ascontiguousarray(rows).reshape(-1)
+        offsets = np.arange(count + 1, dtype=np.int32) * np.int32(rows.shape[1])
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat)), pa.nulls(count, pa.int32())
+    return _packed(rows, "float64"), pa.array([width_of(row) for row in rows], pa.int32())
+
+
+def _packed(rows: Any, dtype: str) -> pa.ChunkedArray:
+    column = ListColumn("values", dtype)
+    for row in rows:
+        column.append(row)
+    return lists(column)
