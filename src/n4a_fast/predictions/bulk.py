@@ -105,19 +105,32 @@ def _row_count(by_name: Mapping[str, Any], given: Mapping[str, Any]) -> int:
 def _column(name: str, value: Any, rows: int) -> pa.Array | pa.ChunkedArray:
     wanted = PREDICTIONS.field(name).type
     if not _is_column(value):
-        value = [value] * rows
+        return pa.repeat(pa.scalar(_checked_item(name, value), wanted), rows)
     if isinstance(value, pl.Series):
         value = value.to_arrow()
-    if name in _JSON:
-        value = [_json(item, name) for item in (value.to_pylist() if isinstance(value, pa.Array | pa.ChunkedArray) else value)]
-    elif not isinstance(value, pa.Array | pa.ChunkedArray):
-        check: Callable[[Any, str], Any] = _CHECKS[wanted]
-        value = [check(str(item) if name == "fold_id" else item, name) for item in value]
+    if name in _JSON or (name == "fold_id" and not _holds_text(value)):
+        value = [_checked_item(name, item) for item in (value.to_pylist() if isinstance(value, pa.Array | pa.ChunkedArray) else value)]
     try:
-        column = value if isinstance(value, pa.Array | pa.ChunkedArray) else pa.array(value, wanted)
-        return column.cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise InvalidInputError(f"column {name} cannot be stored as {wanted}: {error}") from error
+        return value.cast(wanted) if isinstance(value, pa.Array | pa.ChunkedArray) else pa.array(value, wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnicodeError) as error:
+        if isinstance(value, pa.Array | pa.ChunkedArray):
+            raise InvalidInputError(f"column {name} cannot be stored as {wanted}: {error}") from error
+        # the slow way takes what Arrow is too strict for, such as 5.0 for 5, and names what nobody can take
+        return pa.array([_checked_item(name, item) for item in value], wanted)
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return bool(pa.types.is_string(value.type) or pa.types.is_large_string(value.type) or pa.types.is_string_view(value.type))
+    return all(isinstance(item, str) for item in value)
+
+
+def _checked_item(name: str, item: Any) -> Any:
+    """One value of a column, as the drop-in call stores it."""
+    if name in _JSON:
+        return _json(item, name)
+    check: Callable[[Any, str], Any] = _CHECKS[PREDICTIONS.field(name).type]
+    return check(str(item) if name == "fold_id" and item is not None else item, name)
 
 
 _CHECKS: Mapping[pa.DataType, Callable[[Any, str], Any]] = {
