@@ -24,10 +24,14 @@ Each carries its facts as attributes and names the thing and the cure.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class StoreError(Exception):
     """Base of every error raised by this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled by what it says and knows: joblib carries errors between processes
+        return _restored, (type(self), self.args, vars(self))
 
 
 class NotFoundError(StoreError, KeyError):
@@ -152,3 +156,11 @@ class ReplayError(StoreError, RuntimeError):
     def __init__(self, chain_id: str, reason: str) -> None:
         super().__init__(f"chain {chain_id!r} cannot be replayed: {reason}")
         self.chain_id, self.reason = chain_id, reason
+
+
+def _restored(kind: type[StoreError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> StoreError:
+    maker: type[Exception] = OSError if issubclass(kind, OSError) else Exception  # an OSError has a layout of its own
+    error = maker.__new__(kind)
+    error.args = arguments
+    vars(error).update(facts)
+    return error

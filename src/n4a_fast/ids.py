@@ -31,7 +31,10 @@ def natural_key(
 ) -> int:
     """128-bit xxh3 of a prediction's natural key; a missing chain or branch differs from any present one."""
     parts = (pipeline_id, "" if chain_id is None else f"={chain_id}", fold_id, partition, model_name, "" if branch_id is None else f"={branch_id}")
-    return xxhash.xxh3_128_intdigest("\x1f".join(parts).encode("utf-8", "surrogatepass"))
+    text = "\x1f".join(parts)
+    if text.count("\x1f") >= len(parts):  # a separator inside a name: quote every part
+        text = repr(parts)
+    return xxhash.xxh3_128_intdigest(text.encode("utf-8", "surrogatepass"))
 
 
 def prediction_id(pipeline_id: str, key: int) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import orjson
@@ -22,6 +24,7 @@ import orjson
 from n4a_fast.errors import InvalidInputError
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_LONG_NUMBER = re.compile("[0-9]{19}")  # orjson reads integers past 64 bits as floats
 
 
 def encode(value: Any, name: str) -> str | None:
@@ -35,7 +38,9 @@ def encode(value: Any, name: str) -> str | None:
     except (TypeError, ValueError):
         pass  # integers past 64 bits, keys that are no strings, objects: the plain way below knows them
     try:
-        return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+        plain = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+        plain.encode()  # half a surrogate pair would fail at the flush, where nobody can correct it any more
+        return plain
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{name} cannot be stored as JSON ({error}); give plain Python or numpy values") from error
 
@@ -45,7 +50,7 @@ def decode(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return orjson.loads(text)
+        return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
     except orjson.JSONDecodeError:
         return json.loads(text)
 
@@ -69,9 +74,9 @@ def _plain_object(value: Any) -> Any:
     """Objects that a configuration may hold: named by class, with parameters where they have some."""
     if isinstance(value, Enum):
         return _plain(value.value)
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
-    if isinstance(value, PurePath):
+    if isinstance(value, PurePath | UUID):
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("bytes are not text")

@@ -1,0 +1,119 @@
+"""What several test folders share: a small sweep, child processes, and plain DuckDB on the file.
+
+Everything here is real: stores on disk, processes with their own interpreter, DuckDB itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import numpy as np
+
+from n4a_fast import WorkspaceStore
+
+DEADLINE = 60.0  # seconds that a child process may take before a test gives up on it
+
+PREDICTION: dict[str, Any] = {
+    "dataset_name": "corn", "model_name": "PLS", "model_class": "sklearn.cross_decomposition.PLSRegression", "fold_id": "0",
+    "partition": "val", "val_score": 0.1, "test_score": 0.2, "train_score": 0.05, "metric": "rmse", "task_type": "regression",
+    "n_samples": 5, "n_features": 700, "scores": {"val": {"rmse": 0.1}}, "best_params": {"n_components": 3}, "branch_id": None,
+    "branch_name": None, "exclusion_count": 0, "exclusion_rate": 0.0,
+}  # fmt: skip
+
+
+class Sweep(NamedTuple):
+    """Ids of one run with one pipeline and one chain."""
+
+    run: str
+    pipeline: str
+    chain: str
+
+
+def begin_pipeline(store: WorkspaceStore, run: str, name: str = "0001_pls", dataset: str = "corn") -> str:
+    return store.begin_pipeline(run, name, {"steps": ["SNV", "PLS"]}, [{"_or_": "SNV"}], dataset, "hash-of-" + dataset)
+
+
+def save_chain(store: WorkspaceStore, pipeline: str, **changes: Any) -> str:
+    fields: dict[str, Any] = {
+        "steps": [{"step_idx": 1, "operator_class": "SNV", "params": {}, "artifact_id": None, "stateless": True}],
+        "model_step_idx": 1, "model_class": PREDICTION["model_class"], "preprocessings": "SNV", "fold_strategy": "per_fold",
+        "fold_artifacts": {}, "shared_artifacts": {},
+    }  # fmt: skip
+    return store.save_chain(pipeline, **{**fields, **changes})
+
+
+def begin_sweep(store: WorkspaceStore, dataset: str = "corn") -> Sweep:
+    run = store.begin_run("sweep", {"cv": 5}, [{"name": dataset, "path": f"/data/{dataset}.csv"}])
+    pipeline = begin_pipeline(store, run, dataset=dataset)
+    return Sweep(run, pipeline, save_chain(store, pipeline))
+
+
+def predict(store: WorkspaceStore, pipeline: str, chain: str | None, **changes: Any) -> str:
+    return store.save_prediction(pipeline, chain, **{**PREDICTION, **changes})  # type: ignore[arg-type]
+
+
+def predict_with_arrays(store: WorkspaceStore, sweep: Sweep, shift: float = 0.0, **changes: Any) -> str:
+    prediction = predict(store, sweep.pipeline, sweep.chain, **changes)
+    store.save_prediction_arrays(prediction, np.arange(5.0), np.arange(5.0) + shift, None, np.arange(5), np.ones(5))
+    return prediction
+
+
+def count(store: WorkspaceStore, table: str) -> int:
+    return int(store.sql(f"SELECT count(*) AS n FROM {table}")["n"][0])
+
+
+def counts(store: WorkspaceStore, *tables: str) -> dict[str, int]:
+    return {table: count(store, table) for table in tables}
+
+
+def plain_rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows that any DuckDB client gets from the file, with nothing of this package."""
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def make_duckdb(path: Path, *statements: str) -> bytes:
+    """A DuckDB file of someone else; its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return path.read_bytes()
+
+
+def child(code: str, *arguments: Any) -> subprocess.Popen[str]:
+    """A Python process that runs `code` with the helpers in reach; its stdin, stdout and stderr are text pipes."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-u", "-c", code, *map(str, arguments)], env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What a child printed, once it has ended well."""
+    output, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, errors
+    return output
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """The next line of a child; an error with its last words if there is none."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.communicate(timeout=DEADLINE)[1]
+    return line.strip()
+
+
+def kill(process: subprocess.Popen[str]) -> str:
+    """`kill -9`, and what the child had printed after the lines already read."""
+    process.send_signal(signal.SIGKILL)
+    output, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == -signal.SIGKILL, errors
+    return output

@@ -1,0 +1,79 @@
+"""Every error is a StoreError, fits the builtin its users expect, and names the thing and the cure."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from pathlib import Path
+
+import pytest
+
+from n4a_fast import errors
+
+PATH = Path("workspace/store.duckdb")
+EXAMPLES = [
+    errors.NotFoundError("run", "r1"),
+    errors.ArtifactMissingError("a1", PATH),
+    errors.InvalidInputError("n must be a whole number"),
+    errors.UnsafePathError("../secret", PATH),
+    errors.ConflictError("artifact", "a1", "aa", "bb"),
+    errors.StoreClosedError(PATH),
+    errors.ReadOnlyError(PATH),
+    errors.StoreLockedError(PATH, 123),
+    errors.StoreUnavailableError(PATH, "disk full"),
+    errors.NotAStoreError(PATH, "not a DuckDB file"),
+    errors.ForeignStoreError(PATH),
+    errors.NewerFormatError(PATH, 9, 1, "3.0"),
+    errors.ArtifactCorruptError(PATH, "aa", "bb"),
+    errors.UntrustedArtifactError("a1", "os.system", "safe"),
+    errors.ReplayError("c1", "no model"),
+]
+ABSTRACT = {"StoreError", "StoreFormatError"}
+
+
+def test_every_error_has_an_example_here() -> None:
+    defined = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.StoreError)}
+    assert defined - ABSTRACT == {type(example).__name__ for example in EXAMPLES}
+
+
+def test_the_tree_in_the_docstring_names_every_error() -> None:
+    drawn = errors.__doc__ or ""
+    assert all(type(example).__name__ in drawn for example in EXAMPLES)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_the_message_is_one_readable_sentence(error: errors.StoreError) -> None:
+    text = str(error)
+    assert isinstance(error, errors.StoreError)
+    assert "\n" not in text
+    assert not text.startswith(("'", '"', "(", "["))
+
+
+@pytest.mark.parametrize(
+    ("name", "builtin"),
+    [
+        ("NotFoundError", KeyError), ("ArtifactMissingError", FileNotFoundError), ("InvalidInputError", ValueError),
+        ("UnsafePathError", ValueError), ("ConflictError", ValueError), ("StoreLockedError", OSError),
+        ("StoreUnavailableError", OSError), ("ArtifactCorruptError", OSError), ("ReplayError", RuntimeError),
+    ],
+)  # fmt: skip
+def test_errors_are_caught_as_the_builtin_they_resemble(name: str, builtin: type[Exception]) -> None:
+    assert issubclass(getattr(errors, name), builtin)
+
+
+def test_errors_carry_their_facts() -> None:
+    assert (EXAMPLES[0].kind, EXAMPLES[0].identifier) == ("run", "r1")  # type: ignore[attr-defined]
+    locked = errors.StoreLockedError(PATH, 123)
+    assert (locked.path, locked.pid) == (PATH, 123)
+    assert "123" in str(locked)
+    newer = errors.NewerFormatError(PATH, 9, 1, "3.0")
+    assert (newer.found, newer.supported, newer.written_by) == (9, 1, "3.0")
+    assert "install n4a_fast 3.0" in str(newer)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_errors_cross_process_boundaries(error: errors.StoreError) -> None:
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    assert vars(found) == vars(error)
