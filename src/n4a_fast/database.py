@@ -25,9 +25,11 @@ import pyarrow as pa
 
 from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
 
-_ATTACH_WRITE = "ATTACH '{path}' AS store (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
-_ATTACH_READ = "ATTACH '{path}' AS store (READ_ONLY)"
+_ATTACH_WRITE = "ATTACH '{path}' AS store (TYPE duckdb, ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
+_ATTACH_DRAFT = "ATTACH '{path}' AS draft (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
+_ATTACH_READ = "ATTACH '{path}' AS store (TYPE duckdb, READ_ONLY)"
 _SETTINGS = ("SET max_vacuum_tasks = 0", "SET wal_autocheckpoint = '256MB'", "SET autoinstall_known_extensions = false")
+_DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 _IDLE_SECONDS = 0.25
 _LOCK_POLL_SECONDS = 0.02
@@ -155,6 +157,16 @@ class Database:
         with self._use() as connection:
             connection.execute("CHECKPOINT store")
 
+    def copy_into(self, draft: Path) -> None:
+        """Write everything committed into a new file beside this one, without its free blocks."""
+        with self._use_settled() as connection:
+            connection.execute(_ATTACH_DRAFT.format(path=_quoted(draft)))
+            try:
+                connection.execute("COPY FROM DATABASE store TO draft")
+                connection.execute("CHECKPOINT draft")
+            finally:
+                connection.execute("DETACH draft")
+
     def peek(self, sql: str) -> list[tuple[Any, ...]] | None:
         """Rows of a query on the file attached read-only, so that nothing in it can change; None when a name is unknown."""
         mode, self.read_only = self.read_only, True
@@ -232,7 +244,7 @@ class Database:
         deadline = time.monotonic() + self.lock_timeout
         while True:
             try:
-                connection.execute(template.format(path=str(self.path).replace("'", "''")))
+                connection.execute(template.format(path=_quoted(self.path)))
                 connection.execute("USE store")
                 return
             except duckdb.IOException as error:
@@ -280,7 +292,7 @@ class Database:
             return StoreLockedError(self.path, int(holder.group(1)) if holder else None)
         if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
             return NotAStoreError(self.path, "not a DuckDB file")
-        if isinstance(error, duckdb.SerializationException):
+        if isinstance(error, duckdb.SerializationException) or (isinstance(error, duckdb.IOException) and _DAMAGE.search(text)):
             return NotAStoreError(self.path, f"the file is damaged: {text}")
         if isinstance(error, duckdb.FatalException):
             self._drop_connection()
@@ -354,6 +366,10 @@ def _registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Tabl
     finally:
         for name in tables:
             connection.unregister(name)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
 
 
 def _as_frame(table: pa.Table) -> pl.DataFrame:

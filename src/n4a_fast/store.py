@@ -27,6 +27,7 @@ import polars as pl
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay import replay_chain
+from n4a_fast.vacuum import VacuumReport, vacuum
 from n4a_fast.workspace import Workspace, open_workspace, release_workspace
 
 P = ParamSpec("P")
@@ -455,9 +456,12 @@ class WorkspaceStore:
         return self._open().delete_run(run_id, delete_artifacts)
 
     @_reads
-    def vacuum(self) -> None:
-        """Give space that deletes have freed at the end of the file back to the disk."""
-        self._open(writing=True).database.checkpoint()
+    def vacuum(self) -> VacuumReport:
+        """Give the space of deleted rows back to the disk; the file's bytes `before` and `after`.
+
+        Writes a fresh copy beside the file and swaps it in at once; needs that much free disk.
+        """
+        return vacuum(self._open(writing=True).database)
 
     def _open(self, *, writing: bool = False) -> Workspace:
         if self._workspace is None:

@@ -88,11 +88,14 @@ class ArtifactFiles:
         draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                file.write(data)
-            draft.replace(path)
+            try:
+                with draft.open("wb") as file:
+                    file.write(data)
+                draft.replace(path)
+            except OSError:
+                draft.unlink(missing_ok=True)
+                raise
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise StoreUnavailableError(path, str(error)) from error
         self._unsynced[path] = None
 

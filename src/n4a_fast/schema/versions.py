@@ -62,8 +62,8 @@ def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int
 
 def _version_of(database: Database) -> tuple[int, str]:
     info = database.peek(_READ_VERSION)
-    if info:
-        return int(info[0][0]), str(info[0][1])
+    if info and isinstance(info[0][0], int):
+        return info[0][0], str(info[0][1])
     names = {name for (name,) in database.peek(_TABLE_NAMES) or ()}
     if set(DOCUMENTED_NAMES) <= names:
         raise ForeignStoreError(database.path)

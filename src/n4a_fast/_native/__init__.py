@@ -1,0 +1,1 @@
+"""Compiled leaves: no SQL, no policy, no paths."""

@@ -1,0 +1,231 @@
+"""Artifacts through the store: identity, references, cache keys, foreign files, collecting."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, UnsafePathError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with WorkspaceStore(tmp_path / "w") as opened:
+        yield opened
+
+
+def pipeline(store: WorkspaceStore, run: str | None = None) -> str:
+    run = run or store.begin_run("r", {}, [])
+    return store.begin_pipeline(run, "p", {}, [], "corn", "h")
+
+
+def chain(store: WorkspaceStore, pipeline_id: str, folds: dict[str, str], shared: dict[str, Any] | None = None) -> str:
+    return store.save_chain(pipeline_id, [], 1, "m", "", "per_fold", folds, shared or {})
+
+
+def finish(store: WorkspaceStore, pipeline_id: str) -> None:
+    store.complete_pipeline(pipeline_id, 0.1, 0.1, "rmse", 1)
+
+
+def references(store: WorkspaceStore) -> dict[str, int]:
+    return dict(store.sql("SELECT artifact_id, ref_count FROM artifacts").iter_rows())
+
+
+def test_equal_objects_have_one_id_and_load_again(store: WorkspaceStore) -> None:
+    first = store.save_artifact({"w": np.arange(9.0)}, "m.M", "model", "joblib")
+    assert store.save_artifact({"w": np.arange(9.0)}, "m.M", "model", "joblib") == first
+    assert store.save_artifact({"w": np.arange(8.0)}, "m.M", "model", "joblib") != first
+    assert np.array_equal(store.load_artifact(first)["w"], np.arange(9.0))
+    assert joblib.load(store.get_artifact_path(first))["w"].shape == (9,)
+
+
+def test_artifacts_survive_reopening(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        saved = store.save_artifact([1, 2], "m", "model", "cloudpickle")
+    with WorkspaceStore.open_readonly(tmp_path) as store:
+        assert store.load_artifact(saved) == [1, 2]
+
+
+def test_unknown_artifacts_raise(store: WorkspaceStore) -> None:
+    for call in (store.load_artifact, store.get_artifact_path):
+        with pytest.raises(NotFoundError, match="nothing"):
+            call("nothing")
+    with pytest.raises(NotFoundError):
+        store.update_artifact_cache_key("nothing", "a", "b", "c")
+
+
+def test_a_deleted_file_is_named(store: WorkspaceStore) -> None:
+    saved = store.save_artifact(1, "m", "model", "joblib")
+    store.get_artifact_path(saved).unlink()
+    with pytest.raises(ArtifactMissingError, match=saved):
+        store.load_artifact(saved)
+
+
+def test_an_artifact_shared_by_two_chains_survives_the_deletion_of_either(tmp_path: Path) -> None:
+    for first_to_go in (0, 1):
+        with WorkspaceStore(tmp_path / str(first_to_go)) as store:
+            saved = store.save_artifact("shared", "m", "model", "joblib")
+            runs = [store.begin_run(name, {}, []) for name in "ab"]
+            for run in runs:
+                owner = pipeline(store, run)
+                chain(store, owner, {"fold_0": saved})
+                finish(store, owner)
+            assert references(store) == {saved: 2}
+            store.delete_run(runs[first_to_go])
+            assert references(store) == {saved: 1}
+            assert store.load_artifact(saved) == "shared"
+            store.delete_run(runs[1 - first_to_go])
+            assert references(store) == {}
+            assert not [path for path in (store.workspace_path / "artifacts").rglob("*") if path.is_file()]
+
+
+def test_delete_run_keeps_artifacts_when_asked_to(store: WorkspaceStore) -> None:
+    run = store.begin_run("r", {}, [])
+    owner = pipeline(store, run)
+    saved = store.save_artifact("kept", "m", "model", "joblib")
+    chain(store, owner, {"fold_0": saved})
+    finish(store, owner)
+    store.delete_run(run, delete_artifacts=False)
+    assert store.load_artifact(saved) == "kept"
+    assert store.gc_artifacts() == 1
+
+
+def test_source_maps_and_lists_count_as_references(store: WorkspaceStore) -> None:
+    owner = pipeline(store)
+    ids = [store.save_artifact(name, "m", "transformer", "joblib") for name in "abc"]
+    chain(store, owner, {"fold_0": ids[0]}, {"1": [ids[1]], "_source_map": {"1": {"0": [ids[2]]}}, "_note": "not an id"})
+    finish(store, owner)
+    assert references(store) == dict.fromkeys(ids, 1)
+    assert store.gc_artifacts() == 0
+
+
+def test_an_open_pipeline_keeps_what_it_saved_until_it_ends(store: WorkspaceStore) -> None:
+    owner = pipeline(store)
+    saved = store.save_artifact("early", "m", "model", "joblib")
+    assert store.gc_artifacts() == 0
+    assert references(store) == {saved: 1}
+    chain(store, owner, {"fold_0": saved})
+    finish(store, owner)
+    assert references(store) == {saved: 1}
+    unused = pipeline(store)
+    other = store.save_artifact("unused", "m", "model", "joblib")
+    store.fail_pipeline(unused, "no convergence")
+    assert references(store) == {saved: 1, other: 0}
+    assert store.gc_artifacts() == 1
+    assert references(store) == {saved: 1}
+
+
+def test_holds_of_a_killed_process_do_not_last(tmp_path: Path) -> None:
+    program = f"""
+        from n4a_fast import WorkspaceStore
+        import os, signal
+        store = WorkspaceStore({str(tmp_path)!r})
+        store.begin_pipeline(store.begin_run("r", {{}}, []), "p", {{}}, [], "corn", "h")
+        store.save_artifact("left behind", "m", "model", "joblib")
+        store.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    with WorkspaceStore(tmp_path) as store:
+        assert list(references(store).values()) == [1]
+        assert store.gc_artifacts() == 1
+        assert references(store) == {}
+
+
+def test_a_file_without_a_row_goes_once_it_is_old(store: WorkspaceStore) -> None:
+    folder = store.workspace_path / "artifacts" / "ab"
+    folder.mkdir()
+    for name, age in (("old.joblib", 7200), ("young.joblib", 0)):
+        (folder / name).write_bytes(b"x")
+        stamp = (folder / name).stat().st_mtime - age
+        os.utime(folder / name, (stamp, stamp))
+    assert store.gc_artifacts() == 1
+    assert [path.name for path in folder.iterdir()] == ["young.joblib"]
+
+
+def test_cache_keys_find_the_newest_artifact_until_the_dataset_changes(store: WorkspaceStore) -> None:
+    first = store.save_artifact_with_cache_key(1, "m", "model", "joblib", "path", "input", "dataset")
+    assert store.find_cached_artifact("path", "input") == first
+    assert store.find_cached_artifact("path", "other") is None
+    second = store.save_artifact(2, "m", "model", "joblib")
+    store.update_artifact_cache_key(second, "path2", "input", "dataset")
+    assert store.find_cached_artifact("path2", "input") == second
+    assert store.invalidate_dataset_cache("dataset") == 2
+    assert store.invalidate_dataset_cache("dataset") == 0
+    assert store.find_cached_artifact("path", "input") is None
+    assert store.load_artifact(first) == 1
+
+
+def foreign_file(store: WorkspaceStore, content: object, name: str = "ab/model_x.joblib") -> str:
+    path = store.workspace_path / "artifacts" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    joblib.dump(content, path)
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def register(store: WorkspaceStore, content_hash: str, **changes: Any) -> str:
+    arguments = {
+        "artifact_id": "config$1:0", "path": "ab/model_x.joblib", "content_hash": content_hash, "operator_class": "m",
+        "artifact_type": "model", "format": "joblib", "size_bytes": 10,
+    }  # fmt: skip
+    return store.register_existing_artifact(**{**arguments, **changes})
+
+
+def test_files_of_nirs4all_are_registered_verified_and_loaded(store: WorkspaceStore) -> None:
+    content_hash = foreign_file(store, [1.5])
+    assert register(store, content_hash) == "config$1:0"
+    assert register(store, content_hash) == "config$1:0"
+    assert store.load_artifact("config$1:0") == [1.5]
+
+
+def test_a_known_id_with_other_content_is_refused(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        content_hash = foreign_file(store, [1.5])
+        register(store, content_hash)
+    with WorkspaceStore(tmp_path) as store, pytest.raises(ConflictError, match=r"config\$1:0"):
+        register(store, "sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"path": "../store.duckdb"}, UnsafePathError),
+        ({"path": "ab/nothing.joblib"}, ArtifactMissingError),
+        ({"content_hash": "md5:abc"}, InvalidInputError),
+        ({"format": "xml"}, InvalidInputError),
+        ({"size_bytes": "many"}, InvalidInputError),
+    ],
+)
+def test_a_wrong_registration_is_refused_and_stores_nothing(store: WorkspaceStore, changes: dict[str, Any], error: type[Exception]) -> None:
+    content_hash = foreign_file(store, [1.5])
+    with pytest.raises(error):
+        register(store, **{"content_hash": content_hash, **changes})
+    assert references(store) == {}
+
+
+def test_a_refit_lets_go_of_what_no_prediction_needs(store: WorkspaceStore) -> None:
+    run = store.begin_run("r", {}, [])
+    loser, winner = pipeline(store, run), pipeline(store, run)
+    ids = {name: store.save_artifact(name, "m", "model", "joblib") for name in ("l0", "l1", "ls", "w0", "wfinal", "ws")}
+    losing = chain(store, loser, {"fold_0": ids["l0"], "fold_1": ids["l1"]}, {"1": [ids["ls"]]})
+    chain(store, winner, {"fold_0": ids["w0"], "fold_final": ids["wfinal"]}, {"1": [ids["ws"]]})
+    store.save_prediction(
+        loser, losing, "corn", "m", "m", "0", "val", 0.1, 0.1, 0.1, "rmse", "regression", 1, 1, {}, {}, None, None, 0, 0.0
+    )  # fmt: skip
+    finish(store, loser)
+    finish(store, winner)
+    assert store.cleanup_transient_artifacts(run, "corn", [winner]) == 2
+    assert set(references(store)) == {ids["l0"], ids["ls"], ids["wfinal"], ids["ws"]}
+    assert store.get_chain(losing) is not None

@@ -1,0 +1,146 @@
+"""Bytes of an artifact: formats, atomic files, verification, paths that stay inside."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import xxhash
+
+from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.files import ArtifactFiles, relative_path, verify
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError, StoreUnavailableError, UnsafePathError
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ArtifactFiles:
+    root = tmp_path / "artifacts"
+    root.mkdir()
+    return ArtifactFiles(root)
+
+
+def test_joblib_files_open_without_this_package(tmp_path: Path) -> None:
+    (tmp_path / "a.joblib").write_bytes(codec.dumps({"w": np.arange(5.0)}, "joblib"))
+    found = joblib.load(tmp_path / "a.joblib")
+    assert np.array_equal(found["w"], np.arange(5.0))
+
+
+def test_cloudpickle_takes_lambdas_and_local_classes() -> None:
+    class Local:
+        factor = 3
+
+    double = codec.loads(codec.dumps(lambda x: 2 * x, "cloudpickle"), "cloudpickle")
+    local = codec.loads(codec.dumps(Local(), "cloudpickle"), "cloudpickle")
+    assert double(21) == 42
+    assert local.factor == 3
+
+
+def test_joblib_refuses_a_lambda_and_names_the_cure() -> None:
+    with pytest.raises(InvalidInputError, match="cloudpickle"):
+        codec.dumps(lambda x: x, "joblib")
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="'xml'"):
+        codec.dumps(1, "xml")
+
+
+def test_the_bytes_do_not_depend_on_the_process_or_its_hash_seed() -> None:
+    program = (
+        "import hashlib, numpy as np\nfrom n4a_fast.artifacts import codec\n"
+        "print(hashlib.sha256(codec.dumps({'b': {1, 2}, 'a': np.arange(9.)}, 'joblib')).hexdigest())"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, **_environment()}, check=True, capture_output=True).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+
+
+def test_equal_bytes_are_one_file(files: ArtifactFiles) -> None:
+    first, second = files.add(b"model", "joblib"), files.add(b"model", "joblib")
+    assert first == second == xxhash.xxh3_128_hexdigest(b"model")
+    assert [path.name for path in files.root.rglob("*") if path.is_file()] == [f"{first}.joblib"]
+
+
+def test_other_bytes_under_the_same_hash_get_another_name(files: ArtifactFiles) -> None:
+    name = files.add(b"model", "joblib")
+    files.path(relative_path(name, "joblib")).write_bytes(b"other")  # as a collision would leave it
+    assert files.add(b"model", "joblib") == f"{name}-1"
+    assert files.read("a", relative_path(f"{name}-1", "joblib"), f"{name}-1") == b"model"
+
+
+@pytest.mark.parametrize("damage", [b"", b"mode", b"mOdel", b"model\0"])
+def test_a_damaged_file_is_refused(files: ArtifactFiles, damage: bytes) -> None:
+    name = files.add(b"model", "joblib")
+    path = files.path(relative_path(name, "joblib"))
+    path.write_bytes(damage)
+    with pytest.raises(ArtifactCorruptError) as caught:
+        files.read("a", relative_path(name, "joblib"), name)
+    assert caught.value.path == path
+    assert caught.value.expected == name
+
+
+def test_a_missing_file_is_named(files: ArtifactFiles) -> None:
+    with pytest.raises(ArtifactMissingError, match="artifact file 'a'"):
+        files.read("a", "ab/nothing.joblib", "0" * 32)
+
+
+@pytest.mark.parametrize("hostile", ["../store.duckdb", "/etc/passwd", "ab/../../x", ".", ""])
+def test_paths_that_leave_the_folder_are_refused(files: ArtifactFiles, hostile: str) -> None:
+    with pytest.raises(UnsafePathError):
+        files.path(hostile)
+
+
+def test_a_link_out_of_the_folder_is_refused(files: ArtifactFiles, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (files.root / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(UnsafePathError):
+        files.path("link")
+
+
+def test_nirs4all_hashes_are_verified_with_sha256(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"model").hexdigest()
+    verify(b"model", tmp_path, f"sha256:{digest}")
+    verify(b"model", tmp_path, digest)
+    with pytest.raises(ArtifactCorruptError):
+        verify(b"other", tmp_path, f"sha256:{digest}")
+
+
+def test_a_failed_write_leaves_nothing(files: ArtifactFiles) -> None:
+    name = xxhash.xxh3_128_hexdigest(b"model")
+    (files.root / name[:2]).write_bytes(b"a file where the folder should be")
+    with pytest.raises(StoreUnavailableError):
+        files.add(b"model", "joblib")
+    assert [path.name for path in files.root.rglob("*")] == [name[:2]]
+
+
+def test_a_truncated_pickle_never_reaches_the_unpickler(files: ArtifactFiles, tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    data = pickle.dumps(_Touch(str(marker)))
+    name = files.add(data, "pkl")
+    path = files.path(relative_path(name, "pkl"))
+    path.write_bytes(data + b"x")
+    with pytest.raises(ArtifactCorruptError):
+        codec.loads(files.read("a", relative_path(name, "pkl"), name), "cloudpickle")
+    assert not marker.exists()
+
+
+class _Touch:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.path, "w")

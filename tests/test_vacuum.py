@@ -1,0 +1,76 @@
+"""`vacuum()`: space comes back, nothing else changes, a kill leaves one whole store."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from n4a_fast import WorkspaceStore
+
+ROWS = 4000
+
+
+def filled(folder: Path) -> tuple[WorkspaceStore, list[str], list[str]]:
+    store = WorkspaceStore(folder)
+    runs, ids = [], []
+    random = np.random.default_rng(0)
+    for name in "ab":
+        run = store.begin_run(name, {}, [])
+        pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
+        columns = {
+            "pipeline_id": pipeline, "dataset_name": "corn", "model_name": "m", "model_class": "m", "partition": "val",
+            "fold_id": [str(row) for row in range(ROWS)],
+        }  # fmt: skip
+        ids += store.save_predictions(columns, y_pred=random.random((ROWS, 200)))
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+        runs.append(run)
+    return store, runs, ids
+
+
+def test_vacuum_gives_the_space_of_deleted_rows_back_and_keeps_the_rest(tmp_path: Path) -> None:
+    store, runs, ids = filled(tmp_path)
+    with store:
+        kept = store.load_arrays(ids[ROWS:]).y_pred_2d().copy()
+        store.delete_run(runs[0])
+        before, after = store.vacuum()
+        assert after < 0.6 * before
+        assert (tmp_path / "store.duckdb").stat().st_size == after
+        assert np.array_equal(store.load_arrays(ids[ROWS:]).y_pred_2d(), kept)
+        store.begin_run("still writable", {}, [])
+    with WorkspaceStore(tmp_path) as store:
+        assert store.list_runs()["name"].to_list() == ["still writable", "b"]
+        assert np.array_equal(store.load_arrays(ids[ROWS:]).y_pred_2d(), kept)
+
+
+def test_a_kill_during_vacuum_leaves_a_whole_store(tmp_path: Path) -> None:
+    store, _, ids = filled(tmp_path)
+    store.close()
+    program = f"""
+        import os, signal, threading
+        from n4a_fast import WorkspaceStore
+        store = WorkspaceStore({str(tmp_path)!r})
+        store.list_runs()
+        print("ready", flush=True)
+        for _ in range(50):
+            store.vacuum()
+    """
+    for delay in (0.01, 0.05, 0.1, 0.15, 0.2, 0.3):
+        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        try:
+            child.wait(delay)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+        child.stdout.close()
+        child.wait()
+        with WorkspaceStore(tmp_path) as store:
+            assert store.load_arrays(ids).y_pred_2d().shape == (2 * ROWS, 200)
+    with WorkspaceStore(tmp_path) as store:
+        store.vacuum()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
