@@ -1,0 +1,178 @@
+"""What is opened, migrated or refused; a refused file keeps every byte."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+from helpers import make_duckdb, plain_rows
+
+from n4a_fast import WorkspaceStore, schema
+from n4a_fast.database import Database, create_file
+from n4a_fast.errors import ForeignStoreError, InvalidInputError, NewerFormatError, NotAStoreError, NotFoundError, ReadOnlyError, StoreFormatError
+from n4a_fast.schema.versions import FORMAT_VERSION, create, migrate
+from n4a_fast.version import __version__
+
+REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "nirs4all-0.7.1"
+FOREIGN = [f"CREATE TABLE {name} (id VARCHAR)" for name in ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")]
+
+
+def refuse(workspace: Path, kind: type[StoreFormatError]) -> StoreFormatError:
+    """The error on opening, by both ways; nothing in the file or beside it may change."""
+    file = workspace / "store.duckdb"
+    before = file.read_bytes()
+    beside = {path.name for path in workspace.iterdir()} | {"artifacts"}
+    for way in (WorkspaceStore, WorkspaceStore.open_readonly):
+        with pytest.raises(kind, match="left unchanged") as caught:
+            way(workspace)
+        assert file.read_bytes() == before
+        assert {path.name for path in workspace.iterdir()} <= beside
+        assert str(file) in str(caught.value)
+    return caught.value
+
+
+def test_a_new_store_has_the_current_format(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path).close()
+    assert plain_rows(tmp_path / "store.duckdb", "SELECT format_version, written_by FROM store_info") == [(FORMAT_VERSION, __version__)]
+
+
+def test_a_new_workspace_holds_one_file_and_one_folder(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path / "new" / "nested").close()
+    assert sorted(path.name for path in (tmp_path / "new" / "nested").iterdir()) == ["artifacts", "store.duckdb"]
+
+
+def test_creating_where_a_file_is_leaves_that_file(tmp_path: Path) -> None:
+    file = tmp_path / "store.duckdb"
+    file.write_bytes(b"first")
+    create(file)
+    assert file.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_newer_format_is_refused_with_the_version_to_install(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path).close()
+    with duckdb.connect(str(tmp_path / "store.duckdb")) as connection:
+        connection.execute("UPDATE store_info SET format_version = 99, written_by = '7.8'")
+    error = refuse(tmp_path, NewerFormatError)
+    assert isinstance(error, NewerFormatError)
+    assert (error.found, error.supported, error.written_by) == (99, FORMAT_VERSION, "7.8")
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00" + b"\x00" * 5000, b"x" * 100, b"\x00" * 20000], ids=["empty", "sqlite", "short", "zeros"])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "store.duckdb").write_bytes(content)
+    refuse(tmp_path, NotAStoreError)
+
+
+def test_a_directory_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.duckdb").mkdir()
+    with pytest.raises(NotAStoreError, match="not a file"):
+        WorkspaceStore(tmp_path)
+
+
+def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    make_duckdb(tmp_path / "store.duckdb", "CREATE TABLE cars (name VARCHAR)", "INSERT INTO cars VALUES ('beetle')")
+    refuse(tmp_path, NotAStoreError)
+
+
+def test_a_table_named_like_ours_with_other_columns_is_refused(tmp_path: Path) -> None:
+    make_duckdb(tmp_path / "store.duckdb", "CREATE TABLE store_info (colour VARCHAR)")
+    refuse(tmp_path, NotAStoreError)
+
+
+@pytest.mark.parametrize("row", ["", "INSERT INTO store_info VALUES (NULL, NULL)", "INSERT INTO store_info VALUES ('one', 'two')"])
+def test_a_store_without_a_readable_version_is_refused(tmp_path: Path, row: str) -> None:
+    make_duckdb(tmp_path / "store.duckdb", "CREATE TABLE store_info (format_version VARCHAR, written_by VARCHAR)", row or "SELECT 1")
+    refuse(tmp_path, NotAStoreError)
+
+
+def test_a_cut_off_store_is_refused(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path).close()
+    file = tmp_path / "store.duckdb"
+    file.write_bytes(file.read_bytes()[:9000])
+    refuse(tmp_path, NotAStoreError)
+
+
+def test_a_file_of_nirs4all_is_named_as_such(tmp_path: Path) -> None:
+    make_duckdb(tmp_path / "store.duckdb", *FOREIGN)
+    refuse(tmp_path, ForeignStoreError)
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference workspace of nirs4all 0.7.1 is not beside this checkout (../shared/data)")
+def test_a_real_workspace_of_nirs4all_is_refused(tmp_path: Path) -> None:
+    workspace = tmp_path / "reference"
+    shutil.copytree(REFERENCE, workspace)
+    refuse(workspace, ForeignStoreError)
+
+
+def test_a_missing_file_is_not_created_for_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="store file"):
+        WorkspaceStore.open_readonly(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- migration -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file of format 1 of a history in which format 3 is the newest."""
+    file = tmp_path / "store.duckdb"
+    create_file(file, (
+        "CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR)", "INSERT INTO store_info VALUES (1, '0.1')",
+        "CREATE TABLE runs (run_id VARCHAR)", "INSERT INTO runs VALUES ('r1')",
+    ))  # fmt: skip
+    return file
+
+
+STEPS = {1: ["ALTER TABLE runs ADD COLUMN colour VARCHAR", "UPDATE runs SET colour = 'red'"], 2: ["ALTER TABLE runs RENAME COLUMN colour TO hue"]}
+
+
+def test_a_migration_runs_every_step_and_notes_the_new_version(old: Path) -> None:
+    database = Database(old)
+    migrate(database, 1, 3, STEPS)
+    database.close()
+    assert plain_rows(old, "SELECT run_id, hue FROM runs") == [("r1", "red")]
+    assert plain_rows(old, "SELECT * FROM store_info") == [(3, __version__)]
+
+
+def test_a_migration_keeps_the_old_file_aside(old: Path) -> None:
+    before = old.read_bytes()
+    database = Database(old)
+    backup = migrate(database, 1, 3, STEPS)
+    database.close()
+    assert backup.read_bytes() == before
+    assert plain_rows(backup, "SELECT * FROM runs") == [("r1",)]
+
+
+def test_rows_that_were_only_in_the_log_are_in_the_copy(old: Path) -> None:
+    database = Database(old)
+    with database.transaction():
+        database.execute("INSERT INTO runs VALUES ('r2')")
+    backup = migrate(database, 1, 3, STEPS)
+    database.close()
+    assert plain_rows(backup, "SELECT * FROM runs ORDER BY ALL") == [("r1",), ("r2",)]
+
+
+def test_a_failing_migration_leaves_everything_as_it_was(old: Path) -> None:
+    database = Database(old)
+    with pytest.raises(InvalidInputError):
+        migrate(database, 1, 3, {1: STEPS[1], 2: ["ALTER TABLE nothing ADD COLUMN x INTEGER"]})
+    database.close()
+    assert plain_rows(old, "SELECT * FROM runs") == [("r1",)]
+    assert plain_rows(old, "SELECT * FROM store_info") == [(1, "0.1")]
+
+
+def test_a_reader_does_not_migrate(old: Path) -> None:
+    before = old.read_bytes()
+    database = Database(old, read_only=True)
+    with pytest.raises(ReadOnlyError):
+        migrate(database, 1, 3, STEPS)
+    database.close()
+    assert old.read_bytes() == before
+
+
+def test_every_older_format_has_a_way_up() -> None:
+    assert set(schema.versions.MIGRATIONS) == set(range(1, FORMAT_VERSION))
