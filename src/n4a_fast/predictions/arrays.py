@@ -79,7 +79,8 @@ def _indices(value: Any) -> Array | None:
     found = found.reshape(-1) if found.ndim == 2 and found.shape[1] == 1 else found
     if found.ndim != 1:
         raise InvalidInputError(f"sample_indices must be 1-D, got shape {found.shape}")
-    whole = np.ascontiguousarray(found, np.int64) if found.size == 0 or np.isfinite(found).all() else None
+    with np.errstate(invalid="ignore"):  # what does not fit is found by the comparison
+        whole = np.ascontiguousarray(found, np.int64) if found.size == 0 or np.isfinite(found).all() else None
     if whole is None or not np.array_equal(whole, found):
         raise InvalidInputError("sample_indices must be whole numbers that fit 64 bits")
     return whole

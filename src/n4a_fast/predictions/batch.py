@@ -48,14 +48,18 @@ class PredictionBatch:
         """Whether arrays of this prediction are held here."""
         return prediction_id in self._places
 
+    def holds_key(self, key: int) -> bool:
+        """Whether a row with this natural key is held here."""
+        return key in self._id_of_key
+
     def put(self, row: tuple[Any, ...], key: int) -> None:
         """Keep a row in the order of the predictions schema; it replaces the one with its id or its natural key."""
         prediction_id = row[0]
         earlier = self._id_of_key.get(key)
         if earlier is not None and earlier != prediction_id:
             del self._rows[earlier], self._key_of_id[earlier]
-            if earlier in self._places and prediction_id not in self._places:
-                self._places[prediction_id] = self._places.pop(earlier)
+            if earlier in self._places:  # its arrays move along, unless the id has its own
+                self._places.setdefault(prediction_id, self._places.pop(earlier))
         if self._key_of_id.get(prediction_id, key) != key:  # the id moves to another key: it no longer holds the old one
             del self._id_of_key[self._key_of_id[prediction_id]]
         self._id_of_key[key], self._key_of_id[prediction_id] = prediction_id, key

@@ -75,7 +75,17 @@ def slices(bulk: Bulk) -> Iterator[tuple[list[str], dict[str, pa.Table]]]:
             given if given is not None else ids.prediction_id(pipeline_id, key)
             for given, pipeline_id, key in zip(part["prediction_id"].to_pylist(), part["pipeline_id"].to_pylist(), keys, strict=True)
         ]
-        yield identifiers, {**_prediction_table(part, identifiers, keys), **_array_tables(bulk.arrays, identifiers, start, stop)}
+        yield identifiers, _newest({**_prediction_table(part, identifiers, keys), **_array_tables(bulk.arrays, identifiers, start, stop)}, keys)
+
+
+def _newest(tables: dict[str, pa.Table], keys: list[int]) -> dict[str, pa.Table]:
+    """The tables with the last row of each natural key and of each id, as saving one after the other would leave them."""
+    of_key = {key: place for place, key in enumerate(keys)}
+    of_id = {identifier: place for place, identifier in enumerate(tables["predictions"]["prediction_id"].to_pylist())}
+    if len(of_key) == len(of_id) == len(keys):
+        return tables
+    kept = pa.array(sorted(set(of_key.values()) & set(of_id.values())))
+    return {name: table.take(kept) if name in ("predictions", "prediction_values") else table for name, table in tables.items()}
 
 
 def _by_name(columns: Any) -> dict[str, Any]:

@@ -47,9 +47,14 @@ class Predictions:
     def save_arrays(self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> None:
         """Buffer copies of the arrays of a known prediction."""
         checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights)
-        if prediction_id not in self._batch and not self._table.has(prediction_id):
+        if prediction_id not in self._batch and not self._is_stored(prediction_id):
             raise NotFoundError("prediction", prediction_id, "save the prediction before its arrays")
         self._batch.put_arrays(prediction_id, checked)
+
+    def _is_stored(self, prediction_id: str) -> bool:
+        """Whether the tables hold this prediction and nothing in memory replaces it."""
+        key = self._table.key_of(prediction_id)
+        return key is not None and not self._batch.holds_key(ids.natural_key(*key))
 
     def __len__(self) -> int:
         return len(self._batch)

@@ -16,8 +16,9 @@ from n4a_fast.database import Database
 KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
 _SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.{name}" for name in KEY)
 
-_RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id
-FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id <> b.prediction_id"""
+_RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id,
+    b.prediction_id IN (SELECT prediction_id FROM prediction_values) AS has_values
+FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id NOT IN (SELECT prediction_id FROM batch)"""
 _RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = renamed.new_id FROM renamed WHERE v.prediction_id = renamed.old_id"""
 _REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
 _REPLACED_BY_ID = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM batch)"
@@ -32,7 +33,7 @@ _DELETE_UNUSED = """DELETE FROM {table} WHERE content_hash IN (SELECT h FROM has
 AND content_hash NOT IN (SELECT h FROM (""" + _HASHES.format(v="prediction_values") + """) WHERE h IS NOT NULL)"""
 _DELETE_ROWS = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM gone)"
 _IDS_OF_PIPELINES = "SELECT prediction_id FROM predictions WHERE list_contains(?, pipeline_id)"
-_EXISTS = "SELECT 1 FROM predictions WHERE prediction_id = ?"
+_KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE prediction_id = ?"
 
 
 class PredictionTable:
@@ -41,21 +42,17 @@ class PredictionTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def has(self, prediction_id: str) -> bool:
-        return bool(self._database.rows(_EXISTS, (prediction_id,)))
+    def key_of(self, prediction_id: str) -> tuple[Any, ...] | None:
+        """The natural key of a stored prediction, or None."""
+        found = self._database.rows(_KEY_OF, (prediction_id,))
+        return found[0] if found else None
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id."""
-        rows, values = tables.get("predictions"), tables.get("prediction_values")
-        if values is not None:
-            self._delete_values_in_transaction(values.select(["prediction_id"]))
-        if rows is not None:
-            self._replace_rows_in_transaction(rows, values)
-        for name in ("shared_arrays", "shared_indices"):
-            if name in tables:
-                self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
-        if values is not None:
-            self._database.insert(_INSERT.format(table="prediction_values"), batch=values)
+        if "prediction_values" in tables:  # before the rows: arrays of a replaced prediction move to its new id
+            self._replace_values_in_transaction(tables)
+        if "predictions" in tables:
+            self._replace_rows_in_transaction(tables["predictions"])
 
     def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
         """Remove predictions and their arrays; how many rows of each. `prediction_ids` has one column of that name."""
@@ -65,19 +62,25 @@ class PredictionTable:
     def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
         return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids,))
 
-    def _replace_rows_in_transaction(self, rows: pa.Table, values: pa.Table | None) -> None:
+    def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        values = tables["prediction_values"]
+        self._delete_values_in_transaction(values.select(["prediction_id"]))
+        for name in ("shared_arrays", "shared_indices"):
+            if name in tables:
+                self._database.insert(_INSERT_SHARED.format(table=name), batch=_once_per_content(tables[name]))
+        self._database.insert(_INSERT.format(table="prediction_values"), batch=values)
+
+    def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
         renamed = self._database.select(_RENAMED, batch=rows)
         if renamed.num_rows:
-            self._move_values_in_transaction(renamed, values)
+            self._move_values_in_transaction(renamed)
         self._database.insert(_REPLACED_BY_KEY, batch=rows)
         self._database.insert(_REPLACED_BY_ID, batch=rows)
         self._database.insert(_INSERT.format(table="predictions"), batch=rows)
 
-    def _move_values_in_transaction(self, renamed: pa.Table, values: pa.Table | None) -> None:
-        """Arrays follow their prediction to its new id; those with new arrays in the batch are dropped."""
-        fresh: set[Any] = set(values["prediction_id"].to_pylist()) if values is not None else set()
-        replaced = pa.array([new in fresh for new in renamed["new_id"].to_pylist()], pa.bool_())
-        gone = renamed.filter(replaced).select(["old_id"]).rename_columns(["prediction_id"])
+    def _move_values_in_transaction(self, renamed: pa.Table) -> None:
+        """Arrays follow their prediction to its new id; where that has arrays of its own, the old ones are dropped."""
+        gone = renamed.filter(renamed["has_values"]).select(["old_id"]).rename_columns(["prediction_id"])
         self._delete_values_in_transaction(gone)
         self._database.insert(_RENAME_VALUES, renamed=renamed)
 
@@ -88,6 +91,13 @@ class PredictionTable:
             for table in ("shared_arrays", "shared_indices"):
                 self._database.insert(_DELETE_UNUSED.format(table=table), hashes=hashes)
         return deleted
+
+
+def _once_per_content(batch: pa.Table) -> pa.Table:
+    """The first row of each content: flushes that are written together may share some."""
+    hashes = batch["content_hash"].to_pylist()
+    first = {content: place for place, content in zip(range(len(hashes) - 1, -1, -1), reversed(hashes), strict=True)}
+    return batch if len(first) == len(hashes) else batch.take(pa.array(sorted(first.values())))
 
 
 def one_id(prediction_id: str) -> pa.Table:
