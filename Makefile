@@ -1,0 +1,49 @@
+# make demo, make test, make gate: each builds what it needs in .venv, from a bare clone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+READY := .venv/.ready
+SANITIZED := build/sanitized
+BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(shell find src/_native -type f)
+
+.PHONY: demo test lint gate wheel sanitize clean
+
+demo: $(READY)
+	@$(BIN)/n4a-fast demo
+
+test: lint
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy --no-error-summary
+
+gate: $(READY)
+	@if ls benchmarks/test_*.py >/dev/null 2>&1; then $(BIN)/python -m pytest -q benchmarks; else echo "no benchmarks yet"; fi
+
+wheel: $(READY)
+	@$(PIP) wheel --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+# The package is installed in place: Python sources are live, and only a change of what is compiled installs again.
+$(READY): $(BUILD_INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "n4a_fast needs Python 3.11 or later; give one with make PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "building and installing n4a_fast into .venv (the first time takes a minute or two)"
+	@$(PIP) install -e '.[test]'
+	@touch $@
+
+# Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,
+# which would drown any report. PYTHONMALLOC=malloc lets the sanitizer see Python's own objects too.
+sanitize: $(READY)
+	@rm -rf $(SANITIZED) && $(PYTHON) -m venv --without-pip $(SANITIZED)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(SANITIZED)/lib/python3*/site-packages)/dependencies.pth
+	@$(PIP) --python $(SANITIZED)/bin/python install --no-deps . -C cmake.build-type=RelWithDebInfo -C cmake.define.N4A_SANITIZE=ON -C install.strip=false
+	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	    $(SANITIZED)/bin/python -m pytest -q -p no:cacheprovider --noconftest tests/native
+
+clean:
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find src/n4a_fast -name '*.so' -delete
