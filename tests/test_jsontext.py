@@ -129,7 +129,7 @@ def nested_too_deep() -> list[Any]:
 
 @pytest.mark.parametrize("value", [b"bytes", object(), {"a": {(1, 2): "tuple key"}}, "\ud800", {"a": ["\udfff", None]}, {"\ud800": 1}])
 def test_what_cannot_be_json_is_refused_by_name(value: Any) -> None:
-    with pytest.raises(InvalidInputError, match="^scores cannot be stored as JSON"):
+    with pytest.raises(InvalidInputError, match=r"^scores cannot be stored as JSON"):
         jsontext.encode(value, "scores")
 
 

@@ -217,13 +217,12 @@ def test_a_deleted_prediction_can_be_saved_again_and_has_no_arrays(store: Worksp
 # -- values ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["val_score", "test_score", "train_score", "exclusion_rate"])
 @pytest.mark.parametrize("value", [None, 0.1, float("nan"), float("inf"), -float("inf"), np.float32(0.5), np.float64(1e-300), 3, True])
-def test_scores_survive_as_doubles(store: WorkspaceStore, sweep: Sweep, name: str, value: Any) -> None:
-    prediction = predict(store, sweep.pipeline, sweep.chain, **{name: value})
-    found = store.get_prediction(prediction)
+def test_scores_survive_as_doubles(store: WorkspaceStore, sweep: Sweep, value: Any) -> None:
+    names = ("val_score", "test_score", "train_score", "exclusion_rate")
+    found = store.get_prediction(predict(store, sweep.pipeline, sweep.chain, **dict.fromkeys(names, value)))
     assert found is not None
-    assert found[name] is None if value is None else repr(found[name]) == repr(float(value))
+    assert {repr(found[name]) for name in names} == {repr(None if value is None else float(value))}
 
 
 def test_every_field_comes_back(store: WorkspaceStore, sweep: Sweep) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -31,6 +31,7 @@ _REQUIRED = ("pipeline_id", "dataset_name", "model_name", "model_class", "fold_i
 _DEFAULTS: dict[str, Any] = {"preprocessings": "", "exclusion_count": 0, "exclusion_rate": 0.0}
 _JSON = ("scores", "best_params")
 _ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
+_PER_SAMPLE, _TARGETS = _ARRAYS[:4], _ARRAYS[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,9 @@ def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
     for name in _REQUIRED:
         if table[name].null_count:
             raise InvalidInputError(f"column {name} has {table[name].null_count} missing values; give every row one")
-    return Bulk(table, {name: _rows_of(name, value, rows) for name, value in present.items()})
+    by_row = {name: _rows_of(name, value, rows) for name, value in present.items()}
+    _check_agreement(by_row, rows)
+    return Bulk(table, by_row)
 
 
 def slices(bulk: Bulk) -> Iterator[tuple[list[str], dict[str, pa.Table]]]:
@@ -121,7 +124,9 @@ def _column(name: str, value: Any, rows: int) -> pa.Array | pa.ChunkedArray:
     if name in _JSON or (name == "fold_id" and not _holds_text(value)):
         value = [_checked_item(name, item) for item in (value.to_pylist() if isinstance(value, pa.Array | pa.ChunkedArray) else value)]
     try:
-        return value.cast(wanted) if isinstance(value, pa.Array | pa.ChunkedArray) else pa.array(value, wanted)
+        if isinstance(value, pa.Array | pa.ChunkedArray):
+            return value.cast(wanted)
+        return pa.array(value).cast(wanted) if wanted == pa.int32() else pa.array(value, wanted)  # pa.array would cut 2.5 to 2
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnicodeError) as error:
         if isinstance(value, pa.Array | pa.ChunkedArray):
             raise InvalidInputError(f"column {name} cannot be stored as {wanted}: {error}") from error
@@ -185,6 +190,20 @@ def _rows_of(name: str, value: Any, rows: int) -> Any:
 
 def _one(name: str, value: Any) -> Any:
     return getattr(arrays.checked(**{key: value if key == name else None for key in _ARRAYS}), name)
+
+
+def _check_agreement(by_row: Mapping[str, Any], rows: int) -> None:
+    """InvalidInputError unless the arrays of each prediction have one row per sample, and its targets one shape."""
+    for names, shape_of in ((_PER_SAMPLE, len), (_TARGETS, np.shape)):
+        present = [name for name in names if name in by_row]
+        fixed = {name: shape_of(by_row[name]) for name in present if _is_shared(by_row[name])}
+        fixed.update({name: shape_of(by_row[name][0]) for name in present if isinstance(by_row[name], np.ndarray) and name not in fixed and rows})
+        varying = [name for name in present if isinstance(by_row[name], list)]
+        for row in range(rows if varying else 1):
+            shapes = fixed | {name: shape_of(by_row[name][row]) for name in varying if by_row[name][row] is not None}
+            if len(set(shapes.values())) > 1:
+                told = ", ".join(f"{name} has {shape}" for name, shape in shapes.items())
+                raise InvalidInputError(f"arrays of one prediction must have one row per sample and the same targets, but in row {row} {told}")
 
 
 def _natural_keys(part: pa.Table) -> list[int]:
@@ -252,7 +271,7 @@ def _values(rows: Any, count: int) -> tuple[Any, pa.Array]:
     return _packed(rows, "float64"), pa.array([width_of(row) for row in rows], pa.int32())
 
 
-def _packed(rows: Any, dtype: str) -> pa.ChunkedArray:
+def _packed(rows: Any, dtype: Literal["float64", "int64"]) -> pa.ChunkedArray:
     column = ListColumn("values", dtype)
     for row in rows:
         column.append(row)

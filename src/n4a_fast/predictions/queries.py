@@ -105,7 +105,7 @@ def where_clause(filters: dict[str, Any], *, run_column: bool = False) -> tuple[
             continue
         plain = f"{name} = ?"
         terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and not run_column else plain)
-        params.append(value)
+        params.append(str(value) if name == "fold_id" else value)  # saved as text, whatever it was
     return (" WHERE " + " AND ".join(terms) if terms else ""), params
 
 
