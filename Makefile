@@ -40,7 +40,7 @@ sanitize: $(READY)
 	@rm -rf $(SANITIZED) && $(PYTHON) -m venv --without-pip $(SANITIZED)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(SANITIZED)/lib/python3*/site-packages)/dependencies.pth
 	@$(PIP) --python $(SANITIZED)/bin/python install --no-deps . -C cmake.build-type=RelWithDebInfo -C cmake.define.N4A_SANITIZE=ON -C install.strip=false
-	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	    $(SANITIZED)/bin/python -m pytest -q -p no:cacheprovider --noconftest tests/native
 
 clean:

@@ -151,8 +151,8 @@ cdef class ListColumn:
             raise RuntimeError(f"list column {self.name!r} cannot be initialised again")
         if dtype not in ("float64", "int64"):
             raise ValueError(f"a list column holds float64 or int64, not {dtype!r}")
-        if capacity < 0:
-            raise ValueError(f"capacity must be 0 or more, got {capacity}")
+        if not 0 <= capacity < 1 << 48:
+            raise ValueError(f"capacity must be from 0 to 2**48 - 1 values, got {capacity}")
         self._text = _c_text(name)
         self.name, self.dtype, self.large, self._capacity = name, dtype, large, capacity
         self._kind = N4A_FLOAT64 if dtype == "float64" else N4A_INT64

@@ -9,7 +9,7 @@
 A call that raises leaves the column as it was.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,7 @@ class ListColumn:
     values at a time. Not for several threads at once: a call during another's append raises RuntimeError.
     """
 
-    def __init__(self, name: str, dtype: Literal["float64", "int64"], capacity: int = 0, large: bool = False) -> None: ...
+    def __init__(self, name: str, dtype: str, capacity: int = 0, large: bool = False) -> None: ...
     @property
     def name(self) -> str:
         """Name of the Arrow field."""
