@@ -1,0 +1,127 @@
+"""The command `n4a-fast`: demo, info, sql.
+
+Owns the commands, their options and their exit codes: 0 done; 1 the store refused or a replay
+differed, with one line on stderr; 2 wrong usage, or the demo's packages are missing. Leaves the
+work to `demo` and `report`; workspaces are opened read-only except by the demo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+from rich.console import Console
+
+from n4a_fast import WorkspaceStore, __version__
+from n4a_fast.cli import report
+from n4a_fast.errors import StoreError
+
+app = typer.Typer(name="n4a-fast", help="Look into n4a_fast workspaces, and try the package on real spectra.", no_args_is_help=True, add_completion=False)
+
+DATABASE = "store.duckdb"
+TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
+RUNS_SQL = """
+SELECT r.name, r.status, strftime(r.created_at, '%Y-%m-%d %H:%M') AS created, count(p.pipeline_id) AS pipelines, r.run_id, r.error
+FROM runs r LEFT JOIN pipelines p USING (run_id) GROUP BY ALL ORDER BY created DESC, r.run_id DESC LIMIT 20
+"""
+ROWS_SHOWN = 100
+DEMO_PACKAGES = ("chemotools", "matplotlib", "sklearn", "threadpoolctl")
+
+Workspace = Annotated[Path, typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="PATH")]
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=lambda given: _version(given))] = False,
+) -> None:
+    """Look into n4a_fast workspaces, and try the package on real spectra."""
+
+
+@app.command()
+def demo(workspace: Annotated[Path, typer.Option(help="Folder to write to; an existing one gets another run.")] = Path("n4a_demo")) -> None:
+    """Run a sweep on real spectra, show the leaderboard, replay the best chains, draw plots."""
+    with _one_line_errors():
+        try:
+            from n4a_fast.cli.demo import run_demo
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in DEMO_PACKAGES:
+                raise
+            _stop(f'the demo needs the package {error.name}; install it with: pip install "n4a_fast[demo]"', code=2)
+        complaint = run_demo(workspace, _console()).complaint
+        if complaint is not None:
+            _stop(complaint)
+
+
+@app.command()
+def info(path: Workspace) -> None:
+    """Rows per table, sizes on disk and the newest runs of a workspace."""
+    with _one_line_errors(), WorkspaceStore.open_readonly(_folder(path)) as store:
+        counts = store.sql(" UNION ALL ".join(f"SELECT {n} AS place, '{name}' AS name, count(*) AS n FROM {name}" for n, name in enumerate(TABLES)))
+        console = _console()
+        console.print(f"\n{store.workspace_path.resolve()}", markup=False, soft_wrap=True)
+        console.print(report.frame_table(_sizes(store.workspace_path)))
+        console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows"))))
+        runs = store.sql(RUNS_SQL)
+        failed = runs["error"].null_count() < len(runs)
+        console.print(report.frame_table(runs if failed else runs.drop("error")))
+
+
+@app.command()
+def sql(
+    path: Workspace,
+    query: Annotated[str, typer.Argument(help="One SELECT in DuckDB's SQL.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Every row and column as CSV.")] = False,
+) -> None:
+    """Ask a workspace in SQL, read-only."""
+    with _one_line_errors(), WorkspaceStore.open_readonly(_folder(path)) as store:
+        frame = store.sql(query)
+        if csv:
+            typer.echo(report.csv_text(frame), nl=False)
+            return
+        _console().print(report.frame_table(frame.head(ROWS_SHOWN)))
+        if len(frame) > ROWS_SHOWN:
+            typer.echo(f"{ROWS_SHOWN} of {len(frame):,} rows; --csv prints all of them")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """A store's error becomes one line on stderr and exit code 1."""
+    try:
+        yield
+    except StoreError as error:
+        _stop(str(error))
+
+
+def _stop(message: str, code: int = 1) -> None:
+    typer.echo(f"n4a-fast: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)
+
+
+def _version(given: bool) -> None:
+    if given:
+        typer.echo(f"n4a_fast {__version__}")
+        raise typer.Exit()
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name == DATABASE else path
+
+
+def _console() -> Console:
+    """A console on stdout, 100 columns wide where the terminal does not say."""
+    console = Console(highlight=False)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=100)
+
+
+def _sizes(folder: Path) -> pl.DataFrame:
+    """What lies in the workspace, as files and bytes."""
+    database = [file for file in folder.glob(f"{DATABASE}*") if file.is_file()]
+    artifacts = [file for file in (folder / "artifacts").rglob("*") if file.is_file()]
+    groups = {DATABASE: database, "artifacts/": artifacts}
+    rows = [(name, len(files), report.size_text(sum(file.stat().st_size for file in files))) for name, files in groups.items()]
+    return pl.DataFrame(rows, schema=["on disk", "files", "size"], orient="row")

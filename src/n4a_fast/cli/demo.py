@@ -1,0 +1,205 @@
+"""The demo: real spectra, a sweep, a leaderboard, a replay, two plots.
+
+Owns the order of things and what is said about them. Promises that it goes through the public
+API alone, that a second run in the same workspace adds a run, and that a replay which differs
+from what was stored by more than `LIMIT` is reported as a failure. Leaves fitting to `sweep`
+and looks to `report` and `plots`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from threadpoolctl import threadpool_limits
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.cli import plots, report
+from n4a_fast.cli.datasets import Array, Dataset, load_coffee, load_fermentation
+from n4a_fast.cli.sweep import METRICS, store_variant, variants_for
+
+FOLDS = 5
+LIMIT = 1e-9  # float64 sums in another order differ by 1e-13; a wrong artifact differs by far more
+SHOWN = 8
+EXAMPLE_SQL = (
+    "SELECT preprocessings, model_name, val_score, test_score FROM predictions "
+    "WHERE dataset_name = 'fermentation' AND fold_id = 'avg' AND partition = 'test' ORDER BY val_score LIMIT 5"
+)
+LEGEND = (
+    "  [dim]val: out of fold, ranks the variants; test: mean of the fold models on held-out spectra.\n"
+    "  Band: 950-1200 cm-1, Linear: linear baseline, SG1 and SG2: Savitzky-Golay derivatives,\n"
+    "  SNV and MSC: scatter corrections.[/dim]\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The best chain of a data set and how far its replay is from the stored predictions."""
+
+    dataset: Dataset
+    prediction_id: str
+    chain_id: str
+    name: str
+    difference: float
+    plot: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a demo run left behind."""
+
+    run_id: str
+    leaderboards: dict[str, pl.DataFrame]
+    replays: list[Replay]
+
+    @property
+    def complaint(self) -> str | None:
+        """What is wrong with the first replay that does not reproduce what was stored; None when all do."""
+        for replay in self.replays:
+            if not replay.difference <= LIMIT:  # so that NaN is a complaint too
+                place = f"the replay of chain {replay.chain_id} ({replay.dataset.name})"
+                return f"{place} differs from what was stored by {replay.difference:.3g}, more than {LIMIT:.0e}"
+        return None
+
+
+def run_demo(workspace: Path, console: Console, *, variants: int | None = None) -> Outcome:
+    """Sweep both data sets into `workspace` and show the outcome; `variants` caps how many of each."""
+    # more BLAS threads than one make these small fits up to 50 times slower on busy cores
+    with threadpool_limits(limits=1), WorkspaceStore(workspace) as store:
+        began = time.perf_counter()
+        datasets = [load_fermentation(), load_coffee()]
+        _introduce(console, datasets, workspace)
+        run_id = _sweep(store, console, datasets, variants)
+        console.print(f"  swept and stored in {time.perf_counter() - began:.1f} s\n")
+        leaderboards = {dataset.name: leaderboard(store, run_id, dataset) for dataset in datasets}
+        for dataset in datasets:
+            console.print(report.leaderboard_table(leaderboards[dataset.name], dataset.title, SHOWN))
+        console.print(LEGEND)
+        replays = [_replay_best(store, workspace, dataset, leaderboards[dataset.name]) for dataset in datasets]
+        outcome = Outcome(run_id, leaderboards, replays)
+        _show_replays(console, outcome)
+    if outcome.complaint is None:
+        _show_places(console, workspace, outcome)
+    return outcome
+
+
+def leaderboard(store: WorkspaceStore, run_id: str, dataset: Dataset) -> pl.DataFrame:
+    """The run's averaged predictions on held-out spectra, ranked by their out-of-fold score, best first."""
+    of_run = store.list_pipelines(run_id=run_id, dataset_name=dataset.name)["pipeline_id"]
+    stored = len(store.query_predictions(dataset_name=dataset.name, partition="test"))
+    ranked = store.top_predictions(stored, metric="val_score", ascending=True, partition="test", dataset_name=dataset.name)
+    return ranked.filter(pl.col("fold_id") == "avg", pl.col("pipeline_id").is_in(of_run.to_list()))
+
+
+def _sweep(store: WorkspaceStore, console: Console, datasets: Sequence[Dataset], limit: int | None) -> str:
+    """Store every variant of every data set as one run; its id. An interrupted run is marked as failed."""
+    described = [{"name": dataset.name, "hash": dataset.hash, "task": dataset.task, "classes": list(dataset.classes)} for dataset in datasets]
+    run_id = store.begin_run("demo", {"folds": FOLDS}, described)
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console) as progress:
+            for dataset in datasets:
+                variants = variants_for(dataset)[:limit]
+                task = progress.add_task(f"{dataset.name:<12}", total=len(variants))
+                for number, variant in enumerate(variants, start=1):
+                    store_variant(store, run_id, dataset, variant, number, FOLDS)
+                    progress.advance(task)
+    except BaseException as error:  # an interrupt too must not leave the run "running"
+        store.fail_run(run_id, f"{type(error).__name__}: {error}")
+        raise
+    store.complete_run(run_id, {dataset.name: {"best_val": _best_val(store, run_id, dataset), "metric": METRICS[dataset.task]} for dataset in datasets})
+    return run_id
+
+
+def _best_val(store: WorkspaceStore, run_id: str, dataset: Dataset) -> float:
+    return float(leaderboard(store, run_id, dataset)["val_score"][0])
+
+
+def _replay_best(store: WorkspaceStore, workspace: Path, dataset: Dataset, ranked: pl.DataFrame) -> Replay:
+    """Replay the best chain from its stored artifacts, compare it with its stored predictions, and plot it."""
+    best = ranked.row(0, named=True)
+    stored = store.get_prediction(best["prediction_id"], load_arrays=True) or {}
+    y_pred = np.asarray(store.replay_chain(best["chain_id"], dataset.X_test))
+    difference = _largest_difference(y_pred, stored["y_pred"])
+    name = f"{best['preprocessings']}, {best['model_name']}"
+    path, title = workspace / f"demo_{dataset.name}.png", f"{dataset.title}\n{name}"
+    if dataset.classes:
+        proba = np.asarray(store.replay_chain(best["chain_id"], dataset.X_test, return_proba=True))
+        difference = float(np.max([difference, _largest_difference(proba, stored["y_proba"])]))
+        plots.plot_confusion(path, dataset, title, y_pred)
+    else:
+        course = store.replay_chain(best["chain_id"], dataset.course.X) if dataset.course else None
+        plots.plot_regression(path, dataset, title, y_pred, course)
+    return Replay(dataset, best["prediction_id"], best["chain_id"], name, difference, path)
+
+
+def _largest_difference(replayed: Array, stored: Array) -> float:
+    """Largest absolute difference; infinite when the shapes differ."""
+    return float(np.max(np.abs(replayed - stored))) if replayed.shape == stored.shape else float("inf")
+
+
+# -- what is said ------------------------------------------------------------------------------
+
+
+def _introduce(console: Console, datasets: Sequence[Dataset], workspace: Path) -> None:
+    state = "adding a run to" if (workspace / "artifacts").is_dir() and any((workspace / "artifacts").iterdir()) else "new"
+    console.print(f"\n[bold]n4a_fast demo[/bold]: real spectra from chemotools, {FOLDS} folds, workspace {escape(str(workspace))} ({state})\n")
+    for dataset in datasets:
+        train, test = len(dataset.y_train), len(dataset.y_test)
+        console.print(f"  [bold]{dataset.name:<12}[/bold] {dataset.title}: {train} spectra to train on, {test} held out")
+    console.print(
+        "  [dim]The running fermentation was recorded every 1.25 min; each HPLC sample is held against the\n"
+        "  spectrum nearest in time. Its last three spectra are constant and left out.[/dim]\n"
+    )
+
+
+def _show_replays(console: Console, outcome: Outcome) -> None:
+    console.print("[bold]Replay[/bold] of the best chains from the stored artifacts, on the held-out spectra:")
+    for replay in outcome.replays:
+        what = "labels and probabilities" if replay.dataset.classes else "predictions"
+        console.print(
+            f"  {replay.dataset.name:<12} {escape(replay.name)}\n"
+            f"  {'':<12} {what}: largest difference to what was stored {replay.difference:.1e} (limit {LIMIT:.0e})"
+        )
+
+
+def _show_places(console: Console, workspace: Path, outcome: Outcome) -> None:
+    place = shlex.quote(str(workspace))
+    program = _program()
+    places = {workspace / "store.duckdb": "runs, pipelines, chains, predictions with arrays, logs"}
+    places |= {workspace / "artifacts": "fitted transformers and fold models, named by their content"}
+    places |= {replay.plot: f"plot of {replay.dataset.name}, replayed" for replay in outcome.replays}
+    width = max(len(str(path)) for path in places)
+    lines = [
+        "", "Where everything lies",
+        *(f"  {path!s:<{width}}  {what}" for path, what in places.items()),
+        "", "Look at it",
+        f"  {program} info {place}",
+        f'  {program} sql {place} "{EXAMPLE_SQL}"',
+        "", "or with any DuckDB client, in Python",
+        "  import duckdb",
+        f"  print(duckdb.connect({str(workspace / 'store.duckdb')!r}, read_only=True).sql('SELECT * FROM runs'))",
+        "",
+    ]  # fmt: skip
+    for line in lines:  # commands are to be copied: no markup, no wrapping
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """What to type for this command line: it may lie in an environment that is not active."""
+    if shutil.which("n4a-fast"):
+        return "n4a-fast"
+    script = Path(sys.executable).with_name("n4a-fast")
+    path = script if script.exists() else Path(sys.executable)
+    typed = shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))
+    return typed if script.exists() else f"{typed} -m n4a_fast"
