@@ -50,7 +50,7 @@ class Database:
         self._last_used = 0.0
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
         self.settle: Callable[[], object] = lambda: None  # runs before a read or a transaction, outside one
-        self._closed = False
+        self._closed = self._forking = False
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
         _DATABASES.add(self)
@@ -194,13 +194,25 @@ class Database:
             self._connection, self._closed = None, True
             self._wake.notify_all()
 
+    def let_go_before_fork(self) -> None:
+        """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has attached."""
+        self.lock.acquire()
+        self._forking = True
+        self.detach()
+
+    def go_on_after_fork(self) -> None:
+        """In the parent: let other threads work again."""
+        if self._forking:  # a database made by another thread meanwhile was not stopped
+            self._forking = False
+            self.lock.release()
+
     def forget_after_fork(self) -> None:
         """In a forked child: leave the parent's connection alone, for good, and start anew."""
         _INHERITED.append(self._connection)  # closing it here would write to the parent's file
         self.lock = threading.RLock()
         self._wake = threading.Condition(self.lock)
         self._connection = self._attached_read_only = self._watcher = None
-        self._depth, self._after_commit = 0, []
+        self._depth, self._after_commit, self._forking = 0, [], False
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -301,38 +313,6 @@ class Database:
         return StoreUnavailableError(self.path, text)
 
 
-def create_file(path: Path, statements: Sequence[str]) -> None:
-    """Make a new database file from DDL; it appears under `path` whole, or not at all.
-
-    An existing file is left as it is: another process may have made it in the meantime.
-    """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
-    database = Database(draft)
-    try:
-        with database.transaction():
-            for statement in statements:
-                database.execute(statement)
-        database.checkpoint()
-        database.close()
-        _publish(draft, path)
-    finally:
-        database.close()
-        draft.unlink(missing_ok=True)
-
-
-def _publish(draft: Path, path: Path) -> None:
-    """Give the finished draft its name, durably, unless the name is taken."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _detach_when_idle(reference: weakref.ref[Database]) -> None:
     """Thread body: detach the database whenever it has not been used for a moment; ends with it."""
     while True:
@@ -386,6 +366,16 @@ def _names(kinds: Sequence[duckdb.StatementType]) -> str:
     return " and ".join(str(kind).rpartition(".")[2] for kind in kinds) or "empty"
 
 
+def _let_all_go_before_fork() -> None:
+    for database in list(_DATABASES):
+        database.let_go_before_fork()
+
+
+def _go_on_after_fork() -> None:
+    for database in list(_DATABASES):
+        database.go_on_after_fork()
+
+
 def _forget_all_after_fork() -> None:
     for database in list(_DATABASES):
         database.forget_after_fork()
@@ -393,4 +383,4 @@ def _forget_all_after_fork() -> None:
 
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()  # for the fork handler alone
 _INHERITED: list[object] = []
-os.register_at_fork(after_in_child=_forget_all_after_fork)
+os.register_at_fork(before=_let_all_go_before_fork, after_in_parent=_go_on_after_fork, after_in_child=_forget_all_after_fork)

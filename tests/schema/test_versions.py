@@ -10,8 +10,9 @@ import pytest
 from helpers import make_duckdb, plain_rows
 
 from n4a_fast import WorkspaceStore, schema
-from n4a_fast.database import Database, create_file
+from n4a_fast.database import Database
 from n4a_fast.errors import ForeignStoreError, InvalidInputError, NewerFormatError, NotAStoreError, NotFoundError, ReadOnlyError, StoreFormatError
+from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.versions import FORMAT_VERSION, create, migrate
 from n4a_fast.version import __version__
 
