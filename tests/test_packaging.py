@@ -1,0 +1,129 @@
+"""Wheel and sdist build with plain pip on a machine without cmake, ninja and Cython, and what they install works.
+
+Real environments and a real package index: about a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+
+PROJECT = Path(__file__).parents[1]
+BUILD_TOOLS = ("cmake", "ctest", "cpack", "ninja", "cython")
+DEADLINE = 600.0  # seconds for one step; the package index may be slow
+
+ROUND_TRIP = """
+import json, sys
+import numpy as np, pyarrow as pa
+import n4a_fast
+from n4a_fast._native import columns
+column = columns.ListColumn("x", "float64")
+for row in (np.arange(3, dtype="float32"), None, [[1, 2], [3, 4]]):
+    column.append(row)
+missing = [name for name in ("chemotools", "sklearn", "matplotlib", "pytest") if __import__("importlib.util").util.find_spec(name) is None]
+print(json.dumps({"rows": pa.array(column.finish()).to_pylist(), "native": columns.__file__, "version": n4a_fast.__version__, "missing": missing}))
+"""
+
+
+def _bare_path(folder: Path) -> str:
+    """A folder of links to every program on the PATH but the build tools."""
+    folder.mkdir()
+    for directory in os.environ["PATH"].split(os.pathsep):
+        for program in Path(directory).iterdir() if Path(directory).is_dir() else ():
+            link = folder / program.name
+            if not program.name.startswith(BUILD_TOOLS) and not os.path.lexists(link):
+                link.symlink_to(program)
+    return str(folder)
+
+
+class Place:
+    """A virtual environment of its own, run with a PATH without build tools and nothing of this interpreter's."""
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self.folder = folder
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "CMAKE"))}
+        self._environment["PATH"] = path
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=DEADLINE)
+
+    def run(self, program: str, *arguments: str) -> str:
+        """What a program of the environment prints."""
+        done = subprocess.run(
+            [str(self.folder / "bin" / program), *arguments], cwd=self.folder, env=self._environment, text=True, capture_output=True, timeout=DEADLINE,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def pip(self, *arguments: str) -> str:
+        return self.run("python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """An environment with nothing but pip and the standard front end for sdists."""
+    folder = tmp_path_factory.mktemp("packaging")
+    place = Place(folder / "builder", _bare_path(folder / "bin"))
+    place.pip("install", "build")
+    return place
+
+
+@pytest.fixture(scope="module")
+def sdist(builder: Place) -> Path:
+    builder.run("python", "-m", "build", "--sdist", "--outdir", str(builder.folder / "sdist"), str(PROJECT))
+    (made,) = (builder.folder / "sdist").iterdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(builder: Place, sdist: Path) -> Path:
+    """The wheel that pip builds from the sdist."""
+    builder.pip("wheel", "--no-deps", "--wheel-dir", str(builder.folder / "wheel"), str(sdist))
+    (made,) = (builder.folder / "wheel").iterdir()
+    return made
+
+
+def _inside(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_sdist_holds_what_a_build_needs_and_no_products(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {"pyproject.toml", "CMakeLists.txt", "LICENSE", "README.md", "src/_native/CMakeLists.txt", "src/_native/columns.pyx", "src/_native/list_column.c"}
+    assert needed <= names
+    assert not [name for name in names if name.endswith((".so", ".pyc", ".duckdb")) or name.startswith((".venv", "build/"))]
+
+
+def test_one_wheel_serves_python_3_11_and_later_and_is_typed(wheel: Path) -> None:
+    names = _inside(wheel)
+    assert "-cp311-abi3-" in wheel.name
+    assert {"n4a_fast/py.typed", "n4a_fast/_native/columns.pyi", "n4a_fast/_native/columns.abi3.so", "n4a_fast/store.py"} <= names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.endswith((".pyx", ".c", ".h", ".pyc")) or not name.startswith("n4a_fast")]
+
+
+def test_the_source_folder_builds_the_same_wheel(builder: Place, wheel: Path) -> None:
+    builder.pip("wheel", "--no-deps", "--wheel-dir", str(builder.folder / "direct"), str(PROJECT))
+    (direct,) = (builder.folder / "direct").iterdir()
+    assert direct.name == wheel.name
+    assert _inside(direct) == _inside(wheel)
+
+
+def test_the_wheel_installs_and_works_without_the_extras(builder: Place, wheel: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path / "user", str(builder.folder.parent / "bin"))
+    place.pip("install", str(wheel))
+    found = json.loads(place.run("python", "-c", ROUND_TRIP))
+    assert found["rows"] == [[0.0, 1.0, 2.0], None, [1.0, 2.0, 3.0, 4.0]]
+    assert Path(found["native"]).is_relative_to(place.folder)
+    assert found["version"] in wheel.name
+    assert found["missing"] == ["chemotools", "sklearn", "matplotlib", "pytest"]
+    assert "demo" in place.run("n4a-fast", "--help")
