@@ -108,7 +108,7 @@ def test_info_and_sql_leave_the_files_as_they_are(workspace: Path) -> None:
     assert {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()} == before
 
 
-@pytest.mark.parametrize("package", ["chemotools", "matplotlib", "sklearn"])
+@pytest.mark.parametrize("package", ["chemotools", "matplotlib"])
 def test_demo_without_its_packages_names_the_cure(tmp_path: Path, package: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from n4a_fast.cli import app; app(['demo', '--workspace', {str(tmp_path / 'w')!r}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False)

@@ -67,8 +67,9 @@ def info(path: Workspace) -> None:
         console.print(report.frame_table(_sizes(store.workspace_path)))
         console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows"))))
         runs = store.sql(RUNS_SQL)
-        failed = runs["error"].null_count() < len(runs)
-        console.print(report.frame_table(runs if failed else runs.drop("error")))
+        console.print(report.frame_table(runs.drop("error")))
+        for run_id, error in runs.filter(pl.col("error").is_not_null()).select("run_id", "error").iter_rows():
+            console.print(f"  {run_id} failed: {error}", markup=False)
 
 
 @app.command()

@@ -115,7 +115,7 @@ def _sweep(store: WorkspaceStore, console: Console, datasets: Sequence[Dataset],
                     store_variant(store, run_id, dataset, variant, number, FOLDS)
                     progress.advance(task)
     except BaseException as error:  # an interrupt too must not leave the run "running"
-        store.fail_run(run_id, f"{type(error).__name__}: {error}")
+        store.fail_run(run_id, f"{type(error).__name__}: {error}".rstrip(": "))
         raise
     store.complete_run(run_id, {dataset.name: {"best_val": _best_val(store, run_id, dataset), "metric": METRICS[dataset.task]} for dataset in datasets})
     return run_id

@@ -123,8 +123,8 @@ def store_variant(store: WorkspaceStore, run_id: str, dataset: Dataset, variant:
         fitted = fit_variant(dataset, variant, folds)
         chain_id = _store_chain(store, pipeline_id, variant, fitted)
         best = _store_predictions(store, pipeline_id, chain_id, dataset, variant, fitted)
-    except Exception as error:
-        store.fail_pipeline(pipeline_id, f"{type(error).__name__}: {error}")
+    except BaseException as error:  # an interrupt too must not leave the pipeline "running"
+        store.fail_pipeline(pipeline_id, f"{type(error).__name__}: {error}".rstrip(": "))
         raise
     store.complete_pipeline(pipeline_id, best["val"], best["test"], METRICS[dataset.task], _milliseconds_since(began))
     return chain_id
