@@ -149,7 +149,7 @@ class ArrayReader:
             return self._database.arrow(_MATCHING.format(where=where), params)
         if any(value is not None for value in filters.values()):
             raise InvalidInputError("give prediction_ids or filters, not both")
-        wanted = pa.table({"prediction_id": pa.array(list(prediction_ids), pa.string())})
+        wanted = pa.table({"prediction_id": _ids_column(prediction_ids)})
         distinct = pa.table({"prediction_id": wanted["prediction_id"].unique()})
         if self._database.select(_KNOWN, wanted=distinct)["n"][0].as_py() < distinct.num_rows:
             raise NotFoundError("prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py()))
@@ -168,6 +168,16 @@ class ArrayReader:
         """The same in pieces of `batch_size` predictions."""
         for start in range(0, wanted.num_rows, batch_size):
             yield self.load(wanted.slice(start, batch_size), columns)
+
+
+def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
+    try:
+        column = pa.array(list(prediction_ids), pa.string())
+    except (pa.ArrowTypeError, pa.ArrowInvalid, UnicodeError) as error:
+        raise InvalidInputError(f"prediction_ids must hold texts ({error})") from error
+    if column.null_count:
+        raise InvalidInputError("prediction_ids holds None; leave it out")
+    return column
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -1,0 +1,358 @@
+"""The facade keeps the documented signatures, and every call meets a closed, read-only or unknown thing with a typed error."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, count, counts, predict, predict_with_arrays, save_chain
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
+
+# name: parameters as the API reference documents them, in order, with their defaults
+DOCUMENTED = {
+    "__init__": "workspace_path",
+    "begin_run": "name, config, datasets",
+    "complete_run": "run_id, summary",
+    "fail_run": "run_id, error",
+    "begin_pipeline": "run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash",
+    "complete_pipeline": "pipeline_id, best_val, best_test, metric, duration_ms",
+    "fail_pipeline": "pipeline_id, error",
+    "save_chain": "pipeline_id, steps, model_step_idx, model_class, preprocessings, fold_strategy, fold_artifacts, shared_artifacts,"
+    " branch_path=None, source_index=None",
+    "get_chain": "chain_id",
+    "get_chains_for_pipeline": "pipeline_id",
+    "save_prediction": "pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score, train_score,"
+    " metric, task_type, n_samples, n_features, scores, best_params, branch_id, branch_name, exclusion_count, exclusion_rate, preprocessings=''",
+    "save_prediction_arrays": "prediction_id, y_true, y_pred, y_proba=None, sample_indices=None, weights=None",
+    "save_artifact": "obj, operator_class, artifact_type, format",
+    "load_artifact": "artifact_id",
+    "get_artifact_path": "artifact_id",
+    "log_step": "pipeline_id, step_idx, operator_class, event, duration_ms=None, message=None, details=None, level='info'",
+    "get_run": "run_id",
+    "list_runs": "status=None, dataset=None, limit=100, offset=0",
+    "get_pipeline": "pipeline_id",
+    "list_pipelines": "run_id=None, dataset_name=None",
+    "get_prediction": "prediction_id, load_arrays=False",
+    "query_predictions": "dataset_name=None, model_class=None, partition=None, fold_id=None, branch_id=None, pipeline_id=None, run_id=None,"
+    " limit=None, offset=0",
+    "top_predictions": "n, metric='val_score', ascending=True, partition='val', dataset_name=None, group_by=None",
+    "get_pipeline_log": "pipeline_id",
+    "get_run_log_summary": "run_id",
+    "replay_chain": "chain_id, X, wavelengths=None",
+    "delete_run": "run_id, delete_artifacts=True",
+    "delete_prediction": "prediction_id",
+    "gc_artifacts": "",
+    "vacuum": "",
+    "close": "",
+}
+RETURNS = {
+    "str": "begin_run begin_pipeline save_chain save_prediction save_artifact",
+    "None": "complete_run fail_run complete_pipeline fail_pipeline save_prediction_arrays log_step close",  # vacuum also tells what it freed
+    "pl.DataFrame": "get_chains_for_pipeline list_runs list_pipelines query_predictions top_predictions get_pipeline_log get_run_log_summary",
+    "dict[str, Any] | None": "get_chain get_run get_pipeline get_prediction",
+    "int": "delete_run gc_artifacts",
+    "bool": "delete_prediction",
+    "Path": "get_artifact_path",
+}
+
+
+def parameters_of(name: str) -> dict[str, inspect.Parameter]:
+    found = dict(inspect.signature(getattr(WorkspaceStore, name)).parameters)
+    found.pop("self")
+    return found
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_documented_method_has_the_documented_parameters(name: str) -> None:
+    call = ast.parse(f"lambda {DOCUMENTED[name]}: None", mode="eval").body
+    assert isinstance(call, ast.Lambda)
+    wanted = [argument.arg for argument in call.args.args]
+    defaults = [inspect.Parameter.empty] * (len(wanted) - len(call.args.defaults)) + [ast.literal_eval(value) for value in call.args.defaults]
+    found = parameters_of(name)
+    assert list(found)[: len(wanted)] == wanted
+    assert [found[parameter].default for parameter in wanted] == defaults
+    assert all(found[parameter].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in wanted)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_whatever_a_method_takes_beyond_the_documentation_is_optional(name: str) -> None:
+    documented = {part.split("=")[0].strip() for part in DOCUMENTED[name].split(",")}
+    more = [parameter for key, parameter in parameters_of(name).items() if key not in documented]
+    assert all(parameter.default is not inspect.Parameter.empty for parameter in more)
+
+
+@pytest.mark.parametrize(("returned", "names"), RETURNS.items())
+def test_documented_return_types(returned: str, names: str) -> None:
+    for name in names.split():
+        assert inspect.signature(getattr(WorkspaceStore, name)).return_annotation == returned, name
+
+
+def test_every_public_method_tells_the_user_what_it_gives() -> None:
+    for name, value in vars(WorkspaceStore).items():
+        if not name.startswith("_"):
+            assert inspect.getdoc(value), name
+
+
+# -- calls on every method -------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
+    "begin_pipeline": lambda store, unknown: begin_pipeline(store, unknown),
+    "complete_run": lambda store, unknown: store.complete_run(unknown, {}),
+    "fail_run": lambda store, unknown: store.fail_run(unknown, "boom"),
+    "complete_pipeline": lambda store, unknown: store.complete_pipeline(unknown, 0.1, 0.2, "rmse", 5),
+    "fail_pipeline": lambda store, unknown: store.fail_pipeline(unknown, "boom"),
+    "save_chain": lambda store, unknown: save_chain(store, unknown),
+    "save_prediction": lambda store, unknown: predict(store, unknown, None),
+    "save_prediction_arrays": lambda store, unknown: store.save_prediction_arrays(unknown, np.zeros(1), None),
+    "save_predictions": lambda store, unknown: store.save_predictions({**PREDICTION, "pipeline_id": unknown}),
+    "log_step": lambda store, unknown: store.log_step(unknown, 1, "SNV", "start"),
+    "delete_run": lambda store, unknown: store.delete_run(unknown),
+    "update_artifact_cache_key": lambda store, unknown: store.update_artifact_cache_key(unknown, "a", "b", "c"),
+}
+READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
+    "load_artifact": lambda store, unknown: store.load_artifact(unknown),
+    "get_artifact_path": lambda store, unknown: store.get_artifact_path(unknown),
+    "load_arrays": lambda store, unknown: store.load_arrays([unknown]),
+    "replay_chain": lambda store, unknown: store.replay_chain(unknown, np.zeros((2, 3))),
+}
+FINDS = ("get_run", "get_pipeline", "get_chain", "get_prediction", "get_prediction_arrays")
+FRAMES = ("get_chains_for_pipeline", "get_pipeline_log", "get_run_log_summary", "get_chain_predictions")
+MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
+    "begin_run": lambda store, _: store.begin_run("r", {}, []),
+    "save_artifact": lambda store, _: store.save_artifact({}, "dict", "model", "joblib"),
+    "save_artifact_with_cache_key": lambda store, _: store.save_artifact_with_cache_key({}, "dict", "model", "joblib", "a", "b", "c"),
+    "register_existing_artifact": lambda store, _: store.register_existing_artifact("a", "ab/c.joblib", "0" * 32, "dict", "model", "joblib", 1),
+    "delete_prediction": lambda store, unknown: store.delete_prediction(unknown),
+    "gc_artifacts": lambda store, _: store.gc_artifacts(),
+    "vacuum": lambda store, _: store.vacuum(),
+    "invalidate_dataset_cache": lambda store, unknown: store.invalidate_dataset_cache(unknown),
+    "cleanup_transient_artifacts": lambda store, unknown: store.cleanup_transient_artifacts(unknown, "corn", []),
+    "transaction": lambda store, _: store.transaction().__enter__(),
+}
+MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
+    **{name: lambda store, unknown, name=name: getattr(store, name)(unknown) for name in (*FINDS, *FRAMES)},  # type: ignore[misc]
+    "flush": lambda store, _: store.flush(),
+    "sql": lambda store, _: store.sql("SELECT 1"),
+    "list_runs": lambda store, _: store.list_runs(),
+    "list_pipelines": lambda store, _: store.list_pipelines(),
+    "query_predictions": lambda store, _: store.query_predictions(),
+    "top_predictions": lambda store, _: store.top_predictions(3),
+    "query_aggregated_predictions": lambda store, _: store.query_aggregated_predictions(),
+    "query_top_aggregated_predictions": lambda store, _: store.query_top_aggregated_predictions("rmse"),
+    "find_cached_artifact": lambda store, _: store.find_cached_artifact("a", "b"),
+    "iter_arrays": lambda store, _: list(store.iter_arrays()),
+}
+WRITES = {**CALLS, **MORE_WRITES}
+ALL = {**WRITES, **READS, **MORE_READS}
+
+
+def test_the_tables_above_name_every_method() -> None:
+    public = {name for name, value in vars(WorkspaceStore).items() if callable(value) and not name.startswith("_")}
+    assert public - {"close"} == set(ALL)
+
+
+@pytest.mark.parametrize("unknown", ["unknown", "", "%", "0193a0c0-1234-7abc-8def-001122334455"])
+def test_an_unknown_id_is_an_error_that_names_it(store: WorkspaceStore, sweep: Sweep, unknown: str) -> None:
+    predict(store, sweep.pipeline, sweep.chain)
+    before = counts(store, "runs", "pipelines", "chains", "predictions", "logs", "artifacts")
+    for name, call in {**CALLS, **READS}.items():
+        with pytest.raises(NotFoundError) as caught:
+            call(store, unknown)
+        assert caught.value.identifier == unknown, name
+    assert counts(store, *before) == before
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_an_id_that_is_no_text_is_an_error(store: WorkspaceStore, sweep: Sweep, wrong: Any) -> None:
+    predict(store, sweep.pipeline, sweep.chain)
+    for call in {**CALLS, **READS}.values():
+        with pytest.raises((NotFoundError, InvalidInputError)):
+            call(store, wrong)
+
+
+def test_looking_for_an_unknown_id_finds_nothing(store: WorkspaceStore, sweep: Sweep) -> None:
+    predict_with_arrays(store, sweep)
+    for name in FINDS:
+        assert getattr(store, name)("unknown") is None
+    for name in FRAMES:
+        assert getattr(store, name)("unknown").height == 0
+    assert store.delete_prediction("unknown") is False
+    assert store.find_cached_artifact("a", "b") is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_closed_store_says_so(tmp_path: Path, name: str) -> None:
+    store = WorkspaceStore(tmp_path)
+    store.close()
+    with pytest.raises(StoreClosedError, match="open it again"):
+        ALL[name](store, "unknown")
+
+
+def test_closing_twice_is_fine(tmp_path: Path) -> None:
+    store = WorkspaceStore(tmp_path)
+    store.close()
+    store.close()
+
+
+def test_a_read_only_store_reads_and_refuses_to_write(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        predict_with_arrays(store, begin_sweep(store))
+    file = tmp_path / "store.duckdb"
+    before = file.read_bytes()
+    with WorkspaceStore.open_readonly(tmp_path) as store:
+        for call in WRITES.values():
+            with pytest.raises(ReadOnlyError, match="read-only"):
+                call(store, "unknown")
+            for call in MORE_READS.values():
+            call(store, "unknown")
+        assert count(store, "prediction_arrays") == 1
+    assert file.read_bytes() == before
+
+
+# -- opening again ---------------------------------------------------------------------------
+
+
+def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
+    with WorkspaceStore(str(tmp_path)) as store:
+        sweep = begin_sweep(store)
+        prediction = predict_with_arrays(store, sweep)
+        store.log_step(sweep.pipeline, 1, "SNV", "start")
+        frames = [store.list_runs(), store.list_pipelines(), store.query_predictions(), store.get_pipeline_log(sweep.pipeline)]
+        found = (store.get_run(sweep.run), store.get_pipeline(sweep.pipeline), store.get_chain(sweep.chain))
+    with WorkspaceStore(tmp_path) as store:
+        again = [store.list_runs(), store.list_pipelines(), store.query_predictions(), store.get_pipeline_log(sweep.pipeline)]
+        assert all(one.equals(other) for one, other in zip(frames, again, strict=True))
+        assert (store.get_run(sweep.run), store.get_pipeline(sweep.pipeline), store.get_chain(sweep.chain)) == found
+        assert store.get_prediction(prediction, load_arrays=True) is not None
+        store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+        assert begin_pipeline(store, sweep.run)
+
+
+def test_leaving_the_block_writes_and_closes_even_after_an_error(tmp_path: Path) -> None:
+    store = WorkspaceStore(tmp_path)
+    with pytest.raises(ZeroDivisionError), store:
+        _ = begin_sweep(store), 1 / 0
+    with pytest.raises(StoreClosedError):
+        store.list_runs()
+    with WorkspaceStore(tmp_path) as again:
+        assert count(again, "chains") == 1
+
+
+def test_the_workspace_path_is_as_it_was_given(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "a" / ".." / "b") as store:
+        assert store.workspace_path == tmp_path / "a" / ".." / "b"
+
+
+# -- sql, transactions, threads ------------------------------------------------------------------
+
+
+def test_sql_sees_what_was_just_saved(store: WorkspaceStore, sweep: Sweep) -> None:
+    predict(store, sweep.pipeline, sweep.chain)
+    frame = store.sql("SELECT model_name, val_score FROM predictions WHERE val_score < ?", [0.5])
+    assert isinstance(frame, pl.DataFrame)
+    assert frame.rows() == [("PLS", 0.1)]
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM runs", "COPY runs TO '/tmp/never'", "SELECT 1; SELECT 2", "DROP TABLE runs", "nonsense"])
+def test_sql_that_writes_is_refused(store: WorkspaceStore, sweep: Sweep, sql: str) -> None:
+    with pytest.raises(InvalidInputError):
+        store.sql(sql)
+    assert count(store, "runs") == 1
+
+
+def test_a_transaction_commits_at_its_end(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        with store.transaction() as inside:
+            assert inside is store
+            sweep = begin_sweep(store)
+            prediction = predict_with_arrays(store, sweep)
+            assert store.get_prediction(prediction) is not None
+            assert count(store, "prediction_arrays") == 1
+            store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+        assert counts(store, "runs", "predictions") == {"runs": 1, "predictions": 1}
+
+
+def give_up(store: WorkspaceStore, work: Callable[[], object]) -> None:
+    with store.transaction():
+        work()
+        raise ZeroDivisionError
+
+
+def test_a_transaction_that_raises_leaves_nothing_of_itself(store: WorkspaceStore) -> None:
+    kept = begin_sweep(store)
+    made: list[Sweep] = []
+
+    def work() -> None:
+        made.append(begin_sweep(store))
+        predict_with_arrays(store, made[0])
+        predict_with_arrays(store, kept)
+        store.complete_pipeline(made[0].pipeline, 0.1, 0.2, "rmse", 5)
+        store.log_step(kept.pipeline, 1, "SNV", "start")
+        store.delete_run(made[0].run)
+        assert count(store, "runs") == 1
+
+    with pytest.raises(ZeroDivisionError):
+        give_up(store, work)
+    assert counts(store, "runs", "pipelines", "chains", "predictions", "prediction_values", "shared_arrays", "logs") == {
+        "runs": 1, "pipelines": 1, "chains": 1, "predictions": 0, "prediction_values": 0, "shared_arrays": 0, "logs": 0,
+    }  # fmt: skip
+    for call in (lambda: begin_pipeline(store, made[0].run), lambda: save_chain(store, made[0].pipeline)):
+        with pytest.raises(NotFoundError):
+            call()
+    assert predict_with_arrays(store, kept)
+    store.complete_pipeline(kept.pipeline, 0.1, 0.2, "rmse", 5)
+
+
+def test_deleting_in_a_transaction_that_raises_deletes_nothing(store: WorkspaceStore) -> None:
+    sweep = begin_sweep(store)
+    predict_with_arrays(store, sweep)
+    artifact = store.save_artifact({"a": 1}, "dict", "model", "joblib")
+    with pytest.raises(ZeroDivisionError):
+        give_up(store, lambda: store.delete_run(sweep.run))
+    assert counts(store, "runs", "pipelines", "chains", "predictions", "prediction_arrays") == {
+        "runs": 1, "pipelines": 1, "chains": 1, "predictions": 1, "prediction_arrays": 1,
+    }  # fmt: skip
+    assert store.load_artifact(artifact) == {"a": 1}
+
+
+def test_a_transaction_inside_another_is_refused(store: WorkspaceStore) -> None:
+    with store.transaction():
+        run = store.begin_run("kept", {}, [])
+        with pytest.raises(InvalidInputError, match="already open"), store.transaction():
+            pass
+    assert store.get_run(run) is not None
+
+
+def test_threads_save_at_the_same_time(store: WorkspaceStore, sweep: Sweep) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            pipeline = begin_pipeline(store, sweep.run)
+            place = Sweep(sweep.run, pipeline, save_chain(store, pipeline))
+            for fold in range(25):
+                predict_with_arrays(store, place, number, fold_id=str(fold))
+                store.log_step(pipeline, fold, "SNV", "end", 1)
+                if fold % 10 == 0:
+                    assert store.query_predictions(pipeline_id=pipeline).height == fold + 1
+            store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+        except BaseException as error:  # a thread has nobody else to tell
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert counts(store, "predictions", "prediction_arrays", "logs") == {"predictions": 100, "prediction_arrays": 100, "logs": 100}
+    assert store.list_pipelines()["status"].to_list().count("completed") == 4

@@ -1,0 +1,195 @@
+"""One workspace per folder and process: shared by its stores, refused where it cannot be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import DEADLINE, begin_sweep, child, count, counts, finish, plain_rows, predict, predict_with_arrays, read_line
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import NotFoundError, ReadOnlyError, StoreLockedError, StoreUnavailableError
+
+# -- several stores in one process -----------------------------------------------------------
+
+
+def test_stores_on_one_path_see_each_other_at_once(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as one, WorkspaceStore(tmp_path / "." / "x" / "..") as other:
+        sweep = begin_sweep(one)
+        prediction = predict(other, sweep.pipeline, sweep.chain)
+        one.save_prediction_arrays(prediction, None, [1.0])  # type: ignore[arg-type]
+        assert other.get_prediction_arrays(prediction) is not None
+        assert count(one, "predictions") == 1
+
+
+def test_a_link_to_the_folder_is_the_same_workspace(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with WorkspaceStore(tmp_path / "real") as one, WorkspaceStore(tmp_path / "link") as other:
+        run = one.begin_run("r", {}, [])
+        assert other.get_run(run) is not None
+
+
+def test_the_first_to_close_leaves_the_other_working(tmp_path: Path) -> None:
+    one, other = WorkspaceStore(tmp_path), WorkspaceStore(tmp_path)
+    sweep = begin_sweep(one)
+    one.close()
+    predict(other, sweep.pipeline, sweep.chain)
+    other.close()
+    assert plain_rows(tmp_path / "store.duckdb", "SELECT count(*) FROM predictions") == [(1,)]
+
+
+@pytest.mark.parametrize("reader_first", [True, False])
+def test_a_reader_and_a_writer_live_side_by_side(tmp_path: Path, reader_first: bool) -> None:
+    WorkspaceStore(tmp_path).close()
+    makers = [WorkspaceStore.open_readonly, WorkspaceStore]
+    first, second = (maker(tmp_path) for maker in (makers if reader_first else makers[::-1]))
+    reader, writer = (first, second) if reader_first else (second, first)
+    sweep = begin_sweep(writer)
+    predict_with_arrays(writer, sweep)
+    assert reader.get_run(sweep.run) is not None
+    assert count(reader, "prediction_arrays") == 1
+    with pytest.raises(ReadOnlyError):
+        reader.begin_run("r", {}, [])
+    writer.close()
+    assert count(reader, "predictions") == 1
+    with pytest.raises(ReadOnlyError):
+        reader.begin_run("r", {}, [])
+    reader.close()
+    assert plain_rows(tmp_path / "store.duckdb", "SELECT count(*) FROM predictions") == [(1,)]
+
+
+# -- places that cannot hold a workspace -----------------------------------------------------
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("not a folder")
+    return folder / "file" / "workspace"
+
+
+def the_file_itself(folder: Path) -> Path:
+    (folder / "file").write_text("not a folder")
+    return folder / "file"
+
+
+def artifacts_is_a_file(folder: Path) -> Path:
+    (folder / "artifacts").write_text("not a folder")
+    return folder
+
+
+def kernel_folder(folder: Path) -> Path:
+    return Path("/proc/self/workspace")
+
+
+def not_permitted(folder: Path) -> Path:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    (folder / "closed").mkdir(mode=0o555)
+    return folder / "closed"
+
+
+@pytest.mark.parametrize("place", [below_a_file, the_file_itself, artifacts_is_a_file, kernel_folder, not_permitted])
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: Callable[[Path], Path]) -> None:
+    path = place(tmp_path)
+    with pytest.raises(StoreUnavailableError, match="cannot be used") as caught:
+        WorkspaceStore(path)
+    assert str(caught.value.path).startswith(str(Path(os.path.realpath(path))))
+
+
+@pytest.mark.parametrize("place", [below_a_file, the_file_itself])
+def test_a_reader_creates_nothing(tmp_path: Path, place: Callable[[Path], Path]) -> None:
+    path = place(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((NotFoundError, StoreUnavailableError)):
+        WorkspaceStore.open_readonly(path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_refused_place_can_be_opened_once_it_is_mended(tmp_path: Path) -> None:
+    path = the_file_itself(tmp_path)
+    with pytest.raises(StoreUnavailableError):
+        WorkspaceStore(path)
+    path.unlink()
+    with WorkspaceStore(path) as store:
+        assert count(store, "runs") == 0
+
+
+# -- other processes -------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+with store.transaction():
+    run = store.begin_run("held", {}, [])
+    print("held", flush=True)
+    sys.stdin.readline()
+store.close()
+"""
+IDLE = """
+import sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+store.begin_run("idle", {}, [])
+store.flush()
+print("idle", flush=True)
+sys.stdin.readline()
+print(store.list_runs().height, flush=True)
+store.close()
+"""
+READ = """
+import sys
+from n4a_fast import WorkspaceStore
+with WorkspaceStore.open_readonly(sys.argv[1]) as store:
+    print(store.list_runs().height, flush=True)
+"""
+
+
+@pytest.mark.parametrize("maker", [WorkspaceStore, WorkspaceStore.open_readonly])
+def test_a_busy_process_is_named_when_the_patience_ends(tmp_path: Path, maker: Callable[..., WorkspaceStore]) -> None:
+    WorkspaceStore(tmp_path).close()
+    holder = child(HOLD, tmp_path)
+    assert read_line(holder) == "held"
+    with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
+        maker(tmp_path, lock_timeout=0.1)
+    holder.communicate("go\n", timeout=DEADLINE)
+    with maker(tmp_path, lock_timeout=DEADLINE) as store:
+        assert store.list_runs()["name"].to_list() == ["held"]
+
+
+def test_what_was_saved_stays_in_memory_while_another_process_holds_the_file(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, lock_timeout=0.1) as store:
+        sweep = begin_sweep(store)
+        store.flush()
+        store.list_runs()
+        holder = child(HOLD, tmp_path)
+        assert read_line(holder) == "held"
+        predict_with_arrays(store, sweep)
+        with pytest.raises(StoreLockedError):
+            store.flush()
+        with pytest.raises(StoreLockedError):
+            store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+        holder.communicate("go\n", timeout=DEADLINE)
+        store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+        assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
+
+
+def test_a_store_that_is_open_but_idle_locks_nobody_out(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path).close()
+    idle = child(IDLE, tmp_path)
+    assert read_line(idle) == "idle"
+    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as store:
+        store.begin_run("mine", {}, [])
+    assert finish(child(READ, tmp_path)).split() == ["2"]
+    assert idle.communicate("go\n", timeout=DEADLINE)[0].split() == ["2"]
+
+
+def test_processes_that_create_a_workspace_together_share_it(tmp_path: Path) -> None:
+    workers = [child(IDLE, tmp_path / "new") for _ in range(3)]
+    for worker in workers:
+        assert read_line(worker) == "idle"
+    for worker in workers:
+        assert worker.communicate("go\n", timeout=DEADLINE)[0].split() == ["3"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb"]
