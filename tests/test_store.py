@@ -212,7 +212,7 @@ def test_a_read_only_store_reads_and_refuses_to_write(tmp_path: Path) -> None:
         for call in WRITES.values():
             with pytest.raises(ReadOnlyError, match="read-only"):
                 call(store, "unknown")
-            for call in MORE_READS.values():
+        for call in MORE_READS.values():
             call(store, "unknown")
         assert count(store, "prediction_arrays") == 1
     assert file.read_bytes() == before
