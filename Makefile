@@ -13,7 +13,7 @@ demo: $(READY)
 	@$(BIN)/n4a-fast demo
 
 test: lint
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet
