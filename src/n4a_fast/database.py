@@ -49,7 +49,8 @@ class Database:
         self._depth = 0
         self._last_used = 0.0
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
-        self.settle: Callable[[], object] = lambda: None  # runs before a read or a transaction, outside one
+        # runs before a read or a transaction, outside one; False: rows that this process journaled need not be in place
+        self.settle: Callable[[bool], object] = lambda _own: None
         self._closed = self._forking = False
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
@@ -67,9 +68,9 @@ class Database:
         with self._use() as connection:
             return connection.execute(sql).fetchall()
 
-    def row(self, sql: str, params: Params = ()) -> dict[str, Any] | None:
-        """The first result row by column name, or None."""
-        with self._use_settled() as connection:
+    def row(self, sql: str, params: Params = (), *, own: bool = True) -> dict[str, Any] | None:
+        """The first result row by column name, or None; `own=False` when the caller knows what this process saved last."""
+        with self._use_settled(own) as connection:
             found = connection.execute(sql, list(params)).fetchall()
             names = [column[0] for column in connection.description or ()]
             return dict(zip(names, found[0], strict=True)) if found else None
@@ -228,10 +229,10 @@ class Database:
                 self._last_used = time.monotonic()
 
     @contextmanager
-    def _use_settled(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _use_settled(self, own: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         with self.lock:
             if not self._depth:
-                self.settle()
+                self.settle(own)
             with self._use() as connection:
                 yield connection
 
@@ -331,7 +332,7 @@ def _detach_when_idle(reference: weakref.ref[Database]) -> None:
 
 def _settle_and_detach(database: Database) -> None:
     try:
-        database.settle()
+        database.settle(True)
     except StoreError:
         pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
     database.detach()

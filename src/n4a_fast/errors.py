@@ -130,7 +130,7 @@ class NewerFormatError(StoreFormatError):
     """A store written by a newer n4a_fast."""
 
     def __init__(self, path: Path, found: int, supported: int, written_by: str) -> None:
-        super().__init__(f"{path} has store format {found}, this version reads up to {supported}; it was left unchanged: install n4a_fast {written_by} or newer")
+        super().__init__(f"{path} has store format {found}, this version reads up to {supported}; it is unchanged: install n4a_fast {written_by} or newer")
         self.path, self.found, self.supported, self.written_by = path, found, supported, written_by
 
 
@@ -146,7 +146,8 @@ class UntrustedArtifactError(StoreError):
     """A pickle that imports a global which the store's `trusted=` setting refuses."""
 
     def __init__(self, artifact_id: str, global_name: str, trusted: str) -> None:
-        super().__init__(f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was loaded: inspect it with describe_artifact, or open the store with a list of modules you trust")
+        told = f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was loaded"
+        super().__init__(f"{told}: inspect it with describe_artifact, or open the store with a list of modules you trust")
         self.artifact_id, self.global_name, self.trusted = artifact_id, global_name, trusted
 
 

@@ -43,11 +43,16 @@ class Journal:
         with self._database.transaction(settled=False):
             self._database.execute(_APPEND.format(places=places), params)
         self._filled = True
-        self.rows += len(tables.get("predictions", ()))
+        self.rows += max(len(table) for table in tables.values())
         self.nbytes += sum(table.nbytes for table in tables.values())
 
-    def drain(self) -> None:
-        """Put everything journaled, by whatever process, into its tables; nothing to do is cheap."""
+    def drain(self, own: bool = True) -> None:
+        """Put everything journaled, by whatever process, into its tables; nothing to do is cheap.
+
+        With `own=False` only if another process may have journaled: the caller knows what this one did.
+        """
+        if not own and self._seen_attachment == self._database.attachment:
+            return
         if not self._is_filled():
             return
         if self._database.read_only:

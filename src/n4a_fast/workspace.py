@@ -207,7 +207,11 @@ def open_workspace(path: Path, *, read_only: bool, lock_timeout: float) -> Works
             _make_folders(root)
         if shared is None:
             shared = Workspace(root, read_only=read_only, lock_timeout=lock_timeout)
-            schema.prepare(shared.database)
+            try:
+                schema.prepare(shared.database)
+            except BaseException:
+                shared.database.close()
+                raise
             _OPEN[root] = shared
         elif not read_only:
             shared.database.read_only = False  # the next statement attaches the file for writing

@@ -229,3 +229,17 @@ def test_a_refit_lets_go_of_what_no_prediction_needs(store: WorkspaceStore) -> N
     assert store.cleanup_transient_artifacts(run, "corn", [winner]) == 2
     assert set(references(store)) == {ids["l0"], ids["ls"], ids["wfinal"], ids["ws"]}
     assert store.get_chain(losing) is not None
+
+
+def test_a_sweep_that_saves_artifacts_leaves_its_rows_in_the_journal(store: WorkspaceStore) -> None:
+    run = store.begin_run("r", {}, [])
+    for number in range(5):
+        owner = pipeline(store, run)
+        saved = [store.save_artifact({"w": number}, "m", "model", "joblib"), store.save_artifact("known", "m", "scaler", "joblib")]
+        register(store, foreign_file(store, number, f"ab/{number}.joblib"), artifact_id=f"id{number}", path=f"ab/{number}.joblib")
+        chain(store, owner, {"fold_0": saved[0]}, {"1": [saved[1]]})
+        finish(store, owner)
+    journaled = store._open().database.rows_unsettled("SELECT count(DISTINCT batch_id) FROM journal")
+    assert journaled == [(5,)]
+    assert store.sql("SELECT count(*) AS n FROM artifacts")["n"][0] == 11
+    assert store._open().database.rows_unsettled("SELECT count(*) FROM journal") == [(0,)]

@@ -70,21 +70,22 @@ def _environment() -> dict[str, str]:
 
 
 def test_equal_bytes_are_one_file(files: ArtifactFiles) -> None:
-    first, second = files.add(b"model", "joblib"), files.add(b"model", "joblib")
+    (first, new), (second, again) = files.add(b"model", "joblib"), files.add(b"model", "joblib")
+    assert (new, again) == (True, False)
     assert first == second == xxhash.xxh3_128_hexdigest(b"model")
     assert [path.name for path in files.root.rglob("*") if path.is_file()] == [f"{first}.joblib"]
 
 
 def test_other_bytes_under_the_same_hash_get_another_name(files: ArtifactFiles) -> None:
-    name = files.add(b"model", "joblib")
+    name, _ = files.add(b"model", "joblib")
     files.path(relative_path(name, "joblib")).write_bytes(b"other")  # as a collision would leave it
-    assert files.add(b"model", "joblib") == f"{name}-1"
+    assert files.add(b"model", "joblib") == (f"{name}-1", True)
     assert files.read("a", relative_path(f"{name}-1", "joblib"), f"{name}-1") == b"model"
 
 
 @pytest.mark.parametrize("damage", [b"", b"mode", b"mOdel", b"model\0"])
 def test_a_damaged_file_is_refused(files: ArtifactFiles, damage: bytes) -> None:
-    name = files.add(b"model", "joblib")
+    name, _ = files.add(b"model", "joblib")
     path = files.path(relative_path(name, "joblib"))
     path.write_bytes(damage)
     with pytest.raises(ArtifactCorruptError) as caught:
@@ -130,7 +131,7 @@ def test_a_failed_write_leaves_nothing(files: ArtifactFiles) -> None:
 def test_a_truncated_pickle_never_reaches_the_unpickler(files: ArtifactFiles, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     data = pickle.dumps(_Touch(str(marker)))
-    name = files.add(data, "pkl")
+    name, _ = files.add(data, "pkl")
     path = files.path(relative_path(name, "pkl"))
     path.write_bytes(data + b"x")
     with pytest.raises(ArtifactCorruptError):

@@ -18,7 +18,7 @@ from n4a_fast.artifacts.files import ArtifactFiles, relative_path
 from n4a_fast.artifacts.sessions import this_session
 from n4a_fast.database import Database
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
-from n4a_fast.records.rows import PendingRows
+from n4a_fast.records.rows import PendingRows, forget_oldest
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
 
 _GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
@@ -47,27 +47,27 @@ class Artifacts(PendingRows):
         keyed = {name: checks.text(value, name) for name, value in cache_key.items()}
         data = codec.dumps(obj, format_name)
         extension = codec.EXTENSIONS[format_name]
-        artifact_id = self.files.add(data, extension)
-        row = self._row(artifact_id)
-        if row is None:
+        artifact_id, is_new = self.files.add(data, extension)
+        if is_new or not self.exists(artifact_id):
             row = {
                 "artifact_id": artifact_id, "artifact_path": relative_path(artifact_id, extension), "content_hash": artifact_id,
                 "format": format_name, "size_bytes": len(data), "created_at": checks.now(), **described,
             }  # fmt: skip
             self.put({**row, **keyed})
         elif keyed:
-            self.put({**row, **keyed})
+            self.put({**self.require(artifact_id), **keyed})
         self._hold(artifact_id)
         return artifact_id
 
     def register(self, artifact_id: str, path: str, content_hash: str, size_bytes: int, format_name: str, **texts: str) -> str:
         """Note a file that is already in the folder; a known id with the same content is a no-op."""
         known = self._hashes.get(artifact_id)
-        if known is None and (row := self._row(checks.text(artifact_id, "artifact_id"))) is not None:
+        if known is None and (row := self._row(checks.text(artifact_id, "artifact_id"), own=False)) is not None:
             known = self._remember_hash(artifact_id, row["content_hash"])
         if known is not None:
             if known != content_hash:
                 raise ConflictError("artifact", artifact_id, known, content_hash)
+            self._hold(artifact_id)
             return artifact_id
         codec.check_format(format_name)
         _check_hash(checks.text(content_hash, "content_hash"))
@@ -145,17 +145,16 @@ class Artifacts(PendingRows):
         super().forget_known()
         self._hashes.clear()
 
-    def _row(self, artifact_id: str) -> dict[str, Any] | None:
-        return self.get(artifact_id) or self._database.row(_GET, (artifact_id,))
+    def _row(self, artifact_id: str, own: bool = True) -> dict[str, Any] | None:
+        return self.get(artifact_id) or self._database.row(_GET, (artifact_id,), own=own)
 
     def _hold(self, artifact_id: str) -> None:
         self._held.add(artifact_id)
         self._unwritten_holds.add(artifact_id)
 
     def _remember_hash(self, artifact_id: str, content_hash: str) -> str:
-        if len(self._hashes) >= _KNOWN_AT_MOST:
-            self._hashes.clear()
         self._hashes[artifact_id] = content_hash
+        forget_oldest(self._hashes, _KNOWN_AT_MOST)
         return content_hash
 
 

@@ -34,18 +34,18 @@ class ArtifactFiles:
             raise UnsafePathError(relative, self.root)
         return path
 
-    def add(self, data: bytes, extension: str) -> str:
-        """Store `data` if it is new; its content hash, with a suffix in the event of a hash collision."""
+    def add(self, data: bytes, extension: str) -> tuple[str, bool]:
+        """Its content hash, with a suffix in the event of a hash collision, and whether `data` was new and is stored now."""
         content_hash = xxhash.xxh3_128_hexdigest(data)
         name, turn = content_hash, 0
         while (path := self.path(relative_path(name, extension))).exists():
             if self._holds(path, data):
                 os.utime(path)  # young again: a collection running elsewhere must not take it for an orphan
-                return name
+                return name, False
             turn += 1
             name = f"{content_hash}-{turn}"
         self._write(path, data)
-        return name
+        return name, True
 
     def read(self, artifact_id: str, relative: str, content_hash: str) -> bytes:
         """The verified bytes of a file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from n4a_fast.schema.columns import table_of
 _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
-_KNOWN_AT_MOST = 10_000
+_KNOWN_AT_MOST = 50_000
 
 
 class PendingRows:
@@ -23,7 +24,7 @@ class PendingRows:
         self._database, self._table, self._schema = database, table, schema
         self._key = schema.names[0]
         self._rows: dict[str, dict[str, Any]] = {}
-        self._known: set[str] = set()
+        self._known: dict[str, None] = {}  # ids seen in the table, the newest last
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -32,7 +33,7 @@ class PendingRows:
         """Whether a row with this id is pending or stored."""
         if key in self._rows or key in self._known:
             return True
-        if not isinstance(key, str) or not self._database.rows(_EXISTS.format(table=self._table, key=self._key), (key,)):
+        if not isinstance(key, str) or self._database.row(_EXISTS.format(table=self._table, key=self._key), (key,), own=False) is None:
             return False
         self._remember((key,))
         return True
@@ -54,9 +55,8 @@ class PendingRows:
         return list(self._rows.values())
 
     def _remember(self, keys: Iterable[str]) -> None:
-        if len(self._known) >= _KNOWN_AT_MOST:
-            self._known.clear()
-        self._known.update(keys)
+        self._known.update(dict.fromkeys(keys))
+        forget_oldest(self._known, _KNOWN_AT_MOST)
 
     def pending(self) -> dict[str, pa.Table]:
         """The rows as one Arrow table by table name; empty when there are none."""
@@ -76,6 +76,13 @@ class PendingRows:
         """Forget the rows: they are written, or given up."""
         self._remember(self._rows)
         self._rows = {}
+
+
+def forget_oldest(known: dict[str, Any], most: int) -> None:
+    """Keep the newer half once there are more than `most`; what is still in the journal is always among them."""
+    if len(known) > most:
+        for key in list(islice(known, len(known) - most // 2)):
+            del known[key]
 
 
 def _newest(batch: pa.Table, key: str) -> pa.Table:
