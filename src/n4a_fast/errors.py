@@ -130,7 +130,8 @@ class NewerFormatError(StoreFormatError):
     """A store written by a newer n4a_fast."""
 
     def __init__(self, path: Path, found: int, supported: int, written_by: str) -> None:
-        super().__init__(f"{path} has store format {found}, this version reads up to {supported}; it is unchanged: install n4a_fast {written_by} or newer")
+        told = f"{path} has store format {found}, this version reads up to {supported}; it was left unchanged"
+        super().__init__(f"{told}: install n4a_fast {written_by} or newer")
         self.path, self.found, self.supported, self.written_by = path, found, supported, written_by
 
 
