@@ -125,6 +125,7 @@ class Workspace:
 
     def fail_pipeline(self, pipeline_id: str, error: str) -> None:
         """Remove the pipeline's predictions, chains and logs, and keep its failed row, in one transaction."""
+        self.flush()  # on its own: if the transaction below cannot commit, what other pipelines have pending must not go with it
         self.pipelines.fail(pipeline_id, error)
         with self.database.transaction():
             self.end_pipeline()

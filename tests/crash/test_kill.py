@@ -169,6 +169,7 @@ store = WorkspaceStore(sys.argv[1])
 run = store.begin_run("full", {}, [])
 pipeline, failing = begin_pipeline(store, run), begin_pipeline(store, run)
 store.flush()
+store.list_runs()  # the journal is empty from here on
 chain = save_chain(store, pipeline)
 for fold in range(int(sys.argv[3])):
     predict_with_arrays(store, Sweep(run, pipeline, chain), fold, fold_id=str(fold))

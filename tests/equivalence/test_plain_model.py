@@ -142,5 +142,5 @@ class Workload(RuleBasedStateMachine):
 
 TestWorkload = Workload.TestCase
 TestWorkload.settings = settings(
-    max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
