@@ -6,8 +6,9 @@ order of the work and the channels of feature augmentation; `inputs` checks what
 
 Channels follow nirs4all: an augmentation keeps what was there as the first channels and appends the
 new ones ("extend": each operator on the first live channel; "add" and "replace": each on every live
-channel); after "replace" later steps leave the old channels as they are. Later steps run one operator
-a live channel, and the model gets all channels of all sources side by side.
+channel); after "replace" later steps leave the old channels as they are, until another augmentation
+takes them up again. Later steps run one operator a live channel, and the model gets all channels of
+all sources side by side.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class _Source:
         new = [_Channel(self._applied(operator, base.copy(), step)) for operator, base in zip(operators, inputs, strict=True)]
         if len({channel.spectra.shape[1] for channel in (*self.channels, *new)}) > 1:
             raise step.place.error("gave channels of different widths, whose layout is not stored; train it with operators that keep the width")
-        kept = [replace(channel, live=False) for channel in self.channels] if step.action == "replace" else self.channels
+        kept = [replace(channel, live=step.action != "replace" or not channel.live) for channel in self.channels]
         self.channels = [*kept, *new]
 
     def _applied(self, operator: Any, spectra: Array, step: FeatureStep) -> Array:

@@ -91,7 +91,7 @@ def _class_named(name: str, place: Place, resolve: Resolve) -> type:
     full = name if "." in name else f"{SHORT_NAMES_FROM}.{name}"
     try:
         found = resolve(full)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # an import runs the module, which may fail in any way
         if full == name:
             raise place.error(f"needs {name}, which cannot be imported ({error}); install its package, or {_CURE}") from error
         hint = f'{{"class": "package.module.{name}", "params": {{...}}}}'
