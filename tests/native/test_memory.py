@@ -262,7 +262,7 @@ def test_columns_of_their_own_can_be_filled_by_many_threads() -> None:
     def fill(seed: int) -> None:
         column = ListColumn("x", "float64")
         for row in range(50):
-            column.append(np.full(2000 * (row % 30), float(seed), "float32"))
+            column.append(np.full(4000 * (row % 30), float(seed), "float32"))
         found[seed] = pa.array(column.finish())
 
     threads = [threading.Thread(target=fill, args=(seed,)) for seed in range(4)]
@@ -274,7 +274,7 @@ def test_columns_of_their_own_can_be_filled_by_many_threads() -> None:
     for seed, array in found.items():
         array.validate(full=True)
         assert np.unique(array.values.to_numpy()).tolist() == [float(seed)]
-        assert len(array.values) == sum(2000 * (row % 30) for row in range(50))
+        assert len(array.values) == sum(4000 * (row % 30) for row in range(50))
 
 
 def test_a_list_cannot_be_pickled_or_copied_into_a_second_owner() -> None:
