@@ -14,9 +14,11 @@ PATH = Path("workspace/store.duckdb")
 EXAMPLES = [
     errors.NotFoundError("run", "r1"),
     errors.ArtifactMissingError("a1", PATH),
+    errors.TemplateMissingError("pls", PATH),
     errors.InvalidInputError("n must be a whole number"),
     errors.UnsafePathError("../secret", PATH),
     errors.ConflictError("artifact", "a1", "aa", "bb"),
+    errors.TemplateExistsError("pls", PATH),
     errors.StoreClosedError(PATH),
     errors.ReadOnlyError(PATH),
     errors.StoreLockedError(PATH, 123),
@@ -55,6 +57,7 @@ def test_the_message_is_one_readable_sentence(error: errors.StoreError) -> None:
         ("NotFoundError", KeyError), ("ArtifactMissingError", FileNotFoundError), ("InvalidInputError", ValueError),
         ("UnsafePathError", ValueError), ("ConflictError", ValueError), ("StoreLockedError", OSError),
         ("StoreUnavailableError", OSError), ("ArtifactCorruptError", OSError), ("ReplayError", RuntimeError),
+        ("TemplateMissingError", FileNotFoundError), ("TemplateExistsError", FileExistsError),
     ],
 )  # fmt: skip
 def test_errors_are_caught_as_the_builtin_they_resemble(name: str, builtin: type[Exception]) -> None:

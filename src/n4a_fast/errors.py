@@ -3,9 +3,11 @@
     StoreError
     +-- NotFoundError (KeyError)              check the id; an unknown id is never ignored
     |   +-- ArtifactMissingError (FileNotFoundError)   restore the file, or delete its chains
+    |   +-- TemplateMissingError (FileNotFoundError)   check name and category
     +-- InvalidInputError (ValueError)        correct the argument; nothing was written
     |   +-- UnsafePathError                   use a path inside the workspace
     |   +-- ConflictError                     the id is taken by other content; use another id
+    |   +-- TemplateExistsError (FileExistsError)      use another name, or overwrite=True
     +-- StoreClosedError                      open the store again
     +-- ReadOnlyError                         open the store for writing
     +-- StoreLockedError (OSError)            wait for, or stop, the process it names
@@ -53,6 +55,14 @@ class ArtifactMissingError(NotFoundError, FileNotFoundError):
         self.path = path
 
 
+class TemplateMissingError(NotFoundError, FileNotFoundError):
+    """A template, or a file of it, that is not there."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        super().__init__("template", name, f"{path} does not exist: check the name and the category, or see list_templates")
+        self.path = path
+
+
 class InvalidInputError(StoreError, ValueError):
     """An argument that cannot be stored; raised before anything is written."""
 
@@ -71,6 +81,14 @@ class ConflictError(InvalidInputError):
     def __init__(self, kind: str, identifier: str, stored: str, given: str) -> None:
         super().__init__(f"{kind} {identifier!r} is already stored with content {stored}, now given as {given}; use another id")
         self.kind, self.identifier, self.stored, self.given = kind, identifier, stored, given
+
+
+class TemplateExistsError(InvalidInputError, FileExistsError):
+    """A place that holds another template already; it was not touched."""
+
+    def __init__(self, name: str, path: Path, cure: str = "use another name, or overwrite=True to replace it") -> None:
+        super().__init__(f"template {name!r} cannot be written to {path}, which exists already; {cure}")
+        self.name, self.path = name, path
 
 
 class StoreClosedError(StoreError):
