@@ -68,6 +68,10 @@ class WorkspaceStore:
     Use it as a context manager, or call `close()`.
     """
 
+    _workspace: Workspace | None
+    _path: Path
+    _read_only: bool
+
     def __init__(self, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> None:
         """Open the workspace at `workspace_path`, creating it if need be.
 
@@ -75,15 +79,13 @@ class WorkspaceStore:
         Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
         not a store of this format; such a file is left unchanged.
         """
-        self._workspace: Workspace | None = open_workspace(Path(workspace_path), read_only=False, lock_timeout=lock_timeout)
-        self._path, self._read_only = Path(workspace_path), False
+        self._connect(Path(workspace_path), read_only=False, lock_timeout=lock_timeout)
 
     @classmethod
     def open_readonly(cls, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> Self:
         """The workspace at `workspace_path` for reading; saving raises ReadOnlyError, a missing file NotFoundError."""
         store = cls.__new__(cls)
-        store._workspace = open_workspace(Path(workspace_path), read_only=True, lock_timeout=lock_timeout)
-        store._path, store._read_only = Path(workspace_path), True
+        store._connect(Path(workspace_path), read_only=True, lock_timeout=lock_timeout)
         return store
 
     @property
@@ -463,12 +465,20 @@ class WorkspaceStore:
         """
         return vacuum(self._open(writing=True).database)
 
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float) -> None:
+        self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout)
+        self._path, self._read_only = path, read_only
+
     def _open(self, *, writing: bool = False) -> Workspace:
-        if self._workspace is None:
-            raise StoreClosedError(self._path)
-        if writing and self._read_only:
-            raise ReadOnlyError(self._path)
-        return self._workspace
+        return _usable(self._workspace, self._path, writing and self._read_only)
+
+
+def _usable(workspace: Workspace | None, path: Path, refused: bool) -> Workspace:
+    if workspace is None:
+        raise StoreClosedError(path)
+    if refused:
+        raise ReadOnlyError(path)
+    return workspace
 
 
 _PREDICTION_FIELDS = frozenset({

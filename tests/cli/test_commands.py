@@ -19,7 +19,7 @@ from n4a_fast.cli import ROWS_SHOWN, app
 
 
 def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
 
 
 @pytest.fixture
