@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,18 @@ from helpers import Sweep, begin_sweep
 from n4a_fast import WorkspaceStore
 
 
+@pytest.fixture(scope="session")
+def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty workspace, made once and copied: making one costs more than most tests."""
+    folder = tmp_path_factory.mktemp("empty") / "workspace"
+    WorkspaceStore(folder).close()
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
+def store(tmp_path: Path, empty_workspace: Path) -> Iterator[WorkspaceStore]:
     """A new, empty workspace."""
+    shutil.copytree(empty_workspace, tmp_path / "workspace")
     with WorkspaceStore(tmp_path / "workspace") as opened:
         yield opened
 
