@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from helpers import PREDICTION, begin_pipeline, save_chain
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -142,5 +142,7 @@ class Workload(RuleBasedStateMachine):
 
 TestWorkload = Workload.TestCase
 TestWorkload.settings = settings(
-    max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    # no shrinking: each step is real work on disk, and a failing workload of 25 steps can be read as it is
+    max_examples=8, stateful_step_count=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -190,6 +190,15 @@ def test_repeated_targets_are_stored_once_and_never_double_a_row(store: Workspac
     }  # fmt: skip
 
 
+@BETWEEN
+def test_content_that_was_replaced_before_or_after_a_flush_is_not_kept(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+    prediction = predict(store, sweep.pipeline, sweep.chain)
+    for shift in range(3):
+        store.save_prediction_arrays(prediction, np.arange(3.0) + shift, None, None, np.arange(3) + shift, np.ones(2) * shift)
+        between(store)
+    assert counts(store, *ARRAY_TABLES) == {"prediction_values": 1, "shared_arrays": 2, "shared_indices": 1}
+
+
 def test_shared_arrays_go_with_the_last_prediction_that_uses_them(store: WorkspaceStore, sweep: Sweep) -> None:
     first, second = (predict_with_arrays(store, sweep, fold_id=fold) for fold in "01")
     assert store.delete_prediction(first)

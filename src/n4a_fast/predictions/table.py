@@ -28,6 +28,7 @@ _INSERT_SHARED = "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EX
 _HASHES = "SELECT y_true_hash AS h FROM {v} UNION SELECT weights_hash FROM {v} UNION SELECT sample_indices_hash FROM {v}"
 _HASHES_OF = _HASHES.format(v="gone_values")
 _GONE_HASHES = "WITH gone_values AS (SELECT * FROM prediction_values WHERE prediction_id IN (SELECT prediction_id FROM gone)) " + _HASHES_OF
+_REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE_VALUES = "DELETE FROM prediction_values WHERE prediction_id IN (SELECT prediction_id FROM gone)"
 _DELETE_UNUSED = """DELETE FROM {table} WHERE content_hash IN (SELECT h FROM hashes)
 AND content_hash NOT IN (SELECT h FROM (""" + _HASHES.format(v="prediction_values") + """) WHERE h IS NOT NULL)"""
@@ -65,9 +66,10 @@ class PredictionTable:
     def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         values = tables["prediction_values"]
         self._delete_values_in_transaction(values.select(["prediction_id"]))
-        for name in ("shared_arrays", "shared_indices"):
+        for name, columns in _REFERENCES.items():
             if name in tables:
-                self._database.insert(_INSERT_SHARED.format(table=name), batch=_once_per_content(tables[name]))
+                used = {content for column in columns for content in values[column].to_pylist()}
+                self._database.insert(_INSERT_SHARED.format(table=name), batch=_once_per_content(tables[name], used))
         self._database.insert(_INSERT.format(table="prediction_values"), batch=values)
 
     def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
@@ -93,11 +95,14 @@ class PredictionTable:
         return deleted
 
 
-def _once_per_content(batch: pa.Table) -> pa.Table:
-    """The first row of each content: flushes that are written together may share some."""
+def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
+    """The first row of each content that is used: joined flushes share some, and replaced arrays leave some behind."""
     hashes = batch["content_hash"].to_pylist()
-    first = {content: place for place, content in zip(range(len(hashes) - 1, -1, -1), reversed(hashes), strict=True)}
-    return batch if len(first) == len(hashes) else batch.take(pa.array(sorted(first.values())))
+    first: dict[str, int] = {}
+    for place, content in enumerate(hashes):
+        if content in used:
+            first.setdefault(content, place)
+    return batch if len(first) == len(hashes) else batch.take(pa.array(list(first.values()), pa.int64()))
 
 
 def one_id(prediction_id: str) -> pa.Table:
