@@ -193,3 +193,12 @@ def test_processes_that_create_a_workspace_together_share_it(tmp_path: Path) -> 
     for worker in workers:
         assert worker.communicate("go\n", timeout=DEADLINE)[0].split() == ["3"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb"]
+
+
+def test_a_store_that_nobody_closed_is_written_when_the_program_ends(tmp_path: Path) -> None:
+    program = "import sys; from n4a_fast import WorkspaceStore; WorkspaceStore(sys.argv[1]).begin_run('left open', {}, [])"
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert ended.stderr == ""
+    assert not (tmp_path / "store.duckdb.wal").exists()
+    with WorkspaceStore.open_readonly(tmp_path) as store:
+        assert store.list_runs()["name"].to_list() == ["left open"]

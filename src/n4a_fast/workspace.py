@@ -247,13 +247,15 @@ def _forget_all_after_fork() -> None:
         workspace.forget_after_fork()
 
 
-def _flush_all_at_exit() -> None:
+def _close_all_at_exit() -> None:
+    """A store that nobody closed still keeps what was saved."""
     for workspace in list(_OPEN.values()):
-        workspace.flush()
+        workspace.close()
+    _OPEN.clear()
 
 
 # DuckDB refuses a second attachment of a file in one process, so stores on one path share theirs
 _OPEN: dict[Path, Workspace] = {}
 _OPENING = threading.RLock()
 os.register_at_fork(after_in_child=_forget_all_after_fork)
-atexit.register(_flush_all_at_exit)
+atexit.register(_close_all_at_exit)
