@@ -28,6 +28,13 @@ def text(value: Any, name: str) -> str:
     return str(value)
 
 
+def identifier(value: Any, name: str) -> str:
+    """Like `text`, and not empty."""
+    if not text(value, name):
+        raise InvalidInputError(f"{name} is empty; give an id, or None for one that follows from the prediction")
+    return str(value)
+
+
 def optional_text(value: Any, name: str) -> str | None:
     """Like `text`, None allowed."""
     return None if value is None else text(value, name)
@@ -73,8 +80,11 @@ def count(value: Any, name: str) -> int:
 
 def mapping(value: Any, name: str) -> dict[Any, Any]:
     """`value` as a dict; None is an empty one."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
+    return optional_mapping(value, name) or {}
+
+
+def optional_mapping(value: Any, name: str) -> dict[Any, Any] | None:
+    """Like `mapping`, None stays None."""
+    if value is not None and not isinstance(value, dict):
         raise InvalidInputError(f"{name} must be a dict, got {type(value).__name__}")
     return value

@@ -91,7 +91,7 @@ class Database:
             try:
                 kinds = [statement.type for statement in connection.extract_statements(sql)]
                 if kinds != [duckdb.StatementType.SELECT]:
-                    raise InvalidInputError(f"sql() takes one SELECT, this is {_names(kinds)}; use the store's methods to write")
+                    raise InvalidInputError(f"sql() takes one SELECT, this is {_names(kinds)}; send SELECTs one by one, and use the store's methods to write")
                 with self._read_transaction(connection):
                     return _as_frame(connection.sql(sql, params=list(params)).to_arrow_table())
             except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:

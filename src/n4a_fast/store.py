@@ -24,6 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
+from n4a_fast.bundles import tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay import replay_chain
@@ -99,6 +100,10 @@ class WorkspaceStore:
             release_workspace(self._workspace)
         self._workspace = None
 
+    def __repr__(self) -> str:
+        """The class and the folder."""
+        return f"{type(self).__name__}({str(self._path)!r})"
+
     def __enter__(self) -> Self:
         return self
 
@@ -164,7 +169,7 @@ class WorkspaceStore:
 
     @_writes
     def complete_pipeline(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
-        """Mark a pipeline as completed and write everything pending, durably."""
+        """Mark a pipeline as completed and write everything pending, durably; InvalidInputError for one that has failed."""
         self._open().pipelines.complete(pipeline_id, best_val, best_test, metric, duration_ms)
         self._open().end_pipeline()
 
@@ -224,7 +229,8 @@ class WorkspaceStore:
 
         A prediction with the same pipeline, chain, fold, partition, model name and branch is
         replaced, and keeps its arrays until new ones come. Without `prediction_id` the id follows
-        from these, so it stays the same. Scores may be NaN or infinite; `refit_context` marks a refit.
+        from these, so it stays the same; with another `prediction_id` than before, the earlier id is gone.
+        Scores may be NaN or infinite; `refit_context` marks a refit.
         """
         self._open().require_places(pipeline_id, chain_id)
         fields = {name: value for name, value in locals().items() if name in _PREDICTION_FIELDS}
@@ -266,7 +272,7 @@ class WorkspaceStore:
         """Arrays of many predictions in one query, in the order of `prediction_ids` or, by filters, oldest first.
 
         `columns` names some of y_true, y_pred, y_proba, sample_indices, weights; `filters` are those of
-        `query_predictions`. The arrays are read-only views of shared buffers.
+        `query_predictions`, and `chain_id`. The arrays are read-only views of shared buffers.
         """
         reader = self._open().arrays
         return reader.load(reader.ids(prediction_ids, filters), columns)
@@ -346,7 +352,7 @@ class WorkspaceStore:
     def save_artifact(self, obj: Any, operator_class: str, artifact_type: str, format: str) -> str:
         """Id of the stored object: the hash of its bytes, so equal bytes give the same id and one file.
 
-        `format` is "joblib" or "cloudpickle" (lambdas and local classes). The object is kept until the
+        `format` is "joblib", "cloudpickle" (lambdas and local classes) or "pickle". The object is kept until the
         pipelines open in this process have ended, then for as long as a chain refers to it.
         """
         return self._open().artifacts.save(obj, operator_class, artifact_type, format)
@@ -444,6 +450,27 @@ class WorkspaceStore:
     ) -> np.ndarray[Any, Any]:  # fmt: skip
         """Predictions of a stored chain on new spectra; see `n4a_fast.replay_chain`."""
         return replay_chain(self, chain_id, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba)
+
+    # -- exports -----------------------------------------------------------------------------
+
+    @_reads
+    def export_pipeline_config(self, pipeline_id: str, output_path: str | Path) -> Path:
+        """Write a pipeline's expanded configuration as JSON; the file appears whole or not at all."""
+        return tabular.export_pipeline_config(self._open().pipelines, pipeline_id, Path(output_path))
+
+    @_reads
+    def export_run(self, run_id: str, output_path: str | Path) -> Path:
+        """Write a run, its summary, its pipelines and their chains as YAML that `yaml.safe_load` reads."""
+        workspace = self._open()
+        return tabular.export_run(workspace.runs, workspace.pipelines, workspace.chains, run_id, Path(output_path))
+
+    @_reads
+    def export_predictions_parquet(self, output_path: str | Path, *, arrays: bool = False, **filters: Any) -> Path:
+        """Write the predictions that match every filter (those of `query_predictions`) as Parquet, oldest first.
+
+        `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major.
+        """
+        return tabular.export_predictions(self._open().database, Path(output_path), arrays, filters)
 
     # -- deleting ----------------------------------------------------------------------------
 

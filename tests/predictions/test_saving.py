@@ -283,3 +283,17 @@ def test_many_predictions_flush_by_themselves(store: WorkspaceStore, sweep: Swee
     for index in range(4500):
         predict(store, sweep.pipeline, sweep.chain, model_name=f"m{index}")
     assert count(store, "predictions") == 4500
+
+
+@pytest.mark.parametrize("changes", [{"prediction_id": ""}, {"scores": "x"}, {"best_params": ["x"]}])
+def test_empty_ids_and_scores_that_are_no_dicts_are_refused(store: WorkspaceStore, changes: dict[str, Any]) -> None:
+    pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
+    arguments: dict[str, Any] = {
+        "pipeline_id": pipeline, "chain_id": None, "dataset_name": "corn", "model_name": "m", "model_class": "m", "fold_id": "0",
+        "partition": "val", "val_score": 0.1, "test_score": 0.1, "train_score": 0.1, "metric": "rmse", "task_type": "regression",
+        "n_samples": 1, "n_features": 1, "scores": {}, "best_params": {}, "branch_id": None, "branch_name": None,
+        "exclusion_count": 0, "exclusion_rate": 0.0,
+    }  # fmt: skip
+    with pytest.raises(InvalidInputError, match=next(iter(changes))):
+        store.save_prediction(**{**arguments, **changes})
+    assert len(store.query_predictions()) == 0

@@ -160,3 +160,14 @@ def test_failing_survives_reopening(tmp_path: Any) -> None:
     with WorkspaceStore(tmp_path) as store:
         assert found(store, sweep.pipeline)["error"] == "boom"
         assert set(counts(store, *CONTENTS).values()) == {0}
+
+
+def test_a_failed_pipeline_cannot_be_completed(store: WorkspaceStore) -> None:
+    run = store.begin_run("r", {}, [])
+    pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
+    store.fail_pipeline(pipeline, "no convergence")
+    with pytest.raises(InvalidInputError, match="begin a new pipeline"):
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    found = store.get_pipeline(pipeline)
+    assert found is not None
+    assert (found["status"], found["error"]) == ("failed", "no convergence")

@@ -81,30 +81,31 @@ class PredictionQueries:
         return self._database.frame(f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, fold_id, prediction_id", params)
 
     def aggregated(self, **filters: Any) -> pl.DataFrame:
-        where, params = where_clause(filters, run_column=True)
+        where, params = where_clause(filters, AGGREGATED_FILTERS)
         return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY chain_id, model_name, metric, dataset_name", params)
 
     def top_aggregated(self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
         upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
         order = f"{_ranked(_one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name, dataset_name"
-        where, params = where_clause({**filters, "metric": metric}, run_column=True)
+        where, params = where_clause({**filters, "metric": metric}, AGGREGATED_FILTERS)
         return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
 
 
 FILTERS = ("dataset_name", "model_class", "partition", "fold_id", "branch_id", "pipeline_id", "run_id", "chain_id")
+AGGREGATED_FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric")
 
 
-def where_clause(filters: dict[str, Any], *, run_column: bool = False) -> tuple[str, list[Any]]:
+def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) -> tuple[str, list[Any]]:
     """SQL and parameters for filters by column name; None means no filter, an unknown name is refused."""
     terms, params = [], []
-    unknown = sorted(set(filters) - {*FILTERS, "metric"})
+    unknown = sorted(set(filters) - set(allowed))
     if unknown:
-        raise InvalidInputError(f"unknown filter {', '.join(unknown)}; use {', '.join(FILTERS)}")
+        raise InvalidInputError(f"unknown filter {', '.join(unknown)}; use {', '.join(allowed)}")
     for name, value in filters.items():
         if value is None:
             continue
         plain = f"{name} = ?"
-        terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and not run_column else plain)
+        terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and allowed is FILTERS else plain)
         params.append(str(value) if name == "fold_id" else value)  # saved as text, whatever it was
     return (" WHERE " + " AND ".join(terms) if terms else ""), params
 

@@ -53,7 +53,9 @@ class Pipelines(PendingRows):
             "metric": checks.optional_text(metric, "metric"),
             "duration_ms": checks.optional_integer(duration_ms, "duration_ms", checks.INT64),
         }  # fmt: skip
-        self._finish(pipeline_id, status="completed", error=None, **changes)
+        if self.require(pipeline_id)["status"] == "failed":
+            raise InvalidInputError(f"pipeline {pipeline_id!r} has failed and what it stored was removed; begin a new pipeline")
+        self._finish(pipeline_id, status="completed", **changes)
 
     def fail(self, pipeline_id: str, error: str) -> None:
         self._finish(pipeline_id, status="failed", error=checks.text(error, "error"))
