@@ -465,7 +465,7 @@ class WorkspaceStore:
         return tabular.export_run(workspace.runs, workspace.pipelines, workspace.chains, run_id, Path(output_path))
 
     @_reads
-    def export_predictions_parquet(self, output_path: str | Path, *, arrays: bool = False, **filters: Any) -> Path:
+    def export_predictions_parquet(self, /, output_path: str | Path, *, arrays: bool = False, **filters: Any) -> Path:
         """Write the predictions that match every filter (those of `query_predictions`) as Parquet, oldest first.
 
         `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major.

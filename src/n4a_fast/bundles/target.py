@@ -1,0 +1,54 @@
+"""Where an export goes: a file that appears whole, by a rename, or not at all.
+
+Missing parent folders are made; a file of that name is replaced, a folder is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from n4a_fast.errors import InvalidInputError, StoreUnavailableError
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `target`, durably, when the block ends well, and goes away otherwise."""
+    if target.is_dir():
+        raise InvalidInputError(f"{target} is a folder; give the path of a file")
+    draft = target.with_name(f".{uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        _sync(draft)
+        draft.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise StoreUnavailableError(target, error.strerror or str(error)) from error
+    finally:
+        _remove(draft)
+
+
+def write_text(target: Path, text: str) -> Path:
+    """`target`, once it holds `text` as UTF-8."""
+    with new_file(target) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return target
+
+
+def _remove(draft: Path) -> None:
+    try:
+        draft.unlink()
+    except OSError:
+        pass  # renamed by now, or never made: a parent that is no folder says so in the error above
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
