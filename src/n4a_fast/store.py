@@ -24,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from n4a_fast.bundles import tabular
+from n4a_fast.bundles import n4a, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay import replay_chain
@@ -471,6 +471,14 @@ class WorkspaceStore:
         `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major.
         """
         return tabular.export_predictions(self._open().database, Path(output_path), arrays, filters)
+
+    @_reads
+    def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:
+        """Write a chain and its operators as one `.n4a` file; other formats raise InvalidInputError.
+
+        The operators are loaded for it. Several sources, feature augmentation and several target operators are refused.
+        """
+        return n4a.export_chain(self._open().chains, self._open().artifacts, chain_id, Path(output_path), format)
 
     # -- deleting ----------------------------------------------------------------------------
 
