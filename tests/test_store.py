@@ -47,6 +47,10 @@ DOCUMENTED = {
     "top_predictions": "n, metric='val_score', ascending=True, partition='val', dataset_name=None, group_by=None",
     "get_pipeline_log": "pipeline_id",
     "get_run_log_summary": "run_id",
+    "export_chain": "chain_id, output_path, format='n4a'",
+    "export_pipeline_config": "pipeline_id, output_path",
+    "export_run": "run_id, output_path",
+    "export_predictions_parquet": "output_path",
     "replay_chain": "chain_id, X, wavelengths=None",
     "delete_run": "run_id, delete_artifacts=True",
     "delete_prediction": "prediction_id",
@@ -61,7 +65,7 @@ RETURNS = {
     "dict[str, Any] | None": "get_chain get_run get_pipeline get_prediction",
     "int": "delete_run gc_artifacts",
     "bool": "delete_prediction",
-    "Path": "get_artifact_path",
+    "Path": "get_artifact_path export_chain export_pipeline_config export_run export_predictions_parquet",
 }
 
 
@@ -87,7 +91,7 @@ def test_a_documented_method_has_the_documented_parameters(name: str) -> None:
 def test_whatever_a_method_takes_beyond_the_documentation_is_optional(name: str) -> None:
     documented = {part.split("=")[0].strip() for part in DOCUMENTED[name].split(",")}
     more = [parameter for key, parameter in parameters_of(name).items() if key not in documented]
-    assert all(parameter.default is not inspect.Parameter.empty for parameter in more)
+    assert all(parameter.kind is inspect.Parameter.VAR_KEYWORD or parameter.default is not inspect.Parameter.empty for parameter in more)
 
 
 @pytest.mark.parametrize(("returned", "names"), RETURNS.items())
@@ -123,6 +127,9 @@ READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "get_artifact_path": lambda store, unknown: store.get_artifact_path(unknown),
     "load_arrays": lambda store, unknown: store.load_arrays([unknown]),
     "replay_chain": lambda store, unknown: store.replay_chain(unknown, np.zeros((2, 3))),
+    "export_chain": lambda store, unknown: store.export_chain(unknown, store.workspace_path / "chain.n4a"),
+    "export_pipeline_config": lambda store, unknown: store.export_pipeline_config(unknown, store.workspace_path / "config.json"),
+    "export_run": lambda store, unknown: store.export_run(unknown, store.workspace_path / "run.yaml"),
 }
 FINDS = ("get_run", "get_pipeline", "get_chain", "get_prediction", "get_prediction_arrays")
 FRAMES = ("get_chains_for_pipeline", "get_pipeline_log", "get_run_log_summary", "get_chain_predictions")
@@ -149,6 +156,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "query_aggregated_predictions": lambda store, _: store.query_aggregated_predictions(),
     "query_top_aggregated_predictions": lambda store, _: store.query_top_aggregated_predictions("rmse"),
     "find_cached_artifact": lambda store, _: store.find_cached_artifact("a", "b"),
+    "export_predictions_parquet": lambda store, _: store.export_predictions_parquet(store.workspace_path / "predictions.parquet"),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),
 }
 WRITES = {**CALLS, **MORE_WRITES}
