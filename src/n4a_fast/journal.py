@@ -1,7 +1,7 @@
 """The journal: small flushes committed as Arrow IPC bytes, put into their tables later in bulk.
 
 DuckDB logs the list data of a whole vector again at each small commit, so 21 predictions cost
-35 ms straight into the tables and 1 ms as a few binary rows. A flush is durable once its rows
+33 ms straight into the tables and 3 ms as a few binary rows. A flush is durable once its rows
 are here. `drain` moves all of them into the tables and empties the journal in one transaction,
 so a crash at any moment neither loses nor doubles a row. It runs before anything reads, before
 the file is let go, and whenever enough has gathered.
