@@ -12,6 +12,7 @@ import shutil
 from typing import NamedTuple
 
 from n4a_fast.database import Database
+from n4a_fast.durable import sync
 from n4a_fast.errors import StoreUnavailableError
 
 
@@ -35,19 +36,11 @@ def vacuum(database: Database) -> VacuumReport:
         draft.unlink(missing_ok=True)
         try:
             database.copy_into(draft)
-            _sync(draft)
+            sync(draft)
             # the old file stays attached, and so locked, until its name means the new one
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
         database.detach()
-        _sync(path.parent)
+        sync(path.parent)
         return VacuumReport(before, path.stat().st_size)
-
-
-def _sync(path: os.PathLike[str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import xxhash
 
+from n4a_fast.durable import sync
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
 
@@ -63,7 +64,7 @@ class ArtifactFiles:
         folders = {path.parent for path in self._unsynced}
         for path in (*self._unsynced, *folders, *([self.root] if folders else [])):
             if path.exists():  # collected again before it was ever referred to
-                _fsync(path)
+                sync(path)
         self._unsynced.clear()
 
     def unlink(self, relatives: Iterable[str]) -> int:
@@ -119,11 +120,3 @@ def verify(data: bytes, path: Path, content_hash: str) -> None:
     found = hashlib.sha256(data).hexdigest() if len(expected) == 64 else xxhash.xxh3_128_hexdigest(data)
     if found != expected:
         raise ArtifactCorruptError(path, expected, found if data else "empty")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,12 +5,12 @@ Missing parent folders are made; a file of that name is replaced, a folder is re
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from n4a_fast.durable import sync
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 
 
@@ -23,9 +23,9 @@ def new_file(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        _sync(draft)
+        sync(draft)
         draft.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise StoreUnavailableError(target, error.strerror or str(error)) from error
     finally:
@@ -44,11 +44,3 @@ def _remove(draft: Path) -> None:
         draft.unlink()
     except OSError:
         pass  # renamed by now, or never made: a parent that is no folder says so in the error above
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

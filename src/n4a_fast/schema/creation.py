@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from n4a_fast.database import Database
+from n4a_fast.durable import sync
 
 
 def create_file(path: Path, statements: Sequence[str]) -> None:
@@ -35,8 +36,4 @@ def _publish(draft: Path, path: Path) -> None:
         os.link(draft, path)
     except FileExistsError:
         return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
