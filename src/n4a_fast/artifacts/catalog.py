@@ -43,15 +43,22 @@ class Artifacts(PendingRows):
 
     def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, **cache_key: str) -> str:
         """Store an object under the hash of its bytes; the same bytes give the same id."""
+        return self.save_bytes(codec.dumps(obj, format_name), operator_class, artifact_type, format_name, origin="saved", **cache_key)
+
+    def save_bytes(self, data: bytes, operator_class: str, artifact_type: str, format_name: str, *, origin: str, **cache_key: str) -> str:
+        """Store bytes that are already serialised, without loading them.
+
+        `origin` is "saved" for what this process pickled, "imported" for what came from outside.
+        """
+        codec.check_format(format_name)
         described = {"operator_class": checks.text(operator_class, "operator_class"), "artifact_type": checks.text(artifact_type, "artifact_type")}
         keyed = {name: checks.text(value, name) for name, value in cache_key.items()}
-        data = codec.dumps(obj, format_name)
         extension = codec.EXTENSIONS[format_name]
         artifact_id, is_new = self.files.add(data, extension)
         if is_new or not self.exists(artifact_id):
             row = {
                 "artifact_id": artifact_id, "artifact_path": relative_path(artifact_id, extension), "content_hash": artifact_id,
-                "format": format_name, "size_bytes": len(data), "created_at": checks.now(), **described,
+                "format": format_name, "size_bytes": len(data), "created_at": checks.now(), "origin": origin, **described,
             }  # fmt: skip
             self.put({**row, **keyed})
         elif keyed:
@@ -75,7 +82,7 @@ class Artifacts(PendingRows):
             raise ArtifactMissingError(artifact_id, self.files.path(path))
         self.put({
             "artifact_id": artifact_id, "artifact_path": path, "content_hash": content_hash, "format": format_name,
-            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(),
+            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(), "origin": "registered",
             **{name: checks.text(value, name) for name, value in texts.items()},
         })  # fmt: skip
         self._remember_hash(artifact_id, content_hash)

@@ -38,7 +38,7 @@ SHARED_ARRAYS = _schema(content_hash=_TEXT, array_values=pa.list_(_REAL), width=
 SHARED_INDICES = _schema(content_hash=_TEXT, array_values=pa.list_(_BIG))
 STORED_ARTIFACTS = _schema(
     artifact_id=_TEXT, artifact_path=_TEXT, content_hash=_TEXT, operator_class=_TEXT, artifact_type=_TEXT, format=_TEXT,
-    size_bytes=_BIG, chain_path_hash=_TEXT, input_data_hash=_TEXT, dataset_hash=_TEXT, created_at=_TIME,
+    size_bytes=_BIG, chain_path_hash=_TEXT, input_data_hash=_TEXT, dataset_hash=_TEXT, created_at=_TIME, origin=_TEXT,
 )  # fmt: skip
 ARTIFACT_HOLDS = _schema(artifact_id=_TEXT, holder=_TEXT)
 LOGS = _schema(

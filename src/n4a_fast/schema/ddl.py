@@ -38,10 +38,11 @@ _TABLES = (
     # arrays that many predictions share, once per content
     """CREATE TABLE shared_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
     """CREATE TABLE shared_indices (content_hash VARCHAR, array_values BIGINT[])""",
+    # origin: saved, registered or imported; what was imported is unpickled with care (see artifacts/trust.py)
     """CREATE TABLE stored_artifacts (
         artifact_id VARCHAR, artifact_path VARCHAR, content_hash VARCHAR, operator_class VARCHAR, artifact_type VARCHAR,
         format VARCHAR, size_bytes BIGINT, chain_path_hash VARCHAR, input_data_hash VARCHAR, dataset_hash VARCHAR,
-        created_at TIMESTAMP)""",
+        created_at TIMESTAMP, origin VARCHAR)""",
     # a session that saved an artifact keeps it until its pipelines have ended
     """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
     # batches committed but not yet in their tables; empty whenever the file is at rest
