@@ -194,7 +194,7 @@ def test_processes_that_create_a_workspace_together_share_it(tmp_path: Path) -> 
         assert read_line(worker) == "idle"
     for worker in workers:
         assert worker.communicate("go\n", timeout=DEADLINE)[0].split() == ["3"]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb", "store.duckdb.journal"]
 
 
 def test_a_store_that_nobody_closed_is_written_when_the_program_ends(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ again. Leaves to others: what the columns mean, and when they are flushed.
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport INT32_MAX, int64_t, uintptr_t
 
@@ -195,6 +195,26 @@ cdef class ListColumn:
         if not n4a_block_data(self._validity)[row // 8] >> (row % 8) & 1:
             return None
         return np.frombuffer(PyBytes_FromStringAndSize(n4a_block_data(self._values) + 8 * start, 8 * (ends[row] - start)), self.dtype)
+
+    def tail(self, start: int) -> tuple[bytes, bytes]:
+        """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in native byte order."""
+        if self._busy or self._text is None:
+            self._raise_unusable()
+        if not 0 <= start <= self._rows:
+            raise IndexError(f"list column {self.name!r} has {self._rows} pending rows, no row {start}")
+        if start == self._rows:  # perhaps nothing was ever allocated
+            return b"", b""
+        cdef const int64_t *ends = <const int64_t *>n4a_block_data(self._ends)
+        cdef int64_t first = ends[start - 1] if start else 0, row, before = first, count = self._rows - start
+        cdef const char *validity = n4a_block_data(self._validity)
+        cdef bytes lengths = PyBytes_FromStringAndSize(NULL, 8 * count)
+        cdef int64_t *out = <int64_t *>PyBytes_AsString(lengths)
+        for row in range(start, self._rows):
+            out[row - start] = ends[row] - before if validity[row // 8] >> (row % 8) & 1 else -1
+            before = ends[row]
+        if before == first:
+            return lengths, b""
+        return lengths, PyBytes_FromStringAndSize(n4a_block_data(self._values) + 8 * first, 8 * (before - first))
 
     def snapshot(self) -> ListArray:
         """The rows so far, sharing their values; the column keeps them and may go on growing."""

@@ -153,6 +153,11 @@ class Database:
 
     # -- life ------------------------------------------------------------------------------
 
+    def attach(self) -> None:
+        """Take the file and its lock, unless they are held already."""
+        with self._use():
+            pass
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and give free blocks at its end back."""
         with self._use() as connection:

@@ -1,8 +1,9 @@
 """One open workspace: the parts of a store, shared by every `WorkspaceStore` on the same path in this process.
 
-It decides when what is in memory is written. `flush` writes every part in one transaction and
-clears the buffers only after the commit, so a failed flush loses nothing and can be repeated.
-Calls run one at a time under `lock`.
+It decides when what is in memory is written. A small flush appends what is new to the journal and
+keeps it in memory too; once enough has gathered, or before a read, all of it goes into the tables
+in one transaction. Memory is cleared only after the commit, so a failed flush loses nothing and can
+be repeated. Calls run one at a time under `lock`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import msgpack
+
 from n4a_fast import schema
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.database import Database
-from n4a_fast.errors import InvalidInputError, StoreUnavailableError
-from n4a_fast.ids import uuid7
-from n4a_fast.journal import Journal, Tables
+from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
+from n4a_fast.journal import Journal
 from n4a_fast.predictions import bulk
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
@@ -35,8 +37,7 @@ from n4a_fast.records.runs import Runs
 STORE_FILE = "store.duckdb"
 _FLUSH_ROWS = 4096
 _FLUSH_BYTES = 64 * 2**20
-_DIRECT_ROWS = 1024  # batches this large go straight into their tables
-_DIRECT_BYTES = 8 * 2**20
+_DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
 
 
 class Workspace:
@@ -53,36 +54,90 @@ class Workspace:
         self.artifacts = Artifacts(self.database, ArtifactFiles(root / "artifacts"))
         self.collector = Collector(self.database, self.artifacts)
         self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts)
-        self.journal = Journal(self.database, self._write_in_transaction)
-        self.database.settle = self.journal.drain
+        self.journal = Journal(self.database)
+        self.database.settle = self._settle
         self.users = 0
 
     # -- writing out -----------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write everything in memory in one transaction; durable on return, kept in memory on failure."""
-        tables = {name: table for part in self._parts for name, table in part.pending().items()}
-        if not tables:
+        """Make everything in memory durable, together; on failure it stays in memory and the call can be repeated."""
+        content = self._fresh()
+        if not content:
+            return
+        if self.database.in_transaction or self.predictions.fresh_rows >= _DIRECT_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
+            self.put_in_tables()
             return
         self.artifacts.files.sync()
-        if self.database.in_transaction or len(self.predictions) >= _DIRECT_ROWS or self.predictions.nbytes >= _DIRECT_BYTES:
-            with self.database.transaction():
-                self._write_in_transaction(tables)
-        else:
-            self.journal.append(uuid7(), tables)
+        self._reload_journaled()
+        self.journal.append(msgpack.encode(content))
         for part in self._parts:
-            part.clear()
-        if self.journal.rows >= _FLUSH_ROWS or self.journal.nbytes >= _FLUSH_BYTES:
-            self.journal.drain()
-
-    def _write_in_transaction(self, tables: Tables) -> None:
-        for part in self._parts:
-            part.write_in_transaction(tables)
+            part.keep()
+        if len(self.predictions) >= _FLUSH_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
+            self.put_in_tables()
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit."""
         if len(self.predictions) >= _FLUSH_ROWS or len(self.logs) >= _FLUSH_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
             self.flush()
+
+    def put_in_tables(self) -> None:
+        """Write what is in memory and what is in the journal, by whatever process, to the tables, in one transaction."""
+        self._reload_journaled()
+        tables = {name: table for part in self._parts for name, table in part.pending().items()}
+        if not tables and self.journal.is_empty:
+            return
+        self.artifacts.files.sync()
+        with self._writable_for_journal(), self.database.transaction(settled=False):
+            for part in self._parts:
+                part.write_in_transaction(tables)
+            self.journal.place_in_transaction()
+        self.journal.rewind()
+        for part in self._parts:
+            part.clear()
+
+    def _settle(self, own: bool) -> None:
+        """Before a read: `own=False` when the caller knows what this process has saved, and only another may have added to it."""
+        if self._reload_journaled() or own:
+            self.put_in_tables()
+
+    def _fresh(self) -> dict[str, Any]:
+        return {name: rows for part in self._parts for name, rows in part.fresh().items()}
+
+    def _reload_journaled(self) -> bool:
+        """Let memory hold what the journal holds, after another process may have changed it, and then what is fresh; whether there was any."""
+        frames = self.journal.unseen()
+        if frames is None:
+            return False
+        fresh = msgpack.encode(self._fresh())
+        for part in self._parts:
+            part.clear()
+        for frame in frames:
+            self._replay(frame)
+        for part in self._parts:
+            part.keep()
+        self._replay(fresh)
+        return bool(frames)
+
+    def _replay(self, frame: bytes) -> None:
+        content = msgpack.decode(frame)
+        for part in self._parts:
+            part.replay(content)
+
+    @contextmanager
+    def _writable_for_journal(self) -> Iterator[None]:
+        """A reader finishes the work of a writer that was stopped: rows would be missed otherwise."""
+        if not self.database.read_only:
+            yield
+            return
+        self.database.read_only = False
+        try:
+            yield
+        except StoreError as error:
+            reason = f"its journal holds rows that a stopped process has not put in place, and they cannot be now ({error})"
+            raise StoreUnavailableError(self.database.path, reason) from error
+        finally:
+            self.database.read_only = True
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -189,13 +244,14 @@ class Workspace:
     def close(self) -> None:
         """Write what is pending and let the file go."""
         self.artifacts.release()
-        self.flush()
-        self.journal.drain()
+        self.put_in_tables()
+        self.journal.close()
         self.database.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: the parent writes its own pending rows, so they must not be written here."""
         self.lock = self.database.lock
+        self.journal.forget()
         self._give_up_pending()
 
 

@@ -174,7 +174,7 @@ chain = save_chain(store, pipeline)
 for fold in range(int(sys.argv[3])):
     predict_with_arrays(store, Sweep(run, pipeline, chain), fold, fold_id=str(fold))
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))
 ways = {
     "flush": store.flush, "complete": lambda: store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5),
     "fail": lambda: store.fail_pipeline(failing, "boom"), "close": store.close, "read": store.list_runs,

@@ -283,3 +283,24 @@ def test_duckdb_reads_the_column_as_a_list_of_doubles() -> None:
     lists = pa.table({"y": _some_rows().finish()})  # noqa: F841  (DuckDB finds it by its name)
     found = duckdb.sql("SELECT typeof(y), y FROM lists").fetchall()
     assert found == [("DOUBLE[]", [1.0, 2.0]), ("DOUBLE[]", None), ("DOUBLE[]", []), ("DOUBLE[]", [3.0])]
+
+
+@given(st.lists(st.none() | st.lists(st.floats(), max_size=5), max_size=150), st.data())
+def test_the_tail_is_what_was_appended_last(rows: list[list[float] | None], data: st.DataObject) -> None:
+    column = ListColumn("y", "float64")
+    for row in rows:
+        column.append(None if row is None else np.array(row, float))
+    start = data.draw(st.integers(0, len(rows)))
+    lengths, values = column.tail(start)
+    assert np.frombuffer(lengths, np.int64).tolist() == [-1 if row is None else len(row) for row in rows[start:]]
+    expected = np.array([value for row in rows[start:] for value in row or ()], float)
+    assert values == expected.tobytes()
+
+
+@pytest.mark.parametrize("start", [-1, 3])
+def test_a_tail_from_outside_is_refused(start: int) -> None:
+    column = ListColumn("y", "float64")
+    column.append(np.zeros(2))
+    column.append(None)
+    with pytest.raises(IndexError, match="has 2 pending rows"):
+        column.tail(start)

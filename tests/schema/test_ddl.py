@@ -88,9 +88,9 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
 
 
-def test_tables_that_are_not_batched_are_the_bookkeeping_ones(file: Path) -> None:
+def test_tables_that_are_not_batched_are_for_bookkeeping(file: Path) -> None:
     tables = {name for (name,) in plain_rows(file, "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'")}
-    assert tables - set(ALL) == {"store_info", "journal"}
+    assert tables - set(ALL) == {"store_info"}
 
 
 def test_there_are_no_keys_or_indexes(file: Path) -> None:

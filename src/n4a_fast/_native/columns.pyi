@@ -70,6 +70,8 @@ class ListColumn:
         """
     def values(self, index: int) -> np.ndarray[Any, Any] | None:
         """Copy of the pending row `index` as a flat numpy array, None for NULL."""
+    def tail(self, start: int) -> tuple[bytes, bytes]:
+        """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in native byte order."""
     def snapshot(self) -> ListArray:
         """The rows so far, sharing their values; the column keeps them and may go on growing."""
     def finish(self) -> ListArray:

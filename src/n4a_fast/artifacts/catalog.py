@@ -39,7 +39,9 @@ class Artifacts(PendingRows):
         self._hashes: dict[str, str] = {}  # id -> content hash; bounded
         self._held: set[str] = set()
         self._unwritten_holds: set[str] = set()
-        self._holds_are_stored = False
+        self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
+        self._journaled_changes = 0
+        self._holds_are_noted = False
 
     def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, **cache_key: str) -> str:
         """Store an object under the hash of its bytes; the same bytes give the same id."""
@@ -120,14 +122,31 @@ class Artifacts(PendingRows):
         """No pipeline of this session is open any more: only chains keep its artifacts from now on."""
         self._held.clear()
 
+    def fresh(self) -> dict[str, Any]:
+        self._note_holds()
+        changes = self._hold_changes[self._journaled_changes :]
+        return {**super().fresh(), "artifact_holds": changes} if changes else super().fresh()
+
+    def keep(self) -> None:
+        super().keep()
+        self._journaled_changes = len(self._hold_changes)
+
+    def replay(self, content: dict[str, Any]) -> None:
+        super().replay(content)
+        self._hold_changes += [(artifact_id, holder) for artifact_id, holder in content.get("artifact_holds", ())]
+
     def pending(self) -> dict[str, pa.Table]:
+        self._note_holds()
         tables = super().pending()
-        holds: list[tuple[object, ...]] = [(artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)]
-        if self._holds_are_stored and not self._held:
-            holds.append((None, this_session()))  # the stored holds of this session end
-        if holds:
-            tables["artifact_holds"] = table_of(holds, ARTIFACT_HOLDS)
-        return tables
+        return {**tables, "artifact_holds": table_of(list(self._hold_changes), ARTIFACT_HOLDS)} if self._hold_changes else tables
+
+    def _note_holds(self) -> None:
+        """Turn what this session holds and has let go into changes to write."""
+        self._hold_changes += [(artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)]
+        self._unwritten_holds.clear()
+        if self._holds_are_noted and not self._held:
+            self._hold_changes.append((None, this_session()))
+        self._holds_are_noted = bool(self._held)
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         super().write_in_transaction(tables)
@@ -144,7 +163,7 @@ class Artifacts(PendingRows):
 
     def clear(self) -> None:
         super().clear()
-        self._holds_are_stored = bool(self._held)
+        self._hold_changes, self._journaled_changes = [], 0
         self._unwritten_holds.clear()
 
     def forget_known(self) -> None:

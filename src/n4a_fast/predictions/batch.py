@@ -7,19 +7,23 @@ A prediction saved twice counts once: the newest row and the newest arrays of an
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import xxhash
 
+from n4a_fast import ids
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.predictions.arrays import Arrays
+from n4a_fast.predictions.contents import Contents, lists, unpacked, width_of
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
+
+_KEY_PLACES = [PREDICTIONS.names.index(name) for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")]
+_CREATED_AT = PREDICTIONS.names.index("created_at")
 
 
 class PredictionBatch:
-    """Rows and arrays since the last flush."""
+    """Rows and arrays since they were last written to the tables; what came after the last flush is *fresh*."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[Any, ...]] = {}
@@ -28,18 +32,23 @@ class PredictionBatch:
         self._places: dict[str, int] = {}  # prediction id -> where its newest arrays are
         self._references: list[tuple[Any, ...]] = []
         self._y_pred, self._y_proba = ListColumn("y_pred", "float64"), ListColumn("y_proba", "float64")
-        self._shared: dict[str, int | None] = {}  # content hash -> width
-        self._shared_values = ListColumn("array_values", "float64")
-        self._indices: dict[str, None] = {}
-        self._indices_values = ListColumn("array_values", "int64")
+        self._shared, self._indices = Contents("float64"), Contents("int64")
+        self._fresh_rows: dict[str, tuple[Any, ...]] = {}
+        self._fresh_places: dict[str, int] = {}
+        self._kept = 0  # references that are in the journal
 
     def __len__(self) -> int:
         return max(len(self._rows), len(self._references))
 
     @property
+    def fresh_rows(self) -> int:
+        """How many rows or arrays are fresh."""
+        return max(len(self._fresh_rows), len(self._references) - self._kept)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays held."""
-        return sum(column.nbytes for column in (self._y_pred, self._y_proba, self._shared_values, self._indices_values))
+        return self._y_pred.nbytes + self._y_proba.nbytes + self._shared.nbytes + self._indices.nbytes
 
     def __contains__(self, prediction_id: str) -> bool:
         return prediction_id in self._rows
@@ -57,24 +66,61 @@ class PredictionBatch:
         prediction_id = row[0]
         earlier = self._id_of_key.get(key)
         if earlier is not None and earlier != prediction_id:
-            del self._rows[earlier], self._key_of_id[earlier]
-            if earlier in self._places:  # its arrays move along, unless the id has its own
-                self._places.setdefault(prediction_id, self._places.pop(earlier))
+            self._rename(earlier, prediction_id)
         if self._key_of_id.get(prediction_id, key) != key:  # the id moves to another key: it no longer holds the old one
             del self._id_of_key[self._key_of_id[prediction_id]]
         self._id_of_key[key], self._key_of_id[prediction_id] = prediction_id, key
-        self._rows[prediction_id] = row
+        self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
+        self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
+
+    def _rename(self, earlier: str, prediction_id: str) -> None:
+        """Drop a row; its arrays move along, unless the new id has its own."""
+        del self._rows[earlier], self._key_of_id[earlier]
+        self._fresh_rows.pop(earlier, None)
+        for places in (self._places, self._fresh_places):
+            if earlier in places:
+                places.setdefault(prediction_id, places.pop(earlier))
 
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""
-        reference = (
-            prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), self._share(arrays.y_true),
-            self._share_indices(arrays.sample_indices), self._share(arrays.weights),
-        )  # fmt: skip
-        self._y_pred.append(arrays.y_pred)
-        self._y_proba.append(arrays.y_proba)
-        self._places[prediction_id] = len(self._references)
+        hashes = self._shared.add(arrays.y_true), self._indices.add(arrays.sample_indices), self._shared.add(arrays.weights)
+        self._put_values((prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), *hashes), arrays.y_pred, arrays.y_proba)
+
+    def _put_values(self, reference: tuple[Any, ...], y_pred: Any, y_proba: Any) -> None:
+        self._y_pred.append(y_pred)
+        self._y_proba.append(y_proba)
+        self._places[reference[0]] = self._fresh_places[reference[0]] = len(self._references)
         self._references.append(reference)
+
+    def fresh(self) -> dict[str, Any]:
+        """What came after `keep`, for the journal: by table name, in what msgpack knows."""
+        content: dict[str, Any] = {"predictions": list(self._fresh_rows.values())} if self._fresh_rows else {}
+        if self._fresh_places:
+            content["prediction_values"] = {
+                "references": [(place - self._kept, prediction_id, *self._references[place][1:]) for prediction_id, place in self._fresh_places.items()],
+                "y_pred": self._y_pred.tail(self._kept), "y_proba": self._y_proba.tail(self._kept),
+                "shared_arrays": self._shared.fresh(), "shared_indices": self._indices.fresh(),
+            }  # fmt: skip
+        return content
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self._fresh_rows, self._fresh_places, self._kept = {}, {}, len(self._references)
+        self._shared.keep()
+        self._indices.keep()
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Put again what `fresh` once gave."""
+        for row in content.get("predictions", ()):
+            row[_CREATED_AT] = datetime.fromisoformat(row[_CREATED_AT])
+            self.put(tuple(row), ids.natural_key(*(row[place] for place in _KEY_PLACES)))
+        values = content.get("prediction_values")
+        if values is not None:
+            self._shared.replay(values["shared_arrays"])
+            self._indices.replay(values["shared_indices"])
+            y_pred, y_proba = unpacked(values["y_pred"], "float64"), unpacked(values["y_proba"], "float64")
+            for place, *reference in values["references"]:
+                self._put_values(tuple(reference), y_pred[place], y_proba[place])
 
     def pending(self) -> dict[str, pa.Table]:
         """What is held, as Arrow tables by table name."""
@@ -84,55 +130,19 @@ class PredictionBatch:
         if self._places:
             tables["prediction_values"] = self._values_table()
         if self._shared:
-            columns = [pa.array(list(self._shared), pa.string()), lists(self._shared_values), pa.array(list(self._shared.values()), pa.int32())]
-            tables["shared_arrays"] = pa.table(columns, schema=SHARED_ARRAYS)
+            tables["shared_arrays"] = pa.table(self._shared.columns(), schema=SHARED_ARRAYS)
         if self._indices:
-            tables["shared_indices"] = pa.table([pa.array(list(self._indices), pa.string()), lists(self._indices_values)], schema=SHARED_INDICES)
+            tables["shared_indices"] = pa.table(self._indices.columns()[:2], schema=SHARED_INDICES)
         return tables
 
     def _values_table(self) -> pa.Table:
-        ids, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*self._references, strict=True)
+        names, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*self._references, strict=True)
         text, width = pa.string(), pa.int32()
         table = pa.table(
-            [pa.array(ids, text), lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
+            [pa.array(names, text), lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
              pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text)], schema=PREDICTION_VALUES,
         )  # fmt: skip
         places = list(self._places.values())
-        if len(places) == len(ids) and tuple(self._places) == ids:
+        if len(places) == len(names) and tuple(self._places) == names:
             return table
         return table.take(pa.array(places)).set_column(0, "prediction_id", pa.array(list(self._places), text))
-
-    def _share(self, values: np.ndarray[Any, Any] | None) -> str | None:
-        if values is None:
-            return None
-        address = content_hash(values)
-        if address not in self._shared:
-            self._shared_values.append(values)
-            self._shared[address] = width_of(values)
-        return address
-
-    def _share_indices(self, values: np.ndarray[Any, Any] | None) -> str | None:
-        if values is None:
-            return None
-        address = content_hash(values)
-        if address not in self._indices:
-            self._indices_values.append(values)
-            self._indices[address] = None
-        return address
-
-
-def width_of(values: np.ndarray[Any, Any] | None) -> int | None:
-    """Number of columns of a 2-D array; None for 1-D."""
-    return values.shape[1] if values is not None and values.ndim == 2 else None
-
-
-def content_hash(values: np.ndarray[Any, Any]) -> str:
-    """The address of an array: xxh3-128 of dtype, shape and bytes; `values` is contiguous."""
-    digest = xxhash.xxh3_128(f"{values.dtype.str}{values.shape}".encode())
-    digest.update(values.data if values.size else b"")
-    return digest.hexdigest()
-
-
-def lists(column: ListColumn) -> pa.ChunkedArray:
-    """The column as Arrow, over its own memory."""
-    return pa.chunked_array(column.snapshot())

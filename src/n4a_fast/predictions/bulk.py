@@ -21,7 +21,7 @@ from n4a_fast import checks, ids, jsontext
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
-from n4a_fast.predictions.batch import content_hash, lists, width_of
+from n4a_fast.predictions.contents import content_hash, lists, width_of
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 
 SLICE_ROWS = 8192  # four row groups of DuckDB: full ones bypass its log

@@ -60,9 +60,26 @@ class Predictions:
         return len(self._batch)
 
     @property
+    def fresh_rows(self) -> int:
+        """Rows or arrays saved since the last flush."""
+        return self._batch.fresh_rows
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays in memory."""
         return self._batch.nbytes
+
+    def fresh(self) -> dict[str, Any]:
+        """What was saved since the last flush, for the journal."""
+        return self._batch.fresh()
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self._batch.keep()
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Save again what `fresh` once gave."""
+        self._batch.replay(content)
 
     def pending(self) -> dict[str, pa.Table]:
         return self._batch.pending()

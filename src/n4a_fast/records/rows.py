@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -24,6 +25,7 @@ class PendingRows:
         self._database, self._table, self._schema = database, table, schema
         self._key = schema.names[0]
         self._rows: dict[str, dict[str, Any]] = {}
+        self._fresh: dict[str, dict[str, Any]] = {}  # the rows put since the last flush
         self._known: dict[str, None] = {}  # ids seen in the table, the newest last
 
     def __len__(self) -> int:
@@ -44,7 +46,7 @@ class PendingRows:
 
     def put(self, row: dict[str, Any]) -> None:
         """Keep `row` (column name to value; missing columns are NULL), replacing an earlier one of its id."""
-        self._rows[row[self._key]] = row
+        self._rows[row[self._key]] = self._fresh[row[self._key]] = row
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The pending row of `key`; the caller must not change it."""
@@ -58,6 +60,19 @@ class PendingRows:
         self._known.update(dict.fromkeys(keys))
         forget_oldest(self._known, _KNOWN_AT_MOST)
 
+    def fresh(self) -> dict[str, Any]:
+        """What was put since the last flush, for the journal: by table name, in what msgpack knows."""
+        return {self._table: list(self._fresh.values())} if self._fresh else {}
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self._fresh = {}
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Put again what `fresh` once gave."""
+        for row in content.get(self._table, ()):
+            self.put({name: _from_journal(value, self._schema.field(name).type) for name, value in row.items()})
+
     def pending(self) -> dict[str, pa.Table]:
         """The rows as one Arrow table by table name; empty when there are none."""
         if not self._rows:
@@ -68,24 +83,23 @@ class PendingRows:
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         """Put the batch of this table, if there is one, in place of the rows with its ids."""
         if self._table in tables:
-            batch = _newest(tables[self._table], self._key)
+            batch = tables[self._table]
             self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
             self._database.insert(_INSERTED.format(table=self._table), batch=batch)
 
     def clear(self) -> None:
         """Forget the rows: they are written, or given up."""
         self._remember(self._rows)
-        self._rows = {}
+        self._rows, self._fresh = {}, {}
+
+
+def _from_journal(value: Any, kind: pa.DataType) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) and pa.types.is_timestamp(kind) else value
 
 
 def forget_oldest(known: dict[str, Any], most: int) -> None:
-    """Keep the newer half once there are more than `most`; what is still in the journal is always among them."""
+    """Keep the newer half once there are more than `most`."""
     if len(known) > most:
         for key in list(islice(known, len(known) - most // 2)):
             del known[key]
 
-
-def _newest(batch: pa.Table, key: str) -> pa.Table:
-    """The last row of each key."""
-    last = {identifier: place for place, identifier in enumerate(batch[key].to_pylist())}
-    return batch if len(last) == batch.num_rows else batch.take(pa.array(sorted(last.values())))

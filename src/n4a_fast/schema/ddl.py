@@ -10,7 +10,8 @@ on insert and make an atomic cascade impossible, so the store itself checks ids.
 from __future__ import annotations
 
 _TABLES = (
-    """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP)""",
+    # journal_placed: number of the last frame of the journal file that is in the tables
+    """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP, journal_placed UBIGINT)""",
     """CREATE TABLE runs (
         run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,
         created_at TIMESTAMP, completed_at TIMESTAMP, summary JSON, error VARCHAR)""",
@@ -45,8 +46,6 @@ _TABLES = (
         created_at TIMESTAMP, origin VARCHAR)""",
     # a session that saved an artifact keeps it until its pipelines have ended
     """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
-    # batches committed but not yet in their tables; empty whenever the file is at rest
-    """CREATE TABLE journal (batch_id VARCHAR, table_name VARCHAR, content BLOB)""",
     """CREATE TABLE logs (
         log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR, duration_ms BIGINT,
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",

@@ -1,0 +1,85 @@
+"""Arrays that many predictions share, in memory: once per content, under a hash of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from n4a_fast._native.columns import ListColumn
+
+Array = np.ndarray[Any, Any]
+
+
+class Contents:
+    """Distinct arrays in the order of first sight."""
+
+    def __init__(self, dtype: Literal["float64", "int64"]) -> None:
+        self._values = ListColumn("array_values", dtype)
+        self._widths: dict[str, int | None] = {}
+        self._kept = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._widths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays held."""
+        return self._values.nbytes
+
+    def add(self, values: Array | None) -> str | None:
+        """The address of an array, which is copied unless its content is here already; None for none."""
+        if values is None:
+            return None
+        address = content_hash(values)
+        if address not in self._widths:
+            self._put(address, values, width_of(values))
+        return address
+
+    def _put(self, address: str, values: Array, width: int | None) -> None:
+        self._values.append(values)
+        self._widths[address] = width
+
+    def fresh(self) -> dict[str, Any]:
+        """What was added since `keep`, for the journal."""
+        return {"widths": list(self._widths.items())[self._kept :], "values": self._values.tail(self._kept)}
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self._kept = len(self._widths)
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Add again what `fresh` once gave."""
+        for (address, width), values in zip(content["widths"], unpacked(content["values"], self._values.dtype), strict=True):
+            if address not in self._widths and values is not None:
+                self._put(address, values, width)
+
+    def columns(self) -> tuple[pa.Array, pa.ChunkedArray, pa.Array]:
+        """Addresses, values and widths as Arrow."""
+        return pa.array(list(self._widths), pa.string()), lists(self._values), pa.array(list(self._widths.values()), pa.int32())
+
+
+def width_of(values: Array | None) -> int | None:
+    """Number of columns of a 2-D array; None for 1-D."""
+    return values.shape[1] if values is not None and values.ndim == 2 else None
+
+
+def content_hash(values: Array) -> str:
+    """The address of an array: xxh3-128 of dtype, shape and bytes; `values` is contiguous."""
+    digest = xxhash.xxh3_128(f"{values.dtype.str}{values.shape}".encode())
+    digest.update(values.data if values.size else b"")
+    return digest.hexdigest()
+
+
+def lists(column: ListColumn) -> pa.ChunkedArray:
+    """The column as Arrow, over its own memory."""
+    return pa.chunked_array(column.snapshot())
+
+
+def unpacked(tail: tuple[bytes, bytes], dtype: str) -> list[Array | None]:
+    """The flat arrays of a `ListColumn.tail`."""
+    lengths, values = np.frombuffer(tail[0], np.int64), np.frombuffer(tail[1], dtype)
+    ends = np.cumsum(np.maximum(lengths, 0))
+    return [None if length < 0 else values[end - length : end] for length, end in zip(lengths.tolist(), ends.tolist(), strict=True)]
