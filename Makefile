@@ -7,7 +7,9 @@ READY := .venv/.ready
 SANITIZED := build/sanitized
 BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(shell find src/_native -type f)
 
-.PHONY: demo test lint gate wheel sanitize clean
+BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
+
+.PHONY: demo test lint gate bench wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -20,7 +22,10 @@ lint: $(READY)
 	@$(BIN)/mypy --no-error-summary
 
 gate: $(READY)
-	@if ls benchmarks/test_*.py >/dev/null 2>&1; then $(BIN)/python -m pytest -q benchmarks; else echo "no benchmarks yet"; fi
+	@$(BIN)/python -m pytest -q -m gate $(BENCHMARK_OPTIONS) --results build/gate.json benchmarks
+
+bench: $(READY)
+	@$(BIN)/python -m pytest -q $(BENCHMARK_OPTIONS) --results build/bench.json benchmarks
 
 wheel: $(READY)
 	@$(PIP) wheel --no-deps --wheel-dir dist .

@@ -1,90 +1,140 @@
-"""Ratios of interleaved runs, checked against floors.toml; see README.md."""
+"""The rules of README.md, enforced: what a benchmark declares, floors that match, a second run for a missed floor."""
 
 from __future__ import annotations
 
-import statistics
-import time
-import tomllib
-from collections.abc import Callable, Iterator
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from _pytest.runner import runtestprotocol
+from harness import FLOORS, FloorMissed, Measure, Result, described
+from slower import slow_down
 
 from n4a_fast import WorkspaceStore
 
-FLOORS: dict[str, dict[str, Any]] = tomllib.loads((Path(__file__).parent / "floors.toml").read_text())
-SAMPLES = 200
-SCORES = {part: {f"metric_{number}": 0.123456789 * number for number in range(6)} for part in ("train", "val", "test")}
-CHECKED: dict[str, float] = {}
+KINDS = ("gate", "report")
+RESULTS: dict[str, Result] = {}
+EXPECTED: set[str] = set()
+_FLOOR_MISSED = pytest.StashKey[bool]()
+
+slow_down()
 
 
-def interleaved(first: Callable[[], object], second: Callable[[], object], rounds: int) -> float:
-    """Median time of `first` over median time of `second`, the two taking turns."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for call, found in zip((first, second), times, strict=True):
-            start = time.perf_counter()
-            call()
-            found.append(time.perf_counter() - start)
-    return statistics.median(times[0]) / statistics.median(times[1])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", type=Path, help="write every measured number to this JSON file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for kind in KINDS:
+        config.addinivalue_line("markers", f"{kind}(declaration): see benchmarks/README.md")
 
 
 @pytest.fixture
-def gate() -> Callable[[str, Callable[[], float]], None]:
-    """Measure a ratio and hold it against its floor; a failing one is measured once more."""
-
-    def check(name: str, measure: Callable[[], float]) -> None:
-        floor = FLOORS[name]
-        for _ in range(2):
-            CHECKED[name] = measure()
-            if floor.get("at_least", 0.0) <= CHECKED[name] <= floor.get("at_most", float("inf")):
-                return
-        pytest.fail(f"{name} is {CHECKED[name]:.3g}, floors.toml asks for {floor} ({floor['why']})")
-
-    return check
+def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
+    """The measuring of this benchmark; it must come to a result."""
+    declared = _declaration(request.node)
+    result = Result(declared, request.node.path.stem.removeprefix("test_"))
+    measuring = Measure(result, request)
+    if declared.missing:
+        EXPECTED.discard(declared.name)
+        pytest.skip(f"{declared.name} needs {', '.join(declared.missing)}, which this machine has not")
+    yield measuring
+    if measuring.done:
+        RESULTS[declared.name] = result
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
+    """An open store in a new workspace."""
     with WorkspaceStore(tmp_path / "workspace") as opened:
         yield opened
 
 
-class Sweep:
-    """The drop-in calls of one pipeline: 7 folds by 3 partitions, n = 200, arrays, chain and log."""
-
-    def __init__(self, store: WorkspaceStore) -> None:
-        self.store = store
-        self.run = store.begin_run("sweep", {}, [{"name": "corn"}])
-        self.y_pred = np.random.default_rng(0).random(SAMPLES)
-        self.y_true, self.indices = np.arange(float(SAMPLES)), np.arange(SAMPLES)
-
-    def pipeline(self) -> list[str]:
-        store = self.store
-        pipeline = store.begin_pipeline(self.run, "p", {"model": "PLS"}, [], "corn", "h")
-        chain = store.save_chain(pipeline, [{"step_idx": 1, "operator_class": "PLS", "params": {}}], 1, "PLS", "", "per_fold", {}, {})
-        store.log_step(pipeline, 1, "PLS", "end", 5)
-        ids = []
-        for fold in range(7):
-            for partition in ("train", "val", "test"):
-                prediction = store.save_prediction(
-                    pipeline, chain, "corn", "PLS", "PLS", str(fold), partition, 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
-                    SCORES, {}, None, None, 0, 0.0)  # fmt: skip
-                store.save_prediction_arrays(prediction, self.y_true, self.y_pred, None, self.indices)
-                ids.append(prediction)
-        store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 10)
-        return ids
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a set of benchmarks that does not keep the rules."""
+    problems = [problem for item in items for problem in _problems(item)]
+    names = [_declaration(item).name for item in items if not _problems(item)]
+    problems += [f"two benchmarks are called {name}" for name in sorted({name for name in names if names.count(name) > 1})]
+    if all(Path(argument.split("::")[0]).is_dir() for argument in config.args):
+        problems += [f"{name}: a floor without a benchmark" for name in sorted(set(FLOORS) - set(names))]
+    if problems:
+        raise pytest.UsageError("; ".join(problems))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    EXPECTED.update(_declaration(item).name for item in session.items)
+    if not session.items and not session.config.option.collectonly:
+        raise pytest.UsageError("no benchmark was selected")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    if call.excinfo is not None and call.excinfo.errisinstance(FloorMissed):
+        item.stash[_FLOOR_MISSED] = True
+    yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Function, nextitem: pytest.Item | None) -> bool:
+    """Run a benchmark; one that missed its floor runs once more, from the start, and only then counts."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    if item.stash.get(_FLOOR_MISSED, False):
+        _print(item.config, f"\n{_declaration(item).name} missed its floor with {RESULTS[_declaration(item).name].value:.4g}; measuring it again")
+        item._initrequest()
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail when a floor was never checked in a full run; print what was measured."""
-    unchecked = sorted(set(FLOORS) - set(CHECKED))
-    if unchecked and not session.config.option.keyword and len(session.config.args) < 2 and exitstatus == 0:
-        print(f"\nfloors without a benchmark that ran: {', '.join(unchecked)}")
+    """Fail when a benchmark came to no result; keep the numbers where `--results` says."""
+    if session.config.option.collectonly:
+        return
+    silent = sorted(EXPECTED - set(RESULTS))
+    if silent and exitstatus == pytest.ExitCode.OK:
+        _print(session.config, f"\ncame to no result: {', '.join(silent)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    for name, found in CHECKED.items():
-        limits = ", ".join(f"{key.replace('_', ' ')} {FLOORS[name][key]:g}" for key in ("at_least", "at_most") if key in FLOORS[name])
-        print(f"\n  {name}: {found:.3g} ({limits})", end="")
-    print()
+    if session.config.option.results is not None:
+        session.config.option.results.parent.mkdir(parents=True, exist_ok=True)
+        session.config.option.results.write_text(json.dumps([result.as_record() for result in RESULTS.values()], indent=1, default=str))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Each number, beside its floor."""
+    for name, result in sorted(RESULTS.items(), key=lambda found: (found[1].capability, found[0])):
+        floor = f"  ({described(name).split(':')[0].removeprefix('floors.toml asks for ')})" if name in FLOORS else ""
+        terminalreporter.write_line(f"  {result.capability:12} {name:40} {result.value:10.4g} {result.unit}{floor}")
+
+
+def _declaration(item: pytest.Item) -> Any:
+    return next(mark.args[0] for mark in item.iter_markers() if mark.name in KINDS)
+
+
+def _problems(item: pytest.Item) -> list[str]:
+    """What this benchmark fails to declare or to check."""
+    marks = [mark for mark in item.iter_markers() if mark.name in KINDS]
+    if len(marks) != 1:
+        return [f"{item.nodeid}: a benchmark is exactly one of @gate(...) and @report(...)"]
+    found, name = [], marks[0].args[0].name
+    if marks[0].name == "gate" and name not in FLOORS:
+        found.append(f"{item.nodeid}: no floor {name} in floors.toml")
+    if marks[0].name == "report" and name in FLOORS:
+        found.append(f"{item.nodeid}: a report has no floor, {name} has one")
+    tree = ast.parse(textwrap.dedent(inspect.getsource(item.function)))  # type: ignore[attr-defined]
+    if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
+        found.append(f"{item.nodeid}: asserts nothing about its result")
+    return found
+
+
+def _print(config: pytest.Config, line: str) -> None:
+    config.get_terminal_writer().line(line)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from conftest import Sweep, interleaved
+from harness import Measure, gate
+from workloads import Sweep
 
 from n4a_fast import WorkspaceStore
 
-Gate = Callable[[str, Callable[[], float]], None]
 
-
-def test_load_arrays_vs_one_by_one(gate: Gate, store: WorkspaceStore) -> None:
+@gate(
+    "load_arrays_vs_one_by_one", workload="load_arrays of 1,000 predictions, n=200", baseline="get_prediction(load_arrays=True) of each",
+    size=1_000, seed=0, threads=1,
+)  # fmt: skip
+def test_load_arrays_vs_one_by_one(measure: Measure, store: WorkspaceStore) -> None:
     sweep = Sweep(store)
     ids = [prediction for _ in range(60) for prediction in sweep.pipeline()][:1000]
 
     def one_by_one() -> list[object]:
         return [store.get_prediction(prediction, load_arrays=True) for prediction in ids]
 
-    gate("load_arrays_vs_one_by_one", lambda: interleaved(one_by_one, lambda: store.load_arrays(ids), 3))
+    measure.ratio(one_by_one, lambda: store.load_arrays(ids), rounds=3, warmup=0)
     loaded = store.load_arrays(ids)
     assert loaded.prediction_ids == ids
     assert np.array_equal(loaded.y_pred_2d(), np.tile(sweep.y_pred, (1000, 1)))

@@ -1,0 +1,84 @@
+"""What the machine and DuckDB can do at most, to take turns with a benchmark in the same run.
+
+Each is the same work with everything left out but the moving of bytes: DuckDB inserting Arrow data
+into a bare table, a file written and synced, memory copied, matrices multiplied.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+
+def prediction_batch(matrix: np.ndarray[Any, Any]) -> pa.Table:
+    """Arrow table of ids and one list column over the rows of a float64 matrix, which is not copied."""
+    rows, samples = matrix.shape
+    values = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * samples), pa.array(matrix.reshape(-1)))
+    return pa.table({"prediction_id": [str(row) for row in range(rows)], "y_pred": values})
+
+
+class BareTable:
+    """A DuckDB file with one table without keys, filled from one Arrow table again and again."""
+
+    def __init__(self, path: Path, batch: pa.Table, *, threads: int | None = None, row_group: int = 2048) -> None:
+        self._connection = duckdb.connect(":memory:", config={} if threads is None else {"threads": threads})
+        self._connection.execute("SET wal_autocheckpoint = '256MB'")
+        self._connection.execute(f"ATTACH '{path}' AS bare (ROW_GROUP_SIZE {row_group})")
+        self._connection.execute("USE bare")
+        self._connection.register("batch", batch)
+        self._connection.execute("CREATE TABLE bare AS SELECT * FROM batch LIMIT 0")
+
+    def insert(self) -> None:
+        """Insert the whole batch in one transaction, durable on return."""
+        self._connection.execute("INSERT INTO bare SELECT * FROM batch")
+
+    def rows(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM bare").fetchall()[0][0])
+
+    def sql(self, query: str) -> pa.Table:
+        """Result of bare SQL over `bare` and `batch`."""
+        table: pa.Table = self._connection.sql(query).to_arrow_table()
+        return table
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+
+def write_and_sync(path: Path, content: bytes | memoryview) -> None:
+    """Write a new file and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class MemoryCopy:
+    """One copy of `size` bytes from memory to memory."""
+
+    def __init__(self, size: int) -> None:
+        self._source, self._target = np.ones(size // 8), np.empty(size // 8)
+        self.size = self._source.nbytes
+
+    def __call__(self) -> None:
+        np.copyto(self._target, self._source)
+
+
+class MatrixProduct:
+    """One dgemm of (rows, inner) by (inner, columns) in whatever threads BLAS has: the peak for fused replay."""
+
+    def __init__(self, rows: int, inner: int, columns: int, seed: int = 0) -> None:
+        numbers = np.random.default_rng(seed)
+        self._left, self._right, self._out = numbers.random((rows, inner)), numbers.random((inner, columns)), np.empty((rows, columns))
+        self.operations = 2 * rows * inner * columns
+
+    def __call__(self) -> None:
+        np.matmul(self._left, self._right, out=self._out)

@@ -1,0 +1,57 @@
+"""Workloads that several benchmarks share: a sweep's drop-in calls, and many predictions at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from n4a_fast import WorkspaceStore
+
+SAMPLES = 200
+SCORES = {part: {f"metric_{number}": 0.123456789 * number for number in range(6)} for part in ("train", "val", "test")}
+
+
+class Sweep:
+    """The drop-in calls of one pipeline: 7 folds by 3 partitions, n = 200, arrays, chain and log."""
+
+    def __init__(self, store: WorkspaceStore) -> None:
+        self.store = store
+        self.run = store.begin_run("sweep", {}, [{"name": "corn"}])
+        self.y_pred = np.random.default_rng(0).random(SAMPLES)
+        self.y_true, self.indices = np.arange(float(SAMPLES)), np.arange(SAMPLES)
+
+    def pipeline(self) -> list[str]:
+        store = self.store
+        pipeline = store.begin_pipeline(self.run, "p", {"model": "PLS"}, [], "corn", "h")
+        chain = store.save_chain(pipeline, [{"step_idx": 1, "operator_class": "PLS", "params": {}}], 1, "PLS", "", "per_fold", {}, {})
+        store.log_step(pipeline, 1, "PLS", "end", 5)
+        ids = []
+        for fold in range(7):
+            for partition in ("train", "val", "test"):
+                prediction = store.save_prediction(
+                    pipeline, chain, "corn", "PLS", "PLS", str(fold), partition, 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
+                    SCORES, {}, None, None, 0, 0.0)  # fmt: skip
+                store.save_prediction_arrays(prediction, self.y_true, self.y_pred, None, self.indices)
+                ids.append(prediction)
+        store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 10)
+        return ids
+
+
+def fill(store: WorkspaceStore, rows: int, matrix: np.ndarray[Any, Any] | None = None, run: str | None = None) -> list[str]:
+    """One pipeline of `rows` predictions through the bulk call, in a run of its own unless given."""
+    pipeline = store.begin_pipeline(run or store.begin_run("bulk", {}, []), "p", {}, [], "corn", "h")
+    matrix = np.random.default_rng(0).random((rows, SAMPLES)) if matrix is None else matrix
+    columns = {
+        "pipeline_id": pipeline, "dataset_name": "corn", "model_name": "PLS", "model_class": "Bulk", "partition": "val",
+        "fold_id": [str(row) for row in range(rows)], "val_score": matrix[:, 0], "scores": SCORES,
+    }  # fmt: skip
+    ids = store.save_predictions(columns, y_pred=matrix, y_true=np.arange(float(SAMPLES)))
+    store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    return ids
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
