@@ -66,7 +66,7 @@ def check_input(operator: Any, spectra: Array, given: int, place: Place) -> None
 
 def _wavelength_argument(operator: Any, spectra: Array, wavelengths: Array | None, place: Place) -> dict[str, Array]:
     """`{"wavelengths": ...}` for an operator that takes them, else nothing."""
-    accepts, requires = _asks_for_wavelengths(operator)
+    accepts, requires = asks_for_wavelengths(operator)
     if wavelengths is None:
         if requires:
             raise InvalidInputError(f"{place} of chain {place.chain_id!r} needs wavelengths; pass wavelengths=, one a column of X")
@@ -78,7 +78,7 @@ def _wavelength_argument(operator: Any, spectra: Array, wavelengths: Array | Non
     return {"wavelengths": wavelengths.copy()}
 
 
-def _asks_for_wavelengths(operator: Any) -> tuple[bool, bool]:
+def asks_for_wavelengths(operator: Any) -> tuple[bool, bool]:
     """Whether `transform` accepts wavelengths, and whether it needs them."""
     flag = getattr(operator, "_requires_wavelengths", None)  # nirs4all: True, False or "optional"
     if flag is not None:

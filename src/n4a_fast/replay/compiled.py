@@ -1,0 +1,83 @@
+"""A compiled chain: what is left of a linear one, and its application to spectra.
+
+Owns the shape of a compiled chain and its arithmetic: the spectra before it (the first `start` stages
+run plainly), a row statistic, then (S - centre) @ weights + intercept with the folds and the target
+steps already in the weights. Promises float64 and that what cannot be right is not finite: the caller
+then takes the plain path, which finds the words. Leaves making one to `fuse`.
+
+A. Centred on a mean spectrum, not on zero: the offset of absorbances would cost two digits.
+B. Weights lie in rows, one a target, so that many chains are stacked by copying whole rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from n4a_fast.replay.plan import ReplayPlan
+from n4a_fast.replay.statistics import RowStatistic
+
+Array: TypeAlias = NDArray[np.float64]
+
+WHOLE = -1  # `start` of a chain over several sources or channels: all of its steps run plainly
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledChain:
+    """Predictions as one affine map; `error` is the largest relative difference to the plain path that was found."""
+
+    chain_id: str
+    start: int
+    prefix: tuple[str, ...]  # names of the stages before it; equal names are equal stages
+    n_features: int  # columns that the caller gives
+    statistic: RowStatistic | None
+    center: Array
+    weights: Array  # (n_targets, columns)
+    intercept: Array  # (n_targets,)
+    error: float
+    notes: tuple[str, ...]
+    n_sources: int = 1
+    source_index: int | None = None
+    plan: ReplayPlan | None = None  # without models; only where stages run before it
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, shared arrays included."""
+        return self.weights.nbytes + self.center.nbytes + 1024
+
+    def apply(self, spectra: Array) -> Array:
+        """Predictions (n,) or (n, targets) from spectra in C order as the stages before leave them."""
+        rows = spectra if self.statistic is None else self.statistic.apply(spectra)
+        with np.errstate(all="ignore"):
+            if len(self.weights) == 1:
+                return np.asarray((rows - self.center) @ self.weights[0] + self.intercept[0])
+            return np.asarray((rows - self.center) @ self.weights.T + self.intercept)
+
+    @property
+    def statistic_key(self) -> str:
+        """Equal for equal row statistics."""
+        if self.statistic is None:
+            return ""
+        return f"{self.statistic}:{','.join(content_hash(array) for array in self.statistic.arrays)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainChain:
+    """A chain that is not compiled: why, step by step."""
+
+    chain_id: str
+    notes: tuple[str, ...]
+
+
+def content_hash(array: Array) -> str:
+    """The hash of an array's shape and values."""
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data, seed=array.shape[-1])
+
+
+def finite(values: Array) -> bool:
+    """Whether all values are finite; a sum is not if one of them is not."""
+    return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())

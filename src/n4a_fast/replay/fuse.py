@@ -1,0 +1,221 @@
+"""From a plan to a compiled chain, if it is linear: walked backwards from the models.
+
+Owns the rewriting and its proof. The models give weights, target steps and folds are multiplied in,
+then each stage before them its linear part, until a row statistic or a stage that is neither; what is
+left in front runs plainly. Promises that no compiled chain leaves here that differs from the plain
+path on the rows at hand, or on variations of them, by more than `TOLERANCE`; a chain that is not
+compiled comes back with the reasons.
+
+A. The intercept is the plain prediction at the centre, so offsets need no algebra of their own.
+B. Rows are varied by smooth factors, so that one spectrum is enough to check all weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from n4a_fast.errors import StoreError
+from n4a_fast.replay.calls import asks_for_wavelengths
+from n4a_fast.replay.combine import combine
+from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite
+from n4a_fast.replay.execute import plain_features
+from n4a_fast.replay.inputs import read_spectra, read_wavelengths
+from n4a_fast.replay.operators import Unfused, inverse_is_linear, linear_part, probed, row_statistic
+from n4a_fast.replay.plan import ReplayPlan, TargetStep
+from n4a_fast.replay.stages import Bench, Stage, line_of, without_models
+from n4a_fast.replay.statistics import RowStatistic
+from n4a_fast.replay.tags import classifies
+
+Array: TypeAlias = NDArray[np.float64]
+
+# Both paths round each sum of products; on spectra with centred weights they differ by 1e-14 to 1e-12.
+TOLERANCE = 1e-11
+_ROWS = 24
+_VARIED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One chain on the bench: its stages and what the check needs."""
+
+    plan: ReplayPlan
+    models: Mapping[str, Any]
+    fold_weights: Array
+    stages: tuple[Stage, ...]
+    bench: Bench
+
+    def predict(self, features: Array, given: int) -> Array:
+        return np.asarray(combine(self.models, self.fold_weights, features, given, self.plan.targets, self.plan.model.place, False))
+
+
+def compile_chain(plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: Any, bench: Bench) -> CompiledChain | PlainChain:
+    """The plan as a compiled chain, or the reasons why it stays plain; raises what the plain path raises on X."""
+    models = dict(plan.model.models)
+    stages = line_of(plan, bench.names)
+    work = _Work(plan, models, fold_weights, stages or (), bench)
+    try:
+        weights = _model_weights(work, plan.targets)
+    except Unfused as error:
+        return PlainChain(plan.chain_id, (*_plain(work.stages), f"{plan.model.place}: runs plainly, {error}"))
+    fused = f"{plan.model.place}: fused with {len(models)} folds" if len(models) > 1 else f"{plan.model.place}: fused"
+    if stages is None:
+        return _over_features(work, weights, X, wavelengths, fused)
+    return _along_line(work, weights, X, wavelengths, fused)
+
+
+def _model_weights(work: _Work, targets: Sequence[TargetStep]) -> Array:
+    """Weights of the averaged folds in the unit of the targets, (columns, targets)."""
+    total: Array | None = None
+    for share, model in zip(work.fold_weights, work.models.values(), strict=True):
+        if classifies(model):
+            raise Unfused(f"{type(model).__name__} classifies")
+        weights = share * _two_dimensional(linear_part(model, _width_of(model), "predict"))
+        for step in reversed(targets):
+            for operator in reversed(step.operators):
+                weights = weights @ _inverse_part(operator, weights.shape[1])
+        if total is not None and total.shape != weights.shape:
+            raise Unfused("its folds differ in shape")
+        total = weights if total is None else total + weights
+    assert total is not None
+    return total
+
+
+def _width_of(model: Any) -> int:
+    width = getattr(model, "n_features_in_", None)
+    if not isinstance(width, int | np.integer):
+        raise Unfused(f"{type(model).__name__} does not say how many columns it takes")
+    return int(width)
+
+
+def _inverse_part(operator: Any, width: int) -> Array:
+    if not inverse_is_linear(operator):
+        raise Unfused(f"the target step {type(operator).__name__} has no linear inverse")
+    return probed(operator.inverse_transform, width)
+
+
+def _two_dimensional(part: Array) -> Array:
+    return part if part.ndim == 2 else np.diag(part)
+
+
+def _over_features(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: str) -> CompiledChain | PlainChain:
+    """For several sources or channels: all steps run plainly, the models as one."""
+    features, given = plain_features(work.plan, X, wavelengths)
+    notes = (*(f"{step.place}: runs plainly, the chain has several sources or channels" for step in work.plan.steps), fused)
+    draft = _draft(work, WHOLE, None, weights, features.mean(axis=0), given, notes, work.stages)
+    expected = work.predict(features, given)
+    return _checked(draft, [(features, expected)])
+
+
+def _along_line(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: str) -> CompiledChain | PlainChain:
+    rows, axis, given = _rows(work.plan, X, wavelengths)
+    work, between = _run(work, rows, axis)
+    expected = work.predict(between[-1], given)
+    back = _walked_back(work, weights, [block.shape[1] for block in between])
+    notes = (*back.notes, fused)
+    corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
+    if not finite(corrected):
+        return PlainChain(work.plan.chain_id, (*notes, "not fused: the row statistic fails on the rows at hand"))
+    behind = work.stages[back.start + (back.statistic is not None) :]
+    try:
+        draft = _draft(work, back.start, back.statistic, back.weights, corrected.mean(axis=0), given, notes, behind)
+        _, others = _run(work, _varied(rows), axis)
+        pairs = [(between[back.start], expected), (others[back.start], work.predict(others[-1], given))]
+    except StoreError as error:
+        return PlainChain(work.plan.chain_id, (*notes, f"not fused: the check failed, {error}"))
+    return _checked(draft, pairs)
+
+
+def _run(work: _Work, rows: Array, wavelengths: Array | None) -> tuple[_Work, list[Array]]:
+    """The rows before, between and behind the stages, and the stages ready for them."""
+    tag, between, stages = content_hash(rows), [rows], []
+    for stage in work.stages:
+        stages.append(work.bench.ready(stage, between[-1], wavelengths))
+        between.append(work.bench.after(stages, rows, wavelengths, tag))
+    return replace(work, stages=tuple(stages)), between
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """How far a chain fuses: the stages left in front, the statistic and the weights there, what became of each stage."""
+
+    start: int
+    statistic: RowStatistic | None
+    weights: Array
+    notes: tuple[str, ...]
+
+
+def _walked_back(work: _Work, weights: Array, widths: Sequence[int]) -> _Back:
+    notes: list[str] = []
+    for number in range(len(work.stages) - 1, -1, -1):
+        stage, width = work.stages[number], widths[number]
+        try:
+            part = _part(stage, width, work.bench)
+        except Unfused as error:
+            try:
+                statistic = row_statistic(stage.operator, width)
+            except Unfused:
+                return _Back(number + 1, None, weights, (*_plain(work.stages[:number]), f"{stage.place}: runs plainly, {error}", *notes))
+            return _Back(number, statistic, weights, (*_plain(work.stages[:number]), f"{stage.place}: row statistic {statistic}", *notes))
+        weights = part[:, None] * weights if part.ndim == 1 else part @ weights
+        notes.insert(0, f"{stage.place}: fused")
+    return _Back(0, None, weights, tuple(notes))
+
+
+def _part(stage: Stage, width: int, bench: Bench) -> Array:
+    found = bench.parts.get((stage.name, width))
+    if found is None:
+        if asks_for_wavelengths(stage.operator)[0]:
+            raise Unfused("it takes wavelengths")
+        found = bench.parts.put((stage.name, width), linear_part(stage.operator, width))
+    return found
+
+
+def _draft(
+    work: _Work, start: int, statistic: RowStatistic | None, weights: Array, center: Array, given: int, notes: Sequence[str], behind: Sequence[Stage]
+) -> CompiledChain:
+    spectra = center[None, :]
+    for stage in behind if start != WHOLE else ():
+        spectra = stage.run(spectra, None, given)
+    intercept = work.predict(spectra, given).reshape(-1)
+    rows = np.ascontiguousarray(weights.T)
+    plan = work.plan
+    return CompiledChain(
+        plan.chain_id, start, tuple(stage.name for stage in work.stages[: max(start, 0)]), given, statistic, center, rows, intercept, 0.0,
+        tuple(notes), plan.n_sources, plan.source_index, without_models(plan) if start else None,
+    )  # fmt: skip
+
+
+def _checked(draft: CompiledChain, pairs: Sequence[tuple[Array, Array]]) -> CompiledChain | PlainChain:
+    """The draft with its error against the plain path, or why it is given up."""
+    scale = max(float(np.abs(expected).max()) for _, expected in pairs)
+    differences = [np.abs(draft.apply(spectra) - expected).max() for spectra, expected in pairs]
+    error = float(np.max(differences)) / scale if scale else float(np.max(differences))
+    if not error <= TOLERANCE:  # so that NaN is given up too
+        told = f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is not what its entry says"
+        return PlainChain(draft.chain_id, (*draft.notes, told))
+    return replace(draft, error=error)
+
+
+def _rows(plan: ReplayPlan, X: Any, wavelengths: Any) -> tuple[Array, Array | None, int]:
+    """Some rows of the caller's spectra, evenly spread, and the wavelengths."""
+    spectra = read_spectra(plan, X)
+    axis = read_wavelengths(plan, wavelengths, spectra)[0]
+    chosen = np.unique(np.linspace(0, len(spectra[0]) - 1, _ROWS).astype(np.int64))
+    rows = np.ascontiguousarray(spectra[0][chosen])
+    return rows, axis, rows.shape[1]
+
+
+def _varied(rows: Array) -> Array:
+    """Other spectra like these: each under a slow wave of a few per cent."""
+    waves = np.arange(1, _VARIED + 1)[:, None] * np.linspace(0.3, 2.0, rows.shape[1])[None, :]
+    picked = rows[np.arange(_VARIED) % len(rows)]
+    return np.ascontiguousarray(picked * (1.0 + 0.05 * np.sin(waves)) + 0.02 * np.abs(picked).max() * np.cos(1.7 * waves))
+
+
+def _plain(stages: Sequence[Stage]) -> list[str]:
+    return [f"{stage.place}: runs plainly" for stage in stages]

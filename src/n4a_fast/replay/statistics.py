@@ -1,0 +1,85 @@
+"""Row statistics: corrections that treat each spectrum by numbers of its own, as plain arithmetic.
+
+Owns SNV, norms and regressions on reference spectra (MSC, EMSC, areas) in a form that can be stored
+as a name and arrays, so that a compiled chain needs no operator object. Promises values that differ
+from the operator's own by rounding only; a row with a vanishing denominator gives NaN, and the
+caller then asks the operator itself. Which operator is which statistic is for `operators` to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+LEAST = 1e-9  # an area below this may be replaced by 1 in an operator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowStatistic:
+    """What is done to each row x.
+
+    * "snv": (x - mean) / standard deviation, with `number` degrees of freedom less.
+    * "norm": x / norm of order `number`.
+    * "regression": c = x @ functionals; (x - c[:-1] @ spectra) / c[-1].
+    """
+
+    kind: str
+    number: float = 0.0
+    functionals: Array | None = None
+    spectra: Array | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "regression":
+            assert self.functionals is not None
+            return f"regression on {self.functionals.shape[1]} spectra"
+        return f"{self.kind}({self.number:g})"
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays it consists of."""
+        return tuple(array for array in (self.functionals, self.spectra) if array is not None)
+
+    def apply(self, X: Array) -> Array:
+        """The corrected rows of X, in a new array."""
+        with np.errstate(all="ignore"):
+            if self.kind == "snv":
+                return _snv(X, int(self.number))
+            if self.kind == "norm":
+                return np.asarray(X / np.linalg.norm(X, ord=self.number, axis=1, keepdims=True))
+            return self._regressed(X)
+
+    def _regressed(self, X: Array) -> Array:
+        assert self.functionals is not None
+        found = X @ self.functionals
+        scale = np.where(np.abs(found[:, -1:]) < LEAST, np.nan, found[:, -1:])
+        rest = X if self.spectra is None else X - found[:, :-1] @ self.spectra
+        return np.asarray(rest / scale)
+
+
+def _snv(X: Array, ddof: int) -> Array:
+    """As numpy's own mean and std, with the centred rows computed once."""
+    found = X - X.mean(axis=1, keepdims=True)
+    square = np.einsum("ij,ij->i", found, found) / (X.shape[1] - ddof)
+    found /= np.sqrt(square)[:, None]
+    return np.asarray(found)
+
+
+def snv(ddof: int) -> RowStatistic:
+    """Centre each row and divide it by its standard deviation."""
+    return RowStatistic("snv", float(ddof))
+
+
+def norm(order: float) -> RowStatistic:
+    """Divide each row by its norm."""
+    return RowStatistic("norm", float(order))
+
+
+def regression(functionals: Any, spectra: Any = None) -> RowStatistic:
+    """Subtract what the functionals but the last find of `spectra`, and divide by what the last one finds."""
+    rows = None if spectra is None else np.ascontiguousarray(spectra, dtype=np.float64)
+    return RowStatistic("regression", 0.0, np.ascontiguousarray(functionals, dtype=np.float64), rows)
