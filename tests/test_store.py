@@ -120,6 +120,9 @@ CALLS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "save_predictions": lambda store, unknown: store.save_predictions({**PREDICTION, "pipeline_id": unknown}),
     "log_step": lambda store, unknown: store.log_step(unknown, 1, "SNV", "start"),
     "delete_run": lambda store, unknown: store.delete_run(unknown),
+    "update_project": lambda store, unknown: store.update_project(unknown, "p"),
+    "delete_project": lambda store, unknown: store.delete_project(unknown),
+    "set_run_project": lambda store, unknown: store.set_run_project(unknown, None),
     "update_artifact_cache_key": lambda store, unknown: store.update_artifact_cache_key(unknown, "a", "b", "c"),
 }
 READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
@@ -131,7 +134,7 @@ READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "export_pipeline_config": lambda store, unknown: store.export_pipeline_config(unknown, store.workspace_path / "config.json"),
     "export_run": lambda store, unknown: store.export_run(unknown, store.workspace_path / "run.yaml"),
 }
-FINDS = ("get_run", "get_pipeline", "get_chain", "get_prediction", "get_prediction_arrays")
+FINDS = ("get_project", "get_project_by_name", "get_run", "get_pipeline", "get_chain", "get_prediction", "get_prediction_arrays")
 FRAMES = ("get_chains_for_pipeline", "get_pipeline_log", "get_run_log_summary", "get_chain_predictions")
 MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "begin_run": lambda store, _: store.begin_run("r", {}, []),
@@ -139,6 +142,9 @@ MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "save_artifact_with_cache_key": lambda store, _: store.save_artifact_with_cache_key({}, "dict", "model", "joblib", "a", "b", "c"),
     "register_existing_artifact": lambda store, _: store.register_existing_artifact("a", "ab/c.joblib", "0" * 32, "dict", "model", "joblib", 1),
     "delete_prediction": lambda store, unknown: store.delete_prediction(unknown),
+    "delete_dataset_predictions": lambda store, unknown: store.delete_dataset_predictions(unknown),
+    "create_project": lambda store, _: store.create_project("p"),
+    "get_or_create_project": lambda store, _: store.get_or_create_project("p"),
     "gc_artifacts": lambda store, _: store.gc_artifacts(),
     "vacuum": lambda store, _: store.vacuum(),
     "invalidate_dataset_cache": lambda store, unknown: store.invalidate_dataset_cache(unknown),
@@ -155,6 +161,10 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "top_predictions": lambda store, _: store.top_predictions(3),
     "query_aggregated_predictions": lambda store, _: store.query_aggregated_predictions(),
     "query_top_aggregated_predictions": lambda store, _: store.query_top_aggregated_predictions("rmse"),
+    "list_projects": lambda store, _: store.list_projects(),
+    "query_chain_summaries": lambda store, _: store.query_chain_summaries(),
+    "count_chain_summaries": lambda store, _: store.count_chain_summaries(),
+    "query_top_chains": lambda store, _: store.query_top_chains(),
     "find_cached_artifact": lambda store, _: store.find_cached_artifact("a", "b"),
     "export_predictions_parquet": lambda store, _: store.export_predictions_parquet(store.workspace_path / "predictions.parquet"),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),

@@ -161,11 +161,12 @@ class WorkspaceStore:
 
     @_writes
     def begin_pipeline(
-        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str
-    ) -> str:
-        """Id of a new pipeline (UUIDv7) under a run; NotFoundError for an unknown run."""
+        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str,
+        original_template: Any = None,
+    ) -> str:  # fmt: skip
+        """Id of a new pipeline (UUIDv7) under a run; NotFoundError for an unknown run. The template is the one before expansion."""
         self._open().runs.require_known(run_id)
-        return self._open().pipelines.begin(run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash)
+        return self._open().pipelines.begin(run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash, original_template)
 
     @_writes
     def complete_pipeline(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
@@ -240,15 +241,16 @@ class WorkspaceStore:
     def save_prediction_arrays(
         self, prediction_id: str, y_true: np.ndarray[Any, Any] | None, y_pred: np.ndarray[Any, Any] | None,
         y_proba: np.ndarray[Any, Any] | None = None, sample_indices: np.ndarray[Any, Any] | None = None,
-        weights: np.ndarray[Any, Any] | None = None,
+        weights: np.ndarray[Any, Any] | None = None, sample_metadata: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Store copies of a prediction's arrays as float64, replacing earlier ones.
 
         `y_true` and `y_pred`: (n_samples,) or (n_samples, n_targets); `y_proba`: (n_samples, n_classes);
         `sample_indices`: (n_samples,) whole numbers; `weights`: 1-D of any length. Other lengths,
         ragged and non-numeric arrays raise InvalidInputError, an unknown prediction NotFoundError.
+        `sample_metadata` (JSON, such as a list per column) comes back with `get_prediction(..., load_arrays=True)`.
         """
-        self._open().predictions.save_arrays(prediction_id, y_true, y_pred, y_proba, sample_indices, weights)
+        self._open().save_arrays(prediction_id, (y_true, y_pred, y_proba, sample_indices, weights), sample_metadata)
 
     @_reads
     def save_predictions(
@@ -345,6 +347,76 @@ class WorkspaceStore:
         """Delete a prediction and its arrays; whether there was one."""
         self._open(writing=True)
         return self._open().delete_prediction(prediction_id)
+
+    @_reads
+    def delete_dataset_predictions(self, dataset_name: str) -> int:
+        """Delete a dataset's predictions, with the chains and ended pipelines that this empties and artifacts nothing uses; how many predictions."""
+        return self._open(writing=True).delete_dataset_predictions(dataset_name)
+
+    @_reads
+    def query_chain_summaries(self, /, run_id: Any = None, pipeline_id: Any = None, chain_id: Any = None, **filters: Any) -> pl.DataFrame:
+        """One row per chain with predictions: cross-validation means, scores of its refit, by chain id.
+
+        Filters: those named, dataset_name, model_class (a LIKE pattern), metric, task_type; each one value or a list.
+        """
+        named = {"run_id": run_id, "pipeline_id": pipeline_id, "chain_id": chain_id}
+        return self._open().summaries.query({**named, **filters})
+
+    @_reads
+    def count_chain_summaries(self, /, **filters: Any) -> int:
+        """How many rows `query_chain_summaries` has for these filters."""
+        return self._open().summaries.count(filters)
+
+    @_reads
+    def query_top_chains(
+        self, /, metric: str | None = None, n: int = 10, offset: int = 0, score_column: str = "cv_val_score",
+        ascending: bool | None = None, **filters: Any,
+    ) -> pl.DataFrame:  # fmt: skip
+        """The `n` best chain summaries after the first `offset`; the direction follows from the metric's name unless given."""
+        return self._open().summaries.top(metric, n, offset, score_column, ascending, filters)
+
+    # -- projects ----------------------------------------------------------------------------
+
+    @_writes
+    def create_project(self, name: str, description: str = "", color: str = "#14b8a6") -> str:
+        """Id of a new project (UUIDv7), which groups runs."""
+        return self._open().projects.create(name, description, color)
+
+    @_reads
+    def list_projects(self) -> pl.DataFrame:
+        """Projects, newest first."""
+        return self._open().projects.listed()
+
+    @_reads
+    def get_project(self, project_id: str) -> dict[str, Any] | None:
+        """The project; None for an unknown id."""
+        return self._open().projects.find(project_id)
+
+    @_reads
+    def get_project_by_name(self, name: str) -> dict[str, Any] | None:
+        """The oldest project of this name, or None."""
+        return self._open().projects.find_by_name(name)
+
+    @_writes
+    def update_project(self, project_id: str, name: str, description: str = "", color: str = "#14b8a6") -> None:
+        """Give a project another name, description and color."""
+        self._open().projects.update(project_id, name, description, color)
+
+    @_reads
+    def delete_project(self, project_id: str) -> None:
+        """Delete a project; its runs stay and belong to none."""
+        self._open(writing=True).delete_project(project_id)
+
+    @_writes
+    def set_run_project(self, run_id: str, project_id: str | None) -> None:
+        """Put a run into a project, or with None into none."""
+        self._open().set_run_project(run_id, project_id)
+
+    @_reads
+    def get_or_create_project(self, name: str) -> str:
+        """Id of the project of this name, a new one if there is none."""
+        found = self._open(writing=True).projects.find_by_name(name)
+        return str(found["project_id"]) if found else self._open().projects.create(name, "", "#14b8a6")
 
     # -- artifacts ---------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import msgpack
 
-from n4a_fast import schema
+from n4a_fast import checks, jsontext, schema
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
@@ -26,12 +26,15 @@ from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 from n4a_fast.journal import Journal
 from n4a_fast.predictions import bulk
+from n4a_fast.predictions.metadata import SampleMetadata
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.records import Predictions
+from n4a_fast.predictions.summaries import ChainSummaries
 from n4a_fast.records.chains import Chains
 from n4a_fast.records.logs import Logs
 from n4a_fast.records.pipelines import Pipelines
+from n4a_fast.records.projects import Projects
 from n4a_fast.records.runs import Runs
 
 STORE_FILE = "store.duckdb"
@@ -50,10 +53,11 @@ class Workspace:
         self.runs, self.pipelines = Runs(self.database), Pipelines(self.database)
         self.chains, self.logs = Chains(self.database), Logs(self.database)
         self.predictions, self.queries = Predictions(self.database), PredictionQueries(self.database)
-        self.arrays = ArrayReader(self.database)
+        self.arrays, self.summaries = ArrayReader(self.database), ChainSummaries(self.database)
+        self.projects, self.metadata = Projects(self.database), SampleMetadata(self.database)
         self.artifacts = Artifacts(self.database, ArtifactFiles(root / "artifacts"))
         self.collector = Collector(self.database, self.artifacts)
-        self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts)
+        self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata)
         self.journal = Journal(self.database)
         self.database.settle = self._settle
         self.users = 0
@@ -161,7 +165,7 @@ class Workspace:
         self._forget_known()
 
     def _forget_known(self) -> None:
-        for part in (self.runs, self.pipelines, self.chains, self.artifacts):
+        for part in (self.runs, self.pipelines, self.chains, self.artifacts, self.projects, self.metadata):
             part.forget_known()
 
     # -- what spans several parts ----------------------------------------------------------
@@ -198,6 +202,13 @@ class Workspace:
                 self.collector.collect_in_transaction()
         return deleted
 
+    def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
+        """Buffer a prediction's arrays and what is known of its samples; without metadata it keeps those it had."""
+        content = jsontext.encode(checks.optional_mapping(sample_metadata, "sample_metadata"), "sample_metadata")
+        self.predictions.save_arrays(prediction_id, *arrays)
+        if content is not None:
+            self.metadata.save(prediction_id, content)
+
     def save_predictions(self, columns: Any, arrays: dict[str, Any]) -> list[str]:
         """Write many predictions in one transaction, past the buffer; durable on return."""
         checked = bulk.checked(columns, arrays)
@@ -214,7 +225,31 @@ class Workspace:
 
     def delete_prediction(self, prediction_id: str) -> bool:
         with self.database.transaction():
-            return self.predictions.delete_in_transaction(prediction_id)
+            deleted = self.predictions.delete_in_transaction(prediction_id)
+            self.metadata.sweep_in_transaction()
+        return deleted
+
+    def delete_dataset_predictions(self, dataset_name: str) -> int:
+        """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many predictions."""
+        chain_ids, pipeline_ids = self.predictions.places_of_dataset(dataset_name)
+        with self.database.transaction():
+            self._forget_known()
+            deleted = self.predictions.delete_of_dataset_in_transaction(dataset_name)
+            self.metadata.sweep_in_transaction()
+            emptied = self.chains.delete_empty_in_transaction(chain_ids)
+            self.logs.delete_in_transaction(self.pipelines.delete_empty_in_transaction(pipeline_ids))
+            if emptied:
+                self.collector.collect_in_transaction()
+        return deleted
+
+    def set_run_project(self, run_id: str, project_id: str | None) -> None:
+        if project_id is not None:
+            self.projects.require(project_id)
+        self.runs.set_project(run_id, project_id)
+
+    def delete_project(self, project_id: str) -> None:
+        with self.database.transaction():
+            self.projects.delete_in_transaction(project_id)
 
     def gc(self) -> int:
         """Collect unused artifacts; the number of files removed."""
@@ -237,6 +272,7 @@ class Workspace:
     def _delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
         self._forget_known()
         deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
+        self.metadata.sweep_in_transaction()
         return deleted + self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
 
     # -- life ------------------------------------------------------------------------------

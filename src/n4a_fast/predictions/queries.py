@@ -15,6 +15,7 @@ from n4a_fast import checks, jsontext
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
+from n4a_fast.predictions.metadata import SampleMetadata
 from n4a_fast.schema.columns import PREDICTIONS
 
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name != "nk")
@@ -37,6 +38,7 @@ LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
 LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
 LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash"""
 _OF_RUN = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ?)"
+_OF_RUNS = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE list_contains(?, run_id))"
 _LIKE = "model_class LIKE ? ESCAPE '\\'"
 
 
@@ -44,7 +46,7 @@ class PredictionQueries:
     """Every question about predictions; reads only."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._database, self._metadata = database, SampleMetadata(database)
 
     def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
         row = self._database.row(_GET, (prediction_id,))
@@ -53,6 +55,7 @@ class PredictionQueries:
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
             row.update(self.arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays.__slots__))
+            row["sample_metadata"] = self._metadata.find(prediction_id)
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
@@ -67,12 +70,12 @@ class PredictionQueries:
         return self._database.frame(f"{sql} OFFSET ?", [*params, checks.count(offset, "offset")])
 
     def top(self, n: int, metric: str, ascending: bool, partition: str | None, dataset_name: str | None, group_by: str | None) -> pl.DataFrame:
-        order = f"{_ranked(_one_of(metric, SCORES, 'metric'), ascending)}, prediction_id"
+        order = f"{ranked(one_of(metric, SCORES, 'metric'), ascending)}, prediction_id"
         where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
         sql = f"SELECT {COLUMNS} FROM predictions{where}"
         if group_by is None:
             return self._database.frame(f"{sql} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
-        group = _one_of(group_by, GROUPS, "group_by")
+        group = one_of(group_by, GROUPS, "group_by")
         sql = f"{sql} QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"
         return self._database.frame(sql, [*params, checks.count(n, "n")])
 
@@ -86,7 +89,7 @@ class PredictionQueries:
 
     def top_aggregated(self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
         upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
-        order = f"{_ranked(_one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name, dataset_name"
+        order = f"{ranked(one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name, dataset_name"
         where, params = where_clause({**filters, "metric": metric}, AGGREGATED_FILTERS)
         return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
 
@@ -96,13 +99,21 @@ AGGREGATED_FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "mode
 
 
 def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) -> tuple[str, list[Any]]:
-    """SQL and parameters for filters by column name; None means no filter, an unknown name is refused."""
-    terms, params = [], []
+    """SQL and parameters for filters by column name, one value or a list of them.
+
+    None and an empty list mean no filter, an unknown name is refused.
+    """
+    terms: list[str] = []
+    params: list[Any] = []
     unknown = sorted(set(filters) - set(allowed))
     if unknown:
         raise InvalidInputError(f"unknown filter {', '.join(unknown)}; use {', '.join(allowed)}")
     for name, value in filters.items():
-        if value is None:
+        if value is None or value == []:
+            continue
+        if isinstance(value, list | tuple):
+            terms.append(_OF_RUNS if name == "run_id" and allowed is FILTERS else f"list_contains(?, {name})")
+            params.append([str(item) for item in value] if name == "fold_id" else list(value))
             continue
         plain = f"{name} = ?"
         terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and allowed is FILTERS else plain)
@@ -110,11 +121,11 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
     return (" WHERE " + " AND ".join(terms) if terms else ""), params
 
 
-def _ranked(column: str, ascending: bool) -> str:
+def ranked(column: str, ascending: bool) -> str:
     return f"({column} IS NULL OR isnan({column})), {column} {'ASC' if ascending else 'DESC'}"
 
 
-def _one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
+def one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
     if value not in allowed:
         raise InvalidInputError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     return value

@@ -34,6 +34,8 @@ _DELETE_UNUSED = """DELETE FROM {table} WHERE content_hash IN (SELECT h FROM has
 AND content_hash NOT IN (SELECT h FROM (""" + _HASHES.format(v="prediction_values") + """) WHERE h IS NOT NULL)"""
 _DELETE_ROWS = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM gone)"
 _IDS_OF_PIPELINES = "SELECT prediction_id FROM predictions WHERE list_contains(?, pipeline_id)"
+_IDS_OF_DATASET = "SELECT prediction_id FROM predictions WHERE dataset_name = ?"
+_PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE prediction_id = ?"
 
 
@@ -62,6 +64,14 @@ class PredictionTable:
 
     def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
         return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids,))
+
+    def ids_of_dataset(self, dataset_name: str) -> pa.Table:
+        return self._database.arrow(_IDS_OF_DATASET, (dataset_name,))
+
+    def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
+        """Chains and pipelines that hold predictions of a dataset."""
+        places = self._database.rows(_PLACES_OF_DATASET, (dataset_name,))
+        return sorted({chain for chain, _ in places if chain is not None}), sorted({pipeline for _, pipeline in places})
 
     def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         values = tables["prediction_values"]

@@ -26,6 +26,9 @@ _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER 
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
 _UNLINK_ALL = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
 _UNLINK = "DELETE FROM chain_artifacts WHERE chain_id = ? AND list_contains(?, artifact_id)"
+_EMPTY = "SELECT chain_id FROM chains WHERE list_contains(?, chain_id) AND chain_id NOT IN (SELECT chain_id FROM predictions WHERE chain_id IS NOT NULL)"
+_UNLINK_THESE = "DELETE FROM chain_artifacts WHERE list_contains(?, chain_id)"
+_DELETE_THESE = "DELETE FROM chains WHERE list_contains(?, chain_id)"
 _DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
 
 
@@ -86,6 +89,12 @@ class Chains(PendingRows):
     def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
         self._database.execute(_UNLINK_ALL, (pipeline_ids,))
         return self._database.execute(_DELETE, (pipeline_ids,))
+
+    def delete_empty_in_transaction(self, chain_ids: list[str]) -> int:
+        """Remove those of these chains that no prediction belongs to."""
+        empty = [chain_id for (chain_id,) in self._database.rows(_EMPTY, (chain_ids,))]
+        self._database.execute(_UNLINK_THESE, (empty,))
+        return self._database.execute(_DELETE_THESE, (empty,))
 
 
 def _used_by(row: dict[str, Any]) -> set[str]:

@@ -13,12 +13,15 @@ from n4a_fast.ids import uuid7
 from n4a_fast.records.rows import PendingRows
 from n4a_fast.schema.columns import PIPELINES
 
-_JSON = ("expanded_config", "generator_choices")
+_JSON = ("expanded_config", "generator_choices", "original_template")
 _GET = "SELECT * FROM pipelines WHERE pipeline_id = ?"
 _LIST = """SELECT * FROM pipelines
 WHERE (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)
 ORDER BY created_at DESC, pipeline_id DESC"""
 _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
+_EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND status <> 'running'
+AND pipeline_id NOT IN (SELECT pipeline_id FROM predictions) AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
+_DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
 _DELETE_OF_RUN = "DELETE FROM pipelines WHERE run_id = ?"
 
 
@@ -30,8 +33,9 @@ class Pipelines(PendingRows):
         self._open: dict[str, dict[str, Any]] = {}
 
     def begin(
-        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str
-    ) -> str:
+        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str,
+        original_template: Any = None,
+    ) -> str:  # fmt: skip
         if generator_choices is not None and not isinstance(generator_choices, list | tuple):
             raise InvalidInputError(f"generator_choices must be a list, got {type(generator_choices).__name__}")
         pipeline_id = uuid7()
@@ -41,7 +45,7 @@ class Pipelines(PendingRows):
             "generator_choices": jsontext.encode(generator_choices, "generator_choices"),
             "dataset_name": checks.text(dataset_name, "dataset_name"),
             "dataset_hash": checks.optional_text(dataset_hash, "dataset_hash"),
-            "status": "running", "created_at": checks.now(),
+            "status": "running", "created_at": checks.now(), "original_template": jsontext.encode(original_template, "original_template"),
         }  # fmt: skip
         self.put(row)
         self._open[pipeline_id] = row
@@ -87,6 +91,12 @@ class Pipelines(PendingRows):
 
     def ids_of_run(self, run_id: str) -> list[str]:
         return [pipeline_id for (pipeline_id,) in self._database.rows(_OF_RUN, (run_id,))]
+
+    def delete_empty_in_transaction(self, pipeline_ids: list[str]) -> list[str]:
+        """Remove those of these pipelines that have ended and hold neither chains nor predictions; their ids."""
+        empty = [pipeline_id for (pipeline_id,) in self._database.rows(_EMPTY, (pipeline_ids,))]
+        self._database.execute(_DELETE, (empty,))
+        return empty
 
     def delete_of_run_in_transaction(self, run_id: str) -> int:
         self._open = {key: row for key, row in self._open.items() if row["run_id"] != run_id}

@@ -51,6 +51,9 @@ class Runs(PendingRows):
             raise NotFoundError("run", run_id)
         return row
 
+    def set_project(self, run_id: str, project_id: str | None) -> None:
+        self.put({**self.require(run_id), "project_id": project_id})
+
     def require_known(self, run_id: str) -> None:
         """NotFoundError unless the run is stored or pending."""
         if not self.exists(run_id):

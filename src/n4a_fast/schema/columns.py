@@ -12,12 +12,14 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 
 RUNS = _schema(
-    run_id=_TEXT, name=_TEXT, config=_TEXT, datasets=_TEXT, status=_TEXT, created_at=_TIME, completed_at=_TIME, summary=_TEXT, error=_TEXT
-)
+    run_id=_TEXT, name=_TEXT, config=_TEXT, datasets=_TEXT, status=_TEXT, created_at=_TIME, completed_at=_TIME, summary=_TEXT, error=_TEXT,
+    project_id=_TEXT,
+)  # fmt: skip
+PROJECTS = _schema(project_id=_TEXT, name=_TEXT, description=_TEXT, color=_TEXT, created_at=_TIME, updated_at=_TIME)
 PIPELINES = _schema(
     pipeline_id=_TEXT, run_id=_TEXT, name=_TEXT, expanded_config=_TEXT, generator_choices=_TEXT, dataset_name=_TEXT,
     dataset_hash=_TEXT, status=_TEXT, created_at=_TIME, completed_at=_TIME, best_val=_REAL, best_test=_REAL, metric=_TEXT,
-    duration_ms=_BIG, error=_TEXT,
+    duration_ms=_BIG, error=_TEXT, original_template=_TEXT,
 )  # fmt: skip
 CHAINS = _schema(
     chain_id=_TEXT, pipeline_id=_TEXT, steps=_TEXT, model_step_idx=_INT, model_class=_TEXT, preprocessings=_TEXT,
@@ -36,6 +38,9 @@ PREDICTION_VALUES = _schema(
 )  # fmt: skip
 SHARED_ARRAYS = _schema(content_hash=_TEXT, array_values=pa.list_(_REAL), width=_INT)
 SHARED_INDICES = _schema(content_hash=_TEXT, array_values=pa.list_(_BIG))
+PREDICTION_METADATA = _schema(prediction_id=_TEXT, content_hash=_TEXT)
+SHARED_METADATA = _schema(content_hash=_TEXT, content=_TEXT)
+CARRIED = _schema(table_name=_TEXT, row_id=_TEXT, content=_TEXT)
 STORED_ARTIFACTS = _schema(
     artifact_id=_TEXT, artifact_path=_TEXT, content_hash=_TEXT, operator_class=_TEXT, artifact_type=_TEXT, format=_TEXT,
     size_bytes=_BIG, chain_path_hash=_TEXT, input_data_hash=_TEXT, dataset_hash=_TEXT, created_at=_TIME, origin=_TEXT,
@@ -47,8 +52,9 @@ LOGS = _schema(
 )  # fmt: skip
 
 ALL = {
-    "runs": RUNS, "pipelines": PIPELINES, "chains": CHAINS, "chain_artifacts": CHAIN_ARTIFACTS, "predictions": PREDICTIONS,
+    "runs": RUNS, "projects": PROJECTS, "pipelines": PIPELINES, "chains": CHAINS, "chain_artifacts": CHAIN_ARTIFACTS, "predictions": PREDICTIONS,
     "prediction_values": PREDICTION_VALUES, "shared_arrays": SHARED_ARRAYS, "shared_indices": SHARED_INDICES,
+    "prediction_metadata": PREDICTION_METADATA, "shared_metadata": SHARED_METADATA, "carried": CARRIED,
     "stored_artifacts": STORED_ARTIFACTS, "artifact_holds": ARTIFACT_HOLDS, "logs": LOGS,
 }  # fmt: skip
 

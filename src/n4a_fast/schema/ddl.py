@@ -14,11 +14,13 @@ _TABLES = (
     """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP, journal_placed UBIGINT)""",
     """CREATE TABLE runs (
         run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,
-        created_at TIMESTAMP, completed_at TIMESTAMP, summary JSON, error VARCHAR)""",
+        created_at TIMESTAMP, completed_at TIMESTAMP, summary JSON, error VARCHAR, project_id VARCHAR)""",
+    """CREATE TABLE projects (
+        project_id VARCHAR, name VARCHAR, description VARCHAR, color VARCHAR, created_at TIMESTAMP, updated_at TIMESTAMP)""",
     """CREATE TABLE pipelines (
         pipeline_id VARCHAR, run_id VARCHAR, name VARCHAR, expanded_config JSON, generator_choices JSON,
         dataset_name VARCHAR, dataset_hash VARCHAR, status VARCHAR, created_at TIMESTAMP, completed_at TIMESTAMP,
-        best_val DOUBLE, best_test DOUBLE, metric VARCHAR, duration_ms BIGINT, error VARCHAR)""",
+        best_val DOUBLE, best_test DOUBLE, metric VARCHAR, duration_ms BIGINT, error VARCHAR, original_template JSON)""",
     """CREATE TABLE chains (
         chain_id VARCHAR, pipeline_id VARCHAR, steps JSON, model_step_idx INTEGER, model_class VARCHAR,
         preprocessings VARCHAR, fold_strategy VARCHAR, fold_artifacts JSON, shared_artifacts JSON,
@@ -39,6 +41,11 @@ _TABLES = (
     # arrays that many predictions share, once per content
     """CREATE TABLE shared_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
     """CREATE TABLE shared_indices (content_hash VARCHAR, array_values BIGINT[])""",
+    # what is known of each sample of a prediction, once per content
+    """CREATE TABLE prediction_metadata (prediction_id VARCHAR, content_hash VARCHAR)""",
+    """CREATE TABLE shared_metadata (content_hash VARCHAR, content JSON)""",
+    # what a converted workspace held that has no column here, by row, so that it can be written back
+    """CREATE TABLE carried (table_name VARCHAR, row_id VARCHAR, content JSON)""",
     # origin: saved, registered or imported; what was imported is unpickled with care (see artifacts/trust.py)
     """CREATE TABLE stored_artifacts (
         artifact_id VARCHAR, artifact_path VARCHAR, content_hash VARCHAR, operator_class VARCHAR, artifact_type VARCHAR,
@@ -50,6 +57,29 @@ _TABLES = (
         log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR, duration_ms BIGINT,
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",
 )
+
+# `which` limits the chains: a filter on the view itself would be applied only after all means were computed
+CHAIN_SUMMARY = """SELECT s.* EXCLUDE (final_test_score, final_train_score, final_scores, final_agg_test_score, final_agg_train_score,
+    final_agg_scores, run_id, pipeline_status),
+    m.cv_scores, s.final_test_score, s.final_train_score, s.final_scores, s.final_agg_test_score,
+    s.final_agg_train_score, s.final_agg_scores, s.run_id, s.pipeline_status
+FROM (FROM v_chain_scores WHERE {which}) s
+LEFT JOIN (
+    SELECT chain_id, to_json(map(list(partition ORDER BY partition), list(means ORDER BY partition))) AS cv_scores
+    FROM (
+        SELECT chain_id, partition, map(list(name ORDER BY name), list(round(mean, 6) ORDER BY name)) AS means
+        FROM (
+            SELECT chain_id, partition, score.key AS name, avg(CAST(score.value AS DOUBLE)) AS mean
+            FROM (
+                SELECT chain_id, partition, unnest(map_entries(CAST(
+                    CASE WHEN json_type(scores, partition) = 'OBJECT' THEN scores->partition ELSE scores END AS MAP(VARCHAR, JSON)))) AS score
+                FROM predictions
+                WHERE {which} AND refit_context IS NULL AND partition IN ('train', 'val', 'test') AND NOT suffix(fold_id, '_agg')
+                    AND fold_id NOT IN ('avg', 'w_avg') AND json_type(scores) = 'OBJECT')
+            WHERE json_type(score.value) IN ('DOUBLE', 'BIGINT', 'UBIGINT') AND isfinite(CAST(score.value AS DOUBLE))
+            GROUP BY ALL)
+        GROUP BY chain_id, partition)
+    GROUP BY chain_id) m ON m.chain_id = s.chain_id"""
 
 _VIEWS = (
     """CREATE VIEW prediction_arrays AS
@@ -84,6 +114,38 @@ _VIEWS = (
         JOIN pipelines ON pipelines.pipeline_id = chains.pipeline_id
         WHERE predictions.refit_context IS NULL
         GROUP BY ALL""",
+    # one row per chain with predictions; folds count without their averages, and scores that are no number count as missing
+    """CREATE VIEW v_chain_scores AS
+        SELECT c.chain_id, c.pipeline_id, c.model_class, c.model_step_idx, s.model_name, c.preprocessings, c.branch_path,
+            c.source_index, s.metric, s.task_type, s.best_params, l.dataset_name, s.cv_val_score, s.cv_test_score,
+            s.cv_train_score, s.cv_fold_count, s.final_test_score, s.final_train_score, s.final_scores,
+            s.final_agg_test_score, s.final_agg_train_score, s.final_agg_scores, l.run_id, l.status AS pipeline_status
+        FROM chains c
+        JOIN pipelines l ON l.pipeline_id = c.pipeline_id
+        JOIN (
+            SELECT chain_id,
+                arg_min(model_name, place) AS model_name, arg_min(metric, place) AS metric,
+                arg_min(task_type, place) AS task_type, arg_min(best_params, place) FILTER (best_params <> '{}') AS best_params,
+                avg(val_score) FILTER (is_fold AND NOT isnan(val_score)) AS cv_val_score,
+                avg(test_score) FILTER (is_fold AND NOT isnan(test_score)) AS cv_test_score,
+                avg(train_score) FILTER (is_fold AND NOT isnan(train_score)) AS cv_train_score,
+                CAST(count(DISTINCT nullif(fold_id, '')) FILTER (is_fold) AS INTEGER) AS cv_fold_count,
+                arg_min(test_score, place) FILTER (is_final AND partition = 'test') AS final_test_score,
+                coalesce(arg_min(train_score, place) FILTER (is_final AND partition = 'test'),
+                    arg_min(train_score, place) FILTER (is_final AND partition = 'train')) AS final_train_score,
+                coalesce(arg_min(scores, place) FILTER (is_final AND partition = 'test'),
+                    arg_min(scores, place) FILTER (is_final AND partition = 'train')) AS final_scores,
+                arg_min(test_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_test_score,
+                arg_min(train_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_train_score,
+                arg_min(scores, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_scores
+            FROM (
+                SELECT *, {'refit': refit_context IS NOT NULL, 'at': created_at, 'id': prediction_id} AS place,
+                    refit_context IS NULL AND NOT suffix(fold_id, '_agg') AND fold_id NOT IN ('avg', 'w_avg') AS is_fold,
+                    refit_context IS NOT NULL AND fold_id = 'final' AS is_final
+                FROM predictions WHERE chain_id IS NOT NULL)
+            GROUP BY chain_id) s ON s.chain_id = c.chain_id""",
+    # the same with the folds' mean of every metric that is a number, which costs more
+    f"CREATE VIEW v_chain_summary AS {CHAIN_SUMMARY.format(which='true')}",
 )
 
 STATEMENTS = (*_TABLES, *_VIEWS)

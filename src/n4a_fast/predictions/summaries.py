@@ -1,0 +1,52 @@
+"""One row per chain: cross-validation means, scores of the refit, and where the chain belongs.
+
+Computed from the predictions by the view `v_chain_summary`, so a summary is never stale. The
+ranking picks its chains before the means of all metrics are computed for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from n4a_fast import checks
+from n4a_fast.database import Database
+from n4a_fast.predictions.queries import HIGHER_IS_BETTER, one_of, ranked, where_clause
+from n4a_fast.schema.ddl import CHAIN_SUMMARY
+
+FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric", "task_type")
+SCORES = ("cv_val_score", "cv_test_score", "cv_train_score", "final_test_score", "final_train_score")
+_EARLIER_NAMES = {f"{kind}_{score}": f"cv_{score}" for kind in ("min", "max", "avg") for score in ("val_score", "test_score", "train_score")}
+
+_COUNT = "SELECT count(*) FROM v_chain_scores{where}"
+_MATCHING = "SELECT chain_id FROM v_chain_scores{where} ORDER BY chain_id"
+_TOP = "SELECT chain_id FROM v_chain_scores{where} ORDER BY {order}, chain_id LIMIT ? OFFSET ?"
+_THESE = CHAIN_SUMMARY.format(which="chain_id IN (SELECT unnest(?))") + " ORDER BY list_position(?, s.chain_id)"
+
+
+class ChainSummaries:
+    """Questions about chains and how well they did; reads only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def query(self, filters: dict[str, Any]) -> pl.DataFrame:
+        where, params = where_clause(filters, FILTERS)
+        return self._of(self._database.rows(_MATCHING.format(where=where), params))
+
+    def count(self, filters: dict[str, Any]) -> int:
+        where, params = where_clause(filters, FILTERS)
+        return int(self._database.rows(_COUNT.format(where=where), params)[0][0])
+
+    def top(self, metric: str | None, n: int, offset: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
+        upward = (metric or "").lower() not in HIGHER_IS_BETTER if ascending is None else ascending
+        column = one_of(_EARLIER_NAMES.get(score_column, score_column), SCORES, "score_column")
+        where, params = where_clause({**filters, "metric": metric}, FILTERS)
+        page = (checks.count(n, "n"), checks.count(offset, "offset"))
+        return self._of(self._database.rows(_TOP.format(where=where, order=ranked(column, upward)), [*params, *page]))
+
+    def _of(self, found: list[tuple[Any, ...]]) -> pl.DataFrame:
+        """Summaries of these chains, in this order."""
+        chain_ids = [chain_id for (chain_id,) in found]
+        return self._database.frame(_THESE, (chain_ids, chain_ids, chain_ids))
