@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, count, predict
+from helpers import Sweep, child, count, finish, predict
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
@@ -66,3 +67,22 @@ def test_metadata_that_are_no_dict_are_refused(store: WorkspaceStore, sweep: Swe
     with pytest.raises(NotFoundError):
         store.save_prediction_arrays("unknown", None, np.zeros(1), sample_metadata=SITES)
     assert (count(store, "prediction_metadata"), count(store, "prediction_arrays")) == (0, 0)
+
+
+def test_flushed_metadata_outlive_their_process(tmp_path: Path) -> None:
+    finish(child(SAVE_AND_VANISH, tmp_path, Path(__file__).parent))
+    with WorkspaceStore(tmp_path) as store:
+        (prediction,) = store.query_predictions()["prediction_id"]
+        assert metadata_of(store, prediction) == SITES
+
+
+SAVE_AND_VANISH = """
+import os, sys
+from helpers import WorkspaceStore, begin_sweep
+sys.path.insert(0, sys.argv[2])
+from test_metadata import SITES, saved
+store = WorkspaceStore(sys.argv[1])
+saved(store, begin_sweep(store), SITES)
+store.flush()
+os._exit(0)
+"""
