@@ -1,15 +1,15 @@
 """The one DuckDB attachment of a store file: the only module that imports duckdb.
 
 It owns the connection, the settings, transactions, the file lock and the way results become
-Polars frames. The file is attached when work needs it and detached when it has been idle for
-a moment, so a store that is alive but idle locks no other process out; nothing outside may
-assume that an attachment stays. Statements run one at a time under `lock` (re-entrant).
-A forked child never touches its parent's attachment: it starts with a fresh one.
+Polars frames. The file is attached when work needs it and our turn has come, and detached when
+`make_way` finds that another process waits, or when it has been idle for a moment, so a store
+that is alive but idle locks no other process out; nothing outside may assume that an attachment
+stays. Statements run one at a time under `lock` (re-entrant). A forked child never touches its
+parent's attachment: it starts with a fresh one.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -24,6 +24,8 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.forks import tell_of_forks
+from n4a_fast.turnstile import Turnstile
 
 _ATTACH_WRITE = "ATTACH '{path}' AS store (TYPE duckdb, ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
 _ATTACH_DRAFT = "ATTACH '{path}' AS draft (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
@@ -32,7 +34,9 @@ _SETTINGS = ("SET max_vacuum_tasks = 0", "SET wal_autocheckpoint = '256MB'", "SE
 _DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 _IDLE_SECONDS = 0.25
-_LOCK_POLL_SECONDS = 0.02
+_LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
+_TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
+_LOOK_SECONDS = 0.001
 
 Params = Sequence[Any]
 
@@ -40,21 +44,22 @@ Params = Sequence[Any]
 class Database:
     """Statements, transactions and frames on one store file; safe to share between threads."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, turnstile: Turnstile | None = None) -> None:
         self.path, self.read_only, self.lock_timeout = path, read_only, lock_timeout
+        self._turnstile = turnstile
         self.lock = threading.RLock()
         self._wake = threading.Condition(self.lock)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
         self._depth = 0
-        self._last_used = 0.0
+        self._last_used = self._look_at = 0.0
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
         # runs before a read or a transaction, outside one; False: rows that this process journaled need not be in place
         self.settle: Callable[[bool], object] = lambda _own: None
         self._closed = self._forking = False
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
-        _DATABASES.add(self)
+        tell_of_forks(self)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -183,13 +188,21 @@ class Database:
         finally:
             self.read_only = mode
 
+    def make_way(self) -> None:
+        """Between calls: detach if another process waits and this one has had its turn; looks rarely enough to cost nothing."""
+        if self._turnstile is None or self._attached_read_only is None or self._depth or (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        if self._turnstile.is_awaited():
+            self.detach()
+
     def detach(self) -> None:
         """Let go of the file and its lock; the next statement takes them again."""
         with self.lock:
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
                 self._connection.execute("USE memory")
                 self._connection.execute("DETACH store")
-                self._attached_read_only = None
+                self._let_go()
 
     def close(self) -> None:
         """Detach and end; a committed transaction is in the file or its log."""
@@ -219,6 +232,8 @@ class Database:
         self._wake = threading.Condition(self.lock)
         self._connection = self._attached_read_only = self._watcher = None
         self._depth, self._after_commit, self._forking = 0, [], False
+        if self._turnstile is not None:
+            self._turnstile.forget_after_fork()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -251,15 +266,29 @@ class Database:
             for setting in _SETTINGS:
                 self._connection.execute(setting)
         self.detach()
-        self._attach_when_free(self._connection)
-        self._attached_read_only = self.read_only
+        self._attach_in_turn(self._connection)
+        self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
         self.attachment += 1
         self._watch_idleness()
         return self._connection
 
-    def _attach_when_free(self, connection: duckdb.DuckDBPyConnection) -> None:
-        template = _ATTACH_READ if self.read_only else _ATTACH_WRITE
+    def _attach_in_turn(self, connection: duckdb.DuckDBPyConnection) -> None:
         deadline = time.monotonic() + self.lock_timeout
+        if self._turnstile is not None:
+            self._turnstile.enter(self.lock_timeout, shared=self.read_only)  # without a turn one attempt is left, and DuckDB names the holder
+        try:
+            self._attach_when_free(connection, deadline)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        self._attached_read_only = None
+        if self._turnstile is not None:
+            self._turnstile.leave()
+
+    def _attach_when_free(self, connection: duckdb.DuckDBPyConnection, deadline: float) -> None:
+        template = _ATTACH_READ if self.read_only else _ATTACH_WRITE
         while True:
             try:
                 connection.execute(template.format(path=_quoted(self.path)))
@@ -297,7 +326,8 @@ class Database:
     def _drop_connection(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._attached_read_only = None
+        self._connection = None
+        self._let_go()
 
     def _require_transaction(self) -> None:
         if not self._depth:
@@ -372,21 +402,4 @@ def _names(kinds: Sequence[duckdb.StatementType]) -> str:
     return " and ".join(str(kind).rpartition(".")[2] for kind in kinds) or "empty"
 
 
-def _let_all_go_before_fork() -> None:
-    for database in list(_DATABASES):
-        database.let_go_before_fork()
-
-
-def _go_on_after_fork() -> None:
-    for database in list(_DATABASES):
-        database.go_on_after_fork()
-
-
-def _forget_all_after_fork() -> None:
-    for database in list(_DATABASES):
-        database.forget_after_fork()
-
-
-_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()  # for the fork handler alone
 _INHERITED: list[object] = []
-os.register_at_fork(before=_let_all_go_before_fork, after_in_parent=_go_on_after_fork, after_in_child=_forget_all_after_fork)

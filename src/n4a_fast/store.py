@@ -43,7 +43,9 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
         workspace = self._open()
         with workspace.lock:
             workspace.flush()
-            return method(self, *args, **kwargs)
+            result = method(self, *args, **kwargs)
+            workspace.database.make_way()
+            return result
 
     return call
 
@@ -57,6 +59,7 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
         with workspace.lock:
             result = method(self, *args, **kwargs)
             workspace.flush_when_full()
+            workspace.database.make_way()
             return result
 
     return call
@@ -72,6 +75,7 @@ class WorkspaceStore:
     _workspace: Workspace | None
     _path: Path
     _read_only: bool
+    _lock_timeout: float
 
     def __init__(self, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> None:
         """Open the workspace at `workspace_path`, creating it if need be.
@@ -574,17 +578,18 @@ class WorkspaceStore:
 
     def _connect(self, path: Path, *, read_only: bool, lock_timeout: float) -> None:
         self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout)
-        self._path, self._read_only = path, read_only
+        self._path, self._read_only, self._lock_timeout = path, read_only, lock_timeout
 
     def _open(self, *, writing: bool = False) -> Workspace:
-        return _usable(self._workspace, self._path, writing and self._read_only)
+        return _usable(self._workspace, self._path, writing and self._read_only, self._lock_timeout)
 
 
-def _usable(workspace: Workspace | None, path: Path, refused: bool) -> Workspace:
+def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout: float) -> Workspace:
     if workspace is None:
         raise StoreClosedError(path)
     if refused:
         raise ReadOnlyError(path)
+    workspace.database.lock_timeout = lock_timeout  # shared by stores that may differ in it
     return workspace
 
 

@@ -36,6 +36,7 @@ from n4a_fast.records.logs import Logs
 from n4a_fast.records.pipelines import Pipelines
 from n4a_fast.records.projects import Projects
 from n4a_fast.records.runs import Runs
+from n4a_fast.turnstile import Turnstile
 
 STORE_FILE = "store.duckdb"
 _FLUSH_ROWS = 4096
@@ -48,7 +49,8 @@ class Workspace:
 
     def __init__(self, root: Path, *, read_only: bool, lock_timeout: float) -> None:
         self.root = root
-        self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout)
+        turnstile = Turnstile(turn=root, queue=root / "artifacts")
+        self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
         self.lock = self.database.lock
         self.runs, self.pipelines = Runs(self.database), Pipelines(self.database)
         self.chains, self.logs = Chains(self.database), Logs(self.database)

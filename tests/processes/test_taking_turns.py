@@ -1,0 +1,88 @@
+"""Several processes on one store file: nobody is starved, and an error says who is in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import DEADLINE, begin_sweep, child, count, finish, kill, predict, read_line
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreLockedError
+
+BUSY = """
+import sys
+from helpers import Sweep, begin_pipeline, predict_with_arrays, save_chain
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+run = store.begin_run("busy", {}, [])
+print("ready", flush=True)
+while True:  # never pauses
+    pipeline = begin_pipeline(store, run)
+    sweep = Sweep(run, pipeline, save_chain(store, pipeline))
+    for fold in range(3):
+        predict_with_arrays(store, sweep, fold_id=str(fold))
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+"""
+IN_TRANSACTION = """
+import sys
+from helpers import begin_sweep
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+with store.transaction():
+    begin_sweep(store)
+    print("held", flush=True)
+    sys.stdin.readline()
+store.close()
+"""
+
+
+def test_a_writer_that_never_pauses_lets_others_write_and_read(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path).close()
+    writers = [child(BUSY, tmp_path) for _ in range(2)]
+    for writer in writers:
+        assert read_line(writer) == "ready"
+    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as store:
+        for number in range(3):
+            sweep = begin_sweep(store)
+            predict(store, sweep.pipeline, sweep.chain)
+            store.complete_run(sweep.run, {})
+            assert count(store, "runs") == number + 3
+            assert store.top_predictions(1).height == 1
+    for writer in writers:
+        kill(writer)
+
+
+def test_a_timeout_names_the_process_in_turn(tmp_path: Path) -> None:
+    holder = child(IN_TRANSACTION, tmp_path)
+    assert read_line(holder) == "held"
+    with pytest.raises(StoreLockedError, match=f"process {holder.pid}") as caught:
+        WorkspaceStore(tmp_path, lock_timeout=0.05)
+    assert caught.value.pid == holder.pid
+    with pytest.raises(StoreLockedError):
+        WorkspaceStore.open_readonly(tmp_path, lock_timeout=0.05)
+    holder.communicate("go\n", timeout=DEADLINE)
+    with WorkspaceStore(tmp_path) as store:
+        assert count(store, "runs") == 1
+
+
+def test_a_killed_holder_is_in_nobodys_way_and_its_transaction_is_gone(tmp_path: Path) -> None:
+    holder = child(IN_TRANSACTION, tmp_path)
+    assert read_line(holder) == "held"
+    kill(holder)
+    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as store:
+        assert count(store, "runs") == 0
+
+
+def test_each_of_two_stores_on_a_path_keeps_its_own_timeout(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as patient, WorkspaceStore(tmp_path, lock_timeout=0.05) as hasty:
+        patient.list_runs()
+        holder = child(IN_TRANSACTION, tmp_path)
+        assert read_line(holder) == "held"
+        with pytest.raises(StoreLockedError):
+            hasty.list_runs()
+        assert holder.stdin is not None
+        holder.stdin.write("go\n")
+        holder.stdin.flush()
+        assert patient.list_runs().height == 1
+        finish(holder)
