@@ -19,7 +19,7 @@ ROOT = ""  # the package itself: its __init__
 
 # Lowest first; a module imports from its own layer and from those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks"),
+    ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks", "idleness"),
     ("database",),
     ("schema", "journal", "vacuum"),
     ("records", "artifacts", "predictions"),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from n4a_fast import idleness
 from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.forks import tell_of_forks
 from n4a_fast.turnstile import Turnstile
@@ -33,7 +33,6 @@ _ATTACH_READ = "ATTACH '{path}' AS store (TYPE duckdb, READ_ONLY)"
 _SETTINGS = ("SET max_vacuum_tasks = 0", "SET wal_autocheckpoint = '256MB'", "SET autoinstall_known_extensions = false")
 _DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
-_IDLE_SECONDS = 0.25
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.001
@@ -48,7 +47,6 @@ class Database:
         self.path, self.read_only, self.lock_timeout = path, read_only, lock_timeout
         self._turnstile = turnstile
         self.lock = threading.RLock()
-        self._wake = threading.Condition(self.lock)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
         self._depth = 0
@@ -204,6 +202,29 @@ class Database:
                 self._connection.execute("DETACH store")
                 self._let_go()
 
+    def keep_awake(self) -> None:
+        """The store is in use: it rests when it has not been for a moment."""
+        self._last_used = time.monotonic()
+        if self._watcher is None or not self._watcher.is_alive():
+            self._watcher = idleness.watch(self)
+
+    def rest_when_idle(self) -> bool:
+        """For the watching thread: settle and detach after a moment without use; whether there is nothing to watch."""
+        with self.lock:
+            if not self._closed:
+                if time.monotonic() - self._last_used < idleness.IDLE_SECONDS:
+                    return False
+                self._settle_in_peace()
+                self.detach()
+            self._watcher = None
+            return True
+
+    def _settle_in_peace(self) -> None:
+        try:
+            self.settle(True)
+        except StoreError:
+            pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
+
     def close(self) -> None:
         """Detach and end; a committed transaction is in the file or its log."""
         with self.lock:
@@ -211,7 +232,6 @@ class Database:
             if self._connection is not None:
                 self._connection.close()
             self._connection, self._closed = None, True
-            self._wake.notify_all()
 
     def let_go_before_fork(self) -> None:
         """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has attached."""
@@ -229,7 +249,6 @@ class Database:
         """In a forked child: leave the parent's connection alone, for good, and start anew."""
         _INHERITED.append(self._connection)  # closing it here would write to the parent's file
         self.lock = threading.RLock()
-        self._wake = threading.Condition(self.lock)
         self._connection = self._attached_read_only = self._watcher = None
         self._depth, self._after_commit, self._forking = 0, [], False
         if self._turnstile is not None:
@@ -269,7 +288,7 @@ class Database:
         self._attach_in_turn(self._connection)
         self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
         self.attachment += 1
-        self._watch_idleness()
+        self.keep_awake()
         return self._connection
 
     def _attach_in_turn(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -299,11 +318,6 @@ class Database:
                     raise
             time.sleep(_LOCK_POLL_SECONDS)
 
-    def _watch_idleness(self) -> None:
-        if self._watcher is None or not self._watcher.is_alive():
-            self._watcher = threading.Thread(target=_detach_when_idle, args=(weakref.ref(self),), name="n4a_fast-idle", daemon=True)
-            self._watcher.start()
-        self._wake.notify_all()
 
     @contextmanager
     def _read_transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -347,30 +361,6 @@ class Database:
         if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
             return InvalidInputError(text)
         return StoreUnavailableError(self.path, text)
-
-
-def _detach_when_idle(reference: weakref.ref[Database]) -> None:
-    """Thread body: detach the database whenever it has not been used for a moment; ends with it."""
-    while True:
-        database = reference()
-        if database is None or database._closed:
-            return
-        with database.lock:
-            if database._attached_read_only is not None and time.monotonic() - database._last_used >= _IDLE_SECONDS:
-                _settle_and_detach(database)
-            if database._attached_read_only is None:
-                database._watcher = None  # the next attachment starts a new watcher
-                return
-        del database  # do not keep a forgotten store alive while asleep
-        time.sleep(_IDLE_SECONDS / 2)
-
-
-def _settle_and_detach(database: Database) -> None:
-    try:
-        database.settle(True)
-    except StoreError:
-        pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
-    database.detach()
 
 
 @contextmanager

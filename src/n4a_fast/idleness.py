@@ -1,0 +1,33 @@
+"""A thread that lets something rest once it has not been used for a moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Protocol
+
+IDLE_SECONDS = 0.25
+
+
+class Resting(Protocol):
+    """Something that can tell whether it is idle, and rest."""
+
+    def rest_when_idle(self) -> bool:
+        """Rest if nothing happened for `IDLE_SECONDS`; whether there is nothing to watch until it is used again."""
+
+
+def watch(resting: Resting) -> threading.Thread:
+    """Start a thread that ends when `resting` rests, or is no more."""
+    thread = threading.Thread(target=_watch, args=(weakref.ref(resting),), name="n4a_fast-idle", daemon=True)
+    thread.start()
+    return thread
+
+
+def _watch(reference: weakref.ref[Resting]) -> None:
+    while True:
+        resting = reference()
+        if resting is None or resting.rest_when_idle():
+            return
+        del resting  # it must not live on because it is watched
+        time.sleep(IDLE_SECONDS / 2)
