@@ -1,0 +1,80 @@
+"""Run under callgrind: instructions of single calls, each section dumped under its name.
+
+Takes the marks library and a folder; prints the number of calls of each section as JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from reference import append_plainly
+from slower import slow_down
+from workloads import SAMPLES, SCORES
+
+from n4a_fast import WorkspaceStore
+from n4a_fast._native.columns import ListColumn, live_blocks
+
+CALLS = 300
+VALUES = 10_000
+
+
+def main(marks: ctypes.CDLL, folder: Path) -> dict[str, int]:
+    slow_down()
+    calls: dict[str, int] = {}
+
+    def counted(name: str, call: Callable[[int], object], units: int = 1) -> None:
+        for number in range(20):  # caches of the interpreter, and room in the buffers
+            call(-1 - number)
+        marks.n4a_start()
+        for number in range(CALLS):
+            call(number)
+        marks.n4a_stop(name.encode())
+        calls[name] = CALLS * units
+
+    _saving(counted, folder)
+    _columns(counted)
+    return calls
+
+
+def _saving(counted: Callable[..., None], folder: Path) -> None:
+    """The two drop-in calls beside the plain append, into buffers that do not fill up."""
+    rows: list[tuple[object, ...]] = []
+    y_true, y_pred, indices = np.arange(float(SAMPLES)), np.random.default_rng(0).random(SAMPLES), np.arange(SAMPLES)
+    with WorkspaceStore(folder) as store:
+        pipeline = store.begin_pipeline(store.begin_run("sweep", {}, []), "p", {}, [], "corn", "h")
+        ids: list[str] = []
+
+        def save(number: int) -> None:
+            ids.append(store.save_prediction(
+                pipeline, None, "corn", "PLS", "PLS", str(number), "val", 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
+                SCORES, {}, None, None, 0, 0.0))  # fmt: skip
+
+        counted("append_plainly", lambda number: append_plainly(rows, ["corn", "PLS", number, 0.1, 0.2, 0.05, "rmse"], SCORES, y_pred))
+        counted("save_prediction", save)
+        counted("save_prediction_arrays", lambda number: store.save_prediction_arrays(ids[number], y_true, y_pred, None, indices))
+        store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 1)
+        assert len(store.query_predictions()) == len(rows) == CALLS + 20
+
+
+def _columns(counted: Callable[..., None]) -> None:
+    """The native column: instructions per value appended, by dtype; the column is emptied now and then."""
+    for dtype in ("float64", "float32", "int32"):
+        column, values = ListColumn("y", "float64"), np.arange(VALUES).astype(dtype)
+
+        def append(_number: int, column: ListColumn = column, values: np.ndarray[tuple[int], np.dtype[np.generic]] = values) -> None:
+            column.append(values)
+            if len(column) == 50:
+                column.finish()
+
+        counted(f"append_{dtype}", append, VALUES)
+        column.finish()
+    assert live_blocks() == 0
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(ctypes.CDLL(sys.argv[1]), Path(sys.argv[2]) / "workspace")))
