@@ -26,9 +26,7 @@ def compiled(name: str, *options: str) -> Path:
 def count_calls(workspace: Path) -> dict[str, Any]:
     """What count_calls.py prints: syncs, bytes, statements and allocations of a sweep and of bulk calls."""
     environment = os.environ | {"LD_PRELOAD": str(compiled("counters", "-ldl")), "ARROW_DEFAULT_MEMORY_POOL": "system"}
-    done = subprocess.run(
-        [sys.executable, FOLDER / "count_calls.py", workspace], env=environment, check=True, text=True, stdout=subprocess.PIPE, timeout=120
-    )
+    done = subprocess.run([sys.executable, FOLDER / "count_calls.py", workspace], env=environment, check=True, text=True, stdout=subprocess.PIPE, timeout=120)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -36,9 +36,7 @@ def test_dropin_pipeline_vs_row_by_row(measure: Measure, store: WorkspaceStore, 
     reference.close()
 
 
-@gate(
-    "dropin_growth", workload="a drop-in pipeline with 40,000 predictions there", baseline="the same with none there", size=40_000, seed=0, threads=1
-)
+@gate("dropin_growth", workload="a drop-in pipeline with 40,000 predictions there", baseline="the same with none there", size=40_000, seed=0, threads=1)
 def test_dropin_growth(measure: Measure, tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "empty") as empty, WorkspaceStore(tmp_path / "full") as full:
         fill(full, 40_000)

@@ -1,0 +1,136 @@
+"""Gates on what can be counted exactly: statements, syncs, bytes, large allocations, instructions.
+
+Counted in child processes (children.py), so their floors are tight: a few percent above what is counted.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from children import count_calls, count_instructions
+from harness import Measure, gate
+from reference import append_plainly
+from workloads import SAMPLES, SCORES
+
+from n4a_fast import WorkspaceStore
+
+CALLS = 200
+SWEEP = "390 drop-in pipelines of 21 predictions, n=200"
+dropin = partial(gate, size=8_190, seed=0, threads=1)
+instructions = partial(gate, size=300, seed=0, threads=1, needs=("valgrind",), baseline="reference.append_plainly: id, fields, JSON and a list")
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return count_calls(tmp_path_factory.mktemp("calls"))
+
+
+@pytest.fixture(scope="module")
+def instruction_counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    return count_instructions(tmp_path_factory.mktemp("instructions"))
+
+
+@dropin("statements_per_pipeline", workload=SWEEP, baseline="none: SQL statements given to DuckDB per pipeline, draining counted in")
+def test_statements_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["sweep"]["statements"] > 0
+    measure.value(counts["sweep"]["statements"] / counts["pipelines"], "statements")
+
+
+@dropin("syncs_per_pipeline", workload=SWEEP, baseline="none: fsync and fdatasync per pipeline, draining counted in")
+def test_syncs_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["sweep"]["syncs"] >= counts["pipelines"], "a pipeline that is durable has waited for the disk"
+    measure.value(counts["sweep"]["syncs"] / counts["pipelines"], "syncs")
+
+
+@dropin("bytes_written_over_kept", workload=f"{SWEEP}, from the first call to the closed file", baseline="none: bytes written over bytes kept")
+def test_bytes_written_over_kept(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["whole"]["kept"] > counts["predictions"] * SAMPLES * 8
+    measure.note(bytes_written_per_prediction=counts["whole"]["bytes_written"] / counts["predictions"])
+    measure.value(counts["whole"]["bytes_written"] / counts["whole"]["kept"], "x")
+
+
+@dropin("bytes_written_per_prediction", workload=f"{SWEEP}, from the first call to the closed file", baseline="none: bytes given to write calls")
+def test_bytes_written_per_prediction(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["whole"]["bytes_written"] > counts["predictions"] * SAMPLES * 8
+    measure.value(counts["whole"]["bytes_written"] / counts["predictions"], "bytes")
+
+
+@dropin("dropin_bytes_kept", workload=f"{SWEEP}, y_true shared, 0.4 kB of scores, closed", baseline="none: bytes of the workspace")
+def test_dropin_bytes_kept(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["whole"]["kept"] > 0
+    measure.value(counts["whole"]["kept"] / counts["predictions"], "bytes")
+
+
+@dropin("allocations_per_pipeline", workload="one drop-in pipeline of 21 predictions", baseline="none: malloc, calloc and realloc calls")
+def test_allocations_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["one_pipeline"]["writes"] > 0
+    measure.value(counts["one_pipeline"]["allocations"], "allocations")
+
+
+@gate(
+    "bulk_copies_float64", workload="save_predictions of 4,096, n=200, contiguous float64", size=4_096, seed=0, threads=1,
+    baseline="none: bytes of blocks of 256 kB and more, over the bytes of y_pred",
+)  # fmt: skip
+def test_bulk_copies_float64(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["bulk"]["fortran"] > counts["bulk"]["float64"], "an order that must be turned costs a copy, and the count sees it"
+    measure.value(counts["bulk"]["float64"], "copies")
+
+
+@gate(
+    "bulk_copies_float32", workload="save_predictions of 4,096, n=200, float32", size=4_096, seed=0, threads=1,
+    baseline="none: bytes of blocks of 256 kB and more, over the bytes of y_pred as float64",
+)  # fmt: skip
+def test_bulk_copies_float32(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["bulk"]["float32"] >= 1, "the conversion has one target"
+    measure.value(counts["bulk"]["float32"], "copies")
+
+
+@instructions("save_prediction_instructions", workload="one save_prediction, into the buffer")
+def test_save_prediction_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
+    assert instruction_counts["save_prediction"] > 1_000
+    measure.note(instructions=instruction_counts["save_prediction"])
+    measure.value(instruction_counts["append_plainly"] / instruction_counts["save_prediction"], "x")
+
+
+@instructions("save_prediction_arrays_instructions", workload="one save_prediction_arrays with y_true, y_pred and sample_indices, n=200")
+def test_save_prediction_arrays_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
+    assert instruction_counts["save_prediction_arrays"] > 1_000
+    measure.note(instructions=instruction_counts["save_prediction_arrays"])
+    measure.value(instruction_counts["append_plainly"] / instruction_counts["save_prediction_arrays"], "x")
+
+
+@gate(
+    "list_column_instructions", workload="ListColumn.append of 10,000 float32 values, converted to float64", size=10_000, seed=0, threads=1,
+    baseline="none: instructions per value, growing of the buffer counted in", needs=("valgrind",),
+)  # fmt: skip
+def test_list_column_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
+    assert instruction_counts["append_int32"] > 0
+    measure.note(**{dtype: instruction_counts[f"append_{dtype}"] for dtype in ("float64", "int32")})
+    measure.value(instruction_counts["append_float32"], "instructions")
+
+
+@gate(
+    "save_prediction_work", workload="200 save_prediction calls, into the buffer", size=CALLS, seed=0, threads=1,
+    baseline="reference.append_plainly: id, fields, JSON and a list",
+)  # fmt: skip
+def test_save_prediction_work(measure: Measure, store: WorkspaceStore) -> None:
+    run, y_pred, ids = store.begin_run("sweep", {}, []), np.random.default_rng(0).random(SAMPLES), set()
+    pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
+
+    def plain() -> None:
+        rows: list[tuple[Any, ...]] = []
+        for number in range(CALLS):
+            append_plainly(rows, ["corn", "PLS", number, 0.1, 0.2, 0.05, "rmse"], SCORES, y_pred)
+
+    def ours() -> None:
+        for number in range(CALLS):
+            ids.add(store.save_prediction(
+                pipeline, None, "corn", "PLS", "PLS", str(number), "val", 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
+                SCORES, {}, None, None, 0, 0.0))  # fmt: skip
+
+    measure.work(plain, ours)
+    assert set(store.query_predictions(pipeline_id=pipeline)["prediction_id"]) == ids
+    assert len(ids) == CALLS
