@@ -149,6 +149,11 @@ class Database:
             table: pa.Table = connection.sql(sql).to_arrow_table()
             return table
 
+    @property
+    def attached(self) -> int:
+        """Number of the present attachment, 0 without one: while it stays the same, nobody else can write to the file."""
+        return self.attachment if self._attached_read_only is not None else 0
+
     def after_commit(self, hook: Callable[[], object]) -> None:
         """Run `hook` once the open transaction has committed; never if it rolls back."""
         self._require_transaction()

@@ -439,7 +439,7 @@ class WorkspaceStore:
     ) -> str:
         """Like `save_artifact`, findable by `find_cached_artifact` under the two first hashes."""
         key = {"chain_path_hash": chain_path_hash, "input_data_hash": input_data_hash, "dataset_hash": dataset_hash}
-        return self._open().artifacts.save(obj, operator_class, artifact_type, format, **key)
+        return self._open().artifacts.save(obj, operator_class, artifact_type, format, key)
 
     @_writes
     def register_existing_artifact(

@@ -165,6 +165,7 @@ class Workspace:
             part.clear()
         self.pipelines.forget_open()
         self._forget_known()
+        self.artifacts.files.claims.unlock()
 
     def _forget_known(self) -> None:
         for part in (self.runs, self.pipelines, self.chains, self.artifacts, self.projects, self.metadata):
@@ -197,7 +198,7 @@ class Workspace:
         self.flush()
         self.runs.require(run_id)
         pipeline_ids = self.pipelines.ids_of_run(run_id)
-        with self.database.transaction():
+        with self._collecting():
             deleted = self._delete_contents_in_transaction(pipeline_ids)
             deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
             if delete_artifacts:
@@ -255,17 +256,27 @@ class Workspace:
 
     def gc(self) -> int:
         """Collect unused artifacts; the number of files removed."""
-        with self.database.transaction():
+        with self._collecting():
             return len(self.collector.collect_in_transaction())
 
     def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
         """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
         pipelines = self.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
         chains = self.chains.of_pipelines(pipelines)
-        with self.database.transaction():
+        with self._collecting():
             for chain_id, artifact_ids in self.collector.transient(run_id, dataset_name, chains, set(winners)).items():
                 self.chains.unlink_in_transaction(chain_id, artifact_ids)
             return len(self.collector.collect_in_transaction())
+
+    @contextmanager
+    def _collecting(self) -> Iterator[None]:
+        """A transaction that may collect artifacts; if it fails, other processes can claim them again."""
+        try:
+            with self.database.transaction():
+                yield
+        except BaseException:
+            self.artifacts.files.claims.unlock()
+            raise
 
     def invalidate_dataset(self, dataset_hash: str) -> int:
         with self.database.transaction():
@@ -285,6 +296,7 @@ class Workspace:
         self.put_in_tables()
         self.journal.close()
         self.database.close()
+        self.artifacts.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: the parent writes its own pending rows, so they must not be written here."""

@@ -14,7 +14,7 @@ import pytest
 import xxhash
 
 from n4a_fast.artifacts import codec
-from n4a_fast.artifacts.files import ArtifactFiles, relative_path, verify
+from n4a_fast.artifacts.files import ArtifactFiles, relative_path, verified
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError, StoreUnavailableError, UnsafePathError
 
 
@@ -70,26 +70,27 @@ def _environment() -> dict[str, str]:
 
 
 def test_equal_bytes_are_one_file(files: ArtifactFiles) -> None:
-    (first, new), (second, again) = files.add(b"model", "joblib"), files.add(b"model", "joblib")
-    assert (new, again) == (True, False)
-    assert first == second == xxhash.xxh3_128_hexdigest(b"model")
-    assert [path.name for path in files.root.rglob("*") if path.is_file()] == [f"{first}.joblib"]
+    first, second = files.add([b"mo", b"del"], "joblib"), files.add([b"model"], "pkl")
+    name = xxhash.xxh3_128_hexdigest(b"model")
+    assert first == (name, relative_path(name, "joblib"), True)
+    assert second == (name, relative_path(name, "joblib"), False)
+    assert list(files.listed()) == [relative_path(name, "joblib")]
 
 
 def test_other_bytes_under_the_same_hash_get_another_name(files: ArtifactFiles) -> None:
-    name, _ = files.add(b"model", "joblib")
-    files.path(relative_path(name, "joblib")).write_bytes(b"other")  # as a collision would leave it
-    assert files.add(b"model", "joblib") == (f"{name}-1", True)
+    name, path, _ = files.add([b"model"], "joblib")
+    files.path(path).write_bytes(b"other")  # as a collision would leave it
+    assert files.add([b"model"], "joblib") == (f"{name}-1", relative_path(f"{name}-1", "joblib"), True)
     assert files.read("a", relative_path(f"{name}-1", "joblib"), f"{name}-1") == b"model"
 
 
 @pytest.mark.parametrize("damage", [b"", b"mode", b"mOdel", b"model\0"])
 def test_a_damaged_file_is_refused(files: ArtifactFiles, damage: bytes) -> None:
-    name, _ = files.add(b"model", "joblib")
-    path = files.path(relative_path(name, "joblib"))
+    name, relative, _ = files.add([b"model"], "joblib")
+    path = files.path(relative)
     path.write_bytes(damage)
     with pytest.raises(ArtifactCorruptError) as caught:
-        files.read("a", relative_path(name, "joblib"), name)
+        files.read("a", relative, name)
     assert caught.value.path == path
     assert caught.value.expected == name
 
@@ -112,30 +113,29 @@ def test_a_link_out_of_the_folder_is_refused(files: ArtifactFiles, tmp_path: Pat
         files.path("link")
 
 
-def test_nirs4all_hashes_are_verified_with_sha256(tmp_path: Path) -> None:
+def test_nirs4all_hashes_are_verified_with_sha256() -> None:
     digest = hashlib.sha256(b"model").hexdigest()
-    verify(b"model", tmp_path, f"sha256:{digest}")
-    verify(b"model", tmp_path, digest)
+    assert verified(b"model", "a", f"sha256:{digest}") == verified(b"model", "a", digest) == b"model"
     with pytest.raises(ArtifactCorruptError):
-        verify(b"other", tmp_path, f"sha256:{digest}")
+        verified(b"other", "a", f"sha256:{digest}")
 
 
 def test_a_failed_write_leaves_nothing(files: ArtifactFiles) -> None:
     name = xxhash.xxh3_128_hexdigest(b"model")
     (files.root / name[:2]).write_bytes(b"a file where the folder should be")
     with pytest.raises(StoreUnavailableError):
-        files.add(b"model", "joblib")
-    assert [path.name for path in files.root.rglob("*")] == [name[:2]]
+        files.add([b"model"], "joblib")
+    assert list(files.listed()) == [name[:2]]
 
 
 def test_a_truncated_pickle_never_reaches_the_unpickler(files: ArtifactFiles, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     data = pickle.dumps(_Touch(str(marker)))
-    name, _ = files.add(data, "pkl")
-    path = files.path(relative_path(name, "pkl"))
+    name, relative, _ = files.add([data], "pkl")
+    path = files.path(relative)
     path.write_bytes(data + b"x")
     with pytest.raises(ArtifactCorruptError):
-        codec.loads(files.read("a", relative_path(name, "pkl"), name), "cloudpickle")
+        codec.loads(files.read("a", relative, name), "cloudpickle")
     assert not marker.exists()
 
 

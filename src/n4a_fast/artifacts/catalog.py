@@ -2,11 +2,13 @@
 
 An artifact is kept by the chains that refer to it and by the session that saved it, until the
 pipelines of that session have ended. The id of a saved object is the hash of its bytes: equal
-bytes are one file and one id, and a known id never comes to mean other content.
+bytes are one file and one id, and a known id never comes to mean other content. Stored rows are
+kept in memory for as long as the file stays attached, since nobody else can change them meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,25 @@ import pyarrow as pa
 
 from n4a_fast import checks
 from n4a_fast.artifacts import codec
-from n4a_fast.artifacts.files import ArtifactFiles, relative_path
+from n4a_fast.artifacts.files import ArtifactFiles, Content
 from n4a_fast.artifacts.sessions import this_session
 from n4a_fast.database import Database
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
 from n4a_fast.records.rows import PendingRows, forget_oldest
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
 
+Row = dict[str, Any]
+
 _GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
+_POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
+_FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
 _FIND_CACHED = "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at DESC, artifact_id LIMIT 1"
 _INVALIDATE = "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND chain_path_hash IS NOT NULL"
 _HOLD = "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id = b.artifact_id AND h.holder = b.holder)"
 _RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
 _HASH_LENGTHS = (32, 64)
 _KNOWN_AT_MOST = 100_000
+_READ_AHEAD = 512  # rows saved after the one that is asked for: a sweep is loaded in the order in which it was saved
 
 
 class Artifacts(PendingRows):
@@ -36,71 +43,57 @@ class Artifacts(PendingRows):
     def __init__(self, database: Database, files: ArtifactFiles) -> None:
         super().__init__(database, "stored_artifacts", STORED_ARTIFACTS)
         self.files = files
-        self._hashes: dict[str, str] = {}  # id -> content hash; bounded
+        self._stored: dict[str, Row] = {}  # by id; bounded
+        self._stored_as_of = -1  # the attachment during which they were read
         self._held: set[str] = set()
         self._unwritten_holds: set[str] = set()
         self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
         self._journaled_changes = 0
         self._holds_are_noted = False
 
-    def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, **cache_key: str) -> str:
+    def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, cache_key: dict[str, str] | None = None, *,
+             compress: bool = False) -> str:  # fmt: skip
         """Store an object under the hash of its bytes; the same bytes give the same id."""
-        return self.save_bytes(codec.dumps(obj, format_name), operator_class, artifact_type, format_name, origin="saved", **cache_key)
+        described = _described(operator_class, artifact_type, cache_key or {})
+        return self._save(codec.chunks(obj, format_name), format_name, "saved", compress, described)
 
-    def save_bytes(self, data: bytes, operator_class: str, artifact_type: str, format_name: str, *, origin: str, **cache_key: str) -> str:
+    def save_bytes(self, data: bytes, operator_class: str, artifact_type: str, format_name: str, *, origin: str) -> str:
         """Store bytes that are already serialised, without loading them.
 
-        `origin` is "saved" for what this process pickled, "imported" for what came from outside.
+        `origin` is "saved" for what this process pickled, "imported" for what came from outside. Content that
+        was ever saved here counts as saved, since it is byte for byte what this workspace itself made.
         """
         codec.check_format(format_name)
-        described = {"operator_class": checks.text(operator_class, "operator_class"), "artifact_type": checks.text(artifact_type, "artifact_type")}
-        keyed = {name: checks.text(value, name) for name, value in cache_key.items()}
-        extension = codec.EXTENSIONS[format_name]
-        artifact_id, is_new = self.files.add(data, extension)
-        if is_new or not self.exists(artifact_id):
-            row = {
-                "artifact_id": artifact_id, "artifact_path": relative_path(artifact_id, extension), "content_hash": artifact_id,
-                "format": format_name, "size_bytes": len(data), "created_at": checks.now(), "origin": origin, **described,
-            }  # fmt: skip
-            self.put({**row, **keyed})
-        elif keyed:
-            self.put({**self.require(artifact_id), **keyed})
-        self._hold(artifact_id)
-        return artifact_id
+        return self._save([data], format_name, origin, False, _described(operator_class, artifact_type, {}))
 
     def register(self, artifact_id: str, path: str, content_hash: str, size_bytes: int, format_name: str, **texts: str) -> str:
-        """Note a file that is already in the folder; a known id with the same content is a no-op."""
-        known = self._hashes.get(artifact_id)
-        if known is None and (row := self._row(checks.text(artifact_id, "artifact_id"), own=False)) is not None:
-            known = self._remember_hash(artifact_id, row["content_hash"])
-        if known is not None:
-            if known != content_hash:
-                raise ConflictError("artifact", artifact_id, known, content_hash)
-            self._hold(artifact_id)
-            return artifact_id
-        codec.check_format(format_name)
-        _check_hash(checks.text(content_hash, "content_hash"))
-        if not self.files.path(checks.text(path, "path")).is_file():
-            raise ArtifactMissingError(artifact_id, self.files.path(path))
-        self.put({
-            "artifact_id": artifact_id, "artifact_path": path, "content_hash": content_hash, "format": format_name,
-            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(), "origin": "registered",
-            **{name: checks.text(value, name) for name, value in texts.items()},
-        })  # fmt: skip
-        self._remember_hash(artifact_id, content_hash)
+        """Note a file that is already in the folder, once its content is verified; a known id with the same content is a no-op."""
+        if artifact_id not in self._held:
+            checks.text(artifact_id, "artifact_id")
+            self.files.claims.claim(artifact_id, checks.text(path, "path"))
+        if (known := self._row(artifact_id, own=False)) is None:
+            codec.check_format(format_name)
+            size = checks.integer(size_bytes, "size_bytes", checks.INT64)
+            described = {name: checks.text(value, name) for name, value in texts.items()}
+            self._check_content(artifact_id, path, content_hash)
+            self.put({
+                "artifact_id": artifact_id, "artifact_path": path, "content_hash": content_hash, "format": format_name,
+                "size_bytes": size, "created_at": checks.now(), "origin": "registered", **described,
+            })  # fmt: skip
+        elif known["content_hash"] != content_hash:
+            raise ConflictError("artifact", artifact_id, known["content_hash"], content_hash)
         self._hold(artifact_id)
         return artifact_id
 
     def load(self, artifact_id: str) -> Any:
         """The verified object; this runs the code that its pickle names."""
         row = self.require(artifact_id)
-        data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
-        return codec.loads(data, row["format"])
+        return codec.loads(self.files.read(artifact_id, row["artifact_path"], row["content_hash"]), row["format"])
 
     def path_of(self, artifact_id: str) -> Path:
         return self.files.path(self.require(artifact_id)["artifact_path"])
 
-    def require(self, artifact_id: str) -> dict[str, Any]:
+    def require(self, artifact_id: str) -> Row:
         """The artifact's row; NotFoundError without one."""
         row = self._row(artifact_id)
         if row is None:
@@ -116,6 +109,7 @@ class Artifacts(PendingRows):
         return found[0][0] if found else None
 
     def invalidate_in_transaction(self, dataset_hash: str) -> int:
+        self.forget_known()
         return self._database.execute(_INVALIDATE, (dataset_hash,))
 
     def release(self) -> None:
@@ -162,26 +156,80 @@ class Artifacts(PendingRows):
             self._database.insert(_HOLD, batch=table_of(kept, ARTIFACT_HOLDS))
 
     def clear(self) -> None:
+        self._remember(self._rows)
         super().clear()
         self._hold_changes, self._journaled_changes = [], 0
         self._unwritten_holds.clear()
+        self.files.claims.settle()
 
     def forget_known(self) -> None:
         """Rows may have gone: ids must be looked up again."""
         super().forget_known()
-        self._hashes.clear()
+        self._stored.clear()
 
-    def _row(self, artifact_id: str, own: bool = True) -> dict[str, Any] | None:
-        return self.get(artifact_id) or self._database.row(_GET, (artifact_id,), own=own)
+    def close(self) -> None:
+        """Nothing of this process is claimed any more."""
+        self.files.claims.close()
+
+    def _save(self, pieces: Sequence[Content], format_name: str, origin: str, compress: bool, described: dict[str, str]) -> str:
+        artifact_id, path, is_new = self.files.add(pieces, codec.EXTENSIONS[format_name], compress=compress)
+        known = None if is_new else self._row(artifact_id, own=False)
+        if known is None:
+            self.put({
+                "artifact_id": artifact_id, "artifact_path": path, "content_hash": artifact_id, "format": format_name,
+                "size_bytes": sum(map(len, pieces)), "created_at": checks.now(), "origin": origin, **described,
+            })  # fmt: skip
+        else:
+            keys = {name: value for name, value in described.items() if name not in ("operator_class", "artifact_type")}
+            changed = {**known, **keys, "origin": origin if origin == "saved" else known["origin"]}
+            if changed != known:
+                self.put(changed)
+        self._hold(artifact_id)
+        return artifact_id
+
+    def _check_content(self, artifact_id: str, path: str, content_hash: str) -> None:
+        _check_hash(checks.text(content_hash, "content_hash"))
+        if not self.files.path(path).is_file():
+            raise ArtifactMissingError(artifact_id, self.files.path(path))
+        self.files.read(artifact_id, path, content_hash)
+        self.files.adopt(path)
+
+    def _row(self, artifact_id: str, own: bool = True) -> Row | None:
+        """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in memory."""
+        if (row := self._rows.get(artifact_id)) is not None:
+            return row
+        if self._stored_as_of == self._database.attached and (row := self._stored.get(artifact_id)) is not None:
+            return row
+        if not isinstance(artifact_id, str):
+            return None
+        self._remember({row["artifact_id"]: row for row in self._read(artifact_id, own)})
+        return self._stored.get(artifact_id)
+
+    def _read(self, artifact_id: str, own: bool) -> list[Row]:
+        if not own:
+            row = self._database.row(_GET, (artifact_id,), own=False)
+            return [] if row is None else [row]
+        position = self._database.rows(_POSITION, (artifact_id,))
+        if not position:
+            return []
+        found = self._database.rows(_FROM_POSITION, (position[0][0], position[0][0] + _READ_AHEAD))
+        return [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
+
+    def _remember(self, rows: dict[str, Row]) -> None:  # type: ignore[override]
+        if self._stored_as_of != self._database.attached:
+            self._stored.clear()  # another process may have changed them
+            self._stored_as_of = self._database.attached
+        self._stored.update(rows)
+        forget_oldest(self._stored, _KNOWN_AT_MOST)
 
     def _hold(self, artifact_id: str) -> None:
         self._held.add(artifact_id)
         self._unwritten_holds.add(artifact_id)
 
-    def _remember_hash(self, artifact_id: str, content_hash: str) -> str:
-        self._hashes[artifact_id] = content_hash
-        forget_oldest(self._hashes, _KNOWN_AT_MOST)
-        return content_hash
+
+def _described(operator_class: str, artifact_type: str, cache_key: dict[str, str]) -> dict[str, str]:
+    texts = {"operator_class": operator_class, "artifact_type": artifact_type, **cache_key}
+    return {name: checks.text(value, name) for name, value in texts.items()}
 
 
 def _check_hash(content_hash: str) -> None:

@@ -1,8 +1,10 @@
-"""Objects to bytes and back, in the two documented formats.
+"""Objects to bytes and back, in the documented formats.
 
-Both are uncompressed pickle protocol 5: zlib cost two thirds of a save and gained 4 % of the
-size. `joblib` files open with `joblib.load` anywhere; `cloudpickle` files, which also take
-lambdas and local classes, with `pickle.load` where cloudpickle is installed.
+All are uncompressed pickle protocol 5, written by C: joblib's own pickler is four times slower, zlib
+cost two thirds of a save and gained 4 %. A large buffer is copied once, into the chunk that is written.
+`joblib` and `pickle` files open with `joblib.load` and `pickle.load` anywhere, `cloudpickle` files (lambdas
+and local classes too) where cloudpickle is installed. Equal objects give equal bytes in every process:
+sets are written in a fixed order, and local classes without the random mark that cloudpickle gives them.
 Loading runs code that the file names: callers verify the content first.
 """
 
@@ -10,7 +12,9 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import cloudpickle
 import joblib
@@ -18,6 +22,35 @@ import joblib
 from n4a_fast.errors import InvalidInputError
 
 EXTENSIONS = {"joblib": "joblib", "cloudpickle": "pkl", "pickle": "pkl"}
+_PROTOCOL = 5
+_SETS = (set, frozenset)
+_JOBLIB_ARRAY = re.compile(rb"joblib\.numpy_pickle")  # what a file holds whose arrays lie between the opcodes
+
+
+class _HasSet(Exception):
+    """The fast picklers cannot write a set in a fixed order."""
+
+
+class _Chunks(list[bytes]):
+    """A file that keeps what is written, buffers of more than 64 kB as they are."""
+
+    def write(self, chunk: bytes) -> None:
+        self.append(chunk)
+
+
+class _Plain(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> None:
+        if type(obj) in _SETS and len(obj) > 1:
+            raise _HasSet
+
+
+class _Cloud(cloudpickle.Pickler):  # type: ignore[misc]
+    def persistent_id(self, obj: Any) -> None:
+        if type(obj) in _SETS and len(obj) > 1:
+            raise _HasSet
+
+    def reducer_override(self, obj: Any) -> Any:
+        return _without_mark(obj, super().reducer_override(obj))
 
 
 def check_format(name: str) -> None:
@@ -28,21 +61,69 @@ def check_format(name: str) -> None:
 
 def dumps(obj: Any, format_name: str) -> bytes:
     """The bytes of `obj`; InvalidInputError when it cannot be pickled."""
+    return b"".join(chunks(obj, format_name))
+
+
+def chunks(obj: Any, format_name: str) -> list[bytes]:
+    """Like `dumps`, in pieces; they may share memory with `obj`."""
     check_format(format_name)
+    is_cloud = format_name == "cloudpickle"
     try:
-        if format_name == "joblib":
-            buffer = io.BytesIO()
-            joblib.dump(obj, buffer, compress=0, protocol=5)
-            return buffer.getvalue()
-        dump = cloudpickle.dumps if format_name == "cloudpickle" else pickle.dumps
-        return bytes(dump(obj, protocol=5))
+        try:
+            return _dumped(_Cloud if is_cloud else _Plain, obj)
+        except _HasSet:
+            return _dumped(_ordered_cloud() if is_cloud else _Ordered, obj)
     except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        cure = "; format='cloudpickle' also takes lambdas and local classes" if format_name != "cloudpickle" else ""
+        cure = "" if is_cloud else "; format='cloudpickle' also takes lambdas and local classes"
         raise InvalidInputError(f"{type(obj).__name__} cannot be saved as {format_name} ({error}){cure}") from error
 
 
 def loads(data: bytes | memoryview, format_name: str) -> Any:
-    """The object that `dumps`, or nirs4all, wrote as `data`; this runs the code that the pickle names."""
-    if format_name == "joblib":
+    """The object that `dumps`, nirs4all or joblib wrote as `data`; this runs the code that the pickle names."""
+    if format_name == "joblib" and not is_plain(data):
         return joblib.load(io.BytesIO(data))
     return pickle.loads(data)
+
+
+def is_plain(data: bytes | memoryview) -> bool:
+    """Whether `data` is one pickle from its first to its last byte, neither compressed nor with joblib's arrays between the opcodes."""
+    return bytes(data[:1]) == b"\x80" and _JOBLIB_ARRAY.search(data) is None
+
+
+def _dumped(pickler: Callable[..., Any], obj: Any) -> list[bytes]:
+    written = _Chunks()
+    pickler(written, _PROTOCOL).dump(obj)
+    return written
+
+
+class _Ordered(pickle._Pickler):
+    """Python's own pickler, sets in the order of their elements' bytes."""
+
+    def save_ordered(self, obj: Any) -> None:
+        elements = sorted(obj, key=lambda element: b"".join(_dumped(type(self), element)))
+        self.save_reduce(type(obj), (elements,), obj=obj)  # type: ignore[attr-defined]
+
+    dispatch: ClassVar[dict[type, Any]] = {**pickle._Pickler.dispatch, **dict.fromkeys(_SETS, save_ordered)}
+
+
+def _ordered_cloud() -> type[pickle._Pickler]:
+    """`_Ordered` with cloudpickle's way to reduce functions and classes, which is plain Python."""
+    ways = {name: value for name, value in vars(cloudpickle.Pickler).items() if name not in ("__init__", "__dict__", "__weakref__", "dump", "dispatch")}
+
+    class OrderedCloud(type("Ways", (), ways), _Ordered):  # type: ignore[misc]
+        def __init__(self, file: Any, protocol: int) -> None:
+            _Ordered.__init__(self, file, protocol)
+            self.globals_ref: dict[int, Any] = {}
+
+        def reducer_override(self, obj: Any) -> Any:
+            return _without_mark(obj, super().reducer_override(obj))
+
+    return OrderedCloud
+
+
+def _without_mark(obj: Any, reduced: Any) -> Any:
+    """A local class reduced without the random id by which cloudpickle knows it again within one process."""
+    if not isinstance(obj, type) or not isinstance(reduced, tuple):
+        return reduced
+    mark = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(obj)
+    return (reduced[0], tuple(None if mark is not None and item is mark else item for item in reduced[1]), *reduced[2:])

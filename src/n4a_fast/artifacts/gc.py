@@ -1,26 +1,27 @@
 """Collecting artifacts that nothing refers to: rows in the transaction, files after its commit.
 
 A crash in between leaves a file without a row, never a row without a file. Such orphans go
-with a later collection, once they are an hour old: until then they may belong to a save that
-has not been flushed yet.
+with a later collection, once they are an hour old: until then nirs4all may be about to register them.
+What a running process claims or holds stays, however old it is (see `claims`).
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.sessions import is_alive
 from n4a_fast.database import Database
+from n4a_fast.schema.columns import ARTIFACT_HOLDS, table_of
 
 _ORPHAN_AGE_SECONDS = 3600.0
 
 _HOLDERS = "SELECT DISTINCT holder FROM artifact_holds"
 _DROP_HOLDER = "DELETE FROM artifact_holds WHERE holder = ?"
-_UNUSED = """FROM stored_artifacts WHERE artifact_id NOT IN (SELECT artifact_id FROM chain_artifacts)
+_UNUSED = """SELECT artifact_id, artifact_path FROM stored_artifacts WHERE artifact_id NOT IN (SELECT artifact_id FROM chain_artifacts)
 AND artifact_id NOT IN (SELECT artifact_id FROM artifact_holds)"""
-_UNUSED_PATHS = f"SELECT DISTINCT artifact_path {_UNUSED}"
-_DELETE_UNUSED = f"DELETE {_UNUSED}"
+_DELETE = "DELETE FROM stored_artifacts WHERE artifact_id IN (SELECT artifact_id FROM batch)"
 _PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts"
 _FOLDS_TO_KEEP = """SELECT DISTINCT chain_id, fold_id FROM predictions
 WHERE chain_id IS NOT NULL AND pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ? AND dataset_name = ?)"""
@@ -38,14 +39,22 @@ class Collector:
         for (holder,) in self._database.rows(_HOLDERS):
             if not is_alive(holder):
                 self._database.execute(_DROP_HOLDER, (holder,))
-        unused = {path for (path,) in self._database.rows(_UNUSED_PATHS)}
-        self._database.execute(_DELETE_UNUSED)
+        files = self._artifacts.files
+        claimed = files.claims.lock()
+        self._database.after_commit(lambda: self._unlink(doomed))
+        unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
+        self._database.insert(_DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS))
         used = {path for (path,) in self._database.rows(_PATHS)}
-        orphans = set(self._artifacts.files.older_than(_ORPHAN_AGE_SECONDS))
-        doomed = [path for path in sorted((unused | orphans) - used) if self._artifacts.files.path(path).is_file()]
+        limit, gone = time.time() - _ORPHAN_AGE_SECONDS, {path for _, path in unused}
+        doomed = [path for path in files.listed() if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)]
         self._artifacts.forget_known()
-        self._database.after_commit(lambda: self._artifacts.files.unlink(doomed))
         return doomed
+
+    def _unlink(self, doomed: list[str]) -> None:
+        try:
+            self._artifacts.files.unlink(doomed)
+        finally:
+            self._artifacts.files.claims.unlock()
 
     def transient(self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]) -> dict[str, list[str]]:
         """By chain id, the artifacts that a refit has made unnecessary.
@@ -57,6 +66,11 @@ class Collector:
         for chain_id, fold_id in self._database.rows(_FOLDS_TO_KEEP, (run_id, dataset_name)):
             folds.setdefault(chain_id, set()).add(str(fold_id or "").removeprefix("fold_"))
         return {chain["chain_id"]: _unneeded(chain, folds.get(chain["chain_id"]), chain["pipeline_id"] in winners) for chain in chains}
+
+
+def _is_claimed(path: str, claimed: frozenset[str]) -> bool:
+    """Whether a process claims this file by its path, or by the hash that is its name."""
+    return path in claimed or path.rpartition("/")[2].partition(".")[0] in claimed
 
 
 def _unneeded(chain: dict[str, Any], folds: set[str] | None, winner: bool) -> list[str]:
