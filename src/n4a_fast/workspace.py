@@ -79,6 +79,7 @@ class Workspace:
         self.journal.append(msgpack.encode(content))
         for part in self._parts:
             part.keep()
+        self.artifacts.settle()
         if len(self.predictions) >= _FLUSH_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
             self.put_in_tables()
 
@@ -101,6 +102,7 @@ class Workspace:
         self.journal.rewind()
         for part in self._parts:
             part.clear()
+        self.artifacts.settle()
 
     def _settle(self, own: bool) -> None:
         """Before a read: `own=False` when the caller knows what this process has saved, and only another may have added to it."""
@@ -165,6 +167,7 @@ class Workspace:
             part.clear()
         self.pipelines.forget_open()
         self._forget_known()
+        self.artifacts.settle()
         self.artifacts.files.claims.unlock()
 
     def _forget_known(self) -> None:
@@ -235,7 +238,7 @@ class Workspace:
     def delete_dataset_predictions(self, dataset_name: str) -> int:
         """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many predictions."""
         chain_ids, pipeline_ids = self.predictions.places_of_dataset(dataset_name)
-        with self.database.transaction():
+        with self._collecting():
             self._forget_known()
             deleted = self.predictions.delete_of_dataset_in_transaction(dataset_name)
             self.metadata.sweep_in_transaction()

@@ -45,6 +45,7 @@ class Artifacts(PendingRows):
         self.files = files
         self._stored: dict[str, Row] = {}  # by id; bounded
         self._stored_as_of = -1  # the attachment during which they were read
+        self._forgotten = 0  # how often they were given up
         self._held: set[str] = set()
         self._unwritten_holds: set[str] = set()
         self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
@@ -144,6 +145,8 @@ class Artifacts(PendingRows):
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         super().write_in_transaction(tables)
+        rows, as_of = self._rows, self._forgotten
+        self._database.after_commit(lambda: self._keep_stored(rows) if self._forgotten == as_of else None)
         holds: dict[str, set[str]] = {}
         for row in tables["artifact_holds"].to_pylist() if "artifact_holds" in tables else ():
             if row["artifact_id"] is None:
@@ -156,16 +159,19 @@ class Artifacts(PendingRows):
             self._database.insert(_HOLD, batch=table_of(kept, ARTIFACT_HOLDS))
 
     def clear(self) -> None:
-        self._remember(self._rows)
         super().clear()
         self._hold_changes, self._journaled_changes = [], 0
         self._unwritten_holds.clear()
-        self.files.claims.settle()
 
     def forget_known(self) -> None:
         """Rows may have gone: ids must be looked up again."""
         super().forget_known()
         self._stored.clear()
+        self._forgotten += 1
+
+    def settle(self) -> None:
+        """All of this is durable: the database tells other processes what is in use."""
+        self.files.claims.settle()
 
     def close(self) -> None:
         """Nothing of this process is claimed any more."""
@@ -202,7 +208,7 @@ class Artifacts(PendingRows):
             return row
         if not isinstance(artifact_id, str):
             return None
-        self._remember({row["artifact_id"]: row for row in self._read(artifact_id, own)})
+        self._keep_stored({row["artifact_id"]: row for row in self._read(artifact_id, own)})
         return self._stored.get(artifact_id)
 
     def _read(self, artifact_id: str, own: bool) -> list[Row]:
@@ -215,7 +221,7 @@ class Artifacts(PendingRows):
         found = self._database.rows(_FROM_POSITION, (position[0][0], position[0][0] + _READ_AHEAD))
         return [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
 
-    def _remember(self, rows: dict[str, Row]) -> None:  # type: ignore[override]
+    def _keep_stored(self, rows: dict[str, Row]) -> None:
         if self._stored_as_of != self._database.attached:
             self._stored.clear()  # another process may have changed them
             self._stored_as_of = self._database.attached
