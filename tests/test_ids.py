@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,21 +25,21 @@ def test_later_ids_do_not_sort_before_the_millisecond_of_earlier_ones() -> None:
 
 
 def test_prediction_ids_are_uuids_of_version_8_beside_their_pipeline() -> None:
-    text = ids.prediction_id(PIPELINE, ids.natural_key(PIPELINE, "chain", "0", "val", "PLS", None))
+    text = ids.prediction_id(ids.natural_key(PIPELINE, "chain", "0", "val", "PLS", None))
     identifier = uuid.UUID(text)
     assert (identifier.version, identifier.variant) == (8, uuid.RFC_4122)
     assert text[:13] == PIPELINE[:13]
 
 
 def test_a_pipeline_id_that_is_no_uuid_still_gives_a_prediction_id() -> None:
-    first, second = (ids.prediction_id(name, ids.natural_key(name, None, "0", "val", "PLS", None)) for name in ("mine", "yours"))
+    first, second = (ids.prediction_id(ids.natural_key(name, None, "0", "val", "PLS", None)) for name in ("mine", "yours"))
     assert uuid.UUID(first).version == 8
     assert first != second
 
 
 def test_the_same_key_gives_the_same_id() -> None:
     key = (PIPELINE, "chain", "0", "val", "PLS", 2)
-    assert ids.prediction_id(PIPELINE, ids.natural_key(*key)) == ids.prediction_id(PIPELINE, ids.natural_key(*key))
+    assert ids.prediction_id(ids.natural_key(*key)) == ids.prediction_id(ids.natural_key(*key))
 
 
 def test_a_missing_chain_or_branch_differs_from_any_present_one() -> None:
@@ -64,3 +65,18 @@ def test_different_keys_never_share_a_hash(
 def test_separators_inside_names_do_not_make_two_keys_one() -> None:
     assert ids.natural_key("p", "c", "0\x1fval", "x", "m", None) != ids.natural_key("p", "c", "0", "val\x1fx", "m", None)
     assert ids.natural_key("p", "c", "0", "a\x1fb", "c", None) != ids.natural_key("p", "c", "0", "a", "b\x1fc", None)
+
+
+def test_look_up_keys_follow_the_time_of_the_pipeline() -> None:
+    pipelines = [ids.uuid7() for _ in range(3)]
+    keys = [ids.natural_key(pipeline, "c", str(fold), "val", "m", None) for pipeline in pipelines for fold in range(50)]
+    for numbers in ([ids.nk(key) for key in keys], [ids.id_key(ids.prediction_id(key)) for key in keys]):
+        milliseconds = [number >> 16 for number in numbers]
+        assert milliseconds == sorted(milliseconds)
+        assert all(0 <= number < 2**64 for number in numbers)
+
+
+@pytest.mark.parametrize("name", ["mine", "", "0123456789abcdef", "-" * 36, *(f"{sign}1234567-1234-1234-1234-123456789012" for sign in "+-_ "), "é" * 36])
+def test_any_id_has_a_look_up_key(name: str) -> None:
+    assert 0 <= ids.id_key(name) < 2**64
+    assert ids.id_key(name) == ids.id_key(name)

@@ -91,14 +91,16 @@ class Workspace:
     def put_in_tables(self) -> None:
         """Write what is in memory and what is in the journal, by whatever process, to the tables, in one transaction."""
         self._reload_journaled()
-        tables = {name: table for part in self._parts for name, table in part.pending().items()}
-        if not tables and self.journal.is_empty:
+        if self.journal.is_empty and not self._fresh():
             return
         self.artifacts.files.sync()
-        with self._writable_for_journal(), self.database.transaction(settled=False):
-            for part in self._parts:
-                part.write_in_transaction(tables)
-            self.journal.place_in_transaction()
+        with self._writable_for_journal():
+            self._reload_journaled()  # a reader has attached the file anew
+            tables = {name: table for part in self._parts for name, table in part.pending().items()}
+            with self.database.transaction(settled=False):
+                for part in self._parts:
+                    part.write_in_transaction(tables)
+                self.journal.place_in_transaction()
         self.journal.rewind()
         for part in self._parts:
             part.clear()

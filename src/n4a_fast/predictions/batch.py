@@ -15,7 +15,7 @@ import pyarrow as pa
 from n4a_fast import ids
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.predictions.arrays import Arrays
-from n4a_fast.predictions.contents import Contents, lists, unpacked, width_of
+from n4a_fast.predictions.contents import Contents, id_keys, lists, unpacked, width_of
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
 
 _KEY_PLACES = [PREDICTIONS.names.index(name) for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")]
@@ -140,9 +140,10 @@ class PredictionBatch:
         text, width = pa.string(), pa.int32()
         table = pa.table(
             [pa.array(names, text), lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
-             pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text)], schema=PREDICTION_VALUES,
+             pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_keys(names)], schema=PREDICTION_VALUES,
         )  # fmt: skip
         places = list(self._places.values())
         if len(places) == len(names) and tuple(self._places) == names:
             return table
-        return table.take(pa.array(places)).set_column(0, "prediction_id", pa.array(list(self._places), text))
+        taken = table.take(pa.array(places)).set_column(0, "prediction_id", pa.array(list(self._places), text))
+        return taken.set_column(taken.num_columns - 1, "id_key", id_keys(self._places))

@@ -21,12 +21,12 @@ from n4a_fast import checks, ids, jsontext
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
-from n4a_fast.predictions.contents import content_hash, lists, width_of
-from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
+from n4a_fast.predictions.contents import content_hash, id_keys, lists, width_of
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 
 SLICE_ROWS = 8192  # four row groups of DuckDB: full ones bypass its log
 
-_GIVEN = tuple(name for name in PREDICTIONS.names if name not in ("created_at", "nk"))
+_GIVEN = tuple(name for name in PREDICTIONS.names if name not in ("created_at", *LOOKUP_COLUMNS))
 _REQUIRED = ("pipeline_id", "dataset_name", "model_name", "model_class", "fold_id", "partition")
 _DEFAULTS: dict[str, Any] = {"preprocessings": "", "exclusion_count": 0, "exclusion_rate": 0.0}
 _JSON = ("scores", "best_params")
@@ -75,8 +75,8 @@ def slices(bulk: Bulk) -> Iterator[tuple[list[str], dict[str, pa.Table]]]:
         part = bulk.columns.slice(start, stop - start)
         keys = _natural_keys(part)
         identifiers = [
-            given if given is not None else ids.prediction_id(pipeline_id, key)
-            for given, pipeline_id, key in zip(part["prediction_id"].to_pylist(), part["pipeline_id"].to_pylist(), keys, strict=True)
+            given if given is not None else ids.prediction_id(key)
+            for given, key in zip(part["prediction_id"].to_pylist(), keys, strict=True)
         ]
         yield identifiers, _newest({**_prediction_table(part, identifiers, keys), **_array_tables(bulk.arrays, identifiers, start, stop)}, keys)
 
@@ -95,7 +95,7 @@ def _by_name(columns: Any) -> dict[str, Any]:
     if isinstance(columns, pl.DataFrame):
         columns = columns.to_arrow()
     if isinstance(columns, pa.Table):
-        return {name: columns[name] for name in columns.column_names if name not in ("created_at", "nk")}
+        return {name: columns[name] for name in columns.column_names if name not in ("created_at", *LOOKUP_COLUMNS)}
     if isinstance(columns, Mapping):
         return dict(columns)
     raise InvalidInputError(f"columns must be a mapping, a pyarrow Table or a polars DataFrame, got {type(columns).__name__}")
@@ -213,9 +213,9 @@ def _natural_keys(part: pa.Table) -> list[int]:
 
 def _prediction_table(part: pa.Table, identifiers: list[str], keys: list[int]) -> dict[str, pa.Table]:
     stamp = pa.array([checks.now()] * part.num_rows, PREDICTIONS.field("created_at").type)
-    nk = pa.array([key & 0xFFFF_FFFF_FFFF_FFFF for key in keys], pa.uint64())
+    added = {"created_at": stamp, "nk": pa.array([ids.nk(key) for key in keys], pa.uint64()), "id_key": id_keys(identifiers)}
     filled = part.set_column(0, "prediction_id", pa.array(identifiers, pa.string()))
-    return {"predictions": filled.append_column("created_at", stamp).append_column("nk", nk).select(PREDICTIONS.names)}
+    return {"predictions": pa.table({**dict(zip(filled.column_names, filled.columns, strict=True)), **added}).select(PREDICTIONS.names)}
 
 
 def _array_tables(given: Mapping[str, Any], identifiers: list[str], start: int, stop: int) -> dict[str, pa.Table]:
@@ -230,7 +230,7 @@ def _array_tables(given: Mapping[str, Any], identifiers: list[str], start: int, 
     text, number = pa.string(), pa.int32()
     columns = [
         pa.array(identifiers, text), *_values(part.get("y_pred"), count), *_values(part.get("y_proba"), count),
-        pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text),
+        pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_keys(identifiers),
     ]  # fmt: skip
     tables = {"prediction_values": pa.table(columns, schema=PREDICTION_VALUES)}
     if reals:

@@ -11,14 +11,14 @@ from typing import Any
 
 import polars as pl
 
-from n4a_fast import checks, jsontext
+from n4a_fast import checks, ids, jsontext
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
 from n4a_fast.predictions.metadata import SampleMetadata
-from n4a_fast.schema.columns import PREDICTIONS
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 
-COLUMNS = ", ".join(name for name in PREDICTIONS.names if name != "nk")
+COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 SCORES = ("val_score", "test_score", "train_score")
 GROUPS = (
     "pipeline_id", "chain_id", "dataset_name", "model_name", "model_class", "fold_id", "partition", "metric", "task_type",
@@ -30,10 +30,10 @@ HIGHER_IS_BETTER = frozenset({
     "matthews_corrcoef", "mcc", "specificity", "explained_variance", "pearson_r", "spearman_r",
 })  # fmt: skip
 
-_GET = f"SELECT {COLUMNS} FROM predictions WHERE prediction_id = ?"
+_GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _ARRAYS = """SELECT t.array_values AS y_true, t.width AS y_true_width, v.y_pred, v.y_pred_width, v.y_proba, v.y_proba_width,
     i.array_values AS sample_indices, w.array_values AS weights
-FROM (FROM prediction_values WHERE prediction_id = ?) v
+FROM (FROM prediction_values WHERE id_key = ? AND prediction_id = ?) v
 LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
 LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
 LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash"""
@@ -49,7 +49,7 @@ class PredictionQueries:
         self._database, self._metadata = database, SampleMetadata(database)
 
     def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
-        row = self._database.row(_GET, (prediction_id,))
+        row = self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
         if row is None:
             return None
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
@@ -59,7 +59,7 @@ class PredictionQueries:
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
-        row = self._database.row(_ARRAYS, (prediction_id,))
+        row = self._database.row(_ARRAYS, (ids.id_key(prediction_id), prediction_id))
         return row and arrays.restored(row)
 
     def query(self, limit: int | None, offset: int, **filters: Any) -> pl.DataFrame:

@@ -1,50 +1,54 @@
 """Arrays of many predictions at once: one query, Arrow buffers, numpy views on them.
 
-The values stay in the buffers that DuckDB filled; each array handed out is a view of them.
+The values stay in the buffers that DuckDB filled, in the order of the file; each array handed out
+is a view of them. An array that many predictions share is read once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from n4a_fast import ids
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_clause
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 
-_SOURCES = {
-    "y_true": ("t.array_values AS y_true, t.width AS y_true_width", "LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash"),
-    "y_pred": ("v.y_pred, v.y_pred_width", ""),
-    "y_proba": ("v.y_proba, v.y_proba_width", ""),
-    "sample_indices": (
-        "i.array_values AS sample_indices, NULL::INTEGER AS sample_indices_width",
-        "LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash",
-    ),
-    "weights": ("w.array_values AS weights, NULL::INTEGER AS weights_width", "LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash"),
+_VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
+JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
+_STORED = {
+    "y_true": "v.y_true_hash", "y_pred": "v.y_pred, v.y_pred_width", "y_proba": "v.y_proba, v.y_proba_width",
+    "sample_indices": "v.sample_indices_hash", "weights": "v.weights_hash",
+}  # fmt: skip
+_SHARED = {
+    "y_true": "SELECT content_hash, array_values, width FROM shared_arrays SEMI JOIN used USING (content_hash)",
+    "weights": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_arrays SEMI JOIN used USING (content_hash)",
+    "sample_indices": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_indices SEMI JOIN used USING (content_hash)",
 }
-_BY_PLACE = """SELECT wanted.prediction_id, {values} FROM wanted LEFT JOIN prediction_values v ON v.prediction_id = wanted.prediction_id
-{joins} ORDER BY wanted.place"""
-_MATCHING = "SELECT prediction_id FROM predictions{where} ORDER BY created_at, prediction_id"
-_KNOWN = "SELECT count(*) AS n FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM wanted)"
+_MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
+_KNOWN = "SELECT count(*) AS n FROM predictions p SEMI JOIN wanted ON p.id_key = wanted.id_key AND p.prediction_id = wanted.prediction_id"
 _UNKNOWN = "SELECT prediction_id FROM wanted WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions) LIMIT 1"
 
 
 class ListViews(Sequence[Any]):
     """One array per prediction, each a read-only numpy view of a shared buffer; None where there is none."""
 
-    def __init__(self, column: pa.ListArray, widths: pa.Array) -> None:
-        self._column, self._widths = column, widths
-        self._offsets = column.offsets.to_numpy()
-        self._values = column.values.to_numpy(zero_copy_only=True)
+    def __init__(self, lists: pa.ListArray, widths: pa.Array, rows: np.ndarray[Any, Any]) -> None:
+        """`rows` tells for each prediction which of the lists is its own; -1 for none."""
+        self._lists, self._offsets = lists, lists.offsets.to_numpy()
+        self._values = lists.values.to_numpy(zero_copy_only=True)
+        self._widths = None if widths.null_count == len(widths) else widths
+        self._rows = np.where(lists.is_null().to_numpy(zero_copy_only=False)[rows], -1, rows) if lists.null_count else rows
 
     def __len__(self) -> int:
-        return len(self._column)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, place: int) -> Any: ...
@@ -53,39 +57,49 @@ class ListViews(Sequence[Any]):
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
-        if not self._column[place].is_valid:
+        row = self._rows[place]
+        if row < 0:
             return None
-        flat = self._values[self._offsets[place] : self._offsets[place + 1]]
-        width = self._widths[place].as_py()
+        flat = self._values[self._offsets[row] : self._offsets[row + 1]]
+        width = None if self._widths is None else self._widths[row].as_py()
         return flat if width is None else flat.reshape(-1 if width else 0, width)
 
     def to_2d(self) -> np.ndarray[Any, Any]:
-        """All arrays as rows of one matrix, a view; InvalidInputError when lengths differ or one is missing."""
-        lengths = np.diff(self._offsets)
-        if self._column.null_count or (lengths != lengths[:1]).any():
+        """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or one is missing."""
+        lengths = np.diff(self._offsets)[self._rows] if len(self) else np.zeros(0, np.int64)
+        if (self._rows < 0).any() or (lengths != lengths[:1]).any():
             raise InvalidInputError("the arrays differ in length, or some are missing; take them one by one")
         width = int(lengths[0]) if len(lengths) else 0
-        matrix: np.ndarray[Any, Any] = self._values[self._offsets[0] : self._offsets[-1]].reshape(len(self), width)
+        starts = self._offsets[self._rows]
+        if (np.diff(starts) == width).all():
+            start = int(starts[0]) if len(starts) else 0
+            view: np.ndarray[Any, Any] = self._values[start : start + len(self) * width].reshape(len(self), width)
+            return view
+        matrix: np.ndarray[Any, Any] = self._values[starts[:, None] + np.arange(width)]
+        matrix.flags.writeable = False
         return matrix
+
+    def to_arrow(self) -> pa.ListArray:
+        """One list per prediction, row-major."""
+        if np.array_equal(self._rows, np.arange(len(self._lists))):
+            return self._lists
+        return self._lists.take(pa.array(self._rows, mask=self._rows < 0))
 
 
 class LoadedArrays:
     """Arrays of many predictions, in the order they were asked for."""
 
-    def __init__(self, table: pa.Table, columns: Sequence[str]) -> None:
-        table = table.combine_chunks()
-        self._table = table.select(["prediction_id", *columns])
-        self.columns = tuple(columns)
-        self._views = {name: ListViews(_one_chunk(table[name]), _one_chunk(table[f"{name}_width"])) for name in columns}
+    def __init__(self, prediction_ids: pa.ChunkedArray, views: Mapping[str, ListViews]) -> None:
+        self._ids, self._views = prediction_ids, views
+        self.columns = tuple(views)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self._ids)
 
     @property
     def prediction_ids(self) -> list[str]:
         """Ids, one per row."""
-        return list(self._table["prediction_id"].to_pylist())
+        return list(self._ids.to_pylist())
 
     @property
     def y_true(self) -> ListViews:
@@ -122,11 +136,11 @@ class LoadedArrays:
 
     def to_arrow(self) -> pa.Table:
         """`prediction_id` and a list column per array, row-major."""
-        return self._table
+        return pa.table({"prediction_id": self._ids, **{name: views.to_arrow() for name, views in self._views.items()}})
 
     def to_polars(self) -> pl.DataFrame:
         """The same as a Polars frame."""
-        frame = pl.from_arrow(self._table)
+        frame = pl.from_arrow(self.to_arrow())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
@@ -143,14 +157,14 @@ class ArrayReader:
         self._database = database
 
     def ids(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any]) -> pa.Table:
-        """The predictions asked for, as a one-column table; NotFoundError for an id that is not stored."""
+        """The predictions asked for, as columns `prediction_id` and `id_key`; NotFoundError for an id that is not stored."""
         if prediction_ids is None:
             where, params = where_clause(filters)
             return self._database.arrow(_MATCHING.format(where=where), params)
         if any(value is not None for value in filters.values()):
             raise InvalidInputError("give prediction_ids or filters, not both")
-        wanted = pa.table({"prediction_id": _ids_column(prediction_ids)})
-        distinct = pa.table({"prediction_id": wanted["prediction_id"].unique()})
+        wanted = _with_keys(_ids_column(prediction_ids))
+        distinct = wanted if pc.count_distinct(wanted["prediction_id"]).as_py() == len(wanted) else _with_keys(wanted["prediction_id"].unique())
         if self._database.select(_KNOWN, wanted=distinct)["n"][0].as_py() < distinct.num_rows:
             raise NotFoundError("prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py()))
         return wanted
@@ -161,8 +175,20 @@ class ArrayReader:
         if unknown or not columns:
             raise InvalidInputError(f"columns must name some of {', '.join(COLUMNS)}; got {', '.join(unknown) or 'none'}")
         placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
-        values, joins = zip(*(_SOURCES[name] for name in columns), strict=True)
-        return LoadedArrays(self._database.select(_BY_PLACE.format(values=", ".join(values), joins=" ".join(joins)), wanted=placed), columns)
+        found = self._database.select(_VALUES.format(columns=", ".join(_STORED[name] for name in columns)), wanted=placed).combine_chunks()
+        rows = np.full(wanted.num_rows, -1)
+        rows[found["place"].to_numpy()] = np.arange(len(found))
+        return LoadedArrays(wanted["prediction_id"], {name: self._views(name, found, rows) for name in columns})
+
+    def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
+        """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""
+        if name not in _SHARED:
+            return ListViews(_one_chunk(found[name]), _one_chunk(found[f"{name}_width"]), rows)
+        hashes = _one_chunk(found[f"{name}_hash"]).dictionary_encode()
+        shared = self._database.select(_SHARED[name], used=pa.table({"content_hash": hashes.dictionary})).combine_chunks()
+        contents = pc.index_in(hashes.dictionary, shared["content_hash"]).to_numpy(zero_copy_only=False)
+        of_found = np.append(contents, -1)[hashes.indices.fill_null(len(contents)).to_numpy()].astype(np.int64)
+        return ListViews(_one_chunk(shared["array_values"]), _one_chunk(shared["width"]), np.append(of_found, -1)[rows])
 
     def batches(self, wanted: pa.Table, columns: Sequence[str], batch_size: int) -> Iterator[LoadedArrays]:
         """The same in pieces of `batch_size` predictions."""
@@ -178,6 +204,11 @@ def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
     if column.null_count:
         raise InvalidInputError("prediction_ids holds None; leave it out")
     return column
+
+
+def _with_keys(identifiers: pa.Array) -> pa.Table:
+    keys = pa.array([ids.id_key(identifier) for identifier in identifiers.to_pylist()], pa.uint64())
+    return pa.table({"prediction_id": identifiers, "id_key": keys})
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

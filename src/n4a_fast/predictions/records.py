@@ -28,7 +28,7 @@ class Predictions:
         fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
         partition, model_name = text(partition, "partition"), text(model_name, "model_name")
         key = ids.natural_key(pipeline_id, chain_id, fold, partition, model_name, branch)
-        identifier = ids.prediction_id(pipeline_id, key) if prediction_id is None else checks.identifier(prediction_id, "prediction_id")
+        identifier = ids.prediction_id(key) if prediction_id is None else checks.identifier(prediction_id, "prediction_id")
         get = fields.__getitem__
         row = (
             identifier, pipeline_id, chain_id, text(get("dataset_name"), "dataset_name"), model_name,
@@ -39,7 +39,7 @@ class Predictions:
             jsontext.encode(checks.optional_mapping(get("best_params"), "best_params"), "best_params"), maybe(get("preprocessings"), "preprocessings"), branch,
             maybe(get("branch_name"), "branch_name"), integer(get("exclusion_count"), "exclusion_count"),
             real(get("exclusion_rate"), "exclusion_rate"), maybe(get("refit_context"), "refit_context"), checks.now(),
-            key & 0xFFFF_FFFF_FFFF_FFFF,
+            ids.nk(key), ids.id_key(identifier),
         )  # fmt: skip
         self._batch.put(row, key)
         return identifier

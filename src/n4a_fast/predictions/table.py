@@ -11,32 +11,36 @@ from typing import Any
 
 import pyarrow as pa
 
+from n4a_fast import ids
 from n4a_fast.database import Database
 
 KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
 _SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.{name}" for name in KEY)
 
+_SAME_ID = "{0}.id_key = {1}.id_key AND {0}.prediction_id = {1}.prediction_id"
+
 _RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id,
-    b.prediction_id IN (SELECT prediction_id FROM prediction_values) AS has_values
+    p.id_key AS old_id_key, b.id_key AS new_id_key, EXISTS (FROM prediction_values v WHERE {_SAME_ID.format("v", "b")}) AS has_values
 FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id NOT IN (SELECT prediction_id FROM batch)"""
-_RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = renamed.new_id FROM renamed WHERE v.prediction_id = renamed.old_id"""
+_RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = new_id, id_key = new_id_key FROM renamed
+WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
 _REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
-_REPLACED_BY_ID = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM batch)"
+_REPLACED_BY_ID = f"DELETE FROM predictions p USING batch b WHERE {_SAME_ID.format('p', 'b')}"
 _INSERT = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _INSERT_SHARED = "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash = b.content_hash)"
 
 _HASHES = "SELECT y_true_hash AS h FROM {v} UNION SELECT weights_hash FROM {v} UNION SELECT sample_indices_hash FROM {v}"
 _HASHES_OF = _HASHES.format(v="gone_values")
-_GONE_HASHES = "WITH gone_values AS (SELECT * FROM prediction_values WHERE prediction_id IN (SELECT prediction_id FROM gone)) " + _HASHES_OF
+_GONE_HASHES = f"WITH gone_values AS (SELECT v.* FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format('v', 'gone')}) {_HASHES_OF}"
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
-_DELETE_VALUES = "DELETE FROM prediction_values WHERE prediction_id IN (SELECT prediction_id FROM gone)"
+_DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
 _DELETE_UNUSED = """DELETE FROM {table} WHERE content_hash IN (SELECT h FROM hashes)
 AND content_hash NOT IN (SELECT h FROM (""" + _HASHES.format(v="prediction_values") + """) WHERE h IS NOT NULL)"""
-_DELETE_ROWS = "DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id FROM gone)"
-_IDS_OF_PIPELINES = "SELECT prediction_id FROM predictions WHERE list_contains(?, pipeline_id)"
-_IDS_OF_DATASET = "SELECT prediction_id FROM predictions WHERE dataset_name = ?"
+_DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
+_IDS_OF_PIPELINES = "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id)"
+_IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
 _PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
-_KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE prediction_id = ?"
+_KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 
 
 class PredictionTable:
@@ -47,7 +51,7 @@ class PredictionTable:
 
     def key_of(self, prediction_id: str) -> tuple[Any, ...] | None:
         """The natural key of a stored prediction, or None."""
-        found = self._database.rows(_KEY_OF, (prediction_id,))
+        found = self._database.rows(_KEY_OF, (ids.id_key(prediction_id), prediction_id))
         return found[0] if found else None
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
@@ -58,7 +62,7 @@ class PredictionTable:
             self._replace_rows_in_transaction(tables["predictions"])
 
     def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
-        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has one column of that name."""
+        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id` and `id_key`."""
         arrays = self._delete_values_in_transaction(prediction_ids)
         return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
 
@@ -75,7 +79,7 @@ class PredictionTable:
 
     def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         values = tables["prediction_values"]
-        self._delete_values_in_transaction(values.select(["prediction_id"]))
+        self._delete_values_in_transaction(values.select(["prediction_id", "id_key"]))
         for name, columns in _REFERENCES.items():
             if name in tables:
                 used = {content for column in columns for content in values[column].to_pylist()}
@@ -92,7 +96,7 @@ class PredictionTable:
 
     def _move_values_in_transaction(self, renamed: pa.Table) -> None:
         """Arrays follow their prediction to its new id; where that has arrays of its own, the old ones are dropped."""
-        gone = renamed.filter(renamed["has_values"]).select(["old_id"]).rename_columns(["prediction_id"])
+        gone = renamed.filter(renamed["has_values"]).select(["old_id", "old_id_key"]).rename_columns(["prediction_id", "id_key"])
         self._delete_values_in_transaction(gone)
         self._database.insert(_RENAME_VALUES, renamed=renamed)
 
@@ -117,4 +121,4 @@ def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
 
 def one_id(prediction_id: str) -> pa.Table:
     """The table that `delete_in_transaction` takes, for one prediction."""
-    return pa.table({"prediction_id": pa.array([prediction_id], pa.string())})
+    return pa.table({"prediction_id": pa.array([prediction_id], pa.string()), "id_key": pa.array([ids.id_key(prediction_id)], pa.uint64())})

@@ -31,10 +31,11 @@ PREDICTIONS = _schema(
     fold_id=_TEXT, partition=_TEXT, val_score=_REAL, test_score=_REAL, train_score=_REAL, metric=_TEXT, task_type=_TEXT,
     n_samples=_INT, n_features=_INT, scores=_TEXT, best_params=_TEXT, preprocessings=_TEXT, branch_id=_INT, branch_name=_TEXT,
     exclusion_count=_INT, exclusion_rate=_REAL, refit_context=_TEXT, created_at=_TIME, nk=pa.uint64(),
+    id_key=pa.uint64(),
 )  # fmt: skip
 PREDICTION_VALUES = _schema(
     prediction_id=_TEXT, y_pred=pa.list_(_REAL), y_pred_width=_INT, y_proba=pa.list_(_REAL), y_proba_width=_INT,
-    y_true_hash=_TEXT, sample_indices_hash=_TEXT, weights_hash=_TEXT,
+    y_true_hash=_TEXT, sample_indices_hash=_TEXT, weights_hash=_TEXT, id_key=pa.uint64(),
 )  # fmt: skip
 SHARED_ARRAYS = _schema(content_hash=_TEXT, array_values=pa.list_(_REAL), width=_INT)
 SHARED_INDICES = _schema(content_hash=_TEXT, array_values=pa.list_(_BIG))
@@ -50,6 +51,8 @@ LOGS = _schema(
     log_id=_TEXT, pipeline_id=_TEXT, step_idx=_INT, operator_class=_TEXT, event=_TEXT, duration_ms=_BIG, message=_TEXT,
     details=_TEXT, level=_TEXT, created_at=_TIME,
 )  # fmt: skip
+
+LOOKUP_COLUMNS = ("nk", "id_key")  # of the predictions tables; not part of what is documented
 
 ALL = {
     "runs": RUNS, "projects": PROJECTS, "pipelines": PIPELINES, "chains": CHAINS, "chain_artifacts": CHAIN_ARTIFACTS, "predictions": PREDICTIONS,

@@ -27,17 +27,18 @@ _TABLES = (
         branch_path JSON, source_index INTEGER, created_at TIMESTAMP)""",
     # who uses which artifact: one row for each chain and artifact
     """CREATE TABLE chain_artifacts (chain_id VARCHAR, artifact_id VARCHAR)""",
-    # nk: hash of the natural key (pipeline, chain, fold, partition, model name, branch), for replacing on a re-save
+    # nk: hash of the natural key (pipeline, chain, fold, partition, model name, branch), for replacing on a re-save;
+    # id_key: prediction_id as a number; both in the order of time, so that zone maps find rows among millions
     """CREATE TABLE predictions (
         prediction_id VARCHAR, pipeline_id VARCHAR, chain_id VARCHAR, dataset_name VARCHAR, model_name VARCHAR,
         model_class VARCHAR, fold_id VARCHAR, partition VARCHAR, val_score DOUBLE, test_score DOUBLE, train_score DOUBLE,
         metric VARCHAR, task_type VARCHAR, n_samples INTEGER, n_features INTEGER, scores JSON, best_params JSON,
         preprocessings VARCHAR, branch_id INTEGER, branch_name VARCHAR, exclusion_count INTEGER, exclusion_rate DOUBLE,
-        refit_context VARCHAR, created_at TIMESTAMP, nk UBIGINT)""",
+        refit_context VARCHAR, created_at TIMESTAMP, nk UBIGINT, id_key UBIGINT)""",
     # values are row-major; *_width is the number of columns of a 2-D array, NULL for 1-D
     """CREATE TABLE prediction_values (
         prediction_id VARCHAR, y_pred DOUBLE[], y_pred_width INTEGER, y_proba DOUBLE[], y_proba_width INTEGER,
-        y_true_hash VARCHAR, sample_indices_hash VARCHAR, weights_hash VARCHAR)""",
+        y_true_hash VARCHAR, sample_indices_hash VARCHAR, weights_hash VARCHAR, id_key UBIGINT)""",
     # arrays that many predictions share, once per content
     """CREATE TABLE shared_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
     """CREATE TABLE shared_indices (content_hash VARCHAR, array_values BIGINT[])""",
