@@ -39,6 +39,13 @@ $(READY): $(BUILD_INPUTS)
 	@$(PIP) install -e '.[test]'
 	@touch $@
 
+# nirs4all in an environment of its own, for tests of what both read and write: make .venv-nirs4all-0.7.1/.ready
+.venv-nirs4all-%/.ready:
+	@test -x .venv-nirs4all-$*/bin/python || $(PYTHON) -m venv .venv-nirs4all-$*
+	@echo "installing nirs4all $* into .venv-nirs4all-$* (takes some minutes)"
+	@.venv-nirs4all-$*/bin/python -m pip -qq --disable-pip-version-check install nirs4all==$* $(if $(filter 0.%,$*),'duckdb<2')
+	@touch $@
+
 # Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,
 # which would drown any report. PYTHONMALLOC=malloc lets the sanitizer see Python's own objects too.
 sanitize: $(READY)
@@ -49,6 +56,6 @@ sanitize: $(READY)
 	    $(SANITIZED)/bin/python -m pytest -q -p no:cacheprovider --noconftest tests/native
 
 clean:
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-nirs4all-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@find src/n4a_fast -name '*.so' -delete
