@@ -6,13 +6,16 @@ Counted in child processes (children.py), so their floors are tight: a few perce
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from children import count_calls, count_instructions
 from harness import Measure, gate
-from reference import append_plainly
+from reference import CompressedArtifacts, append_plainly, replay_one
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.preprocessing import StandardScaler
 from workloads import SAMPLES, SCORES
 
 from n4a_fast import WorkspaceStore
@@ -134,3 +137,26 @@ def test_save_prediction_work(measure: Measure, store: WorkspaceStore) -> None:
     measure.work(plain, ours)
     assert set(store.query_predictions(pipeline_id=pipeline)["prediction_id"]) == ids
     assert len(ids) == CALLS
+
+
+@gate(
+    "replay_work", workload="replay_chain of a scaler and 5 PLS folds on 20 spectra of 700 wavelengths", size=20, seed=0, threads=1,
+    baseline="reference.replay_one: each compressed joblib file loaded, transformed, asked",
+)  # fmt: skip
+def test_replay_work(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    numbers, files = np.random.default_rng(0), CompressedArtifacts(tmp_path / "plain")
+    X, y = numbers.random((100, 700)), numbers.random(100)
+    scaler = StandardScaler().fit(X)
+    models = [PLSRegression(10).fit(scaler.transform(X[fold:]), y[fold:]) for fold in range(5)]
+    plain = [files.save(scaler)], {str(fold): files.save(model) for fold, model in enumerate(models)}
+    pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
+    folds = {str(fold): store.save_artifact(model, "PLSRegression", "model", "joblib") for fold, model in enumerate(models)}
+    shared = {"1": [store.save_artifact(scaler, "StandardScaler", "transformer", "joblib")]}
+    steps = [
+        {"step_idx": 1, "operator_class": "sklearn.preprocessing.StandardScaler", "params": {}, "artifact_id": shared["1"][0], "stateless": False},
+        {"step_idx": 2, "operator_class": "sklearn.cross_decomposition.PLSRegression", "params": {}, "artifact_id": None, "stateless": False},
+    ]
+    chain = store.save_chain(pipeline, steps, 2, "sklearn.cross_decomposition.PLSRegression", "", "per_fold", folds, shared)
+    store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    measure.work(lambda: replay_one(files.load, *plain, X[:20]), lambda: store.replay_chain(chain, X[:20]))
+    assert np.allclose(store.replay_chain(chain, X[:20]), replay_one(files.load, *plain, X[:20]), rtol=0, atol=1e-12)
