@@ -27,9 +27,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workspace",),
     ("store",),
     ("library", "chain_builder"),
+    ("integrations",),
     (ROOT,),
-    ("cli", "integrations"),
-    ("__main__",),
+    ("cli",),
+    ("__main__", "run"),
 )
 
 FUNCTION_LINES = 40  # without the docstring

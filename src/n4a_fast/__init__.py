@@ -1,9 +1,10 @@
 """n4a_fast: the storage engine for nirs4all sweeps, on one DuckDB file and a folder of artifacts."""
 
 from n4a_fast.chain_builder import ChainBuilder
+from n4a_fast.integrations.nirs4all import install, uninstall
 from n4a_fast.library import PipelineLibrary
 from n4a_fast.replay import replay_chain
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.version import __version__
 
-__all__ = ["ChainBuilder", "PipelineLibrary", "WorkspaceStore", "__version__", "replay_chain"]
+__all__ = ["ChainBuilder", "PipelineLibrary", "WorkspaceStore", "__version__", "install", "replay_chain", "uninstall"]

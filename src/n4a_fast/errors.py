@@ -18,6 +18,7 @@
     |   +-- NewerFormatError                  upgrade n4a_fast
     +-- ArtifactCorruptError (OSError)        restore the file from a copy
     +-- UntrustedArtifactError                the pickle wants a global that is not allowed
+    +-- UnsupportedVersionError (ImportError) install the version of the other package that it names
     +-- ReplayError (RuntimeError)            the chain cannot predict on this input
 
 Each carries its facts as attributes and names the thing and the cure.
@@ -168,6 +169,15 @@ class UntrustedArtifactError(StoreError):
         told = f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was loaded"
         super().__init__(f"{told}: inspect it with describe_artifact, or open the store with a list of modules you trust")
         self.artifact_id, self.global_name, self.trusted = artifact_id, global_name, trusted
+
+
+class UnsupportedVersionError(StoreError, ImportError):
+    """Another package is missing, or of a version that n4a_fast does not know; nothing was changed."""
+
+    def __init__(self, package: str, found: str | None, supported: tuple[str, ...]) -> None:
+        state = f"{package} {found} is not supported" if found else f"{package} is not installed"
+        super().__init__(f"{state}; n4a_fast works inside {package} {', '.join(supported)}: pip install {package}=={supported[-1]}")
+        self.package, self.found, self.supported = package, found, supported
 
 
 class ReplayError(StoreError, RuntimeError):
