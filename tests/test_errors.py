@@ -28,6 +28,7 @@ EXAMPLES = [
     errors.NewerFormatError(PATH, 9, 1, "3.0"),
     errors.ArtifactCorruptError(PATH, "aa", "bb"),
     errors.UntrustedArtifactError("a1", "os.system", "safe"),
+    errors.UnsupportedVersionError("nirs4all", "1.4.10", ("0.7.1",)),
     errors.ReplayError("c1", "no model"),
 ]
 ABSTRACT = {"StoreError", "StoreFormatError"}

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import polars as pl
@@ -20,6 +21,7 @@ import polars as pl
 from n4a_fast import jsontext
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.store import WorkspaceStore
+from n4a_fast.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +81,17 @@ class Nirs4allStore(WorkspaceStore):
         super().fail_pipeline(pipeline_id, error)
         _UNFINISHED.pop(pipeline_id, None)
 
+    _travelled = False  # unpickled in a worker process: the folder is opened when the copy is first used, which nirs4all never does
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _travelled, (type(self), self._path, self._read_only)
+
+    def _open(self, *, writing: bool = False) -> Workspace:
+        if self._travelled:
+            self._connect(self._path, read_only=self._read_only, lock_timeout=30.0)
+            self._travelled = False
+        return super()._open(writing=writing)
+
     def close(self) -> None:
         """Write what is pending and let the file go; what was begun may be ended after another opening."""
         super().close()
@@ -97,6 +110,12 @@ class Nirs4allStore(WorkspaceStore):
     def _fetch_pl(self, sql: str, params: Sequence[Any] | None = None) -> pl.DataFrame:
         """All rows of a SELECT."""
         return self.sql(sql, params or ())
+
+
+def _travelled(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allStore:
+    store = kind.__new__(kind)
+    store._path, store._read_only, store._workspace, store._travelled = path, read_only, None, True
+    return store
 
 
 class Connection:

@@ -1,0 +1,130 @@
+"""What nirs4all 0.7.1 and its users ask of a store beyond the documented API; needs no nirs4all."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import begin_pipeline, begin_sweep, predict, save_chain
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import InvalidInputError, StoreClosedError
+from n4a_fast.integrations.nirs4all_store import Nirs4allStore
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, store: WorkspaceStore) -> Iterator[Nirs4allStore]:
+    with Nirs4allStore(store.workspace_path) as opened:
+        yield opened
+
+
+def test_private_ways_to_send_sql_see_what_was_just_saved(embedded: Nirs4allStore) -> None:
+    sweep = begin_sweep(embedded)
+    predictions = [predict(embedded, sweep.pipeline, sweep.chain, fold_id=fold) for fold in ("0", "1", "2")]
+    query = "SELECT prediction_id, fold_id FROM predictions WHERE pipeline_id = ? ORDER BY fold_id"
+    rows = [(identifier, str(fold)) for fold, identifier in enumerate(predictions)]
+    result = embedded._ensure_open().execute(query, [sweep.pipeline])
+    assert [column[0] for column in result.description] == ["prediction_id", "fold_id"]
+    assert (result.fetchone(), result.fetchall(), result.fetchone()) == (rows[0], rows[1:], None)
+    assert embedded._ensure_open().execute("SELECT count(*) FROM v_aggregated_predictions").fetchall() == [(1,)]
+    assert embedded._ensure_open().execute(query, [sweep.pipeline]).pl().rows() == embedded._fetch_pl(query, [sweep.pipeline]).rows() == rows
+    assert embedded._fetch_one(query, [sweep.pipeline]) == {"prediction_id": predictions[0], "fold_id": "0"}
+    assert embedded._fetch_one(query, ["unknown"]) is None
+    assert embedded._fetch_pl(query, ["unknown"]).columns == ["prediction_id", "fold_id"]
+
+
+def test_private_sql_cannot_write_and_needs_an_open_store(embedded: Nirs4allStore) -> None:
+    with pytest.raises(InvalidInputError, match="one SELECT"):
+        embedded._ensure_open().execute("DELETE FROM runs")
+    embedded.close()
+    with pytest.raises(StoreClosedError):
+        embedded._ensure_open()
+
+
+class Splitter:
+    """An object that JSON has no form for."""
+
+
+def test_objects_in_configurations_become_text_without_an_address(embedded: Nirs4allStore) -> None:
+    run = embedded.begin_run("sweep", {"splitter": Splitter()}, [])
+    pipeline = embedded.begin_pipeline(run, "0001", [{"split": Splitter(), "n": 3}], [], "corn", "")
+    embedded.complete_run(run, {"best": Splitter()})
+    text = f"<{Splitter.__module__}.Splitter object>"
+    assert (embedded.get_run(run) or {})["config"] == {"splitter": text}
+    assert (embedded.get_run(run) or {})["summary"] == {"best": text}
+    assert (embedded.get_pipeline(pipeline) or {})["expanded_config"] == [{"split": text, "n": 3}]
+
+
+def test_what_is_wrong_for_another_reason_is_still_refused(embedded: Nirs4allStore) -> None:
+    run = embedded.begin_run("sweep", {}, [])
+    with pytest.raises(InvalidInputError, match="generator_choices"):
+        embedded.begin_pipeline(run, "0001", {}, "choices", "corn", "")  # type: ignore[arg-type]
+
+
+def test_a_copy_sent_to_a_worker_process_is_a_store_of_the_same_folder(embedded: Nirs4allStore) -> None:
+    sweep = begin_sweep(embedded)
+    embedded.flush()
+    copy = pickle.loads(pickle.dumps(embedded))
+    assert copy.workspace_path == embedded.workspace_path
+    assert (copy.get_run(sweep.run) or {})["status"] == "running"
+    copy.close()
+
+
+UNFINISHED = """
+import os, sys
+from helpers import begin_pipeline, begin_sweep, predict
+from n4a_fast.integrations.nirs4all_store import Nirs4allStore
+store = Nirs4allStore(sys.argv[1])
+sweep = begin_sweep(store)
+predict(store, sweep.pipeline, sweep.chain)
+store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+predict(store, begin_pipeline(store, sweep.run, "0002_pls"), None)
+"""
+
+
+def _run(tmp_path: Path, ending: str) -> subprocess.CompletedProcess[str]:
+    path = str(Path(__file__).parents[1])
+    script = f"import sys; sys.path.insert(0, {path!r})\n{UNFINISHED}{ending}\n"
+    return subprocess.run([sys.executable, "-c", script, str(tmp_path / "w")], text=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [("raise KeyboardInterrupt", "KeyboardInterrupt"), ("raise ValueError('x')", "ValueError"), ("sys.exit(0)", "interrupted")],
+)
+def test_a_run_cut_short_is_failed_when_the_program_ends(tmp_path: Path, ending: str, told: str) -> None:
+    _run(tmp_path, ending)
+    with WorkspaceStore.open_readonly(tmp_path / "w") as store:
+        assert store.list_runs()["status"].to_list() == ["failed"]
+        assert store.list_runs()["error"].to_list() == [f"{told}: the program ended before this did"]
+        assert store.list_pipelines().sort("name").select("name", "status").rows() == [("0001_pls", "completed"), ("0002_pls", "failed")]
+        assert len(store.query_predictions()) == 1, "of the pipeline that was complete"
+
+
+@pytest.mark.parametrize("ending", ["store.close()", "os.kill(os.getpid(), 9)"])
+def test_a_store_that_was_closed_or_killed_leaves_the_run_as_it_is(tmp_path: Path, ending: str) -> None:
+    done = _run(tmp_path, ending)
+    assert done.returncode == (0 if "close" in ending else -signal.SIGKILL), done.stderr
+    with WorkspaceStore.open_readonly(tmp_path / "w") as store:
+        assert store.list_runs()["status"].to_list() == ["running"]
+        assert "completed" in store.list_pipelines()["status"].to_list()
+
+
+def test_a_forked_child_ends_nothing_of_its_parent(tmp_path: Path) -> None:
+    done = _run(tmp_path, "import atexit\nif os.fork() == 0: atexit._run_exitfuncs(), os._exit(0)\nos.wait()\nstore.complete_run(sweep.run, {})\nstore.close()")
+    assert (done.returncode, done.stderr) == (0, "")
+    with WorkspaceStore.open_readonly(tmp_path / "w") as store:
+        assert store.list_runs()["status"].to_list() == ["completed"]
+
+
+def test_what_was_ended_in_time_stays_as_it_was_ended(embedded: Nirs4allStore) -> None:
+    sweep = begin_sweep(embedded)
+    save_chain(embedded, begin_pipeline(embedded, sweep.run, "0002_pls"))
+    embedded.fail_pipeline(sweep.pipeline, "no spectra")
+    embedded.fail_run(sweep.run, "no data")
+    assert embedded.list_runs()["error"].to_list() == ["no data"]
