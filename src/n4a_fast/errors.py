@@ -15,6 +15,7 @@
     +-- StoreFormatError                      this file cannot be opened as it is
     |   +-- NotAStoreError                    not a DuckDB file, or not a workspace
     |   +-- ForeignStoreError                 written by nirs4all: migrate it
+    |   +-- CopyDiffersError                  what was copied is not what was read; nothing took effect
     |   +-- NewerFormatError                  upgrade n4a_fast
     +-- ArtifactCorruptError (OSError)        restore the file from a copy
     +-- UntrustedArtifactError                the pickle wants a global that is not allowed
@@ -141,8 +142,17 @@ class ForeignStoreError(StoreFormatError):
     """A database written by nirs4all itself."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} was written by nirs4all, not by n4a_fast; it was left unchanged: choose another workspace folder, or open it with nirs4all")
+        told = f"{path} was written by nirs4all, not by n4a_fast; it was left unchanged"
+        super().__init__(f"{told}: run `n4a-fast migrate {path.parent}`, or choose another workspace folder")
         self.path = path
+
+
+class CopyDiffersError(StoreFormatError):
+    """A copy that is not equal to its source; the copy was given up."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what} differ after copying; the original is unchanged and the copy was given up: stop what writes to it and try again")
+        self.path, self.what = path, what
 
 
 class NewerFormatError(StoreFormatError):

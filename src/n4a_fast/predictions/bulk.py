@@ -78,7 +78,7 @@ def slices(bulk: Bulk) -> Iterator[tuple[list[str], dict[str, pa.Table]]]:
             given if given is not None else ids.prediction_id(key)
             for given, key in zip(part["prediction_id"].to_pylist(), keys, strict=True)
         ]
-        yield identifiers, _newest({**_prediction_table(part, identifiers, keys), **_array_tables(bulk.arrays, identifiers, start, stop)}, keys)
+        yield identifiers, _newest({**_prediction_table(part, identifiers, keys), **array_tables(bulk.arrays, identifiers, start, stop)}, keys)
 
 
 def _newest(tables: dict[str, pa.Table], keys: list[int]) -> dict[str, pa.Table]:
@@ -218,7 +218,7 @@ def _prediction_table(part: pa.Table, identifiers: list[str], keys: list[int]) -
     return {"predictions": pa.table({**dict(zip(filled.column_names, filled.columns, strict=True)), **added}).select(PREDICTIONS.names)}
 
 
-def _array_tables(given: Mapping[str, Any], identifiers: list[str], start: int, stop: int) -> dict[str, pa.Table]:
+def array_tables(given: Mapping[str, Any], identifiers: list[str], start: int, stop: int) -> dict[str, pa.Table]:
     if not given:
         return {}
     part = {name: value if _is_shared(value) else value[start:stop] for name, value in given.items()}

@@ -73,7 +73,7 @@ class Chains(PendingRows):
         return [{**row, **{name: jsontext.decode(row[name]) or {} for name in ("fold_artifacts", "shared_artifacts")}} for row in rows]
 
     def pending(self) -> dict[str, pa.Table]:
-        links: list[tuple[object, ...]] = [(row["chain_id"], artifact) for row in self.values() for artifact in sorted(_used_by(row))]
+        links: list[tuple[object, ...]] = [(row["chain_id"], artifact) for row in self.values() for artifact in sorted(artifacts_of(row))]
         tables = super().pending()
         return {**tables, "chain_artifacts": table_of(links, CHAIN_ARTIFACTS)} if links else tables
 
@@ -97,7 +97,7 @@ class Chains(PendingRows):
         return self._database.execute(_DELETE_THESE, (empty,))
 
 
-def _used_by(row: dict[str, Any]) -> set[str]:
+def artifacts_of(row: dict[str, Any]) -> set[str]:
     """Ids of all artifacts that a pending chain refers to."""
     steps, folds, shared = (jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts"))
     named = [step.get(key) for step in steps for key in ("artifact_id", "artifact_ids")]

@@ -1,0 +1,140 @@
+"""Foreign workspaces made ours: `migrate` in their own folder, `convert` into another one.
+
+`migrate` writes a draft beside the original, proves it, links the original under its backup name
+and renames the draft over it. The original is only ever read; a kill before the rename leaves it as
+it was, a kill after it leaves the finished store. What a killed migration left is removed by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from n4a_fast.durable import sync
+from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.integrations.workspaces.batches import Source
+from n4a_fast.integrations.workspaces.comparing import compare
+from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
+from n4a_fast.integrations.workspaces.intake import Intake
+from n4a_fast.integrations.workspaces.reports import Progress, Report, silent
+from n4a_fast.workspace import STORE_FILE, open_workspace, release_workspace
+
+BACKUP_FILE = f"{STORE_FILE}.nirs4all"
+DRAFT_FOLDER = ".n4a_fast-migration"
+_LOG, _JOURNAL = ".wal", ".journal"
+
+
+def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
+    """Make a DuckDB workspace of nirs4all (0.7, early 0.8) one of ours, in place; what was done, table by table.
+
+    The original stays beside it as `store.duckdb.nirs4all`; artifacts stay where they are. A workspace
+    that is ours already is left alone and reported so. Raises NotAStoreError for anything else,
+    ConflictError when a backup would be overwritten, StoreLockedError while another process uses the
+    file, CopyDiffersError when the copy is not equal; the original is then as it was.
+    `progress(what, done, total)` is called as rows are copied and compared.
+    """
+    started = time.monotonic()
+    root = _folder(Path(path))
+    if _is_ours(root):
+        return Report(root, root, "n4a_fast workspace", (), 0, time.monotonic() - started, already_done=True)
+    with _alone(root):
+        _undo_half_a_swap(root)
+        _refuse_to_overwrite(root)
+        draft = root / DRAFT_FOLDER
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            with closing(DuckDBSource(root)) as source:
+                report = take_in(source, draft, progress or silent)
+                _swap(root, draft)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return replace(report, destination=root, backup=root / BACKUP_FILE, seconds=time.monotonic() - started)
+
+
+def take_in(source: Source, folder: Path, progress: Progress) -> Report:
+    """Write a source into a new store in `folder`, compare the two, and let go of the new one."""
+    started, state = time.monotonic(), source.state()
+    with closing(Intake(source, folder, progress)) as intake:
+        tables = intake.run()
+        arrays = compare(source, intake.workspace, progress)
+    if source.state() != state:
+        raise CopyDiffersError(source.root, "the files")
+    return Report(source.root, folder, source.kind, tables, arrays, time.monotonic() - started)
+
+
+def _folder(path: Path) -> Path:
+    root = path.parent if path.name == STORE_FILE else path
+    if not (root / STORE_FILE).is_file():
+        cure = "; convert(src, dst) takes in workspaces with a store.sqlite" if (root / "store.sqlite").is_file() else ""
+        raise NotAStoreError(root, f"it holds no {STORE_FILE}{cure}")
+    return Path(os.path.realpath(root))
+
+
+def _is_ours(root: Path) -> bool:
+    """Whether the file is a store of ours; NotAStoreError unless it is one of nirs4all's."""
+    try:
+        release_workspace(open_workspace(root, read_only=True, lock_timeout=1.0))
+    except ForeignStoreError:
+        return False
+    return True
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One migration of a folder at a time; the lock goes with the process."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise StoreLockedError(root, None) from error
+    finally:
+        os.close(descriptor)
+
+
+def _undo_half_a_swap(root: Path) -> None:
+    """A killed migration may have linked the backup and not renamed the draft: both names mean the original then."""
+    original, backup = root / STORE_FILE, root / BACKUP_FILE
+    if backup.exists() and backup.samefile(original):
+        log, saved_log = (file.with_name(file.name + _LOG) for file in (original, backup))
+        if saved_log.exists() and not log.exists():
+            _link(saved_log, log)
+        saved_log.unlink(missing_ok=True)
+        backup.unlink()
+
+
+def _refuse_to_overwrite(root: Path) -> None:
+    backup = root / BACKUP_FILE
+    if backup.exists():
+        raise ConflictError("backup", str(backup), "an earlier original", "another one")
+    journal = root / f"{STORE_FILE}{_JOURNAL}"
+    if journal.exists() and journal.stat().st_size:
+        raise InvalidInputError(f"{journal} belongs to a store that is not here any more; move it away")
+
+
+def _link(existing: Path, name: Path) -> None:
+    """Give a file a second name, which must be free."""
+    try:
+        os.link(existing, name)
+    except OSError as error:
+        raise StoreUnavailableError(name, f"{existing.name} cannot get this second name ({error.strerror})") from error
+
+
+def _swap(root: Path, draft: Path) -> None:
+    """Give the finished draft the name of the original, which keeps its backup name."""
+    original, backup = root / STORE_FILE, root / BACKUP_FILE
+    log = original.with_name(original.name + _LOG)
+    sync(draft / STORE_FILE)
+    _link(original, backup)
+    if log.exists():  # rows that its writer had no time to put in place; a new file must not meet them
+        _link(log, backup.with_name(backup.name + _LOG))
+    sync(root)
+    log.unlink(missing_ok=True)
+    os.replace(draft / STORE_FILE, original)
+    sync(root)

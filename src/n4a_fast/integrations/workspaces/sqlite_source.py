@@ -1,0 +1,83 @@
+"""nirs4all workspaces of late 0.8 and newer releases: `store.sqlite` read in one snapshot, arrays in Parquet files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.errors import NotAStoreError, StoreUnavailableError
+from n4a_fast.integrations.workspaces.batches import BATCH_ROWS, ArrayBatch
+from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
+
+_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+
+
+class SQLiteSource:
+    """A workspace with a `store.sqlite`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.path = root, root / "store.sqlite"
+        self._connection = _opened(self.path)
+        try:
+            self._connection.execute("BEGIN")  # one snapshot for all that follows
+            self._names = frozenset(name for (name,) in self._connection.execute(_NAMES))
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise NotAStoreError(self.path, str(error)) from error
+        if not {"runs", "pipelines", "chains", "predictions"} <= self._names or "prediction_arrays" in self._names:
+            self._connection.close()
+            raise NotAStoreError(self.path, "not a nirs4all workspace with its arrays in Parquet files")
+        self._parquet = ParquetArrays(root / "arrays")
+        self.kind = f"nirs4all SQLite workspace, schema {version}"
+
+    def names(self) -> frozenset[str]:
+        return self._names
+
+    def count(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) if table in self._names else 0
+
+    def rows(self, table: str) -> Iterator[pa.Table]:
+        cursor = self._connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
+        names = [column[0] for column in cursor.description]
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            yield pa.table([_column(list(values)) for values in zip(*rows, strict=True)], names=names)
+
+    def array_count(self) -> int:
+        return len(self._parquet)
+
+    def arrays(self) -> Iterator[ArrayBatch]:
+        return self._parquet.batches()
+
+    def state(self) -> object:
+        return (self._connection.execute("PRAGMA data_version").fetchone(), self._parquet.state())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; on a read-only folder without a log, where SQLite could not even make its own files, an immutable one."""
+    log = path.with_name(f"{path.name}-wal")
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            return connection
+        except sqlite3.OperationalError as error:
+            if mode != "mode=ro" or (log.exists() and log.stat().st_size):
+                raise StoreUnavailableError(path, str(error)) from error
+        except sqlite3.DatabaseError as error:
+            raise NotAStoreError(path, str(error)) from error
+    raise AssertionError("one of the modes returns or raises")
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Values of one column; SQLite may mix whole and other numbers."""
+    if any(isinstance(value, float) for value in values):
+        return pa.array(values, pa.float64())
+    return pa.array(values)
