@@ -25,6 +25,7 @@ EXAMPLES = [
     errors.StoreUnavailableError(PATH, "disk full"),
     errors.NotAStoreError(PATH, "not a DuckDB file"),
     errors.ForeignStoreError(PATH),
+    errors.CopyDiffersError(PATH, "rows of runs"),
     errors.NewerFormatError(PATH, 9, 1, "3.0"),
     errors.ArtifactCorruptError(PATH, "aa", "bb"),
     errors.UntrustedArtifactError("a1", "os.system", "safe"),

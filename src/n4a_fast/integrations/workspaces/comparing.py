@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from n4a_fast.errors import CopyDiffersError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, TABLES, Source, fitted, natural_keys
 from n4a_fast.integrations.workspaces.reports import Progress
+from n4a_fast.schema.columns import LOOKUP_COLUMNS
 from n4a_fast.workspace import Workspace
 
 _SELECT = "SELECT {columns} FROM {table} WHERE {key} IN (SELECT {key} FROM wanted) ORDER BY {key}"
-_OURS_ALONE = frozenset({"nk", "origin"})
+_OURS_ALONE = frozenset({*LOOKUP_COLUMNS, "origin"})
 
 
 def compare(source: Source, workspace: Workspace, progress: Progress) -> int:
@@ -56,7 +57,7 @@ def _compare_arrays(source: Source, workspace: Workspace, progress: Progress) ->
     known = set(workspace.database.arrow("SELECT prediction_id FROM predictions")["prediction_id"].to_pylist())
     for batch in source.arrays():
         places = [place for place, identifier in enumerate(batch.ids) if identifier in known]
-        loaded = workspace.arrays.load(pa.table({"prediction_id": pa.array([batch.ids[place] for place in places], pa.string())}), ARRAYS)
+        loaded = workspace.arrays.load(workspace.arrays.ids([batch.ids[place] for place in places], {}), ARRAYS)
         for name in ARRAYS:
             views, given = getattr(loaded, name), batch.arrays[name]
             for row, place in enumerate(places):

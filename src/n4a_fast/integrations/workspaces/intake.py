@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from n4a_fast import ids
 from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES, TABLES, ArrayBatch, Source, carried_rows, fitted, leftovers, natural_keys
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.predictions import bulk
@@ -112,9 +113,9 @@ class Intake:
 
 
 def _with_keys(rows: pa.Table) -> pa.Table:
-    """Prediction rows with the hash of their natural key, the last row of each."""
+    """Prediction rows with their look-up columns, the last row of each natural key."""
     keys = natural_keys(rows)
     last = sorted({key: place for place, key in enumerate(keys)}.values())
-    hashes = pa.array([key & 0xFFFF_FFFF_FFFF_FFFF for key in keys], pa.uint64())
-    keyed = rows.set_column(rows.column_names.index("nk"), PREDICTIONS.field("nk"), hashes)
+    found = {"nk": [ids.nk(key) for key in keys], "id_key": [ids.id_key(identifier) for identifier in rows["prediction_id"].to_pylist()]}
+    keyed = pa.table([pa.array(found[name], pa.uint64()) if name in found else rows[name] for name in PREDICTIONS.names], schema=PREDICTIONS)
     return keyed if len(last) == len(keys) else keyed.take(pa.array(last))
