@@ -130,6 +130,8 @@ READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "get_artifact_path": lambda store, unknown: store.get_artifact_path(unknown),
     "load_arrays": lambda store, unknown: store.load_arrays([unknown]),
     "replay_chain": lambda store, unknown: store.replay_chain(unknown, np.zeros((2, 3))),
+    "replay_chains": lambda store, unknown: store.replay_chains([unknown], np.zeros((2, 3))),
+    "replay_plan": lambda store, unknown: store.replay_plan(unknown),
     "export_chain": lambda store, unknown: store.export_chain(unknown, store.workspace_path / "chain.n4a"),
     "export_pipeline_config": lambda store, unknown: store.export_pipeline_config(unknown, store.workspace_path / "config.json"),
     "export_run": lambda store, unknown: store.export_run(unknown, store.workspace_path / "run.yaml"),

@@ -3,8 +3,10 @@
 from n4a_fast.chain_builder import ChainBuilder
 from n4a_fast.integrations.nirs4all import install, uninstall
 from n4a_fast.library import PipelineLibrary
-from n4a_fast.replay import replay_chain
+from n4a_fast.replay import register_linear_operator, replay_chain, replay_chains
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.version import __version__
 
-__all__ = ["ChainBuilder", "PipelineLibrary", "WorkspaceStore", "__version__", "install", "replay_chain", "uninstall"]
+__all__ = [
+    "ChainBuilder", "PipelineLibrary", "WorkspaceStore", "__version__", "install", "register_linear_operator", "replay_chain", "replay_chains", "uninstall",
+]  # fmt: skip

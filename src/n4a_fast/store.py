@@ -27,7 +27,10 @@ import polars as pl
 from n4a_fast.bundles import n4a, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.predictions.reading import LoadedArrays
-from n4a_fast.replay import replay_chain
+from n4a_fast.replay.batch import replay_many
+from n4a_fast.replay.replayer import Choice
+from n4a_fast.replay.report import PlanReport, report_plan
+from n4a_fast.replay.several import Work
 from n4a_fast.vacuum import VacuumReport, vacuum
 from n4a_fast.workspace import Workspace, open_workspace, release_workspace
 
@@ -525,7 +528,23 @@ class WorkspaceStore:
         folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False,
     ) -> np.ndarray[Any, Any]:  # fmt: skip
         """Predictions of a stored chain on new spectra; see `n4a_fast.replay_chain`."""
-        return replay_chain(self, chain_id, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba)
+        return self._open().replayer.replay(chain_id, X, wavelengths, Choice(folds, fold_weights), return_proba)
+
+    def replay_chains(
+        self, chain_ids: Sequence[str], X: np.ndarray[Any, Any], wavelengths: np.ndarray[Any, Any] | None = None, *, folds: Any = "auto",
+        fold_weights: Any = None, return_proba: bool = False, n_jobs: int = 1, threads: int = 1,
+        progress: Callable[[int, int], object] | None = None, max_bytes: int = 2**28,
+    ) -> np.ndarray[Any, Any]:  # fmt: skip
+        """Predictions of many chains on the same spectra, (n_chains, n_samples[, n_targets]); see `n4a_fast.replay_chains`."""
+        work = Work(X, wavelengths, Choice(folds, fold_weights), return_proba, n_jobs, threads, max_bytes)
+        return replay_many(self._open().replayer, chain_ids, work, progress)
+
+    def replay_plan(self, chain_id: str, X: np.ndarray[Any, Any] | None = None, wavelengths: np.ndarray[Any, Any] | None = None) -> PlanReport:
+        """How `replay_chain` runs a chain: which steps are fused, which run plainly and why. Print it.
+
+        A chain that was never replayed has no such plan yet, unless spectra `X` are given to make it with.
+        """
+        return report_plan(self._open().replayer, chain_id, X, wavelengths)
 
     # -- exports -----------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ from n4a_fast.records.logs import Logs
 from n4a_fast.records.pipelines import Pipelines
 from n4a_fast.records.projects import Projects
 from n4a_fast.records.runs import Runs
+from n4a_fast.replay.persisted import CompiledChains
+from n4a_fast.replay.replayer import Replayer
 from n4a_fast.turnstile import Turnstile
 
 STORE_FILE = "store.duckdb"
@@ -62,6 +64,8 @@ class Workspace:
         self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata)
         self.journal = Journal(self.database)
         self.database.settle = self._settle
+        self.compiled = CompiledChains(self.database)
+        self.replayer = Replayer(self.database, self.chains, self._load_artifact, self.compiled, self.flush, self.keep_compiled)
         self.users = 0
 
     # -- writing out -----------------------------------------------------------------------
@@ -173,7 +177,7 @@ class Workspace:
         self.artifacts.files.claims.unlock()
 
     def _forget_known(self) -> None:
-        for part in (self.runs, self.pipelines, self.chains, self.artifacts, self.projects, self.metadata):
+        for part in (self.runs, self.pipelines, self.chains, self.artifacts, self.projects, self.metadata, self.replayer):
             part.forget_known()
 
     # -- what spans several parts ----------------------------------------------------------
@@ -230,6 +234,20 @@ class Workspace:
                 self.predictions.write_in_transaction(tables)
                 identifiers += ids
         return identifiers
+
+    def keep_compiled(self) -> None:
+        """Store the compiled chains that wait for it."""
+        with self.lock:
+            if len(self.compiled):
+                self.flush()
+                with self.database.transaction():
+                    self.compiled.write_in_transaction()
+                self.compiled.clear()
+
+    def _load_artifact(self, artifact_id: str) -> Any:
+        with self.lock:
+            self.flush()
+            return self.artifacts.load(artifact_id)
 
     def delete_prediction(self, prediction_id: str) -> bool:
         with self.database.transaction():
@@ -291,6 +309,7 @@ class Workspace:
         self._forget_known()
         deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
         self.metadata.sweep_in_transaction()
+        self.compiled.delete_in_transaction(pipeline_ids)
         return deleted + self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
 
     # -- life ------------------------------------------------------------------------------
@@ -299,6 +318,7 @@ class Workspace:
         """Write what is pending and let the file go."""
         self.artifacts.release()
         self.put_in_tables()
+        self.keep_compiled()
         self.journal.close()
         self.database.close()
         self.artifacts.close()

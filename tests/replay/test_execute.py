@@ -151,7 +151,7 @@ def test_a_stored_chain_predicts_like_the_pipeline_after_reopening(tmp_path: Pat
         assert chain is not None
         store.get_artifact_path(chain["fold_artifacts"]["fold_1"]).unlink()
         with pytest.raises(ArtifactMissingError):
-            replay_chain(store, chain_id, X)
+            replay_chain(store, chain_id, X, folds="all")
         np.testing.assert_allclose(replay_chain(store, chain_id, X, folds=[2]), folds[2].predict(X), rtol=1e-10)
 
 

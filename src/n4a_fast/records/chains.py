@@ -6,7 +6,7 @@ checked here; a replay names the one that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -23,6 +23,8 @@ _JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path")
 _GET = "SELECT * FROM chains WHERE chain_id = ?"
 _OF_PIPELINE = "SELECT * FROM chains WHERE pipeline_id = ? ORDER BY created_at, chain_id"
 _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER BY chain_id"
+_OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
+_STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
 _UNLINK_ALL = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
 _UNLINK = "DELETE FROM chain_artifacts WHERE chain_id = ? AND list_contains(?, artifact_id)"
@@ -62,7 +64,15 @@ class Chains(PendingRows):
     def find(self, chain_id: str) -> dict[str, Any] | None:
         """The chain with its JSON columns decoded, or None."""
         row = self._database.row(_GET, (chain_id,))
-        return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+        return row and _decoded(row)
+
+    def find_many(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those of these chains that there are, by id, as `find` gives them."""
+        return {row["chain_id"]: _decoded(row) for row in self._database.select(_OF_IDS, batch=_ids(chain_ids)).to_pylist()}
+
+    def stored(self, chain_ids: Sequence[str]) -> set[str]:
+        """Which of these chains there are."""
+        return set(self._database.select(_STORED, batch=_ids(chain_ids))["chain_id"].to_pylist())
 
     def of_pipeline(self, pipeline_id: str) -> pl.DataFrame:
         return self._database.frame(_OF_PIPELINE, (pipeline_id,))
@@ -95,6 +105,14 @@ class Chains(PendingRows):
         empty = [chain_id for (chain_id,) in self._database.rows(_EMPTY, (chain_ids,))]
         self._database.execute(_UNLINK_THESE, (empty,))
         return self._database.execute(_DELETE_THESE, (empty,))
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+
+
+def _ids(chain_ids: Sequence[str]) -> pa.Table:
+    return pa.table({"chain_id": pa.array(chain_ids, pa.string())})
 
 
 def artifacts_of(row: dict[str, Any]) -> set[str]:

@@ -1,35 +1,43 @@
 """Replay: predictions of stored chains on new spectra.
 
-`replay_chain` is the documented function; `load_chain` and `execute` are its two halves, for callers
-that predict more than once with the same chain. What a step is: `kinds`; how the rows are read:
-`load`; operators without artifacts: `recreate`; folds: `folds` and `combine`.
+`replay_chain` and `replay_chains` are the documented functions; `load_chain` and `execute` are the
+plain path, which the fast one is tested against. What a step is: `kinds`; how the rows are read:
+`load`; operators without artifacts: `recreate`; folds: `folds` and `combine`. The fast path: what is
+linear `operators`, one chain as weights `fuse`, remembered by `replayer`, many at once `batch`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from n4a_fast.errors import NotFoundError
+from n4a_fast.replay.batch import MAX_BYTES
 from n4a_fast.replay.execute import execute
 from n4a_fast.replay.folds import Folds, FoldWeights
 from n4a_fast.replay.load import load_chain
+from n4a_fast.replay.operators import register_linear_operator
 from n4a_fast.replay.plan import ReplayPlan
 
-__all__ = ["FoldWeights", "Folds", "ReplayPlan", "execute", "load_chain", "replay_chain"]
+__all__ = ["FoldWeights", "Folds", "ReplayPlan", "execute", "load_chain", "register_linear_operator", "replay_chain", "replay_chains"]
 
 
-class ChainSource(Protocol):
+class Replays(Protocol):
     """A store, as far as replay needs one."""
 
-    def get_chain(self, chain_id: str) -> dict[str, Any] | None: ...
+    def replay_chain(
+        self, chain_id: str, X: Any, wavelengths: Any = None, *, folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False
+    ) -> NDArray[Any]: ...
 
-    def load_artifact(self, artifact_id: str) -> Any: ...
+    def replay_chains(
+        self, chain_ids: Sequence[str], X: Any, wavelengths: Any = None, *, folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False,
+        n_jobs: int = 1, threads: int = 1, progress: Callable[[int, int], object] | None = None, max_bytes: int = MAX_BYTES,
+    ) -> NDArray[Any]: ...  # fmt: skip
 
 
 def replay_chain(
-    store: ChainSource, chain_id: str, X: Any, wavelengths: Any = None, *,
+    store: Replays, chain_id: str, X: Any, wavelengths: Any = None, *,
     folds: Folds = "auto", fold_weights: FoldWeights | None = None, return_proba: bool = False,
 ) -> NDArray[Any]:  # fmt: skip
     """Predictions of a stored chain for the spectra in X, samples in rows, computed in float64.
@@ -47,8 +55,26 @@ def replay_chain(
     Raises NotFoundError for an unknown chain or artifact, InvalidInputError for arguments that do not
     fit the chain (width, NaN, wavelengths, folds), ReplayError for a chain that cannot be replayed.
     """
-    chain = store.get_chain(chain_id)
-    if chain is None:
-        raise NotFoundError("chain", chain_id)
-    plan = load_chain(chain, store.load_artifact, folds=folds)
-    return execute(plan, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba)
+    return store.replay_chain(chain_id, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba)
+
+
+def replay_chains(
+    store: Replays, chain_ids: Sequence[str], X: Any, wavelengths: Any = None, *,
+    folds: Folds = "auto", fold_weights: FoldWeights | None = None, return_proba: bool = False, n_jobs: int = 1, threads: int = 1,
+    progress: Callable[[int, int], object] | None = None, max_bytes: int = MAX_BYTES,
+) -> NDArray[Any]:  # fmt: skip
+    """Predictions of many stored chains for the same spectra, one row a chain in the order of the ids.
+
+    The other arguments are those of `replay_chain` and hold for every chain. Chains with the same row
+    statistic are one matrix product, common steps run once. `n_jobs` processes (joblib) share the chains
+    that are not linear; `threads` is for matrix products; `progress(done, total)` is called as chains get
+    done; `max_bytes` bounds the memory beside X and the result.
+
+    Returns (n_chains, n_samples), for several targets or with `return_proba` (n_chains, n_samples, n).
+    Chains whose predictions differ in shape, or labels and numbers mixed, raise InvalidInputError. One
+    chain that fails fails the call.
+    """
+    return store.replay_chains(
+        chain_ids, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba,
+        n_jobs=n_jobs, threads=threads, progress=progress, max_bytes=max_bytes,
+    )  # fmt: skip

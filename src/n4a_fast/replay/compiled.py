@@ -40,6 +40,7 @@ class CompiledChain:
     intercept: Array  # (n_targets,)
     error: float
     notes: tuple[str, ...]
+    made_with: str = ""  # libraries and their versions; empty when it must not outlive the process
     n_sources: int = 1
     source_index: int | None = None
     plan: ReplayPlan | None = None  # without models; only where stages run before it

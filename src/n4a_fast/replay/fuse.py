@@ -25,7 +25,7 @@ from n4a_fast.replay.combine import combine
 from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite
 from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
-from n4a_fast.replay.operators import Unfused, inverse_is_linear, linear_part, probed, row_statistic
+from n4a_fast.replay.operators import Unfused, inverse_is_linear, linear_part, made_with, probed, row_statistic
 from n4a_fast.replay.plan import ReplayPlan, TargetStep
 from n4a_fast.replay.stages import Bench, Stage, line_of, without_models
 from n4a_fast.replay.statistics import RowStatistic
@@ -184,9 +184,11 @@ def _draft(
     intercept = work.predict(spectra, given).reshape(-1)
     rows = np.ascontiguousarray(weights.T)
     plan = work.plan
+    fused = work.stages[max(start, 0) :] if start != WHOLE else ()
+    operators = [*(stage.operator for stage in fused), *work.models.values(), *(one for step in plan.targets for one in step.operators)]
     return CompiledChain(
         plan.chain_id, start, tuple(stage.name for stage in work.stages[: max(start, 0)]), given, statistic, center, rows, intercept, 0.0,
-        tuple(notes), plan.n_sources, plan.source_index, without_models(plan) if start else None,
+        tuple(notes), made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if start else None,
     )  # fmt: skip
 
 

@@ -8,18 +8,27 @@ An empty X is refused: how many targets a chain predicts is only known from a pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.plan import ReplayPlan
 
 Array: TypeAlias = NDArray[np.float64]
 
 
-def read_spectra(plan: ReplayPlan, X: Any) -> list[Array]:
+class Sourced(Protocol):
+    """A plan, or what became of it: how many sources it joins, or which one it takes."""
+
+    @property
+    def n_sources(self) -> int: ...
+
+    @property
+    def source_index(self) -> int | None: ...
+
+
+def read_spectra(plan: Sourced, X: Any) -> list[Array]:
     """One array of spectra for each source of the plan."""
     blocks = [_block(block, name) for block, name in _blocks(plan, X)]
     if len({len(block) for block in blocks}) > 1:
@@ -27,7 +36,7 @@ def read_spectra(plan: ReplayPlan, X: Any) -> list[Array]:
     return blocks
 
 
-def read_wavelengths(plan: ReplayPlan, wavelengths: Any, spectra: Sequence[Array]) -> list[Array | None]:
+def read_wavelengths(plan: Sourced, wavelengths: Any, spectra: Sequence[Array]) -> list[Array | None]:
     """The wavelengths of each source, or None for each without them."""
     if wavelengths is None:
         return [None] * len(spectra)
@@ -38,7 +47,7 @@ def read_wavelengths(plan: ReplayPlan, wavelengths: Any, spectra: Sequence[Array
     return [_axis(axis, f"wavelengths[{source}]", spectra[source]) for source, axis in enumerate(wavelengths)]
 
 
-def _blocks(plan: ReplayPlan, X: Any) -> list[tuple[Any, str]]:
+def _blocks(plan: Sourced, X: Any) -> list[tuple[Any, str]]:
     """What the caller gave for each source, and its name in messages."""
     several = _is_several(X, 2)
     if plan.n_sources > 1:
@@ -55,7 +64,7 @@ def _blocks(plan: ReplayPlan, X: Any) -> list[tuple[Any, str]]:
     return [(X[source], f"X[{source}]")]
 
 
-def _of_source(plan: ReplayPlan, wavelengths: Any) -> Any:
+def _of_source(plan: Sourced, wavelengths: Any) -> Any:
     """The wavelengths meant for the one source of a plan."""
     if not _is_several(wavelengths, 1):
         return wavelengths

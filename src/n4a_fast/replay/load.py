@@ -27,14 +27,16 @@ from n4a_fast.replay.plan import AugmentationStep, FeatureStep, ModelStep, Place
 from n4a_fast.replay.recreate import Resolve, create, import_class
 
 
-def load_chain(chain: Mapping[str, Any], load_artifact: Callable[[str], Any], *, folds: Folds | None = None, resolve: Resolve = import_class) -> ReplayPlan:
+def load_chain(
+    chain: Mapping[str, Any], load_artifact: Callable[[str], Any], *, folds: Folds | None = None, models: bool = True, resolve: Resolve = import_class
+) -> ReplayPlan:
     """The plan of a chain as `get_chain` returns it, its operators and models loaded.
 
-    `folds` loads only the models of these folds, all without it; `resolve` imports the classes of
-    stateless steps by their full names.
+    `folds` loads only the models of these folds, all without it, `models=False` none; `resolve` imports
+    the classes of stateless steps by their full names.
     """
     reader = _Reader(_facts_of(chain), load_artifact, resolve)
-    return reader.plan(folds)
+    return reader.plan(folds, models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class _Reader:
     load_artifact: Callable[[str], Any]
     resolve: Resolve
 
-    def plan(self, folds: Folds | None) -> ReplayPlan:
+    def plan(self, folds: Folds | None, load_models: bool) -> ReplayPlan:
         facts = self.facts
         model = _model_position(facts)
         features: list[FeatureStep] = []
@@ -86,7 +88,7 @@ class _Reader:
             elif loaded is not None:
                 features.append(loaded)
         n_sources = 1 if facts.source_index is not None else facts.n_sources
-        models = self._model(facts.steps[model], folds)
+        models = self._model(facts.steps[model], folds, load_models)
         return ReplayPlan(facts.chain_id, tuple(features), tuple(targets), models, n_sources, facts.source_index)
 
     def _step(self, step: Mapping[str, Any], place: Place, ids: tuple[str, ...]) -> FeatureStep | TargetStep | None:
@@ -144,7 +146,7 @@ class _Reader:
             raise place.error(f'adds random changes ({type(found).__name__}); if it was meant for training only, add "kind": "skip" to the step')
         return found
 
-    def _model(self, step: Mapping[str, Any], folds: Folds | None) -> ModelStep:
+    def _model(self, step: Mapping[str, Any], folds: Folds | None, load: bool) -> ModelStep:
         facts, place = self.facts, self.facts.place(step)
         refuse_unknown_effect(step, place)
         fold_ids = read_folds(facts.fold_artifacts, place)
@@ -154,7 +156,7 @@ class _Reader:
                 raise place.error(f"has no fold models and {len(ids)} shared ones; save the model in fold_artifacts")
             fold_ids = {FINAL: ids[0]}
         keys = tuple(fold_ids) if folds is None else choose(tuple(fold_ids), folds)
-        models = {key: self._loaded(fold_ids[key], "predict", place) for key in keys}
+        models = {key: self._loaded(fold_ids[key], "predict", place) for key in keys if load}
         return ModelStep(place, MappingProxyType(fold_ids), MappingProxyType(models))
 
 

@@ -13,7 +13,7 @@ A. Probing far out: (f(s e_i) - f(0)) / s with s = 2**30 gives an affine f's row
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -143,15 +143,27 @@ def version_of(distribution: str) -> str:
         return ""
 
 
-def distribution_of(operator: Any) -> str:
-    """The distribution that an operator's class comes from; "" for the user's own code."""
-    top = type(operator).__module__.partition(".")[0]
-    return _DISTRIBUTIONS.get(top, "")
+def made_with(operators: Iterable[Any]) -> str:
+    """The libraries of these operators and of what they hold, with versions; "" when one is of no installed distribution."""
+    names = {_distribution_of(type(member).__module__.partition(".")[0]) for operator in operators for member in _members(operator)}
+    if "" in names:
+        return ""
+    return " ".join(f"{name}=={version_of(name)}" for name in sorted({*names, "n4a_fast"}))
 
 
-def registered(operator: Any) -> bool:
-    """Whether the user registered this operator's class: what follows from it is not kept beyond the process."""
-    return any((type(operator), role) in _REGISTERED for role in ("transform", "predict"))
+def _members(operator: Any) -> list[Any]:
+    inner = operator.get_params(deep=True).values() if hasattr(operator, "get_params") else ()
+    return [operator, *(value for value in inner if hasattr(value, "fit") and not isinstance(value, type))]
+
+
+@lru_cache(maxsize=1024)
+def _distribution_of(top: str) -> str:
+    return _DISTRIBUTIONS.get(top) or next(iter(_installed().get(top, ())), "")
+
+
+@lru_cache(maxsize=1)
+def _installed() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from n4a_fast.replay.calls import transformed
@@ -75,11 +76,15 @@ class Bench:
     """What the chains of one call share."""
 
     load_artifact: Callable[[str], Any]
+    max_bytes: int = 64 * 2**20
     operators: dict[str, Any] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # id of a loaded operator (kept alive above) -> its artifact
     created: dict[Hashable, Any] = field(default_factory=dict)
-    spectra: Bounded[Array] = field(default_factory=lambda: Bounded(256 * 2**20, _array_bytes))
-    parts: Bounded[Array] = field(default_factory=lambda: Bounded(256 * 2**20, _array_bytes))
+    spectra: Bounded[Array] = field(init=False)
+    parts: Bounded[Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spectra, self.parts = Bounded(self.max_bytes, _array_bytes), Bounded(self.max_bytes, _array_bytes)
 
     def loader(self, models: frozenset[str]) -> Callable[[str], Any]:
         """A loader that loads each operator once; models, which are many, anew each time."""
@@ -136,7 +141,7 @@ def line_of(plan: ReplayPlan, names: dict[int, str]) -> tuple[Stage, ...] | None
 def _name(operator: Any, names: dict[int, str]) -> str:
     """The operator's artifact, or for one made from parameters its class and state."""
     known = names.get(id(operator))
-    return known or f"{type(operator).__module__}.{type(operator).__qualname__}:{pickle.dumps(operator).hex()}"
+    return known or f"{type(operator).__qualname__}:{xxhash.xxh3_128_hexdigest(pickle.dumps(operator))}"
 
 
 def without_models(plan: ReplayPlan) -> ReplayPlan:

@@ -47,6 +47,10 @@ STORED_ARTIFACTS = _schema(
     size_bytes=_BIG, chain_path_hash=_TEXT, input_data_hash=_TEXT, dataset_hash=_TEXT, created_at=_TIME, origin=_TEXT,
 )  # fmt: skip
 ARTIFACT_HOLDS = _schema(artifact_id=_TEXT, holder=_TEXT)
+COMPILED_CHAINS = _schema(
+    chain_id=_TEXT, sources=_TEXT, made_with=_TEXT, recipe=_TEXT, arrays=pa.list_(_TEXT), weights=pa.list_(_REAL), intercept=pa.list_(_REAL)
+)
+COMPILED_ARRAYS = _schema(content_hash=_TEXT, array_values=pa.list_(_REAL), width=_INT)
 LOGS = _schema(
     log_id=_TEXT, pipeline_id=_TEXT, step_idx=_INT, operator_class=_TEXT, event=_TEXT, duration_ms=_BIG, message=_TEXT,
     details=_TEXT, level=_TEXT, created_at=_TIME,
@@ -59,6 +63,7 @@ ALL = {
     "prediction_values": PREDICTION_VALUES, "shared_arrays": SHARED_ARRAYS, "shared_indices": SHARED_INDICES,
     "prediction_metadata": PREDICTION_METADATA, "shared_metadata": SHARED_METADATA, "carried": CARRIED,
     "stored_artifacts": STORED_ARTIFACTS, "artifact_holds": ARTIFACT_HOLDS, "logs": LOGS,
+    "compiled_chains": COMPILED_CHAINS, "compiled_arrays": COMPILED_ARRAYS,
 }  # fmt: skip
 
 

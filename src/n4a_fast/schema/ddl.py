@@ -54,6 +54,10 @@ _TABLES = (
         created_at TIMESTAMP, origin VARCHAR)""",
     # a session that saved an artifact keeps it until its pipelines have ended
     """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
+    # linear chains as weights, kept under the hashes of what they were made from; derived, so they may be deleted at any time
+    """CREATE TABLE compiled_chains (
+        chain_id VARCHAR, sources VARCHAR, made_with VARCHAR, recipe JSON, arrays VARCHAR[], weights DOUBLE[], intercept DOUBLE[])""",
+    """CREATE TABLE compiled_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
     """CREATE TABLE logs (
         log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR, duration_ms BIGINT,
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",

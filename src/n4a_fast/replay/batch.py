@@ -1,0 +1,132 @@
+"""Many chains on one X: one matrix product for all that share a row statistic, prefixes run once.
+
+Owns the order of the work and its memory: blocks of chains, chunks of samples, one prefix at a time.
+Promises the rows in the order of the chain ids, each what `replay_chain` gives for it within
+rounding, and that errors of any chain are raised, never skipped. Chains that are not compiled run
+plainly, over `n_jobs` processes of joblib where that is asked for.
+
+A. Only compiled chains are cut into chunks of samples: an operator that runs plainly may look at all rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from n4a_fast.errors import InvalidInputError
+from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, finite
+from n4a_fast.replay.output import Output
+from n4a_fast.replay.replayer import Replayer, load_plan
+from n4a_fast.replay.several import Work, plain_predictions
+from n4a_fast.replay.stages import Bench
+
+Array: TypeAlias = NDArray[np.float64]
+Progress: TypeAlias = Callable[[int, int], object]
+
+MAX_BYTES = 2**28
+
+
+def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progress: Progress | None) -> NDArray[Any]:
+    """Predictions of many chains, one row a chain."""
+    ids = _checked(chain_ids, work)
+    unique = list(dict.fromkeys(ids))
+    bench = Bench(replayer.load_artifact, work.max_bytes // 8)
+    tell = progress or (lambda _done, _total: None)
+    with _blas_threads(work.threads):
+        known = {} if work.return_proba else _prepared(replayer, unique, work, bench)
+        output = Output(unique)
+        for group in _groups(unique, known):
+            _run_group(replayer, group, work, bench, output)
+            tell(output.done, len(unique))
+        for chain_id, found in plain_predictions(replayer, output.missing, work, bench):
+            output.put(chain_id, found)
+            tell(output.done, len(unique))
+    return output.rows(ids)
+
+
+def _checked(chain_ids: Sequence[str], work: Work) -> list[str]:
+    if isinstance(chain_ids, str) or not all(isinstance(chain_id, str) for chain_id in chain_ids):
+        raise InvalidInputError("chain_ids must be a sequence of chain ids; for one chain use replay_chain")
+    if not len(chain_ids):
+        raise InvalidInputError("chain_ids is empty; give at least one chain")
+    if work.threads < 1 or work.max_bytes < 1 or work.n_jobs == 0:
+        raise InvalidInputError(f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero")
+    return list(chain_ids)
+
+
+def _prepared(replayer: Replayer, chain_ids: Sequence[str], work: Work, bench: Bench) -> dict[str, CompiledChain | PlainChain]:
+    """Every chain compiled, or known not to be."""
+    state = replayer.state()
+    known = replayer.recall(chain_ids, work.choice)
+    unknown = [chain_id for chain_id in chain_ids if chain_id not in known]
+    for chain_id, chain in (replayer.require(unknown) if unknown else {}).items():
+        plan = load_plan(chain, bench, work.choice.folds)
+        known[chain_id] = replayer.compile(plan, work.X, work.wavelengths, work.choice, bench, state)
+    return known
+
+
+def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain]) -> list[list[CompiledChain]]:
+    """Compiled chains that one matrix product serves, in the order given."""
+    found: dict[Any, list[CompiledChain]] = {}
+    for chain_id in chain_ids:
+        chain = known.get(chain_id)
+        if isinstance(chain, CompiledChain):
+            apart = chain_id if chain.start == WHOLE else ""
+            key = (chain.start, chain.prefix, apart, chain.n_features, chain.source_index, chain.weights.shape, chain.statistic_key)
+            found.setdefault(key, []).append(chain)
+    return list(found.values())
+
+
+def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, bench: Bench, output: Output) -> None:
+    spectra = replayer.spectra_for(group[0], work.X, work.wavelengths, bench)
+    if spectra is None:
+        return  # another width: the plain path says so
+    n_targets, width = group[0].weights.shape
+    at_a_time = max(1, work.max_bytes // 4 // (8 * n_targets * width))
+    rows_at_a_time = max(1, work.max_bytes // 8 // (8 * max(width, spectra.shape[1])))
+    for first in range(0, len(group), at_a_time):
+        block = group[first : first + at_a_time]
+        target = output.block([chain.chain_id for chain in block], len(spectra), n_targets)
+        weights, intercept = _joined(block)
+        for row in range(0, len(spectra), rows_at_a_time):
+            chunk = slice(row, row + rows_at_a_time)
+            target[:, chunk] = _product(group[0], spectra[chunk], weights, intercept)
+        for chain, found in zip(block, target, strict=True):
+            if finite(found):
+                output.put(chain.chain_id, found)
+
+
+def _joined(block: Sequence[CompiledChain]) -> tuple[Array, Array]:
+    """The weights of all chains, and their intercepts at the centre of the first."""
+    weights = np.concatenate([chain.weights for chain in block])
+    intercept = np.stack([chain.intercept for chain in block])
+    center = block[0].center
+    for number, chain in enumerate(block):
+        if chain.center is not center and not np.array_equal(chain.center, center):
+            intercept[number] += chain.weights @ (center - chain.center)
+    return weights, intercept
+
+
+def _product(first: CompiledChain, spectra: Array, weights: Array, intercept: Array) -> Array:
+    """Predictions (chains, samples[, targets])."""
+    rows = spectra if first.statistic is None else first.statistic.apply(spectra)
+    with np.errstate(all="ignore"):
+        found = weights @ (rows - first.center).T
+        if intercept.shape[1] == 1:
+            found += intercept
+            return np.asarray(found)
+        return np.asarray(found.reshape(*intercept.shape, -1).transpose(0, 2, 1) + intercept[:, None, :])
+
+
+def _blas_threads(threads: int) -> AbstractContextManager[Any]:
+    """Bounds the threads of matrix products, where threadpoolctl is installed."""
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        return nullcontext()
+    return threadpoolctl.threadpool_limits(limits=threads, user_api="blas")  # type: ignore[no-any-return]
