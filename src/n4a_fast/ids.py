@@ -18,6 +18,8 @@ from functools import lru_cache
 import xxhash
 
 _VARIANT = 0x8000_0000_0000_0000
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+FACTORS = (0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F)  # odd, half of their bits set: of the golden ratio, and a prime of xxHash
 
 
 def uuid7() -> str:
@@ -33,12 +35,39 @@ def uuid7() -> str:
 def natural_key(
     pipeline_id: str, chain_id: str | None, fold_id: str, partition: str, model_name: str, branch_id: int | None
 ) -> int:
-    """A prediction's natural key in 128 bits: the time prefix of its pipeline, then 80 bits of xxh3; a missing chain or branch differs from any."""
-    parts = (pipeline_id, "" if chain_id is None else f"={chain_id}", fold_id, partition, model_name, "" if branch_id is None else f"={branch_id}")
-    text = "\x1f".join(parts)
-    if text.count("\x1f") >= len(parts):  # a separator inside a name: quote every part
-        text = repr(parts)
-    return _time_prefix(pipeline_id) << 80 | xxhash.xxh3_128_intdigest(text.encode("utf-8", "surrogatepass")) >> 48
+    """A prediction's natural key in 128 bits: the time prefix of its pipeline, then 80 bits of hash; a missing chain or branch differs from any."""
+    first, second = _hash_of_chain(pipeline_id, chain_id, model_name)
+    for part in (fold_id, partition, optional(branch_id)):
+        lanes = hash_of(part)
+        first, second = fold(first, lanes[0], FACTORS[0]), fold(second, lanes[1], FACTORS[1])
+    return time_prefix(pipeline_id) << 80 | first << 16 | second >> 48
+
+
+def optional(value: object) -> str:
+    """A part of the natural key that may be missing, as text."""
+    return "" if value is None else f"={value}"
+
+
+@lru_cache(maxsize=4096)
+def hash_of(part: str) -> tuple[int, int]:
+    """xxh3-128 of one part of the natural key, as two lanes of 64 bits."""
+    digest = xxhash.xxh3_128_intdigest(part.encode("utf-8", "surrogatepass"))
+    return digest & _MASK, digest >> 64
+
+
+def fold(lane: int, part: int, factor: int) -> int:
+    """One more part in a lane of the key's hash; different for another order of parts."""
+    mixed = (lane ^ part) * factor & _MASK
+    return mixed ^ mixed >> 32
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_chain(pipeline_id: str, chain_id: str | None, model_name: str) -> tuple[int, int]:
+    first = second = 0
+    for part in (pipeline_id, optional(chain_id), model_name):
+        lanes = hash_of(part)
+        first, second = fold(first, lanes[0], FACTORS[0]), fold(second, lanes[1], FACTORS[1])
+    return first, second
 
 
 def nk(key: int) -> int:
@@ -58,14 +87,14 @@ def id_key(identifier: str) -> int:
         return 0
     if len(identifier) == 36 and identifier[8] == identifier[13] == "-":
         try:
-            return int(identifier[:8] + identifier[9:13] + identifier[14:18], 16) & 0xFFFF_FFFF_FFFF_FFFF
+            return int(identifier[:8] + identifier[9:13] + identifier[14:18], 16) & _MASK
         except ValueError:
             pass  # 36 characters of something else
     return xxhash.xxh3_64_intdigest(identifier.encode("utf-8", "surrogatepass"))
 
 
 @lru_cache(maxsize=4096)
-def _time_prefix(pipeline_id: str) -> int:
+def time_prefix(pipeline_id: str) -> int:
     """The 48 bits of milliseconds that a UUIDv7 begins with; of any other id, as many bits of its hash."""
     return id_key(pipeline_id) >> 16
 

@@ -230,9 +230,9 @@ class Workspace:
             self.chains.require(chain_id)
         identifiers: list[str] = []
         with self.database.transaction():
-            for ids, tables in bulk.slices(checked):
+            for ids, tables in bulk.prefetched(bulk.slices(checked)):
                 self.predictions.write_in_transaction(tables)
-                identifiers += ids
+                identifiers += ids.to_pylist()
         return identifiers
 
     def keep_compiled(self) -> None:

@@ -10,21 +10,26 @@ Design choices:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from n4a_fast import checks, ids, jsontext
+from n4a_fast import checks, jsontext
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
 from n4a_fast.predictions.contents import content_hash, id_keys, lists, width_of
+from n4a_fast.predictions.keys import Column, natural_keys
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 
-SLICE_ROWS = 8192  # four row groups of DuckDB: full ones bypass its log
+T = TypeVar("T")
+
+SLICE_ROWS = 16_384  # eight row groups of DuckDB: full ones bypass its log
 
 _GIVEN = tuple(name for name in PREDICTIONS.names if name not in ("created_at", *LOOKUP_COLUMNS))
 _REQUIRED = ("pipeline_id", "dataset_name", "model_name", "model_class", "fold_id", "partition")
@@ -38,15 +43,15 @@ _PER_SAMPLE, _TARGETS = _ARRAYS[:4], _ARRAYS[:2]
 class Bulk:
     """Checked columns and arrays of one `save_predictions` call."""
 
-    columns: pa.Table  # the fields of save_prediction; prediction_id may be NULL
+    rows: int
+    columns: Mapping[str, Column]  # the fields of save_prediction, a value for all rows or one each; prediction_id may be NULL
     arrays: Mapping[str, Any]
-
-    def __len__(self) -> int:
-        return int(self.columns.num_rows)
 
     def distinct(self, name: str) -> list[str]:
         """The ids that a column names, None left out."""
-        return [value for value in self.columns[name].unique().to_pylist() if value is not None]
+        column = self.columns[name]
+        values = [column.as_py()] if isinstance(column, pa.Scalar) else column.unique().to_pylist()
+        return [value for value in values if value is not None]
 
 
 def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
@@ -59,26 +64,53 @@ def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
         raise InvalidInputError(f"{what}; columns are the arguments of save_prediction")
     present = {name: value for name, value in given_arrays.items() if value is not None}
     rows = _row_count(by_name, present)
-    table = pa.table([_column(name, by_name.get(name, _DEFAULTS.get(name)), rows) for name in _GIVEN], names=list(_GIVEN))
+    table = {name: _column(name, by_name.get(name, _DEFAULTS.get(name))) for name in _GIVEN}
     for name in _REQUIRED:
-        if table[name].null_count:
-            raise InvalidInputError(f"column {name} has {table[name].null_count} missing values; give every row one")
+        column = table[name]
+        nulls = rows * (not column.is_valid) if isinstance(column, pa.Scalar) else column.null_count
+        if nulls:
+            raise InvalidInputError(f"column {name} has {nulls} missing values; give every row one")
     by_row = {name: _rows_of(name, value, rows) for name, value in present.items()}
     _check_agreement(by_row, rows)
-    return Bulk(table, by_row)
+    return Bulk(rows, table, by_row)
 
 
-def slices(bulk: Bulk) -> Iterator[tuple[list[str], dict[str, pa.Table]]]:
+def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
     """Ids and tables of each slice, in order."""
-    for start in range(0, len(bulk), SLICE_ROWS):
-        stop = min(start + SLICE_ROWS, len(bulk))
-        part = bulk.columns.slice(start, stop - start)
-        keys = _natural_keys(part)
-        identifiers = [
-            given if given is not None else ids.prediction_id(key)
-            for given, key in zip(part["prediction_id"].to_pylist(), keys, strict=True)
-        ]
-        yield identifiers, _newest({**_prediction_table(part, identifiers, keys), **array_tables(bulk.arrays, identifiers, start, stop)}, keys)
+    keys = natural_keys(bulk.columns, bulk.rows)
+    ids_are_given = not isinstance(bulk.columns["prediction_id"], pa.Scalar)
+    may_repeat = ids_are_given or not keys.are_distinct()
+    for start in range(0, bulk.rows, SLICE_ROWS):
+        rows = slice(start, min(start + SLICE_ROWS, bulk.rows))
+        part = {name: _expanded(column, rows) for name, column in bulk.columns.items()}
+        identifiers, id_key = keys[rows].prediction_ids(), pa.array(keys[rows].id_key)
+        if ids_are_given:
+            identifiers = pc.coalesce(part["prediction_id"], identifiers)
+            id_key = id_keys(identifiers.to_pylist())
+        given = {name: value if _is_shared(value) else value[rows] for name, value in bulk.arrays.items()}
+        stamp = pa.repeat(pa.scalar(checks.now(), PREDICTIONS.field("created_at").type), len(identifiers))
+        part.update(prediction_id=identifiers, id_key=id_key, nk=pa.array(keys[rows].nk), created_at=stamp)
+        tables = {"predictions": pa.table(part).select(PREDICTIONS.names), **array_tables(given, identifiers, id_key)}
+        yield identifiers, _newest(tables, keys[rows].numbers()) if may_repeat else tables
+
+
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """The same items; each is made in another thread while the caller works on the one before."""
+    with ThreadPoolExecutor(1, "n4a_fast-slices") as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item
+
+
+def _expanded(column: Column, rows: slice) -> pa.Array | pa.ChunkedArray:
+    """The values of some rows; a text that all of them share is kept once."""
+    count = rows.stop - rows.start
+    if not isinstance(column, pa.Scalar):
+        return column.slice(rows.start, count)
+    if not pa.types.is_string(column.type):
+        return pa.repeat(column, count)
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([column.as_py()], column.type))
 
 
 def _newest(tables: dict[str, pa.Table], keys: list[int]) -> dict[str, pa.Table]:
@@ -115,10 +147,10 @@ def _row_count(by_name: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     return next(iter(lengths.values()), 1)
 
 
-def _column(name: str, value: Any, rows: int) -> pa.Array | pa.ChunkedArray:
+def _column(name: str, value: Any) -> Column:
     wanted = PREDICTIONS.field(name).type
     if not _is_column(value):
-        return pa.repeat(pa.scalar(_checked_item(name, value), wanted), rows)
+        return pa.scalar(_checked_item(name, value), wanted)
     if isinstance(value, pl.Series):
         value = value.to_arrow()
     if name in _JSON or (name == "fold_id" and not _holds_text(value)):
@@ -206,31 +238,19 @@ def _check_agreement(by_row: Mapping[str, Any], rows: int) -> None:
                 raise InvalidInputError(f"arrays of one prediction must have one row per sample and the same targets, but in row {row} {told}")
 
 
-def _natural_keys(part: pa.Table) -> list[int]:
-    columns = (part[name].to_pylist() for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id"))
-    return [ids.natural_key(*key) for key in zip(*columns, strict=True)]
-
-
-def _prediction_table(part: pa.Table, identifiers: list[str], keys: list[int]) -> dict[str, pa.Table]:
-    stamp = pa.array([checks.now()] * part.num_rows, PREDICTIONS.field("created_at").type)
-    added = {"created_at": stamp, "nk": pa.array([ids.nk(key) for key in keys], pa.uint64()), "id_key": id_keys(identifiers)}
-    filled = part.set_column(0, "prediction_id", pa.array(identifiers, pa.string()))
-    return {"predictions": pa.table({**dict(zip(filled.column_names, filled.columns, strict=True)), **added}).select(PREDICTIONS.names)}
-
-
-def array_tables(given: Mapping[str, Any], identifiers: list[str], start: int, stop: int) -> dict[str, pa.Table]:
+def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: pa.Array) -> dict[str, pa.Table]:
+    """The tables of the arrays of these predictions: a matrix, one array for all, or a list of checked arrays by name."""
     if not given:
         return {}
-    part = {name: value if _is_shared(value) else value[start:stop] for name, value in given.items()}
-    count = stop - start
+    count = len(identifiers)
     reals: dict[str, Any] = {}
     indices: dict[str, Any] = {}
-    y_true, weights = _addressed(part.get("y_true"), count, reals), _addressed(part.get("weights"), count, reals)
-    sample_indices = _addressed(part.get("sample_indices"), count, indices)
+    y_true, weights = _addressed(given.get("y_true"), count, reals), _addressed(given.get("weights"), count, reals)
+    sample_indices = _addressed(given.get("sample_indices"), count, indices)
     text, number = pa.string(), pa.int32()
     columns = [
-        pa.array(identifiers, text), *_values(part.get("y_pred"), count), *_values(part.get("y_proba"), count),
-        pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_keys(identifiers),
+        identifiers, *_values(given.get("y_pred"), count), *_values(given.get("y_proba"), count),
+        pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_key,
     ]  # fmt: skip
     tables = {"prediction_values": pa.table(columns, schema=PREDICTION_VALUES)}
     if reals:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from n4a_fast import ids
 from n4a_fast.database import Database
+from n4a_fast.schema.columns import LOOKUP_COLUMNS
 
 KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
 _SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.{name}" for name in KEY)
@@ -26,6 +27,9 @@ _RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = new_id, id
 WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
 _REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
 _REPLACED_BY_ID = f"DELETE FROM predictions p USING batch b WHERE {_SAME_ID.format('p', 'b')}"
+_HAS_KEY = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_KEY} LIMIT 1)"
+_HAS_ROW = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')} LIMIT 1)"
+_HAS_VALUES = f"(SELECT 1 FROM prediction_values v SEMI JOIN new_values b ON {_SAME_ID.format('v', 'b')} LIMIT 1)"
 _INSERT = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _INSERT_SHARED = "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash = b.content_hash)"
 
@@ -56,10 +60,27 @@ class PredictionTable:
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id."""
+        rows, values = tables.get("predictions"), tables.get("prediction_values")
+        if self._are_all_new(rows, values):
+            self._insert_values_in_transaction(tables)
+            if rows is not None:
+                self._database.insert(_INSERT.format(table="predictions"), batch=rows)
+            return
         if "prediction_values" in tables:  # before the rows: arrays of a replaced prediction move to its new id
             self._replace_values_in_transaction(tables)
         if "predictions" in tables:
             self._replace_rows_in_transaction(tables["predictions"])
+
+    def _are_all_new(self, rows: pa.Table | None, values: pa.Table | None) -> bool:
+        """Whether nothing in the tables has the natural key, or the id, of anything in the batch."""
+        questions, tables = [], {}
+        if rows is not None:
+            tables["batch"] = rows.select([*KEY, "prediction_id", *LOOKUP_COLUMNS])
+            questions = [_HAS_KEY, _HAS_ROW]
+        if values is not None:
+            tables["new_values"] = values.select(["prediction_id", "id_key"])
+            questions.append(_HAS_VALUES)
+        return not questions or not self._database.select(" UNION ALL ".join(questions), **tables).num_rows
 
     def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
         """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id` and `id_key`."""
@@ -78,8 +99,13 @@ class PredictionTable:
         return sorted({chain for chain, _ in places if chain is not None}), sorted({pipeline for _, pipeline in places})
 
     def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        values = tables["prediction_values"]
-        self._delete_values_in_transaction(values.select(["prediction_id", "id_key"]))
+        self._delete_values_in_transaction(tables["prediction_values"].select(["prediction_id", "id_key"]))
+        self._insert_values_in_transaction(tables)
+
+    def _insert_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        values = tables.get("prediction_values")
+        if values is None:
+            return
         for name, columns in _REFERENCES.items():
             if name in tables:
                 used = {content for column in columns for content in values[column].to_pylist()}

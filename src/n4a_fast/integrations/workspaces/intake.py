@@ -16,6 +16,7 @@ from n4a_fast import ids
 from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES, TABLES, ArrayBatch, Source, carried_rows, fitted, leftovers, natural_keys
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.predictions import bulk
+from n4a_fast.predictions.contents import id_keys
 from n4a_fast.records.chains import artifacts_of
 from n4a_fast.schema.columns import CARRIED, CHAIN_ARTIFACTS, PREDICTIONS, table_of
 from n4a_fast.workspace import Workspace, open_workspace, release_workspace
@@ -90,7 +91,7 @@ class Intake:
         given = {name: [values[place] for place in kept] for name, values in batch.arrays.items()}
         metadata = self.workspace.metadata
         with self._database.transaction():
-            self.workspace.predictions.write_in_transaction(bulk.array_tables(given, identifiers, 0, len(identifiers)))
+            self.workspace.predictions.write_in_transaction(bulk.array_tables(given, pa.array(identifiers, pa.string()), id_keys(identifiers)))
             for place in kept:
                 if (content := batch.sample_metadata[place]) is not None:
                     metadata.save(batch.ids[place], content)

@@ -1,0 +1,55 @@
+"""Keys of many predictions are those of each, one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from n4a_fast import ids
+from n4a_fast.predictions.keys import Column, natural_keys
+
+TEXTS = st.sampled_from(["", "a", "=", "=a", "é\x1f", ids.uuid7(), ids.uuid7(), "x" * 36])
+BRANCHES = st.none() | st.integers(-2, 2)
+ROWS = st.tuples(TEXTS, st.none() | TEXTS, TEXTS, TEXTS, TEXTS, BRANCHES)
+NAMES = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
+
+
+def columns_of(rows: list[tuple[Any, ...]], shared: set[str], chunks: int) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for place, name in enumerate(NAMES):
+        kind = pa.int32() if name == "branch_id" else pa.string()
+        if name in shared:
+            columns[name] = pa.scalar(rows[0][place], kind)
+            continue
+        values = [row[place] for row in rows]
+        columns[name] = pa.chunked_array([values[start::1][:chunks] for start in range(0, len(values), chunks)], kind)
+    return columns
+
+
+@settings(deadline=None)
+@given(st.lists(ROWS, max_size=12), st.sets(st.sampled_from(NAMES)), st.integers(1, 12))
+def test_many_keys_are_those_of_each_row(rows: list[tuple[Any, ...]], shared: set[str], chunks: int) -> None:
+    if not rows:
+        shared = set()
+    rows = [tuple(rows[0][place] if name in shared else row[place] for place, name in enumerate(NAMES)) for row in rows]
+    keys = natural_keys(columns_of(rows, shared, chunks), len(rows))
+    plain = [ids.natural_key(*row) for row in rows]
+    assert keys.numbers() == plain
+    assert keys.prediction_ids().to_pylist() == [ids.prediction_id(key) for key in plain]
+    assert keys.id_key.tolist() == [ids.id_key(ids.prediction_id(key)) for key in plain]
+    assert keys.nk.tolist() == [ids.nk(key) for key in plain]
+    assert keys.are_distinct() == (len(set(plain)) == len(plain))
+    assert len(set(plain)) == len(set(rows))
+
+
+def test_a_million_neighbouring_keys_do_not_collide() -> None:
+    folds = pa.array(np.arange(1_000_000).astype(str))
+    columns = {"pipeline_id": pa.scalar(ids.uuid7()), "chain_id": pa.scalar(ids.uuid7()), "fold_id": folds, "partition": pa.scalar("val"),
+               "model_name": pa.scalar("PLS"), "branch_id": pa.scalar(None, pa.int32())}  # fmt: skip
+    keys = natural_keys(columns, len(folds))
+    assert keys.are_distinct()
+    assert len(np.unique(keys.nk & np.uint64(0xFFFF))) == 2**16
