@@ -1,0 +1,196 @@
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
+"""Row statistics and affine maps of spectra: SNV or a norm, then X @ W + b, without the spectra in between.
+
+Owns: the checks of what comes in, and the choice of instruction set when the module is loaded.
+Promises: bad arguments raise before any work; inputs may be read-only; NaN and infinity go through
+to the rows that have them; a row gives the same bits alone, among others and in any thread. Leaves to others: which chain is which map.
+
+(a) A row is read from memory once; its mean, deviation and products are taken while it lies in the
+    first cache. So two passes cost what one would, and keep the digits that sums of squares lose.
+(b) One source is compiled for AVX-512, AVX2 and plain vectors and chosen when loaded: SSE2 alone,
+    which a wheel may assume, would lose to BLAS.
+(c) Arrays come through the buffer protocol, so one abi3 module serves every numpy.
+"""
+
+from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uintptr_t
+
+import numpy as np
+
+cdef extern from "row_map.h" nogil:
+    ctypedef enum n4a_statistic:
+        N4A_PLAIN, N4A_SNV, N4A_NORM_1, N4A_NORM_2, N4A_NORM_MAX
+    ctypedef struct n4a_map:
+        const double *x
+        int64_t x_stride, rows, columns
+        n4a_statistic statistic
+        int64_t ddof
+        const double *center
+        const double *weights
+        int64_t weights_stride, targets
+        const double *intercept
+        double *out
+        int64_t out_stride
+    void n4a_map_run(const n4a_map *map, int threads, int level)
+    int n4a_levels()
+    const char *n4a_level_name(int level)
+
+cdef enum:
+    NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
+
+__all__ = ["affine", "instruction_sets", "norm_affine", "snv", "snv_affine"]
+
+cdef int _best = n4a_levels() - 1
+cdef object _empty = np.empty
+
+
+def instruction_sets() -> list[str]:
+    """Names of the instruction sets that this machine can use, the one in use last."""
+    return [n4a_level_name(level).decode() for level in range(_best + 1)]
+
+
+def affine(X: object, W: object, b: object, center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
+    """(X - center) @ W + b for float64 X (n, m), W (m, k), b (k,), center (m,): an array (n, k), or `out`.
+
+    Rows of X may lie apart but not their values; W is best in Fortran order, else it is copied. `level` chooses an
+    instruction set by its place in `instruction_sets()`. Raises TypeError and ValueError before any work.
+    """
+    return _mapped(N4A_PLAIN, X, W, b, center, 0, out, threads, level)
+
+
+def snv_affine(X: object, W: object, b: object, ddof: int = 0, center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
+    """Like `affine` for rows that are centred on their mean and divided by their standard deviation first.
+
+    A row whose deviation is zero, or rounding alone, gives NaN.
+    """
+    return _mapped(N4A_SNV, X, W, b, center, ddof, out, threads, level)
+
+
+def norm_affine(X: object, W: object, b: object, order: str = "l2", center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
+    """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A row of zeros gives NaN."""
+    if order not in _NORMS:
+        raise ValueError(f"order must be one of {', '.join(_NORMS)}, not {order!r}")
+    return _mapped(_NORMS[order], X, W, b, center, 0, out, threads, level)
+
+
+def snv(X: object, ddof: int = 0, out: object = None, threads: int = 1, level: int = -1) -> object:
+    """The rows of X centred on their mean and divided by their standard deviation: an array like X, or `out`."""
+    return _mapped(N4A_SNV, X, None, None, None, ddof, out, threads, level)
+
+
+_NORMS = {"l1": N4A_NORM_1, "l2": N4A_NORM_2, "max": N4A_NORM_MAX}
+
+
+cdef class _View:
+    """A buffer of doubles for the length of a call."""
+
+    cdef Py_buffer view
+    cdef bint held
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    cdef const double *vector(self, object array, str name, Py_ssize_t length) except NULL:
+        self._take(array, name, 1, PyBUF_FORMAT | PyBUF_STRIDES)
+        if self.view.shape[0] != length:
+            raise ValueError(f"{name} has {self.view.shape[0]} values, expected {length}")
+        return <const double *>self.view.buf
+
+    cdef double *matrix(self, object array, str name, int flags) except NULL:
+        self._take(array, name, 2, flags | PyBUF_FORMAT | PyBUF_STRIDES)
+        return <double *>self.view.buf
+
+    cdef int _take(self, object array, str name, int ndim, int flags) except -1:
+        PyObject_GetBuffer(array, &self.view, flags)
+        self.held = True
+        cdef const char *format = self.view.format
+        if self.view.itemsize != 8 or format == NULL or format[0] != b"d" or format[1] != 0:
+            raise TypeError(f"{name} must hold aligned float64 in native byte order")
+        if self.view.ndim != ndim:
+            raise ValueError(f"{name} has {self.view.ndim} dimensions, expected {ndim}")
+        cdef Py_ssize_t last = ndim - 1
+        if self.view.shape[last] > 1 and self.view.strides[last] != 8:
+            raise ValueError(f"the values of {name} must lie side by side in each row; pass np.ascontiguousarray({name})")
+        if <uintptr_t>self.view.buf % 8 or (ndim == 2 and self.view.strides[0] % 8):
+            raise ValueError(f"{name} is not aligned to 8 bytes; pass a copy")
+        return 0
+
+    cdef int64_t stride(self) noexcept:
+        return self.view.strides[0] // 8
+
+
+cdef object _mapped(n4a_statistic statistic, object X, object W, object b, object center, int64_t ddof, object out, int threads, int level):
+    cdef n4a_map map
+    cdef _View x = _View(), weights, intercept, middle, result = _View()
+    map.x = x.matrix(X, "X", 0)
+    map.x_stride, map.rows, map.columns, map.targets = x.stride(), x.view.shape[0], x.view.shape[1], x.view.shape[1]
+    map.statistic, map.ddof, map.center, map.weights, map.intercept = statistic, ddof, NULL, NULL, NULL
+    if W is not None:
+        weights, intercept = _View(), _View()
+        map.weights = _transposed(weights, W)
+        map.weights_stride, map.targets = weights.stride(), weights.view.shape[0]
+        if weights.view.shape[1] != map.columns:
+            raise ValueError(f"W has {weights.view.shape[1]} rows, X has {map.columns} columns")
+        map.intercept = intercept.vector(b, "b", map.targets)
+    if center is not None:
+        middle = _View()
+        map.center = middle.vector(center, "center", map.columns)
+    _check(&map, threads, level)
+    if out is None:
+        out = _empty((map.rows, map.targets))
+    map.out = result.matrix(out, "out", PyBUF_WRITABLE)
+    map.out_stride = result.stride()
+    if result.view.shape[0] != map.rows or result.view.shape[1] != map.targets:
+        raise ValueError(f"out has shape ({result.view.shape[0]}, {result.view.shape[1]}), expected ({map.rows}, {map.targets})")
+    if _overlap(&x.view, &result.view):
+        raise ValueError("out overlaps X")
+    if level < 0:
+        level = _best
+    if map.rows * map.columns < NOGIL_FROM:
+        n4a_map_run(&map, threads, level)
+    else:
+        with nogil:
+            n4a_map_run(&map, threads, level)
+    return out
+
+
+cdef const double *_transposed(_View view, object W) except NULL:
+    """W by columns, copied where its columns do not lie side by side."""
+    if not isinstance(W, np.ndarray):
+        raise TypeError(f"W must be a numpy array, not {type(W).__name__}")
+    turned = W.T
+    cdef tuple strides = turned.strides
+    if len(strides) == 2 and strides[1] != 8 and turned.shape[1] > 1:
+        turned = np.ascontiguousarray(turned)
+    return view.matrix(turned, "W", 0)
+
+
+cdef int _check(const n4a_map *map, int threads, int level) except -1:
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    if level > _best:
+        raise ValueError(f"level {level} is not one of the {_best + 1} instruction sets of this machine")
+    if map.statistic == N4A_SNV and not 0 <= map.ddof < max(map.columns, 1):
+        raise ValueError(f"ddof must be from 0 to {map.columns - 1} for rows of {map.columns} values, not {map.ddof}")
+    return 0
+
+
+cdef bint _overlap(const Py_buffer *a, const Py_buffer *b) noexcept:
+    cdef uintptr_t first, last, other_first, other_last
+    _extent(a, &first, &last)
+    _extent(b, &other_first, &other_last)
+    return first < other_last and other_first < last
+
+
+cdef void _extent(const Py_buffer *view, uintptr_t *first, uintptr_t *end) noexcept:
+    """From the lowest address of a matrix to behind its highest; nothing for an empty one."""
+    first[0] = end[0] = <uintptr_t>view.buf
+    if not view.shape[0] or not view.shape[1]:
+        return
+    cdef Py_ssize_t span = (view.shape[0] - 1) * view.strides[0]
+    if span < 0:
+        first[0] += span
+    else:
+        end[0] += span
+    end[0] += 8 * view.shape[1]

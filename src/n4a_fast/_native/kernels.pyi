@@ -1,0 +1,62 @@
+"""Row statistics and affine maps of spectra: SNV or a norm, then X @ W + b, without the spectra in between.
+
+    y = snv_affine(X, W, b)         # (X - mean of the row) / std of the row @ W + b, one pass over X
+
+Arrays are float64, inputs may be read-only; NaN and infinity go through to the rows that have them,
+and a row gives the same bits alone, among others and in any thread. Bad arguments raise before any work.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["affine", "instruction_sets", "norm_affine", "snv", "snv_affine"]
+
+_Doubles = npt.NDArray[np.float64]
+
+def instruction_sets() -> list[str]:
+    """Names of the instruction sets that this machine can use, the one in use last."""
+
+def affine(
+    X: _Doubles,
+    W: _Doubles,
+    b: _Doubles,
+    center: _Doubles | None = None,
+    out: _Doubles | None = None,
+    threads: int = 1,
+    level: int = -1,
+) -> _Doubles:
+    """(X - center) @ W + b for float64 X (n, m), W (m, k), b (k,), center (m,): an array (n, k), or `out`.
+
+    Rows of X may lie apart but not their values; W is best in Fortran order, else it is copied. `level` chooses an
+    instruction set by its place in `instruction_sets()`. Raises TypeError and ValueError before any work.
+    """
+
+def snv_affine(
+    X: _Doubles,
+    W: _Doubles,
+    b: _Doubles,
+    ddof: int = 0,
+    center: _Doubles | None = None,
+    out: _Doubles | None = None,
+    threads: int = 1,
+    level: int = -1,
+) -> _Doubles:
+    """Like `affine` for rows that are centred on their mean and divided by their standard deviation first.
+
+    A row whose deviation is zero, or rounding alone, gives NaN.
+    """
+
+def norm_affine(
+    X: _Doubles,
+    W: _Doubles,
+    b: _Doubles,
+    order: str = "l2",
+    center: _Doubles | None = None,
+    out: _Doubles | None = None,
+    threads: int = 1,
+    level: int = -1,
+) -> _Doubles:
+    """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A row of zeros gives NaN."""
+
+def snv(X: _Doubles, ddof: int = 0, out: _Doubles | None = None, threads: int = 1, level: int = -1) -> _Doubles:
+    """The rows of X centred on their mean and divided by their standard deviation: an array like X, or `out`."""
