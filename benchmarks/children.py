@@ -43,6 +43,13 @@ def count_instructions(workspace: Path) -> dict[str, float]:
     return {name: count / calls[name] for path in workspace.glob("callgrind.*") for name, count in [_section(path)] if name in calls}
 
 
+def build_workspace(folder: Path, rows: int) -> dict[str, Any]:
+    """A workspace of `rows` predictions at `folder`, and what build_workspace.py prints of it."""
+    command = [sys.executable, FOLDER / "build_workspace.py", folder, str(rows)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=300).stdout)
+    return found
+
+
 def _section(path: Path) -> tuple[str, int]:
     """Name and instructions of one dump."""
     text = path.read_text()

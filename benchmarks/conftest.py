@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
+import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from _pytest.runner import runtestprotocol
+from children import build_workspace
 from harness import FLOORS, FloorMissed, Measure, Result, described
 from slower import slow_down
 
@@ -53,6 +56,32 @@ def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
     """An open store in a new workspace."""
     with WorkspaceStore(tmp_path / "workspace") as opened:
         yield opened
+
+
+class Large(NamedTuple):
+    """A workspace of many predictions that nobody changes, the ids of them in the order they were saved, and what building it took."""
+
+    folder: Path
+    ids: list[str]
+    built: dict[str, Any]
+
+    def copy(self, folder: Path) -> Path:
+        """The same workspace elsewhere, to be changed."""
+        return shutil.copytree(self.folder, folder)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Large]:
+    """Workspaces by their number of predictions, each built once: `large(100_000)`, and for reports `large(1_000_000)`."""
+
+    @functools.cache
+    def of(rows: int) -> Large:
+        folder = tmp_path_factory.mktemp("large") / str(rows)
+        built = build_workspace(folder, rows)
+        with WorkspaceStore.open_readonly(folder) as store:
+            return Large(folder, store.sql("SELECT prediction_id FROM predictions ORDER BY rowid")["prediction_id"].to_list(), built)
+
+    return of
 
 
 @pytest.hookimpl(tryfirst=True)

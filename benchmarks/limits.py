@@ -7,6 +7,7 @@ into a bare table, a file written and synced, memory copied, matrices multiplied
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +46,40 @@ class BareTable:
         """Result of bare SQL over `bare` and `batch`."""
         table: pa.Table = self._connection.sql(query).to_arrow_table()
         return table
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+
+class BareFile:
+    """Plain DuckDB on a copy of a store's file: the same tables, the same SQL, nothing of this package."""
+
+    def __init__(self, workspace: Path, copy: Path) -> None:
+        shutil.copyfile(workspace / "store.duckdb", copy)
+        self._connection = duckdb.connect(str(copy), config={"max_vacuum_tasks": 0})
+
+    def sql(self, query: str) -> pa.Table:
+        """Result of a query as Arrow."""
+        table: pa.Table = self._connection.sql(query).to_arrow_table()
+        return table
+
+    def execute(self, *statements: str) -> None:
+        """Statements in one transaction."""
+        for statement in ("BEGIN", *statements, "COMMIT"):
+            self._connection.execute(statement)
+
+    def rewrite(self, path: Path) -> None:
+        """Everything into a new file, as a vacuum must at least."""
+        self._connection.execute(f"ATTACH '{path}' AS fresh")
+        self._connection.execute(f"COPY FROM DATABASE {self._name} TO fresh")
+        self._connection.execute("DETACH fresh")
+
+    @property
+    def _name(self) -> str:
+        return str(self._connection.execute("SELECT current_database()").fetchall()[0][0])
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,146 @@
+"""Opening, deleting, vacuuming and a whole workspace from nothing: gates at a hundred thousand predictions, reports at a million."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from harness import Measure, gate, report
+from limits import BareFile, BareTable, prediction_batch
+from workloads import SAMPLES
+
+from n4a_fast import WorkspaceStore
+
+HUNDRED_THOUSAND, MILLION = 100_000, 1_000_000
+RUN = 10_000
+Large = Callable[[int], Any]
+
+
+@gate(
+    "open", workload="open a store, list its runs, close it", baseline="plain DuckDB on a copy: connect, the same query, close",
+    size=HUNDRED_THOUSAND, seed=0, threads=1,
+)  # fmt: skip
+def test_open(measure: Measure, large: Large, tmp_path: Path) -> None:
+    assert _open(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path) == 10
+
+
+@report(
+    "open_a_million", workload="open a store, list its runs, close it", baseline="plain DuckDB on a copy: connect, the same query, close",
+    size=MILLION, seed=0, threads=1,
+)  # fmt: skip
+def test_open_a_million(measure: Measure, large: Large, tmp_path: Path) -> None:
+    measure.note(promise="40 ms")
+    assert _open(measure, large(MILLION).copy(tmp_path / "w"), tmp_path) == 100
+
+
+def _open(measure: Measure, folder: Path, tmp_path: Path) -> int:
+    shutil.copyfile(folder / "store.duckdb", tmp_path / "bare.duckdb")
+
+    def bare() -> None:
+        with duckdb.connect(str(tmp_path / "bare.duckdb")) as connection:
+            connection.sql("SELECT * FROM runs ORDER BY created_at DESC").to_arrow_table()
+
+    def ours() -> int:
+        with WorkspaceStore(folder) as store:
+            return len(store.list_runs())
+
+    measure.ratio(bare, ours, rounds=9)
+    return ours()
+
+
+@gate(
+    "delete_run", workload="delete_run of 10,000 predictions with arrays", size=HUNDRED_THOUSAND, seed=0, threads=1,
+    baseline="plain DuckDB on a copy: DELETE of the same rows from three tables by id, one transaction",
+)  # fmt: skip
+def test_delete_run(measure: Measure, large: Large, tmp_path: Path) -> None:
+    assert _delete(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path, rounds=4) == HUNDRED_THOUSAND - 5 * RUN
+
+
+@report(
+    "delete_run_of_a_million", workload="delete_run of 10,000 predictions with arrays", size=MILLION, seed=0, threads=1,
+    baseline="plain DuckDB on a copy: DELETE of the same rows from three tables by id, one transaction",
+)  # fmt: skip
+def test_delete_run_of_a_million(measure: Measure, large: Large, tmp_path: Path) -> None:
+    measure.note(promise="200 ms, one transaction")
+    assert _delete(measure, large(MILLION).copy(tmp_path / "w"), tmp_path, rounds=9) == MILLION - 10 * RUN
+
+
+def _delete(measure: Measure, folder: Path, tmp_path: Path, rounds: int) -> int:
+    with BareFile(folder, tmp_path / "bare.duckdb") as bare, WorkspaceStore(folder) as store:
+        runs = store.list_runs()["run_id"].to_list()
+        twins = list(runs)
+
+        def plain() -> None:
+            run = twins.pop()
+            pipelines = f"(SELECT pipeline_id FROM pipelines WHERE run_id = '{run}')"
+            predictions = f"(SELECT prediction_id FROM predictions WHERE pipeline_id IN {pipelines})"
+            bare.execute(
+                f"DELETE FROM prediction_values WHERE prediction_id IN {predictions}", f"DELETE FROM predictions WHERE pipeline_id IN {pipelines}",
+                f"DELETE FROM pipelines WHERE run_id = '{run}'",
+            )  # fmt: skip
+
+        measure.ratio(plain, lambda: store.delete_run(runs.pop()), rounds=rounds)
+        left = int(bare.sql("SELECT count(*) AS n FROM predictions")["n"][0].as_py())
+        assert int(store.sql("SELECT count(*) AS n FROM prediction_arrays")["n"][0]) == left
+        return left
+
+
+@gate(
+    "vacuum", workload="vacuum after deleting half", baseline="plain DuckDB: COPY FROM DATABASE into a new file", size=HUNDRED_THOUSAND, seed=0, threads=1
+)
+def test_vacuum(measure: Measure, large: Large, tmp_path: Path) -> None:
+    shrunk = _vacuum(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path, rounds=3)
+    assert 0.4 < shrunk < 0.6
+
+
+@report(
+    "vacuum_a_million", workload="vacuum after deleting half", baseline="plain DuckDB: COPY FROM DATABASE into a new file", size=MILLION, seed=0, threads=1
+)
+def test_vacuum_a_million(measure: Measure, large: Large, tmp_path: Path) -> None:
+    measure.note(promise="half the bytes, 15 s")
+    shrunk = _vacuum(measure, large(MILLION).copy(tmp_path / "w"), tmp_path, rounds=1)
+    assert 0.4 < shrunk < 0.6
+
+
+def _vacuum(measure: Measure, folder: Path, tmp_path: Path, rounds: int) -> float:
+    """Bytes after over bytes before; each round vacuums a workspace of its own, which shares nothing with the last."""
+    before = (folder / "store.duckdb").stat().st_size
+    with WorkspaceStore(folder) as store:
+        runs = store.list_runs()["run_id"].to_list()
+        for run in runs[::2]:
+            store.delete_run(run)
+    originals = [shutil.copytree(folder, tmp_path / f"w{turn}") for turn in range(rounds)]
+    waiting, reports = list(originals), []
+    with BareFile(folder, tmp_path / "bare.duckdb") as bare:
+
+        def ours() -> None:
+            with WorkspaceStore(waiting.pop()) as store:
+                reports.append(store.vacuum())
+
+        measure.ratio(lambda: bare.rewrite(tmp_path / f"fresh{len(waiting)}.duckdb"), ours, rounds=rounds, warmup=0)
+    with WorkspaceStore.open_readonly(originals[0]) as store:
+        assert len(store.sql("SELECT prediction_id FROM predictions")) == len(runs) // 2 * RUN
+    after = (originals[0] / "store.duckdb").stat().st_size
+    measure.note(before_mb=before / 2**20, after_mb=after / 2**20)
+    return after / before
+
+
+@report(
+    "a_million_end_to_end", workload="a million predictions by 100 bulk calls in a new process, until closed", size=MILLION, seed=0, threads="1, and DuckDB's",
+    baseline="plain DuckDB inserting the same number of ids and y_pred into a bare table, by 100 statements",
+)  # fmt: skip
+def test_a_million_end_to_end(measure: Measure, large: Large, tmp_path: Path) -> None:
+    built = large(MILLION)
+    measure.note(promise="15 s, peak memory under 1.5 GB", seconds=built.built["seconds"], peak_mb=built.built["peak_mb"])
+    measure.curve("bulk insert of 10,000", built.built["curve"])
+    with BareTable(tmp_path / "bare.duckdb", prediction_batch(np.random.default_rng(0).random((RUN, SAMPLES)))) as bare:
+        start = time.perf_counter()
+        for _ in range(MILLION // RUN):
+            bare.insert()
+        assert bare.rows() == len(built.ids) == MILLION
+        measure.value((time.perf_counter() - start) / built.built["seconds"], "x")
