@@ -263,6 +263,7 @@ class Workspace:
             deleted = self.predictions.delete_of_dataset_in_transaction(dataset_name)
             self.metadata.sweep_in_transaction()
             emptied = self.chains.delete_empty_in_transaction(chain_ids)
+            self.compiled.sweep_in_transaction()
             self.logs.delete_in_transaction(self.pipelines.delete_empty_in_transaction(pipeline_ids))
             if emptied:
                 self.collector.collect_in_transaction()
@@ -309,8 +310,9 @@ class Workspace:
         self._forget_known()
         deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
         self.metadata.sweep_in_transaction()
-        self.compiled.delete_in_transaction(pipeline_ids)
-        return deleted + self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
+        deleted += self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
+        self.compiled.sweep_in_transaction()
+        return deleted
 
     # -- life ------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from n4a_fast.replay.combine import combine
 from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite
 from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
+from n4a_fast.replay.kernels import radial_part
 from n4a_fast.replay.operators import Unfused, inverse_is_linear, linear_part, made_with, probed, row_statistic
 from n4a_fast.replay.plan import ReplayPlan, TargetStep
 from n4a_fast.replay.stages import Bench, Stage, line_of, without_models
@@ -58,31 +59,51 @@ def compile_chain(plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: An
     models = dict(plan.model.models)
     stages = line_of(plan, bench.names)
     work = _Work(plan, models, fold_weights, stages or (), bench)
-    try:
-        weights = _model_weights(work, plan.targets)
-    except Unfused as error:
-        return PlainChain(plan.chain_id, (*_plain(work.stages), f"{plan.model.place}: runs plainly, {error}"))
     fused = f"{plan.model.place}: fused with {len(models)} folds" if len(models) > 1 else f"{plan.model.place}: fused"
+    try:
+        weights = _in_target_unit(_model_weights(work), plan.targets)
+    except Unfused as error:
+        return _with_kernels(work, X, wavelengths, fused, str(error), stages is not None)
     if stages is None:
         return _over_features(work, weights, X, wavelengths, fused)
     return _along_line(work, weights, X, wavelengths, fused)
 
 
-def _model_weights(work: _Work, targets: Sequence[TargetStep]) -> Array:
-    """Weights of the averaged folds in the unit of the targets, (columns, targets)."""
+def _with_kernels(work: _Work, X: Any, wavelengths: Any, fused: str, reason: str, in_line: bool) -> CompiledChain | PlainChain:
+    """A chain of radial kernel models: all stages run plainly, the folds share their kernels."""
+    try:
+        statistic, weights = radial_part(work.models, work.fold_weights)
+        if not in_line:
+            raise Unfused("several sources or channels")
+        weights = _in_target_unit(weights, work.plan.targets)
+    except Unfused:
+        return PlainChain(work.plan.chain_id, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}"))
+    rows, axis, given = _rows(work.plan, X, wavelengths)
+    work, between = _run(work, rows, axis)
+    back = _Back(len(work.stages), statistic, weights, (*_plain(work.stages), f"{fused}, {statistic}"))
+    return _proved(work, back, rows, axis, between, given)
+
+
+def _model_weights(work: _Work) -> Array:
+    """Weights of the averaged folds, (columns, targets)."""
     total: Array | None = None
     for share, model in zip(work.fold_weights, work.models.values(), strict=True):
         if classifies(model):
             raise Unfused(f"{type(model).__name__} classifies")
         weights = share * _two_dimensional(linear_part(model, _width_of(model), "predict"))
-        for step in reversed(targets):
-            for operator in reversed(step.operators):
-                weights = weights @ _inverse_part(operator, weights.shape[1])
         if total is not None and total.shape != weights.shape:
             raise Unfused("its folds differ in shape")
         total = weights if total is None else total + weights
     assert total is not None
     return total
+
+
+def _in_target_unit(weights: Array, targets: Sequence[TargetStep]) -> Array:
+    """The weights with the target steps undone."""
+    for step in reversed(targets):
+        for operator in reversed(step.operators):
+            weights = weights @ _inverse_part(operator, weights.shape[1])
+    return weights
 
 
 def _width_of(model: Any) -> int:
@@ -114,15 +135,24 @@ def _over_features(work: _Work, weights: Array, X: Any, wavelengths: Any, fused:
 def _along_line(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: str) -> CompiledChain | PlainChain:
     rows, axis, given = _rows(work.plan, X, wavelengths)
     work, between = _run(work, rows, axis)
-    expected = work.predict(between[-1], given)
     back = _walked_back(work, weights, [block.shape[1] for block in between])
-    notes = (*back.notes, fused)
+    return _proved(work, replace(back, notes=(*back.notes, fused)), rows, axis, between, given)
+
+
+def _proved(work: _Work, back: _Back, rows: Array, axis: Array | None, between: Sequence[Array], given: int) -> CompiledChain | PlainChain:
+    """The chain compiled as found, if it agrees with the plain path on these rows and on others like them."""
+    expected = work.predict(between[-1], given)
+    notes = back.notes
     corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
     if not finite(corrected):
         return PlainChain(work.plan.chain_id, (*notes, "not fused: the row statistic fails on the rows at hand"))
+    radial = back.statistic is not None and back.statistic.kind == "radial"
     behind = work.stages[back.start + (back.statistic is not None) :]
+    center, at = corrected.mean(axis=0), None
+    if radial:
+        center, at = corrected[0], between[back.start][0]
     try:
-        draft = _draft(work, back.start, back.statistic, back.weights, corrected.mean(axis=0), given, notes, behind)
+        draft = _draft(work, back.start, back.statistic, back.weights, center, given, notes, behind, at)
         _, others = _run(work, _varied(rows), axis)
         pairs = [(between[back.start], expected), (others[back.start], work.predict(others[-1], given))]
     except StoreError as error:
@@ -176,9 +206,11 @@ def _part(stage: Stage, width: int, bench: Bench) -> Array:
 
 
 def _draft(
-    work: _Work, start: int, statistic: RowStatistic | None, weights: Array, center: Array, given: int, notes: Sequence[str], behind: Sequence[Stage]
+    work: _Work, start: int, statistic: RowStatistic | None, weights: Array, center: Array, given: int, notes: Sequence[str], behind: Sequence[Stage],
+    at: Array | None = None,
 ) -> CompiledChain:
-    spectra = center[None, :]
+    """The chain as found; its intercept is the plain prediction at the centre, or at the spectrum `at` that the statistic brings there."""
+    spectra = (center if at is None else at)[None, :]
     for stage in behind if start != WHOLE else ():
         spectra = stage.run(spectra, None, given)
     intercept = work.predict(spectra, given).reshape(-1)

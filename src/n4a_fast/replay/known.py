@@ -59,7 +59,7 @@ def _pipeline(role: str) -> Callable[[Any], Iterator[tuple[Any, str]]]:
 def _predictors(attribute: str) -> Callable[[Any], Iterator[tuple[Any, str]]]:
     def members(operator: Any) -> Iterator[tuple[Any, str]]:
         found = getattr(operator, attribute)
-        yield from ((one, "predict") for one in (np.ravel(found) if isinstance(found, list | np.ndarray) else [found]))
+        yield from ((one, "predict") for one in (found if isinstance(found, list | tuple) else [found]))
 
     return members
 

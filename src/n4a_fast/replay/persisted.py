@@ -34,8 +34,8 @@ _REPLACED = "DELETE FROM compiled_chains WHERE chain_id IN (SELECT chain_id FROM
 # a chain that another process has deleted meanwhile has no sources, and gets no row
 _INSERT = f"INSERT INTO compiled_chains BY NAME SELECT b.* EXCLUDE (sources), s.sources FROM batch b JOIN {_SOURCES} s ON s.chain_id = b.chain_id"
 _INSERT_ARRAYS = "INSERT INTO compiled_arrays BY NAME FROM batch b WHERE NOT EXISTS (FROM compiled_arrays a WHERE a.content_hash = b.content_hash)"
-_DELETE = "DELETE FROM compiled_chains WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
-_DELETE_ARRAYS = "DELETE FROM compiled_arrays WHERE content_hash NOT IN (SELECT unnest(arrays) FROM compiled_chains)"
+_SWEEP = "DELETE FROM compiled_chains WHERE chain_id NOT IN (SELECT chain_id FROM chains)"
+_SWEEP_ARRAYS = "DELETE FROM compiled_arrays WHERE content_hash NOT IN (SELECT unnest(arrays) FROM compiled_chains)"
 
 
 class CompiledChains:
@@ -83,10 +83,10 @@ class CompiledChains:
         """Forget what was put: it is written, or given up."""
         self._pending = {}
 
-    def delete_in_transaction(self, pipeline_ids: list[str]) -> None:
-        """Remove those of the chains of these pipelines, which must still be stored."""
-        self._database.execute(_DELETE, (pipeline_ids,))
-        self._database.execute(_DELETE_ARRAYS)
+    def sweep_in_transaction(self) -> None:
+        """Remove those whose chains are gone, and the arrays that only they used."""
+        if self._database.execute(_SWEEP):
+            self._database.execute(_SWEEP_ARRAYS)
 
 
 def _arrays_of(chain: CompiledChain) -> tuple[Array, ...]:

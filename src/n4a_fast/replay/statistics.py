@@ -25,6 +25,7 @@ class RowStatistic:
 
     * "snv": (x - mean) / standard deviation, with `number` degrees of freedom less.
     * "norm": x / norm of order `number`.
+    * "radial": exp(-gamma * squared distance) to some of `spectra`, `functionals` telling gamma and which.
     * "regression": c = x @ functionals; (x - c[:-1] @ spectra) / c[-1].
     """
 
@@ -34,8 +35,9 @@ class RowStatistic:
     spectra: Array | None = None
 
     def __str__(self) -> str:
-        if self.kind == "regression":
-            assert self.functionals is not None
+        if self.functionals is not None and self.kind == "radial":
+            return f"{len(self.functionals)} radial kernels"
+        if self.functionals is not None:
             return f"regression on {self.functionals.shape[1]} spectra"
         return f"{self.kind}({self.number:g})"
 
@@ -51,7 +53,19 @@ class RowStatistic:
                 return _snv(X, int(self.number))
             if self.kind == "norm":
                 return np.asarray(X / np.linalg.norm(X, ord=self.number, axis=1, keepdims=True))
-            return self._regressed(X)
+            return self._radial(X) if self.kind == "radial" else self._regressed(X)
+
+    def _radial(self, X: Array) -> Array:
+        assert self.functionals is not None
+        assert self.spectra is not None
+        middle = self.spectra.mean(axis=0)
+        rows, held = X - middle, self.spectra - middle
+        squares = np.einsum("ij,ij->i", rows, rows)[:, None] + np.einsum("ij,ij->i", held, held) - 2.0 * (rows @ held.T)
+        np.maximum(squares, 0.0, out=squares)  # rounding may leave a little less than nothing
+        gammas, which = self.functionals[:, 0], self.functionals[:, 1].astype(np.int64)
+        found = squares[:, which]
+        found *= -gammas
+        return np.asarray(np.exp(found, out=found))
 
     def _regressed(self, X: Array) -> Array:
         assert self.functionals is not None
