@@ -201,7 +201,7 @@ def test_a_file_that_was_exchanged_meanwhile_is_not_replaced(old: Path) -> None:
 def test_a_copy_that_differs_never_takes_effect(old: Path) -> None:
     def tamper(what: str, _done: int, _total: int) -> None:
         if what == "comparing runs":
-            with WorkspaceStore(old / DRAFT_FOLDER) as draft:
+            with WorkspaceStore(old / DRAFT_FOLDER / "new") as draft:
                 draft.save_prediction_arrays(victim, None, np.zeros(180))
 
     ((victim,),) = rows(old / "store.duckdb", "SELECT prediction_id FROM predictions WHERE fold_id = '0' AND partition = 'train' ORDER BY 1 LIMIT 1")

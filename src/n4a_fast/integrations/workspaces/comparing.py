@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from n4a_fast.artifacts.files import ZSTD
 from n4a_fast.errors import CopyDiffersError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, TABLES, Source, fitted, natural_keys
 from n4a_fast.integrations.workspaces.reports import Progress
@@ -23,25 +25,29 @@ _SELECT = "SELECT {columns} FROM {table} WHERE {key} IN (SELECT {key} FROM wante
 _OURS_ALONE = frozenset({*LOOKUP_COLUMNS, "origin"})
 
 
-def compare(source: Source, workspace: Workspace, progress: Progress) -> int:
-    """CopyDiffersError unless the workspace holds what the source holds; the number of arrays compared."""
+def compare(source: Source, workspace: Workspace, progress: Progress, *, outgoing: bool = False) -> int:
+    """CopyDiffersError unless the workspace holds what the source holds; the number of arrays compared.
+
+    `outgoing` when the source is what was written from the workspace: nirs4all knows no NaN in its
+    tables and no compressed artifacts.
+    """
     for name in TABLES:
-        if source.count(name):
-            _compare_table(source, workspace, name, progress)
+        _compare_table(source, workspace, name, progress, outgoing)
     return _compare_arrays(source, workspace, progress)
 
 
-def _compare_table(source: Source, workspace: Workspace, name: str, progress: Progress) -> None:
+def _compare_table(source: Source, workspace: Workspace, name: str, progress: Progress, outgoing: bool) -> None:
     table, schema = TABLES[name]
     key, columns = schema.names[0], [column for column in schema.names if column not in _OURS_ALONE]
     query = _SELECT.format(columns=", ".join(columns), table=table, key=key)
     found, done = source.count(name), 0
     expected: set[int | str] = set()
-    for batch in source.rows(name):
+    for batch in source.rows(name) if found else ():
         rows = fitted(batch, schema).select(columns)
         stored = workspace.database.select(query, wanted=rows.select([key]))
         kept = rows.filter(pc.is_in(rows[key], value_set=stored[key].combine_chunks().cast(pa.string())))
-        if not _frame(kept, key).equals(_frame(fitted(stored, kept.schema), key)):
+        ours = _frame(fitted(stored, kept.schema), key)
+        if not _frame(kept, key).equals(_as_written(ours) if outgoing else ours):
             raise CopyDiffersError(source.root, f"rows of {name}")
         expected.update(natural_keys(rows) if name == "predictions" else rows[key].to_pylist())
         done += rows.num_rows
@@ -52,7 +58,7 @@ def _compare_table(source: Source, workspace: Workspace, name: str, progress: Pr
 
 
 def _compare_arrays(source: Source, workspace: Workspace, progress: Progress) -> int:
-    compared = done = 0
+    compared = done = kept = 0
     total = source.array_count()
     known = set(workspace.database.arrow("SELECT prediction_id FROM predictions")["prediction_id"].to_pylist())
     for batch in source.arrays():
@@ -64,9 +70,16 @@ def _compare_arrays(source: Source, workspace: Workspace, progress: Progress) ->
                 if not _same(given[place], views[row]):
                     raise CopyDiffersError(source.root, f"{name} of prediction {batch.ids[place]}")
                 compared += given[place] is not None
-        done += len(batch.ids)
+        done, kept = done + len(batch.ids), kept + len(places)
         progress("comparing arrays", done, total)
+    if [(kept,)] != workspace.database.rows("SELECT count(*) FROM prediction_values"):
+        raise CopyDiffersError(source.root, "the number of predictions with arrays")
     return compared
+
+
+def _as_written(frame: pl.DataFrame) -> pl.DataFrame:
+    paths = [pl.col("artifact_path").str.strip_suffix(ZSTD)] if "artifact_path" in frame.columns else []
+    return frame.with_columns(cs.float().fill_nan(None), *paths)
 
 
 def _same(given: np.ndarray[Any, Any] | None, stored: np.ndarray[Any, Any] | None) -> bool:

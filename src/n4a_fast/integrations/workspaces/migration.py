@@ -7,19 +7,17 @@ it was, a kill after it leaves the finished store. What a killed migration left 
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from n4a_fast.durable import sync
-from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, StoreUnavailableError
 from n4a_fast.integrations.workspaces.batches import Source
 from n4a_fast.integrations.workspaces.comparing import compare
+from n4a_fast.integrations.workspaces.drafts import draft_in
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
 from n4a_fast.integrations.workspaces.intake import Intake
 from n4a_fast.integrations.workspaces.reports import Progress, Report, silent
@@ -41,19 +39,14 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
     """
     started = time.monotonic()
     root = _folder(Path(path))
-    if _is_ours(root):
+    if is_ours(root):
         return Report(root, root, "n4a_fast workspace", (), 0, time.monotonic() - started, already_done=True)
-    with _alone(root):
+    with draft_in(root / DRAFT_FOLDER) as draft:
         _undo_half_a_swap(root)
         _refuse_to_overwrite(root)
-        draft = root / DRAFT_FOLDER
-        shutil.rmtree(draft, ignore_errors=True)
-        try:
-            with closing(DuckDBSource(root)) as source:
-                report = take_in(source, draft, progress or silent)
-                _swap(root, draft)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with closing(DuckDBSource(root)) as source:
+            report = take_in(source, draft, progress or silent)
+            _swap(root, draft)
     return replace(report, destination=root, backup=root / BACKUP_FILE, seconds=time.monotonic() - started)
 
 
@@ -76,26 +69,13 @@ def _folder(path: Path) -> Path:
     return Path(os.path.realpath(root))
 
 
-def _is_ours(root: Path) -> bool:
+def is_ours(root: Path) -> bool:
     """Whether the file is a store of ours; NotAStoreError unless it is one of nirs4all's."""
     try:
         release_workspace(open_workspace(root, read_only=True, lock_timeout=1.0))
     except ForeignStoreError:
         return False
     return True
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One migration of a folder at a time; the lock goes with the process."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise StoreLockedError(root, None) from error
-    finally:
-        os.close(descriptor)
 
 
 def _undo_half_a_swap(root: Path) -> None:

@@ -1,0 +1,104 @@
+"""`convert`: a workspace written anew in another folder, from nirs4all's form into ours or from ours into nirs4all's.
+
+The source is only read. The new workspace is made in a draft folder beside its place, compared with
+the source, made durable, and renamed: it is there whole or not at all. A kill leaves the draft, which
+the next conversion to the same place removes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from n4a_fast.artifacts.files import ZSTD, ArtifactFiles
+from n4a_fast.database import Database
+from n4a_fast.durable import sync
+from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotAStoreError
+from n4a_fast.integrations.workspaces.batches import Source
+from n4a_fast.integrations.workspaces.comparing import compare
+from n4a_fast.integrations.workspaces.drafts import draft_in, make_durable
+from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
+from n4a_fast.integrations.workspaces.migration import is_ours, take_in
+from n4a_fast.integrations.workspaces.outgoing import Outgoing
+from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
+from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
+from n4a_fast.workspace import STORE_FILE, open_workspace, release_workspace
+
+_ARTIFACTS = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_id"
+
+
+def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = None) -> Report:
+    """Write the workspace `src` to the new folder `dst`: nirs4all's (SQLite or DuckDB) as ours, ours as one of nirs4all 1.4.
+
+    `src` stays as it is. `dst` must not exist, or be an empty folder (InvalidInputError otherwise).
+    Every row, array and artifact is compared with the source before `dst` appears; CopyDiffersError,
+    ArtifactCorruptError, and `dst` does not appear, if they differ. Raises NotAStoreError for a `src`
+    that is no workspace.
+    """
+    started = time.monotonic()
+    source, destination = Path(os.path.realpath(src)), Path(os.path.abspath(dst))
+    _require_free(destination, source)
+    told = progress or silent
+    with draft_in(destination.with_name(f".{destination.name}.n4a_fast-conversion")) as draft:
+        report = _send_out(source, draft, told) if _is_a_store_of_ours(source) else _bring_in(source, draft, told)
+        make_durable(draft)
+        os.rename(draft, destination)
+        sync(destination.parent)
+    return replace(report, destination=destination, seconds=time.monotonic() - started)
+
+
+def _is_a_store_of_ours(root: Path) -> bool:
+    found = [name for name in (STORE_FILE, "store.sqlite") if (root / name).is_file()]
+    if len(found) != 1:
+        raise NotAStoreError(root, f"it holds {' and '.join(found) or 'neither store.duckdb nor store.sqlite'}")
+    return found == [STORE_FILE] and is_ours(root)
+
+
+def _bring_in(root: Path, draft: Path, progress: Progress) -> Report:
+    source: Source = SQLiteSource(root) if (root / "store.sqlite").is_file() else DuckDBSource(root)
+    with closing(source):
+        report = take_in(source, draft, progress)
+    with closing(Database(draft / STORE_FILE, read_only=True)) as database:
+        files = _copy_artifacts(database, root, draft, progress)
+    return replace(report, tables=(*report.tables, files))
+
+
+def _send_out(root: Path, draft: Path, progress: Progress) -> Report:
+    workspace = open_workspace(root, read_only=True, lock_timeout=30.0)
+    try:
+        with workspace.lock:  # nobody in this process writes meanwhile, and the file stays attached
+            tables = Outgoing(workspace, draft, progress).run()
+            with closing(SQLiteSource(draft)) as written:
+                arrays = compare(written, workspace, progress, outgoing=True)
+            files = _copy_artifacts(workspace.database, root, draft, progress)
+    finally:
+        release_workspace(workspace)
+    return Report(root, draft, "n4a_fast workspace", (*tables, files), arrays, 0.0)
+
+
+def _copy_artifacts(database: Database, root: Path, draft: Path, progress: Progress) -> TableReport:
+    """Copy the files that artifacts refer to, each verified; those that the source has lost are counted."""
+    source, rows = ArtifactFiles(root / "artifacts"), database.rows(_ARTIFACTS)
+    by_path = {path: (artifact_id, content_hash) for artifact_id, path, content_hash in rows}
+    lost = 0
+    for done, (relative, (artifact_id, content_hash)) in enumerate(by_path.items(), 1):
+        target = draft / "artifacts" / relative.removesuffix(ZSTD)
+        try:
+            content = source.read(artifact_id, relative, content_hash)
+        except ArtifactMissingError:
+            lost += 1
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        progress("copying artifacts", done, len(by_path))
+    return TableReport("artifact files", len(by_path), len(by_path) - lost, f"{lost} are missing in the source" if lost else "")
+
+
+def _require_free(destination: Path, source: Path) -> None:
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise InvalidInputError(f"{destination} is there already and is not overwritten; choose another folder, or remove it first")
+    if destination.is_relative_to(source):
+        raise InvalidInputError(f"{destination} lies inside {source}; choose a folder outside it")
