@@ -37,6 +37,16 @@ FROM (FROM prediction_values WHERE id_key = ? AND prediction_id = ?) v
 LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
 LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
 LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash"""
+_IS_NUMBER = "{} < 'nan'::DOUBLE"  # neither NaN nor NULL: DuckDB puts NaN above every number
+_TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
+QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
+# the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked whole
+_TOP_OF_GROUPS = """WITH bounds AS (
+    SELECT {group} AS of_group, list_last({best}({score}, {n}) FILTER ({number})) AS bound, count(*) FILTER ({number}) < {n} AS is_small
+    FROM predictions{where} GROUP BY 1)
+SELECT {columns} FROM predictions JOIN bounds ON {group} IS NOT DISTINCT FROM of_group{where} {also} (is_small OR ({number} AND {score} {within} bound))
+QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
+_BOUNDED_AT_MOST = 1000
 _OF_RUN = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ?)"
 _OF_RUNS = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE list_contains(?, run_id))"
 _LIKE = "model_class LIKE ? ESCAPE '\\'"
@@ -70,14 +80,26 @@ class PredictionQueries:
         return self._database.frame(f"{sql} OFFSET ?", [*params, checks.count(offset, "offset")])
 
     def top(self, n: int, metric: str, ascending: bool, partition: str | None, dataset_name: str | None, group_by: str | None) -> pl.DataFrame:
-        order = f"{ranked(one_of(metric, SCORES, 'metric'), ascending)}, prediction_id"
+        score, wanted = one_of(metric, SCORES, "metric"), checks.count(n, "n")
         where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
-        sql = f"SELECT {COLUMNS} FROM predictions{where}"
-        if group_by is None:
-            return self._database.frame(f"{sql} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
-        group = one_of(group_by, GROUPS, "group_by")
-        sql = f"{sql} QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"
-        return self._database.frame(sql, [*params, checks.count(n, "n")])
+        if group_by is not None:
+            return self._top_of_groups(wanted, score, ascending, one_of(group_by, GROUPS, "group_by"), where, params)
+        ordered = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
+        if ascending:  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
+            return self._database.frame(ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted])
+        finite = f"{where} {'AND' if where else 'WHERE'} {_IS_NUMBER.format(score)}"
+        found = self._database.frame(ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted])
+        if found.height == wanted:
+            return found
+        return self._database.frame(ordered.format(where=where, order=f"{ranked(score, ascending)}, prediction_id"), [*params, wanted])
+
+    def _top_of_groups(self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]) -> pl.DataFrame:
+        sql = _TOP_OF_GROUPS if n <= _BOUNDED_AT_MOST else _TOP_OF_LARGE_GROUPS
+        text = sql.format(
+            columns=COLUMNS, group=group, score=score, where=where, order=f"{ranked(score, ascending)}, prediction_id", number=_IS_NUMBER.format(score),
+            best="min" if ascending else "max", within="<=" if ascending else ">=", also="AND" if where else "WHERE", n=max(n, 1),
+        )  # fmt: skip
+        return self._database.frame(text, [*params, *(params if sql is _TOP_OF_GROUPS else ()), n])
 
     def of_chain(self, chain_id: str, partition: str | None, fold_id: str | None) -> pl.DataFrame:
         where, params = where_clause({"chain_id": chain_id, "partition": partition, "fold_id": fold_id})

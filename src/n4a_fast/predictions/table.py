@@ -38,8 +38,8 @@ _HASHES_OF = _HASHES.format(v="gone_values")
 _GONE_HASHES = f"WITH gone_values AS (SELECT v.* FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format('v', 'gone')}) {_HASHES_OF}"
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
-_DELETE_UNUSED = """DELETE FROM {table} WHERE content_hash IN (SELECT h FROM hashes)
-AND content_hash NOT IN (SELECT h FROM (""" + _HASHES.format(v="prediction_values") + """) WHERE h IS NOT NULL)"""
+_DELETE_UNUSED = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM hashes EXCEPT ({still_used}))"
+_STILL_USED = "SELECT {column} FROM prediction_values v SEMI JOIN hashes ON v.{column} = hashes.h"
 _DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
 _IDS_OF_PIPELINES = "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id)"
 _IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
@@ -130,8 +130,9 @@ class PredictionTable:
         hashes = self._database.select(_GONE_HASHES, gone=gone)
         deleted = self._database.insert(_DELETE_VALUES, gone=gone)
         if deleted:
-            for table in ("shared_arrays", "shared_indices"):
-                self._database.insert(_DELETE_UNUSED.format(table=table), hashes=hashes)
+            for table, columns in _REFERENCES.items():
+                still_used = " UNION ".join(_STILL_USED.format(column=column) for column in columns)
+                self._database.insert(_DELETE_UNUSED.format(table=table, still_used=still_used), hashes=hashes)
         return deleted
 
 
