@@ -19,12 +19,13 @@ ROOT = ""  # the package itself: its __init__
 
 # Lowest first; a module imports from its own layer and from those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks", "idleness"),
+    ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks", "idleness", "frames"),
     ("database",),
     ("schema", "journal", "vacuum"),
     ("records", "artifacts", "predictions"),
     ("replay", "bundles"),
     ("workspace",),
+    ("opening",),
     ("store",),
     ("library", "chain_builder"),
     ("integrations",),

@@ -1,4 +1,4 @@
-"""The journal file: whole frames in order or none, whatever was cut, overwritten or flipped in it."""
+"""The journals: a frame is either waiting or placed, for its own process and for all others, dead or alive."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import child, kill, read_line
 
 from n4a_fast import schema
 from n4a_fast.database import Database
@@ -24,84 +25,74 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def written(database: Database, contents: list[bytes]) -> Journal:
+@pytest.fixture
+def journal(database: Database) -> Iterator[Journal]:
     journal = Journal(database)
-    assert journal.unseen() == []
-    for content in contents:
+    for content in CONTENTS:
         journal.append(content)
-    return journal
+    yield journal
+    journal.close()
 
 
-def placed(journal: Journal, database: Database) -> None:
+def placed(database: Database, journal: Journal, *, others: bool = False) -> None:
+    journal.take_notice()
+    waiting = journal.others_waiting() if others else []
     with database.transaction():
-        journal.place_in_transaction()
-    journal.rewind()
+        journal.place_in_transaction(waiting)
+    journal.rewind(waiting)
 
 
-def reopened(database: Database) -> list[bytes] | None:
-    return Journal(database).unseen()
+def seen_by_others(database: Database) -> list[bytes]:
+    other = Journal(database)
+    other.take_notice()
+    return [content for waiting in other.others_waiting() for content in waiting.contents]
 
 
-def test_frames_come_back_in_order_until_they_are_placed(database: Database) -> None:
-    journal = written(database, CONTENTS)
-    assert reopened(database) == CONTENTS
-    placed(journal, database)
-    assert reopened(database) == []
+def journals(database: Database) -> list[Path]:
+    return sorted(database.path.parent.glob("store.duckdb.journal-*"))
 
 
-def test_frames_are_looked_at_once_for_each_attachment(database: Database) -> None:
-    journal = written(database, CONTENTS)
-    assert journal.unseen() is None
+def test_frames_wait_for_everyone_until_they_are_placed(database: Database, journal: Journal) -> None:
+    assert seen_by_others(database) == CONTENTS
+    assert not journal.is_empty
+    placed(database, journal)
+    assert journal.is_empty
+    assert seen_by_others(database) == []
+
+
+def test_a_process_learns_which_of_its_frames_others_have_placed(database: Database, journal: Journal) -> None:
+    assert journal.take_notice() is None
+    placed(database, Journal(database), others=True)
+    journal.append(b"fourth")
+    assert journal.take_notice() is None  # the file has stayed attached
     database.detach()
-    assert journal.unseen() == CONTENTS
-    assert journal.unseen() is None
+    assert journal.take_notice() == [b"fourth"]
+    assert journal.take_notice() is None
+    assert seen_by_others(database) == [b"fourth"]
+    database.detach()
+    assert journal.take_notice() is None  # nothing more was placed
 
 
-def test_a_rolled_back_transaction_leaves_the_frames_waiting(database: Database) -> None:
-    journal = written(database, CONTENTS)
+def test_a_rolled_back_transaction_leaves_the_frames_waiting(database: Database, journal: Journal) -> None:
+    journal.take_notice()
     with pytest.raises(ZeroDivisionError), database.transaction():
         journal.place_in_transaction()
         raise ZeroDivisionError
-    assert reopened(database) == CONTENTS
+    assert seen_by_others(database) == CONTENTS
 
 
-def test_new_frames_overwrite_placed_ones(database: Database) -> None:
-    journal = written(database, CONTENTS)
+def test_new_frames_overwrite_placed_ones(database: Database, journal: Journal) -> None:
     size = journal.path.stat().st_size
-    placed(journal, database)
+    placed(database, journal)
     for count in range(1, 4):
         journal.append(b"new")
-        assert reopened(database) == [b"new"] * count
+        assert seen_by_others(database) == [b"new"] * count
     assert journal.path.stat().st_size == size
 
 
-@pytest.mark.parametrize("cut", [1, 39, 40, 41, 5000])
-def test_a_torn_last_frame_was_never_acknowledged(database: Database, cut: int) -> None:
-    journal = written(database, CONTENTS)
-    os.truncate(journal.path, journal.path.stat().st_size - cut)
-    assert reopened(database) == CONTENTS[:2]
-
-
-@pytest.mark.parametrize("place", [0, 9, 30, 41])
-def test_a_damaged_frame_before_whole_ones_is_refused(database: Database, place: int) -> None:
-    journal = written(database, CONTENTS)
-    flip(journal.path, place)
-    with pytest.raises(NotAStoreError, match="frame 1 is damaged"):
-        reopened(database)
-
-
-def test_any_flipped_byte_of_the_last_frame_hides_it(database: Database) -> None:
-    journal = written(database, [b"kept", b"flipped"])
-    start = journal.path.stat().st_size - len(b"flipped") - 40
-    for place in range(start, journal.path.stat().st_size):
-        flip(journal.path, place)
-        assert reopened(database) == [b"kept"]
-        flip(journal.path, place)
-    assert reopened(database) == [b"kept", b"flipped"]
-
-
 def test_a_refused_frame_does_not_turn_up_later(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = written(database, [b"kept"])
+    journal = Journal(database)
+    journal.append(b"kept")
 
     def fail(_descriptor: int) -> None:
         raise OSError(5, "Input/output error")
@@ -110,25 +101,64 @@ def test_a_refused_frame_does_not_turn_up_later(database: Database, monkeypatch:
         patch.setattr(os, "fdatasync", fail)
         with pytest.raises(StoreUnavailableError, match="Input/output error"):
             journal.append(b"refused")
-    assert reopened(database) == [b"kept"]
+    assert seen_by_others(database) == [b"kept"]
     journal.append(b"again")
-    assert reopened(database) == [b"kept", b"again"]
+    assert seen_by_others(database) == [b"kept", b"again"]
 
 
-def test_a_closed_journal_is_empty_once_everything_is_placed(database: Database) -> None:
-    journal = written(database, CONTENTS)
+def test_a_journal_goes_with_its_process_once_everything_is_placed(database: Database, journal: Journal) -> None:
     journal.close()
-    assert reopened(database) == CONTENTS
-    journal = Journal(database)
-    journal.unseen()
-    placed(journal, database)
-    journal.append(b"last")
-    placed(journal, database)
+    assert [path.stat().st_size > 0 for path in journals(database)] == [True]
+    assert seen_by_others(database) == CONTENTS
+    heir = Journal(database)
+    placed(database, heir, others=True)  # nobody holds it any more
+    assert journals(database) == []
+    heir.append(b"last")
+    placed(database, heir)
+    heir.close()
+    assert journals(database) == []
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from n4a_fast.database import Database
+from n4a_fast.journal import Journal
+journal = Journal(Database(Path(sys.argv[1])))
+for content in sys.argv[2:]:
+    journal.append(content.encode())
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_the_living_and_the_killed_are_told_apart(database: Database) -> None:
+    writer = child(KILLED, database.path, "a", "b")
+    read_line(writer)
+    placed(database, Journal(database), others=True)
+    assert len(journals(database)) == 1  # it writes on
+    kill(writer)
+    assert seen_by_others(database) == []
+    assert journals(database) == []
+
+
+def test_a_damaged_journal_of_a_killed_process_is_refused_and_kept(database: Database) -> None:
+    writer = child(KILLED, database.path, "a", "b")
+    read_line(writer)
+    kill(writer)
+    (path,) = journals(database)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    with pytest.raises(NotAStoreError, match="frame 1 is damaged"):
+        seen_by_others(database)
+    assert journals(database) == [path]
+
+
+def test_what_was_noted_of_journals_is_forgotten_with_them(database: Database, journal: Journal) -> None:
+    placed(database, journal)
     journal.close()
-    assert journal.path.stat().st_size == 0
-
-
-def flip(path: Path, place: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 0x10
-    path.write_bytes(data)
+    for _ in range(3):
+        later = Journal(database)
+        later.append(b"later")
+        placed(database, later)
+        later.close()
+    assert len(database.rows("FROM journals")) == 1

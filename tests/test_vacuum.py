@@ -73,4 +73,4 @@ def test_a_kill_during_vacuum_leaves_a_whole_store(tmp_path: Path) -> None:
             assert store.load_arrays(ids).y_pred_2d().shape == (2 * ROWS, 200)
     with WorkspaceStore(tmp_path) as store:
         store.vacuum()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb", "store.duckdb.journal"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]

@@ -161,7 +161,7 @@ def test_a_busy_process_is_named_when_the_patience_ends(tmp_path: Path, maker: C
         assert store.list_runs()["name"].to_list() == ["held"]
 
 
-def test_what_was_saved_stays_in_memory_while_another_process_holds_the_file(tmp_path: Path) -> None:
+def test_a_flush_needs_no_turn_and_a_read_says_who_is_in_the_way(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path, lock_timeout=0.1) as store:
         sweep = begin_sweep(store)
         store.flush()
@@ -169,13 +169,24 @@ def test_what_was_saved_stays_in_memory_while_another_process_holds_the_file(tmp
         holder = child(HOLD, tmp_path)
         assert read_line(holder) == "held"
         predict_with_arrays(store, sweep)
-        with pytest.raises(StoreLockedError):
-            store.flush()
-        with pytest.raises(StoreLockedError):
-            store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
-        holder.communicate("go\n", timeout=DEADLINE)
         store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+        with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
+            store.list_runs()
+        holder.communicate("go\n", timeout=DEADLINE)
         assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
+
+
+def test_a_store_closed_while_another_process_holds_the_file_loses_nothing(tmp_path: Path) -> None:
+    store = WorkspaceStore(tmp_path, lock_timeout=0.1)
+    sweep = begin_sweep(store)
+    store.list_runs()
+    holder = child(HOLD, tmp_path)
+    assert read_line(holder) == "held"
+    predict_with_arrays(store, sweep)
+    store.close()
+    holder.communicate("go\n", timeout=DEADLINE)
+    with WorkspaceStore.open_readonly(tmp_path) as reader:
+        assert counts(reader, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
 
 
 def test_a_store_that_is_open_but_idle_locks_nobody_out(tmp_path: Path) -> None:
@@ -194,7 +205,7 @@ def test_processes_that_create_a_workspace_together_share_it(tmp_path: Path) -> 
         assert read_line(worker) == "idle"
     for worker in workers:
         assert worker.communicate("go\n", timeout=DEADLINE)[0].split() == ["3"]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb", "store.duckdb.journal"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb"]
 
 
 def test_a_store_that_nobody_closed_is_written_when_the_program_ends(tmp_path: Path) -> None:

@@ -52,8 +52,9 @@ class Database:
         self._depth = 0
         self._last_used = self._look_at = 0.0
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
-        # runs before a read or a transaction, outside one; False: rows that this process journaled need not be in place
+        # runs before a read or a transaction; False: rows that this process journaled need not be in place
         self.settle: Callable[[bool], object] = lambda _own: None
+        self.rest: Callable[[], object] = lambda: None  # runs when nothing has happened for a moment
         self._closed = self._forking = False
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
@@ -219,24 +220,23 @@ class Database:
             if not self._closed:
                 if time.monotonic() - self._last_used < idleness.IDLE_SECONDS:
                     return False
-                self._settle_in_peace()
-                self.detach()
+                self._come_to_rest()
             self._watcher = None
             return True
 
-    def _settle_in_peace(self) -> None:
+    def _come_to_rest(self) -> None:
         try:
-            self.settle(True)
+            self.rest()
         except StoreError:
             pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
+        self.detach()
 
     def close(self) -> None:
         """Detach and end; a committed transaction is in the file or its log."""
         with self.lock:
             self.detach()
-            if self._connection is not None:
-                self._connection.close()
-            self._connection, self._closed = None, True
+            self._drop_connection()
+            self._closed = True
 
     def let_go_before_fork(self) -> None:
         """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has attached."""

@@ -1,154 +1,187 @@
-"""The journal: small flushes made durable beside the store file, put into its tables later in bulk.
+"""The journals: small flushes made durable beside the store file, put into its tables later in bulk.
 
 DuckDB logs the list data of a whole vector again at each small commit: 33 ms for 21 predictions,
-against 0.4 ms for one write and one fdatasync here. A flush is one frame: its number, its length
-and the xxh3-128 of its content, seeded with the number. The store file tells the number of the last frame that is
-in its tables; the transaction that puts frames there raises it, so a crash at any moment neither
-loses nor doubles a row. Frames whose number has been passed are overwritten from the start.
-Only the process that has the store file attached for writing touches this file.
+against 0.4 ms for one write and one fdatasync here. Each process appends to a journal of its own
+and so needs no turn at the store file for a flush. A flush is one frame. The table `journals`
+tells, by journal, the number of the last frame that is in the tables; the transaction that puts
+frames there raises it, so a crash at any moment neither loses nor doubles a row. Any process that
+has the file attached may place the frames of all of them. Frames that are placed are overwritten
+from the start; a process that ends takes its journal along, and a killed one's goes with the next
+that comes: the lock on a journal tells whether its process is alive.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-import xxhash
-
+from n4a_fast import frames
 from n4a_fast.database import Database
 from n4a_fast.durable import sync
-from n4a_fast.errors import NotAStoreError, StoreUnavailableError
+from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.ids import uuid7
 
-_HEADER = struct.Struct("<8sQQ16s")  # mark, number, bytes of content, xxh3-128 of these two and the content
-_MARK = b"n4a\x00jrn\x01"
-_READ_PLACED = "SELECT journal_placed FROM store_info"
-_SET_PLACED = "UPDATE store_info SET journal_placed = ?"
+_READ = "SELECT journal, placed FROM journals UNION ALL SELECT run_id, NULL FROM deleted_runs"
+_FORGET_PLACED = "DELETE FROM journals WHERE list_contains(?, journal)"
+_FORGET_GONE = "DELETE FROM journals WHERE journal < ? AND NOT list_contains(?, journal)"
+_SET_PLACED = "INSERT INTO journals SELECT unnest(?), unnest(?)"
+
+
+class Waiting(NamedTuple):
+    """Frames of another process that are not in the tables."""
+
+    path: Path
+    contents: Sequence[bytes]
+    last: int
 
 
 class Journal:
-    """Frames that are durable and not yet in the tables."""
+    """This process's frames, and the view of the others'."""
 
     def __init__(self, database: Database) -> None:
-        self.path = database.path.with_name(database.path.name + ".journal")
         self._database = database
+        self._prefix = database.path.name + ".journal-"
+        self.path = self._new_path()
         self._descriptor: int | None = None
-        self.attachment = -1  # of the database, when the frames were last looked at
+        self._attachment = -1  # of the database, when the table was last read
+        self._known: dict[str, int] = {}  # the table: by journal, the number of the last frame that is placed
+        self.deleted_runs: frozenset[str] = frozenset()
         self._last = self._placed = self._end = 0  # number of the last frame; of the last in the tables; where the next one goes
+        self._present: list[str] | None = None  # the other journals, when this one was made; forgotten once used
 
     @property
     def is_empty(self) -> bool:
-        """Whether every frame known here is in the tables."""
+        """Whether every frame of this process is in the tables, as far as known."""
         return self._last == self._placed
 
-    def unseen(self) -> list[bytes] | None:
-        """None while the file stayed attached since the last call; after that, the frames that wait, by whatever process."""
+    def take_notice(self) -> list[bytes] | None:
+        """On each new attachment, once: if others have placed frames of this process, those that still wait; None otherwise."""
         self._database.attach()
-        if self.attachment == self._database.attachment:
+        if self._attachment == self._database.attachment:
             return None
-        ((self._placed,),) = self._database.rows_unsettled(_READ_PLACED)
-        self._last, self._end, frames = self._placed, 0, []
-        for number, content, end in _frames(self.path, self._placed):
-            frames.append(content)
-            self._last, self._end = number, end
-        self.attachment = self._database.attachment
-        return frames
+        rows = self._database.rows_unsettled(_READ)
+        self._known = {name: placed for name, placed in rows if placed is not None}
+        self.deleted_runs = frozenset(name for name, placed in rows if placed is None)
+        self._attachment = self._database.attachment
+        placed = self._known.get(self.path.name, 0)
+        if placed <= self._placed:
+            return None
+        self._placed = placed
+        return [frame.content for frame in frames.read_after(self.path, placed, complete=True)]
+
+    def others_waiting(self) -> list[Waiting]:
+        """The frames of other processes that are not in the tables; the caller has taken notice.
+
+        Who may not write here leaves the living to put theirs in place.
+        """
+        found = []
+        may_write = os.access(self.path.parent, os.W_OK)
+        for path in self._others():
+            is_dead = _with_lock(path, fcntl.LOCK_SH, lambda: None)
+            waiting = frames.read_after(path, self._known.get(path.name, 0), complete=is_dead)
+            if waiting and (may_write or is_dead):
+                found.append(Waiting(path, [frame.content for frame in waiting], waiting[-1].number))
+            elif not waiting and is_dead and not self._database.read_only:
+                _remove_if_dead(path)
+        return found
 
     def append(self, content: bytes) -> None:
-        """Make a frame durable; the caller has taken notice of all `unseen` ones."""
-        number = self._last + 1
-        header = _HEADER.pack(_MARK, number, len(content), _digest(number, content))
+        """Make a frame durable."""
+        frame = frames.encoded(self._last + 1, content)
         try:
             descriptor = self._opened()
-            _write(descriptor, header + content, self._end)
+            _write(descriptor, frame, self._end)
             os.fdatasync(descriptor)
         except OSError as error:
             self._revoke()
             raise StoreUnavailableError(self.path, error.strerror or str(error)) from error
-        self._last, self._end = number, self._end + len(header) + len(content)
+        self._last, self._end = self._last + 1, self._end + len(frame)
 
-    def place_in_transaction(self) -> None:
-        """Note, with the caller's writes, that all frames are in the tables; `rewind` follows the commit."""
+    def place_in_transaction(self, others: Sequence[Waiting] = ()) -> None:
+        """Note, with the caller's writes, that all frames of this process and those of `others` are in the tables; `rewind` follows the commit."""
+        placed = {waiting.path.name: waiting.last for waiting in others}
         if not self.is_empty:
-            self._database.execute(_SET_PLACED, (self._last,))
+            placed[self.path.name] = self._last
+            if self._present is not None:  # older journals that were gone when this one was made and the folder synced
+                self._database.execute(_FORGET_GONE, (self.path.name, self._present))
+        if placed:
+            self._database.execute(_FORGET_PLACED, (list(placed),))
+            self._database.execute(_SET_PLACED, (list(placed), list(placed.values())))
 
-    def rewind(self) -> None:
-        """All frames are in the tables: the next one overwrites them."""
+    def rewind(self, others: Sequence[Waiting] = ()) -> None:
+        """The transaction has committed: the next frame overwrites the first, and journals of killed processes go."""
+        if not self.is_empty:
+            self._present = None
         self._placed, self._end = self._last, 0
+        for waiting in others:
+            self._known[waiting.path.name] = waiting.last
+            _remove_if_dead(waiting.path)
 
     def close(self) -> None:
-        """Leave an empty file behind when every frame is in the tables."""
-        if self._descriptor is not None:
-            if self.is_empty and self.attachment == self._database.attachment:
-                os.ftruncate(self._descriptor, 0)
-            self.forget()
+        """Remove the file when all its frames are in the tables."""
+        if self._descriptor is not None and self.is_empty:
+            self.path.unlink(missing_ok=True)
+        self.forget()
 
     def forget(self) -> None:
-        """Let go of the file; a later call opens it again."""
+        """Start a new journal with the next frame; the old one is another's, or gone."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._descriptor, self.attachment = None, -1
+        self._descriptor, self._attachment, self.path = None, -1, self._new_path()
+        self._last = self._placed = self._end = 0
+        self._present = None
+
+    def _new_path(self) -> Path:
+        return self._database.path.with_name(self._prefix + uuid7())
+
+    def _others(self) -> Iterator[Path]:
+        folder = self.path.parent
+        return (folder / name for name in sorted(os.listdir(folder)) if name.startswith(self._prefix) and name != self.path.name)
 
     def _opened(self) -> int:
-        if self._descriptor is None:
-            is_new = not self.path.exists()
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            if is_new:
-                sync(self.path.parent)
+        """The journal, locked for as long as this process lives; made with the first frame."""
+        while self._descriptor is None:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with suppress(OSError):  # without locks on this disk, nobody takes it for a dead one's
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:  # taken for a killed one's before it was locked
+                os.close(descriptor)
+                continue
+            self._descriptor, self._present = descriptor, [path.name for path in self._others()]
+            sync(self.path.parent)
         return self._descriptor
 
     def _revoke(self) -> None:
         """A frame that was refused must not turn up after a crash: what it says may be saved again, or deleted."""
         try:
             if self._descriptor is not None:
-                os.pwrite(self._descriptor, bytes(_HEADER.size), self._end)
+                os.pwrite(self._descriptor, bytes(frames.HEADER_SIZE), self._end)
         except OSError:
             pass  # nothing of it was written then, or the disk is gone with all it holds
 
 
-def _frames(path: Path, placed: int) -> Iterator[tuple[int, bytes, int]]:
-    """Number, content and end of each whole frame after the number `placed`, in order."""
+def _remove_if_dead(path: Path) -> None:
+    _with_lock(path, fcntl.LOCK_EX, lambda: path.unlink(missing_ok=True))
+
+
+def _with_lock(path: Path, mode: int, action: Callable[[], object]) -> bool:
+    """Do `action` if the journal is there and its process is not; whether it was done."""
     try:
-        with path.open("rb") as file:
-            if _is_placed(file.read(_HEADER.size), placed):
-                return
-            file.seek(0)
-            data = file.read()
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return
-    start, expected = 0, placed + 1
-    while (frame := _frame_at(data, start)) is not None and frame[0] == expected:
-        yield frame
-        start, expected = frame[2], expected + 1
-    while (start := data.find(_MARK, start + 1)) >= 0:  # a torn frame is the last one; whole newer ones mean damage
-        frame = _frame_at(data, start)
-        if frame is not None and frame[0] > expected:
-            raise NotAStoreError(path, f"frame {expected} is damaged or missing, and frame {frame[0]} follows; restore it and the store file from one backup")
-
-
-def _is_placed(header: bytes, placed: int) -> bool:
-    """Whether a file that begins so has nothing that waits."""
-    if len(header) < _HEADER.size:
-        return True
-    mark, number, _, _ = _HEADER.unpack(header)
-    return bool(mark == _MARK and number <= placed)
-
-
-def _frame_at(data: bytes, start: int) -> tuple[int, bytes, int] | None:
-    """The whole frame that begins at `start`, if there is one."""
-    if len(data) - start < _HEADER.size:
-        return None
-    mark, number, length, digest = _HEADER.unpack_from(data, start)
-    end = start + _HEADER.size + length
-    content = data[start + _HEADER.size : end]
-    if mark != _MARK or end > len(data) or _digest(number, content) != digest:
-        return None
-    return number, content, end
-
-
-def _digest(number: int, content: bytes) -> bytes:
-    return xxhash.xxh3_128(content, seed=number).digest()
+        return False
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        action()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

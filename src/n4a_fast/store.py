@@ -26,13 +26,14 @@ import polars as pl
 
 from n4a_fast.bundles import n4a, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
+from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay.batch import replay_many
 from n4a_fast.replay.replayer import Choice
 from n4a_fast.replay.report import PlanReport, report_plan
 from n4a_fast.replay.several import Work
 from n4a_fast.vacuum import VacuumReport, vacuum
-from n4a_fast.workspace import Workspace, open_workspace, release_workspace
+from n4a_fast.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")

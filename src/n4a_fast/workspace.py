@@ -1,30 +1,29 @@
 """One open workspace: the parts of a store, shared by every `WorkspaceStore` on the same path in this process.
 
-It decides when what is in memory is written. A small flush appends what is new to the journal and
-keeps it in memory too; once enough has gathered, or before a read, all of it goes into the tables
-in one transaction. Memory is cleared only after the commit, so a failed flush loses nothing and can
-be repeated. Calls run one at a time under `lock`.
+It decides when what is in memory is written. A small flush appends what is new to this process's
+journal and keeps it in memory too; once enough has gathered, or before a read, all of it goes into
+the tables in one transaction, before a read together with what other processes have journaled.
+Memory is cleared only after the commit, so a failed flush loses nothing and can be repeated. Calls
+run one at a time under `lock`.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from msgspec import msgpack
 
-from n4a_fast import checks, jsontext, schema
+from n4a_fast import checks, jsontext
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.database import Database
-from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
-from n4a_fast.journal import Journal
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.journal import Journal, Waiting
 from n4a_fast.predictions import bulk
 from n4a_fast.predictions.metadata import SampleMetadata
 from n4a_fast.predictions.queries import PredictionQueries
@@ -46,6 +45,10 @@ _FLUSH_BYTES = 64 * 2**20
 _DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
 
 
+Parts = tuple[Runs, Pipelines, Chains, Logs, Predictions, Artifacts, Projects, SampleMetadata]
+Tables = dict[str, pa.Table]
+
+
 class Workspace:
     """Parts, buffers and transactions of one workspace folder."""
 
@@ -54,16 +57,13 @@ class Workspace:
         turnstile = Turnstile(turn=root, queue=root / "artifacts")
         self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
         self.lock = self.database.lock
-        self.runs, self.pipelines = Runs(self.database), Pipelines(self.database)
-        self.chains, self.logs = Chains(self.database), Logs(self.database)
-        self.predictions, self.queries = Predictions(self.database), PredictionQueries(self.database)
-        self.arrays, self.summaries = ArrayReader(self.database), ChainSummaries(self.database)
-        self.projects, self.metadata = Projects(self.database), SampleMetadata(self.database)
-        self.artifacts = Artifacts(self.database, ArtifactFiles(root / "artifacts"))
+        self._parts = parts = _new_parts(self.database, ArtifactFiles(root / "artifacts"))
+        self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata = parts
+        self.queries, self.arrays, self.summaries = PredictionQueries(self.database), ArrayReader(self.database), ChainSummaries(self.database)
         self.collector = Collector(self.database, self.artifacts)
-        self._parts = (self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata)
         self.journal = Journal(self.database)
-        self.database.settle = self._settle
+        self._deletions = 0  # how many runs had been deleted when ids were last known for sure
+        self.database.settle, self.database.rest = self._settle, self._rest
         self.compiled = CompiledChains(self.database)
         self.replayer = Replayer(self.database, self.chains, self._load_artifact, self.compiled, self.flush, self.keep_compiled)
         self.users = 0
@@ -76,67 +76,94 @@ class Workspace:
         if not content:
             return
         if self.database.in_transaction or self.predictions.fresh_rows >= _DIRECT_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
-            self.put_in_tables()
+            self.put_in_tables(others=False)
             return
         self.artifacts.files.sync()
-        self._reload_journaled()
         self.journal.append(msgpack.encode(content))
         for part in self._parts:
             part.keep()
         self.artifacts.settle()
+        self.database.keep_awake()
         if len(self.predictions) >= _FLUSH_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
-            self.put_in_tables()
+            self.put_in_tables(others=False)
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit."""
         if len(self.predictions) >= _FLUSH_ROWS or len(self.logs) >= _FLUSH_ROWS or self.predictions.nbytes >= _FLUSH_BYTES:
             self.flush()
 
-    def put_in_tables(self) -> None:
-        """Write what is in memory and what is in the journal, by whatever process, to the tables, in one transaction."""
-        self._reload_journaled()
-        if self.journal.is_empty and not self._fresh():
+    def put_in_tables(self, *, others: bool = True) -> None:
+        """Write what is in memory, and what waits in the journals of other processes, to the tables, in one transaction."""
+        self._take_notice()
+        if not self._has_own() and not (others and self.journal.others_waiting()):
             return
         self.artifacts.files.sync()
         with self._writable_for_journal():
-            self._reload_journaled()  # a reader has attached the file anew
-            tables = {name: table for part in self._parts for name, table in part.pending().items()}
+            self._take_notice()  # a reader has attached the file anew
+            waiting = self.journal.others_waiting() if others else []
             with self.database.transaction(settled=False):
-                for part in self._parts:
-                    part.write_in_transaction(tables)
-                self.journal.place_in_transaction()
-        self.journal.rewind()
+                batches = [_written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self._parts)]
+                self.journal.place_in_transaction(waiting)
+                self._delete_again_in_transaction(batches)
+        self.journal.rewind(waiting)
         for part in self._parts:
             part.clear()
+        if self.journal.deleted_runs:
+            self._forget_known()
         self.artifacts.settle()
 
     def _settle(self, own: bool) -> None:
-        """Before a read: `own=False` when the caller knows what this process has saved, and only another may have added to it."""
-        if self._reload_journaled() or own:
+        """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added to it."""
+        self._take_notice()
+        if own or self.journal.others_waiting():
             self.put_in_tables()
+
+    def _rest(self) -> None:
+        if self._has_own():
+            self.put_in_tables(others=False)
+
+    def _has_own(self) -> bool:
+        return not self.journal.is_empty or bool(self._fresh())
 
     def _fresh(self) -> dict[str, Any]:
         return {name: rows for part in self._parts for name, rows in part.fresh().items()}
 
-    def _reload_journaled(self) -> bool:
-        """Let memory hold what the journal holds, after another process may have changed it, and then what is fresh; whether there was any."""
-        frames = self.journal.unseen()
+    def _take_notice(self) -> None:
+        """After other processes may have used the file: let memory hold what they left of this one's journal, and then what is fresh."""
+        frames = self.journal.take_notice()
+        if self._deletions != len(self.journal.deleted_runs):
+            self._deletions = len(self.journal.deleted_runs)
+            self._forget_known()
+            self.pipelines.forget_open(self.journal.deleted_runs)
         if frames is None:
-            return False
+            return
         fresh = msgpack.encode(self._fresh())
         for part in self._parts:
             part.clear()
         for frame in frames:
-            self._replay(frame)
+            _replay(self._parts, frame)
         for part in self._parts:
             part.keep()
-        self._replay(fresh)
-        return bool(frames)
+        _replay(self._parts, fresh)
 
-    def _replay(self, frame: bytes) -> None:
-        content = msgpack.decode(frame)
-        for part in self._parts:
-            part.replay(content)
+    def _parts_of_others(self, waiting: list[Waiting]) -> list[Parts]:
+        """Parts that hold what other processes have journaled; none when that is nothing."""
+        if not waiting:
+            return []
+        parts = _new_parts(self.database, self.artifacts.files)
+        for journal in waiting:
+            for frame in journal.contents:
+                _replay(parts, frame)
+        return [parts]
+
+    def _delete_again_in_transaction(self, batches: list[Tables]) -> None:
+        """Runs that some process deleted stay deleted, whatever another one had in its journal or memory."""
+        if self.journal.deleted_runs:
+            pipelines = self.pipelines.astray_in_transaction({name for tables in batches for name in _pipelines_of(tables)})
+            self._delete_contents_in_transaction(pipelines)
+            for run_id in self.runs.back_in_transaction():
+                self.pipelines.delete_of_run_in_transaction(run_id)
+                self.runs.delete_in_transaction(run_id)
 
     @contextmanager
     def _writable_for_journal(self) -> Iterator[None]:
@@ -210,6 +237,7 @@ class Workspace:
         with self._collecting():
             deleted = self._delete_contents_in_transaction(pipeline_ids)
             deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
+            self.runs.note_deleted_in_transaction(run_id)
             if delete_artifacts:
                 self.collector.collect_in_transaction()
         return deleted
@@ -319,8 +347,12 @@ class Workspace:
     def close(self) -> None:
         """Write what is pending and let the file go."""
         self.artifacts.release()
-        self.put_in_tables()
-        self.keep_compiled()
+        self.flush()
+        try:
+            self._rest()
+            self.keep_compiled()
+        except StoreLockedError:
+            pass  # it is durable in the journal, and whoever uses the file next puts it in place
         self.journal.close()
         self.database.close()
         self.artifacts.close()
@@ -332,63 +364,28 @@ class Workspace:
         self._give_up_pending()
 
 
-def open_workspace(path: Path, *, read_only: bool, lock_timeout: float) -> Workspace:
-    """The workspace at `path`, shared with the stores of this process that have it open; created if need be."""
-    root = Path(os.path.realpath(path))
-    with _OPENING:
-        shared = _OPEN.get(root)
-        if not read_only and (shared is None or shared.database.read_only):
-            _make_folders(root)
-        if shared is None:
-            shared = Workspace(root, read_only=read_only, lock_timeout=lock_timeout)
-            try:
-                schema.prepare(shared.database)
-            except BaseException:
-                shared.database.close()
-                raise
-            _OPEN[root] = shared
-        elif not read_only:
-            shared.database.read_only = False  # the next statement attaches the file for writing
-        shared.users += 1
-        return shared
+def _new_parts(database: Database, files: ArtifactFiles) -> Parts:
+    """What has tables of its own, in the order in which they are written."""
+    return (
+        Runs(database), Pipelines(database), Chains(database), Logs(database), Predictions(database), Artifacts(database, files),
+        Projects(database), SampleMetadata(database),
+    )  # fmt: skip
 
 
-def release_workspace(workspace: Workspace) -> None:
-    """One user less; the last one closes the file."""
-    with _OPENING, workspace.lock:
-        if workspace.users > 1:
-            workspace.flush()
-        else:
-            workspace.close()
-            _OPEN.pop(workspace.root, None)
-        workspace.users -= 1
+def _replay(parts: Parts, frame: bytes) -> None:
+    content = msgpack.decode(frame)
+    for part in parts:
+        part.replay(content)
 
 
-def _make_folders(root: Path) -> None:
-    try:
-        (root / "artifacts").mkdir(parents=True, exist_ok=True)
-        if not os.access(root, os.W_OK):
-            raise PermissionError("the folder is not writable")
-    except OSError as error:
-        raise StoreUnavailableError(root, error.strerror or str(error)) from error
+def _written_in_transaction(parts: Parts) -> Tables:
+    """Write what the parts hold in memory; its tables."""
+    tables: Tables = {name: table for part in parts for name, table in part.pending().items()}
+    for part in parts:
+        part.write_in_transaction(tables)
+    return tables
 
 
-def _forget_all_after_fork() -> None:
-    global _OPENING
-    _OPENING = threading.RLock()
-    for workspace in _OPEN.values():
-        workspace.forget_after_fork()
-
-
-def _close_all_at_exit() -> None:
-    """A store that nobody closed still keeps what was saved."""
-    for workspace in list(_OPEN.values()):
-        workspace.close()
-    _OPEN.clear()
-
-
-# DuckDB refuses a second attachment of a file in one process, so stores on one path share theirs
-_OPEN: dict[Path, Workspace] = {}
-_OPENING = threading.RLock()
-os.register_at_fork(after_in_child=_forget_all_after_fork)
-atexit.register(_close_all_at_exit)
+def _pipelines_of(tables: Tables) -> set[str]:
+    """Every pipeline that rows of a batch belong to."""
+    return {name for table in tables.values() if "pipeline_id" in table.column_names for name in table["pipeline_id"].unique().to_pylist()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,8 @@ _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
 _EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND status <> 'running'
 AND pipeline_id NOT IN (SELECT pipeline_id FROM predictions) AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
 _DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
+_ASTRAY = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
+UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM pipelines)"""
 _DELETE_OF_RUN = "DELETE FROM pipelines WHERE run_id = ?"
 
 
@@ -102,9 +105,13 @@ class Pipelines(PendingRows):
         self._open = {key: row for key, row in self._open.items() if row["run_id"] != run_id}
         return self._database.execute(_DELETE_OF_RUN, (run_id,))
 
-    def forget_open(self) -> None:
-        """Give up what was begun and not ended: its rows were rolled back."""
-        self._open.clear()
+    def astray_in_transaction(self, pipeline_ids: Collection[str]) -> list[str]:
+        """Pipelines of deleted runs, and those of `pipeline_ids` that are not stored."""
+        return [pipeline_id for (pipeline_id,) in self._database.rows(_ASTRAY, (list(pipeline_ids),))]
+
+    def forget_open(self, run_ids: Collection[str] | None = None) -> None:
+        """Give up what was begun and not ended, in these runs or all: its rows are gone."""
+        self._open = {} if run_ids is None else {key: row for key, row in self._open.items() if row["run_id"] not in run_ids}
 
     def _finish(self, pipeline_id: str, **changes: Any) -> None:
         self.put({**self.require(pipeline_id), **changes, "completed_at": checks.now()})

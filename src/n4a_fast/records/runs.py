@@ -20,6 +20,8 @@ WHERE (?1 IS NULL OR status = ?1)
     AND (?2 IS NULL OR list_contains(json_extract_string(datasets, '$[*].name'), ?2))
 ORDER BY created_at DESC, run_id DESC LIMIT ?3 OFFSET ?4"""
 _DELETE = "DELETE FROM runs WHERE run_id = ?"
+_NOTE_DELETED = "INSERT INTO deleted_runs VALUES (?)"
+_BACK = "SELECT run_id FROM (SELECT run_id FROM runs UNION SELECT run_id FROM pipelines) WHERE run_id IN (SELECT run_id FROM deleted_runs)"
 
 
 class Runs(PendingRows):
@@ -69,6 +71,14 @@ class Runs(PendingRows):
 
     def delete_in_transaction(self, run_id: str) -> int:
         return self._database.execute(_DELETE, (run_id,))
+
+    def note_deleted_in_transaction(self, run_id: str) -> None:
+        """Other processes may hold rows of this run that are not in the tables yet."""
+        self._database.execute(_NOTE_DELETED, (run_id,))
+
+    def back_in_transaction(self) -> list[str]:
+        """Deleted runs that have rows again."""
+        return [run_id for (run_id,) in self._database.rows(_BACK)]
 
     def _finish(self, run_id: str, **changes: Any) -> None:
         self.put({**self.require(run_id), **changes, "completed_at": checks.now()})

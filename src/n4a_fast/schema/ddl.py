@@ -10,8 +10,11 @@ on insert and make an atomic cascade impossible, so the store itself checks ids.
 from __future__ import annotations
 
 _TABLES = (
-    # journal_placed: number of the last frame of the journal file that is in the tables
-    """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP, journal_placed UBIGINT)""",
+    """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP)""",
+    # by journal file, the number of its last frame that is in the tables
+    """CREATE TABLE journals (journal VARCHAR, placed UBIGINT)""",
+    # runs that a process may still have rows of in its journal: they go as they come
+    """CREATE TABLE deleted_runs (run_id VARCHAR)""",
     """CREATE TABLE runs (
         run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,
         created_at TIMESTAMP, completed_at TIMESTAMP, summary JSON, error VARCHAR, project_id VARCHAR)""",

@@ -25,7 +25,7 @@ _SET_VERSION = "UPDATE store_info SET format_version = ?, written_by = ?"
 
 def create(path: Path) -> None:
     """Make an empty store file of the current format, unless one is there."""
-    stamp = f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}', 0)"
+    stamp = f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}')"
     create_file(path, (*STATEMENTS, stamp))
 
 

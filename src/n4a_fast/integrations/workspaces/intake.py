@@ -15,11 +15,12 @@ import pyarrow as pa
 from n4a_fast import ids
 from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES, TABLES, ArrayBatch, Source, carried_rows, fitted, leftovers, natural_keys
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
+from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions import bulk
 from n4a_fast.predictions.contents import id_keys
 from n4a_fast.records.chains import artifacts_of
 from n4a_fast.schema.columns import CARRIED, CHAIN_ARTIFACTS, PREDICTIONS, table_of
-from n4a_fast.workspace import Workspace, open_workspace, release_workspace
+from n4a_fast.workspace import Workspace
 
 _CARRY = "INSERT INTO carried BY NAME SELECT * FROM batch"
 _IDS = "SELECT prediction_id FROM predictions"

@@ -21,7 +21,8 @@ from n4a_fast.integrations.workspaces.drafts import draft_in
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
 from n4a_fast.integrations.workspaces.intake import Intake
 from n4a_fast.integrations.workspaces.reports import Progress, Report, silent
-from n4a_fast.workspace import STORE_FILE, open_workspace, release_workspace
+from n4a_fast.opening import open_workspace, release_workspace
+from n4a_fast.workspace import STORE_FILE
 
 BACKUP_FILE = f"{STORE_FILE}.nirs4all"
 DRAFT_FOLDER = ".n4a_fast-migration"
