@@ -25,7 +25,8 @@ from n4a_fast.integrations.workspaces.migration import is_ours, take_in
 from n4a_fast.integrations.workspaces.outgoing import Outgoing
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
 from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
-from n4a_fast.workspace import STORE_FILE, open_workspace, release_workspace
+from n4a_fast.opening import open_workspace, release_workspace
+from n4a_fast.workspace import STORE_FILE
 
 _ARTIFACTS = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_id"
 
