@@ -215,6 +215,14 @@ class Workspace:
         if chain_id is not None:
             self.chains.require(chain_id)
 
+    def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
+        """Let a chain of this session refer to other artifacts: old id to new."""
+        with self.lock:
+            if self.chains.get(chain_id) is None:  # in its table meanwhile
+                with self.database.transaction():
+                    self.chains.take_back_in_transaction(chain_id)
+            self.chains.rename_artifacts(chain_id, names)
+
     def end_pipeline(self) -> None:
         """Flush after a pipeline has ended; without another open one, its artifacts are held by chains alone."""
         if not self.pipelines.any_open:

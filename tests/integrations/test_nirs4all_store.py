@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import signal
 import subprocess
@@ -73,6 +74,67 @@ def test_a_copy_sent_to_a_worker_process_is_a_store_of_the_same_folder(embedded:
     assert copy.workspace_path == embedded.workspace_path
     assert (copy.get_run(sweep.run) or {})["status"] == "running"
     copy.close()
+
+
+def test_chains_saved_a_moment_ago_read_like_stored_ones(embedded: Nirs4allStore) -> None:
+    sweep = begin_sweep(embedded)
+    save_chain(embedded, sweep.pipeline, branch_path=[0, 1], source_index=2, fold_artifacts={"0": "a", "1": "b"})
+    pending = embedded.get_chains_for_pipeline(sweep.pipeline)
+    with WorkspaceStore(embedded.workspace_path) as plain:
+        stored = plain.get_chains_for_pipeline(sweep.pipeline)
+    assert pending.schema == stored.schema
+    assert pending.rows() == stored.rows()
+    assert embedded.get_chains_for_pipeline(sweep.pipeline).rows() == stored.rows()
+    assert embedded.get_chains_for_pipeline("unknown").is_empty()
+
+
+def _register(store: WorkspaceStore, artifact_id: str, content: object) -> str:
+    data = pickle.dumps(content)
+    digest = hashlib.sha256(data).hexdigest()
+    path = store.workspace_path / "artifacts" / digest[:2] / f"model_dict_{digest[:12]}.joblib"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    relative = path.relative_to(store.workspace_path / "artifacts").as_posix()
+    return store.register_existing_artifact(artifact_id, relative, f"sha256:{digest}", "dict", "model", "joblib", len(data))
+
+
+def _pipeline_of(store: WorkspaceStore, model: object, *, settled: bool) -> str:
+    """One pipeline as nirs4all stores it, chain first; the chain's id."""
+    run = store.begin_run("sweep", {}, [{"name": "corn"}])
+    pipeline = begin_pipeline(store, run)
+    steps = [{"step_idx": 1, "operator_class": "dict", "params": {}, "artifact_id": "sweep$1:0", "artifact_ids": ["sweep$1:0"], "stateless": False}]
+    chain = save_chain(store, pipeline, steps=steps, fold_artifacts={"0": "sweep$1:0"}, shared_artifacts={"1": ["sweep$1:0"]})
+    if settled:
+        store.sql("SELECT 1")
+    for _ in range(2):
+        _register(store, "sweep$1:0", model)
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    return chain
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_an_artifact_id_that_comes_back_with_other_content_keeps_both(embedded: Nirs4allStore, settled: bool) -> None:
+    chains = [_pipeline_of(embedded, {"run": run}, settled=settled) for run in (0, 1, 1, 2)]
+    with Nirs4allStore(embedded.workspace_path) as again:
+        chains.append(_pipeline_of(again, {"run": 1}, settled=settled))
+    stored = [embedded.get_chain(chain) or {} for chain in chains]
+    ids = [chain["fold_artifacts"]["0"] for chain in stored]
+    assert [embedded.load_artifact(identifier) for identifier in ids] == [{"run": 0}, {"run": 1}, {"run": 1}, {"run": 2}, {"run": 1}]
+    assert ids[0] == "sweep$1:0"
+    for chain, identifier in zip(stored, ids, strict=True):
+        assert chain["shared_artifacts"] == {"1": [identifier]}
+        assert chain["steps"][0]["artifact_ids"] == [chain["steps"][0]["artifact_id"]] == [identifier]
+    counts = dict(embedded.sql("SELECT artifact_id, ref_count FROM artifacts").iter_rows())
+    assert counts == {identifier: ids.count(identifier) for identifier in ids}
+
+
+def test_an_artifact_that_was_collected_can_be_registered_again(embedded: Nirs4allStore) -> None:
+    sweep = begin_sweep(embedded)
+    _register(embedded, "sweep$1:0", {"a": 1})
+    embedded.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+    assert embedded.gc_artifacts() == 1
+    _register(embedded, "sweep$1:0", {"a": 1})
+    assert embedded.load_artifact("sweep$1:0") == {"a": 1}
 
 
 UNFINISHED = """

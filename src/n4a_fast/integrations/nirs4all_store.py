@@ -1,8 +1,9 @@
 """`Nirs4allStore`: the store as nirs4all 0.7.1, its users and its tests call it.
 
 Adds to the documented API what they take for granted: private ways to send SQL, configurations
-that hold objects, stores that travel to worker processes, and runs that are never ended because
-Ctrl-C passes nirs4all's error handling by. None of it belongs to the store's own API.
+that hold objects, artifact ids that come back with other content, stores that travel to worker
+processes, and runs that nobody ends because Ctrl-C passes nirs4all's error handling by. None of
+it belongs to the store's own API.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import polars as pl
 
 from n4a_fast import jsontext
-from n4a_fast.errors import InvalidInputError
+from n4a_fast.errors import ConflictError, InvalidInputError
+from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
+from n4a_fast.integrations.nirs4all_sql import Connection
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.workspace import Workspace
 
@@ -52,51 +55,108 @@ def _begins(method: Callable[Concatenate[WorkspaceStore, P], str]) -> Callable[C
     return call
 
 
+_save_chain = _tolerant(WorkspaceStore.save_chain)
+
+
 class Nirs4allStore(WorkspaceStore):
     """A `WorkspaceStore` that nirs4all 0.7.1 cannot tell from its own."""
 
     begin_run = _begins(_tolerant(WorkspaceStore.begin_run))
     begin_pipeline = _begins(_tolerant(WorkspaceStore.begin_pipeline))
-    save_chain = _tolerant(WorkspaceStore.save_chain)
     save_prediction = _tolerant(WorkspaceStore.save_prediction)
     log_step = _tolerant(WorkspaceStore.log_step)
 
+    _names: ArtifactNames
+    _chain_ids: dict[str, list[str]]  # by pipeline, of those that this store has not ended
+    _is_copy = False
+
+    # -- chains and artifacts ----------------------------------------------------------------
+
+    def save_chain(
+        self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, model_class: str, preprocessings: str,
+        fold_strategy: str, fold_artifacts: dict[Any, Any], shared_artifacts: dict[Any, Any], branch_path: list[int] | None = None,
+        source_index: int | None = None,
+    ) -> str:  # fmt: skip
+        """Like the store's, for artifacts as nirs4all names them."""
+        steps, fold_artifacts, shared_artifacts = map(self._names.in_references, (steps, fold_artifacts, shared_artifacts))
+        texts = (model_class, preprocessings, fold_strategy)
+        chain_id = _save_chain(self, pipeline_id, steps, model_step_idx, *texts, fold_artifacts, shared_artifacts, branch_path, source_index)
+        self._chain_ids.setdefault(pipeline_id, []).append(chain_id)
+        return chain_id
+
+    def get_chains_for_pipeline(self, pipeline_id: str) -> pl.DataFrame:
+        """Like the store's; chains that this store saved a moment ago need not be put in their table first."""
+        pending = self._open().chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
+        return super().get_chains_for_pipeline(pipeline_id) if pending is None else pending
+
+    def register_existing_artifact(
+        self, artifact_id: str, path: str, content_hash: str, operator_class: str, artifact_type: str, format: str, size_bytes: int
+    ) -> str:
+        """Like the store's; an id that is taken by other content gets the content's hash appended, here and in the chains that mean it."""
+        stored_id = self._names.known(artifact_id, content_hash)
+        if stored_id is None:
+            described = (path, content_hash, operator_class, artifact_type, format, size_bytes)
+            try:
+                stored_id = super().register_existing_artifact(artifact_id, *described)
+            except ConflictError as error:
+                stored_id = super().register_existing_artifact(free_id(error), *described)
+            self._let_chains_mean(artifact_id, stored_id)
+            self._names.note(artifact_id, content_hash, stored_id)
+        return stored_id
+
+    def _let_chains_mean(self, artifact_id: str, stored_id: str) -> None:
+        meant = self._names.meant(artifact_id)
+        for chain_id in [chain_id for ids in self._chain_ids.values() for chain_id in ids] if meant != stored_id else ():
+            self._open().rename_artifacts(chain_id, {meant: stored_id})
+
+    def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
+        """Like the store's."""
+        self._names.forget_registered()
+        return super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
+
+    def gc_artifacts(self) -> int:
+        """Like the store's."""
+        self._names.forget_registered()
+        return super().gc_artifacts()
+
+    def delete_run(self, run_id: str, delete_artifacts: bool = True) -> int:
+        """Like the store's."""
+        self._names.forget_registered()
+        return super().delete_run(run_id, delete_artifacts)
+
+    # -- ends --------------------------------------------------------------------------------
+
     def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:
-        """Like the store's, and the run needs no end at exit any more."""
+        """Like the store's."""
         super().complete_run(run_id, _plain(summary))
-        _UNFINISHED.pop(run_id, None)
+        self._note_end(run_id)
 
     def fail_run(self, run_id: str, error: str) -> None:
-        """Like the store's, and the run needs no end at exit any more."""
+        """Like the store's."""
         super().fail_run(run_id, error)
-        _UNFINISHED.pop(run_id, None)
+        self._note_end(run_id)
 
     def complete_pipeline(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
-        """Like the store's, and the pipeline needs no end at exit any more."""
+        """Like the store's."""
         super().complete_pipeline(pipeline_id, best_val, best_test, metric, duration_ms)
-        _UNFINISHED.pop(pipeline_id, None)
+        self._note_end(pipeline_id)
 
     def fail_pipeline(self, pipeline_id: str, error: str) -> None:
-        """Like the store's, and the pipeline needs no end at exit any more."""
+        """Like the store's."""
         super().fail_pipeline(pipeline_id, error)
-        _UNFINISHED.pop(pipeline_id, None)
-
-    _travelled = False  # unpickled in a worker process: the folder is opened when the copy is first used, which nirs4all never does
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _travelled, (type(self), self._path, self._read_only)
-
-    def _open(self, *, writing: bool = False) -> Workspace:
-        if self._travelled:
-            self._connect(self._path, read_only=self._read_only, lock_timeout=30.0)
-            self._travelled = False
-        return super()._open(writing=writing)
+        self._note_end(pipeline_id)
 
     def close(self) -> None:
         """Write what is pending and let the file go; what was begun may be ended after another opening."""
         super().close()
         for identifier in [identifier for identifier, store in _UNFINISHED.items() if store is self]:
-            del _UNFINISHED[identifier]
+            self._note_end(identifier)
+
+    def _note_end(self, identifier: str) -> None:
+        _UNFINISHED.pop(identifier, None)
+        self._chain_ids.pop(identifier, None)
+
+    # -- private members that callers use ----------------------------------------------------
 
     def _ensure_open(self) -> Connection:
         """What answers `execute(sql, params)`; StoreClosedError when the store is closed."""
@@ -111,47 +171,28 @@ class Nirs4allStore(WorkspaceStore):
         """All rows of a SELECT."""
         return self.sql(sql, params or ())
 
+    # -- life --------------------------------------------------------------------------------
 
-def _travelled(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allStore:
+    def __reduce__(self) -> tuple[Any, ...]:  # joblib sends nirs4all's whole context, store included, to its workers
+        return _copied, (type(self), self._path, self._read_only)
+
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float) -> None:
+        self._names, self._chain_ids = ArtifactNames(), {}
+        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout)
+
+    def _open(self, *, writing: bool = False) -> Workspace:
+        if self._is_copy:
+            self._is_copy = False
+            self._connect(self._path, read_only=self._read_only, lock_timeout=30.0)
+        return super()._open(writing=writing)
+
+
+def _copied(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allStore:
+    """A store of the same folder, opened when it is first used: nirs4all's workers never do."""
     store = kind.__new__(kind)
-    store._path, store._read_only, store._workspace, store._travelled = path, read_only, None, True
+    store._path, store._read_only, store._workspace, store._is_copy = path, read_only, None, True
+    store._names, store._chain_ids = ArtifactNames(), {}
     return store
-
-
-class Connection:
-    """As much of a DuckDB connection as nirs4all's users reach for: SELECTs, answered by the store's `sql`."""
-
-    def __init__(self, store: WorkspaceStore) -> None:
-        self._store = store
-
-    def execute(self, query: str, parameters: Sequence[Any] | None = None) -> Result:
-        """The answer to one SELECT; anything that writes raises InvalidInputError."""
-        return Result(self._store.sql(query, parameters or ()))
-
-
-class Result:
-    """Rows to be fetched once, like those of a DuckDB cursor."""
-
-    def __init__(self, frame: pl.DataFrame) -> None:
-        self._frame = frame
-        self._rows = frame.iter_rows()
-
-    @property
-    def description(self) -> list[tuple[str, Any]]:
-        """Name and type of each column."""
-        return list(self._frame.schema.items())
-
-    def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row, or None."""
-        return next(self._rows, None)
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """The rows that are left."""
-        return list(self._rows)
-
-    def pl(self) -> pl.DataFrame:
-        """All rows as a frame."""
-        return self._frame
 
 
 def _plain(value: Any) -> Any:

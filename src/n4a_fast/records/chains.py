@@ -20,6 +20,7 @@ from n4a_fast.records.rows import PendingRows
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
 
 _JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path")
+_REFERRING = ("steps", "fold_artifacts", "shared_artifacts")
 _GET = "SELECT * FROM chains WHERE chain_id = ?"
 _OF_PIPELINE = "SELECT * FROM chains WHERE pipeline_id = ? ORDER BY created_at, chain_id"
 _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER BY chain_id"
@@ -77,6 +78,13 @@ class Chains(PendingRows):
     def of_pipeline(self, pipeline_id: str) -> pl.DataFrame:
         return self._database.frame(_OF_PIPELINE, (pipeline_id,))
 
+    def pending_frame(self, chain_ids: Sequence[str]) -> pl.DataFrame | None:
+        """These chains as `of_pipeline` gives them, if there are any and all are in memory; None otherwise."""
+        rows = [self._rows.get(chain_id) for chain_id in chain_ids]
+        if not rows or None in rows:
+            return None
+        return pl.DataFrame(table_of([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], CHAINS))
+
     def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
         """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""
         rows = self._database.frame(_OF_PIPELINES, (pipeline_ids,)).to_dicts()
@@ -91,6 +99,19 @@ class Chains(PendingRows):
         super().write_in_transaction(tables)
         if "chain_artifacts" in tables:
             self._database.insert(_LINK, batch=tables["chain_artifacts"])
+
+    def take_back_in_transaction(self, chain_id: str) -> None:
+        """Bring a stored chain back into memory, to be changed; NotFoundError without one."""
+        row = self._database.row(_GET, (chain_id,))
+        if row is None:
+            raise NotFoundError("chain", chain_id)
+        self._database.execute(_UNLINK_THESE, ([chain_id],))
+        self.put(row)
+
+    def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
+        """Let a pending chain refer to other artifacts: old id to new."""
+        row = self._rows[chain_id]
+        self.put({**row, **{name: jsontext.encode(renamed(jsontext.decode(row[name]), names), name) for name in _REFERRING}})
 
     def unlink_in_transaction(self, chain_id: str, artifact_ids: list[str]) -> None:
         """The chain stops keeping these artifacts alive."""
@@ -120,6 +141,15 @@ def artifacts_of(row: dict[str, Any]) -> set[str]:
     steps, folds, shared = (jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts"))
     named = [step.get(key) for step in steps for key in ("artifact_id", "artifact_ids")]
     return set(artifact_ids(folds)) | set(artifact_ids(shared)) | set(artifact_ids(named))
+
+
+def renamed(value: Any, names: dict[str, str]) -> Any:
+    """A reference of a chain with each artifact id that `names` has replaced."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, dict):
+        return {key: renamed(item, names) for key, item in value.items()}
+    return [renamed(item, names) for item in value] if isinstance(value, list | tuple) else value
 
 
 def artifact_ids(value: Any) -> Iterator[str]:

@@ -1,0 +1,52 @@
+"""Artifacts under the ids that nirs4all gives them.
+
+nirs4all 0.7.1 names an artifact by configuration and step, so another sweep of the same shape, on
+other spectra, uses the same names for other models; its own store keeps the first, and replays the
+wrong one. Here the later content gets an id of its own, and the chains that mean it are told.
+nirs4all also registers everything a run has made again after each of its pipelines: what is
+registered already costs one look into a dict. Nothing is verified, stored or collected here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from n4a_fast.errors import ConflictError
+from n4a_fast.records.chains import renamed
+
+
+class ArtifactNames:
+    """Which stored artifact each of nirs4all's ids stands for, in one store."""
+
+    def __init__(self) -> None:
+        self._registered: dict[str, tuple[str, str]] = {}  # nirs4all's id -> content hash, stored id
+        self._renamed: dict[str, str] = {}  # of these, where the two ids differ
+
+    def known(self, artifact_id: str, content_hash: str) -> str | None:
+        """The stored id of this content, if it is what nirs4all registered last under this id."""
+        registered = self._registered.get(artifact_id)
+        return registered[1] if registered is not None and registered[0] == content_hash else None
+
+    def meant(self, artifact_id: str) -> str:
+        """The stored id that chains saved until now have for one of nirs4all's."""
+        return self._renamed.get(artifact_id, artifact_id)
+
+    def note(self, artifact_id: str, content_hash: str, stored_id: str) -> None:
+        """From now on chains mean `stored_id`."""
+        self._registered[artifact_id] = content_hash, stored_id
+        self._renamed.pop(artifact_id, None)
+        if stored_id != artifact_id:
+            self._renamed[artifact_id] = stored_id
+
+    def forget_registered(self) -> None:
+        """Artifacts may have been collected: each must be registered anew. Chains keep their meaning."""
+        self._registered.clear()
+
+    def in_references(self, value: Any) -> Any:
+        """What a chain refers to, by stored ids."""
+        return renamed(value, self._renamed) if self._renamed else value
+
+
+def free_id(error: ConflictError) -> str:
+    """An id for content whose own is taken: it ends in the content's hash, so the same content gets it again."""
+    return f"{error.identifier}@{error.given.removeprefix('sha256:')[:16]}"
