@@ -1,8 +1,8 @@
-"""The command `n4a-fast`: demo, info, sql.
+"""The command `n4a-fast`: demo, info, sql, migrate, convert.
 
 Owns the commands, their options and their exit codes: 0 done; 1 the store refused or a replay
 differed, with one line on stderr; 2 wrong usage, or the demo's packages are missing. Leaves the
-work to `demo` and `report`; workspaces are opened read-only except by the demo.
+work to `demo`, `report` and `workspaces`; info and sql open workspaces read-only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import typer
 from rich.console import Console
 
 from n4a_fast import WorkspaceStore, __version__
-from n4a_fast.cli import report
+from n4a_fast.cli import report, workspaces
 from n4a_fast.errors import StoreError
+from n4a_fast.integrations.workspaces import convert as convert_workspace
+from n4a_fast.integrations.workspaces import migrate as migrate_workspace
 
 app = typer.Typer(name="n4a-fast", help="Look into n4a_fast workspaces, and try the package on real spectra.", no_args_is_help=True, add_completion=False)
 
@@ -87,6 +89,29 @@ def sql(
         _console().print(report.frame_table(frame.head(ROWS_SHOWN)))
         if len(frame) > ROWS_SHOWN:
             typer.echo(f"{ROWS_SHOWN} of {len(frame):,} rows; --csv prints all of them")
+
+
+@app.command()
+def migrate(path: Annotated[Path, typer.Argument(help="Workspace folder of nirs4all 0.7 or early 0.8, or the store.duckdb in it.", metavar="PATH")]) -> None:
+    """Make a DuckDB workspace of nirs4all one of n4a_fast, in place; the original is kept beside it."""
+    console = _console()
+    with _one_line_errors():
+        with workspaces.bars(console) as progress:
+            done = migrate_workspace(path, progress=progress)
+        workspaces.show(done, console)
+
+
+@app.command()
+def convert(
+    src: Annotated[Path, typer.Argument(help="Workspace folder: nirs4all's, or n4a_fast's.")],
+    dst: Annotated[Path, typer.Argument(help="New folder: n4a_fast's for the first, nirs4all 1.4's for the second.")],
+) -> None:
+    """Write a workspace anew in another folder: nirs4all's as n4a_fast's, n4a_fast's as nirs4all's."""
+    console = _console()
+    with _one_line_errors():
+        with workspaces.bars(console) as progress:
+            done = convert_workspace(src, dst, progress=progress)
+        workspaces.show(done, console)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ARCHIVES = Path(__file__).parents[1] / "data" / "workspaces"
+ARCHIVES = Path(__file__).parent / "data" / "workspaces"
 OLD, NEW = "nirs4all-0.7.1", "nirs4all-1.4.10"
 NUMBERS_OF_OLD = {"runs": 1, "pipelines": 4, "chains": 4, "artifacts": 22, "logs": 4, "predictions": 47, "prediction_arrays": 47}
 

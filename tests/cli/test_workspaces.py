@@ -1,0 +1,60 @@
+"""`n4a-fast migrate` and `n4a-fast convert` as a user types them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from foreign import NEW, OLD, unpacked
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from n4a_fast.cli import app
+from n4a_fast.cli.workspaces import bars
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
+
+
+def test_migrate_tells_each_table_and_where_the_original_is(tmp_path: Path) -> None:
+    old = unpacked(OLD, tmp_path)
+    done = invoke("migrate", old)
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.output.splitlines()]
+    assert ["predictions", "47", "47"] in rows
+    assert ["artifacts", "22", "22"] in rows
+    assert "188 arrays compared" in done.output
+    assert f"the original is kept as {old / 'store.duckdb.nirs4all'}" in done.output
+    again = invoke("migrate", old / "store.duckdb")
+    assert (again.exit_code, "nothing to do" in again.output) == (0, True)
+
+
+def test_convert_writes_a_folder_and_refuses_to_write_it_twice(tmp_path: Path) -> None:
+    new = unpacked(NEW, tmp_path)
+    done = invoke("convert", new, tmp_path / "ours")
+    assert done.exit_code == 0, done.output
+    assert "nirs4all SQLite workspace, schema 5" in done.output
+    assert invoke("info", tmp_path / "ours").exit_code == 0
+    refused = invoke("convert", new, tmp_path / "ours")
+    assert refused.exit_code == 1
+    assert "not overwritten" in refused.output
+
+
+def test_what_cannot_be_migrated_is_one_line(tmp_path: Path) -> None:
+    refused = invoke("migrate", tmp_path)
+    assert refused.exit_code == 1
+    assert refused.output.startswith("n4a-fast: ")
+    assert refused.output.count("\n") == 1
+
+
+def test_a_terminal_sees_a_bar_for_each_step() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with bars(console) as progress:
+        for done in (1, 2):
+            progress("copying runs", done, 2)
+        progress("copying arrays", 5, 7)
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "copying runs" in drawn
+    assert "2/2" in drawn
+    assert "5/7" in drawn
