@@ -73,9 +73,9 @@ def norm_affine(X: object, W: object, b: object, order: str = "l2", center: obje
     return _mapped(_NORMS[order], X, W, b, center, 0, out, threads, level)
 
 
-def snv(X: object, ddof: int = 0, out: object = None, threads: int = 1, level: int = -1) -> object:
-    """The rows of X centred on their mean and divided by their standard deviation: an array like X, or `out`."""
-    return _mapped(N4A_SNV, X, None, None, None, ddof, out, threads, level)
+def snv(X: object, ddof: int = 0, center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
+    """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or `out`."""
+    return _mapped(N4A_SNV, X, None, None, center, ddof, out, threads, level)
 
 
 _NORMS = {"l1": N4A_NORM_1, "l2": N4A_NORM_2, "max": N4A_NORM_MAX}

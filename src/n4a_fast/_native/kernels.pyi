@@ -58,5 +58,12 @@ def norm_affine(
 ) -> _Doubles:
     """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A row of zeros gives NaN."""
 
-def snv(X: _Doubles, ddof: int = 0, out: _Doubles | None = None, threads: int = 1, level: int = -1) -> _Doubles:
-    """The rows of X centred on their mean and divided by their standard deviation: an array like X, or `out`."""
+def snv(
+    X: _Doubles,
+    ddof: int = 0,
+    center: _Doubles | None = None,
+    out: _Doubles | None = None,
+    threads: int = 1,
+    level: int = -1,
+) -> _Doubles:
+    """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or `out`."""

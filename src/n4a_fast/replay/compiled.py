@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from n4a_fast.replay.plan import ReplayPlan
-from n4a_fast.replay.statistics import RowStatistic
+from n4a_fast.replay.statistics import RowStatistic, mapped
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -52,11 +52,8 @@ class CompiledChain:
 
     def apply(self, spectra: Array) -> Array:
         """Predictions (n,) or (n, targets) from spectra in C order as the stages before leave them."""
-        rows = spectra if self.statistic is None else self.statistic.apply(spectra)
-        with np.errstate(all="ignore"):
-            if len(self.weights) == 1:
-                return np.asarray((rows - self.center) @ self.weights[0] + self.intercept[0])
-            return np.asarray((rows - self.center) @ self.weights.T + self.intercept)
+        found = mapped(self.statistic, spectra, self.weights, self.intercept, self.center)
+        return found[:, 0] if len(self.weights) == 1 else found
 
     @property
     def statistic_key(self) -> str:

@@ -14,8 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from n4a_fast._native import kernels
+
 Array: TypeAlias = NDArray[np.float64]
 
+NATIVE_TARGETS = 24  # docs/native.md: BLAS wins from about 32 columns
+_NORMS = {1.0: "l1", 2.0: "l2", np.inf: "max"}
 LEAST = 1e-9  # an area below this may be replaced by 1 in an operator
 
 
@@ -50,7 +54,7 @@ class RowStatistic:
         """The corrected rows of X, in a new array."""
         with np.errstate(all="ignore"):
             if self.kind == "snv":
-                return _snv(X, int(self.number))
+                return kernels.snv(X, int(self.number))
             if self.kind == "norm":
                 return np.asarray(X / np.linalg.norm(X, ord=self.number, axis=1, keepdims=True))
             return self._radial(X) if self.kind == "radial" else self._regressed(X)
@@ -75,12 +79,18 @@ class RowStatistic:
         return np.asarray(rest / scale)
 
 
-def _snv(X: Array, ddof: int) -> Array:
-    """As numpy's own mean and std, with the centred rows computed once."""
-    found = X - X.mean(axis=1, keepdims=True)
-    square = np.einsum("ij,ij->i", found, found) / (X.shape[1] - ddof)
-    found /= np.sqrt(square)[:, None]
-    return np.asarray(found)
+def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
+    """(corrected rows of X - center) @ weights.T + intercept, (n, targets); X in C order, weights (targets, columns) too."""
+    if len(weights) > NATIVE_TARGETS:
+        with np.errstate(all="ignore"):
+            return np.asarray((X if statistic is None else statistic.apply(X)) - center) @ weights.T + intercept
+    if statistic is None:
+        return kernels.affine(X, weights.T, intercept, center)
+    if statistic.kind == "snv":
+        return kernels.snv_affine(X, weights.T, intercept, int(statistic.number), center)
+    if statistic.kind == "norm" and statistic.number in _NORMS:
+        return kernels.norm_affine(X, weights.T, intercept, _NORMS[statistic.number], center)
+    return kernels.affine(statistic.apply(X), weights.T, intercept, center)
 
 
 def snv(ddof: int) -> RowStatistic:
