@@ -13,6 +13,7 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ class Declaration:
 
     @property
     def missing(self) -> list[str]:
-        """Programs it cannot run without, which this machine has not."""
-        return [program for program in self.needs if shutil.which(program) is None]
+        """Programs and packages it cannot run without, which this machine has not."""
+        return [name for name in self.needs if shutil.which(name) is None and find_spec(name) is None]
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ def gate(
     """A benchmark that fails below the floor `name` of floors.toml.
 
     `size`: rows, or whatever the workload counts; `seed`: of all random data, None without any; `threads`: that
-    the caller uses, and what else is no default; `needs`: programs without which it is skipped with a message.
+    the caller uses, and what else is no default; `needs`: programs and packages without which it is skipped with a message.
     """
     return pytest.mark.gate(Declaration("gate", name, workload, baseline, size, seed, threads, needs))
 
@@ -90,9 +91,12 @@ class Measure:
         self._result, self._request = result, request
         self.done = False
 
-    def ratio(self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 7, warmup: int = 1) -> float:
-        """How many times faster `ours` is than `baseline`: the median over pairs of runs that take turns."""
-        return self._conclude(_median_ratio(*self._pairs(baseline, ours, rounds, warmup)), "x")
+    def ratio(self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 7, warmup: int = 1, scale: float = 1.0) -> float:
+        """How many times faster `ours` is than `baseline`: the median over pairs of runs that take turns.
+
+        `scale` is how many times more work `ours` does, where the whole of it would take a slow baseline too long.
+        """
+        return self._conclude(scale * _median_ratio(*self._pairs(baseline, ours, rounds, warmup)), "x")
 
     def growth(self, small: Callable[[], object], large: Callable[[], object], *, rounds: int = 7, warmup: int = 1) -> float:
         """How many times longer `large` takes than `small`, the same work on more data; held by an `at_most` floor."""
