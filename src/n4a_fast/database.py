@@ -218,7 +218,8 @@ class Database:
         """For the watching thread: settle and detach after a moment without use; whether there is nothing to watch."""
         with self.lock:
             if not self._closed:
-                if time.monotonic() - self._last_used < idleness.IDLE_SECONDS:
+                idle = time.monotonic() - self._last_used
+                if idle < idleness.IDLE_SECONDS or (idle < idleness.PATIENCE_SECONDS and self._nobody_waits()):
                     return False
                 self._come_to_rest()
             self._watcher = None

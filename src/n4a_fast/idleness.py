@@ -8,6 +8,7 @@ import weakref
 from typing import Protocol
 
 IDLE_SECONDS = 0.25
+PATIENCE_SECONDS = 1.0  # while nobody waits: a sweep that stores a pipeline now and then is not interrupted in between
 
 
 class Resting(Protocol):

@@ -24,7 +24,7 @@ import xxhash
 
 from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
-from n4a_fast.durable import start_sync, sync
+from n4a_fast.durable import start_sync, sync_all
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
 Content = bytes | memoryview
@@ -87,14 +87,11 @@ class ArtifactFiles:
 
     def sync(self) -> None:
         """Make every file added since the last call survive a power loss."""
-        folders: dict[str, None] = {}
+        if not self._unsynced:
+            return
+        folders = {os.path.dirname(path) for path in self._unsynced}
         try:
-            for path in self._unsynced:
-                with suppress(FileNotFoundError):  # collected again before it was ever referred to
-                    sync(path)
-                    folders[os.path.dirname(path)] = None
-            for folder in (*folders, *([str(self.root)] if folders else [])):
-                sync(folder)
+            sync_all([*self._unsynced, *folders, str(self.root)])  # what was collected before it was ever referred to is gone
         except OSError as error:
             raise StoreUnavailableError(self.root, error.strerror or str(error)) from error
         if len(self._synced) > 2**17:
