@@ -218,8 +218,8 @@ class Database:
         """For the watching thread: settle and detach after a moment without use; whether there is nothing to watch."""
         with self.lock:
             if not self._closed:
-                idle = time.monotonic() - self._last_used
-                if idle < idleness.IDLE_SECONDS or (idle < idleness.PATIENCE_SECONDS and self._nobody_waits()):
+                undisturbed = self._turnstile is not None and not self._turnstile.is_awaited()
+                if time.monotonic() - self._last_used < (idleness.PATIENCE_SECONDS if undisturbed else idleness.IDLE_SECONDS):
                     return False
                 self._come_to_rest()
             self._watcher = None
@@ -385,9 +385,7 @@ def _quoted(path: Path) -> str:
 
 
 def _as_frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(table)
 
 
 def _is_lock_conflict(error: duckdb.Error) -> bool:
