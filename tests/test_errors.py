@@ -27,6 +27,7 @@ EXAMPLES = [
     errors.ForeignStoreError(PATH),
     errors.CopyDiffersError(PATH, "rows of runs"),
     errors.NewerFormatError(PATH, 9, 1, "3.0"),
+    errors.BundleError(PATH, "it has no manifest.json"),
     errors.ArtifactCorruptError(PATH, "aa", "bb"),
     errors.UntrustedArtifactError("a1", "os.system", "safe"),
     errors.UnsupportedVersionError("nirs4all", "1.4.10", ("0.7.1",)),

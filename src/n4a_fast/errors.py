@@ -17,6 +17,7 @@
     |   +-- ForeignStoreError                 written by nirs4all: migrate it
     |   +-- CopyDiffersError                  what was copied is not what was read; nothing took effect
     |   +-- NewerFormatError                  upgrade n4a_fast
+    |   +-- BundleError                       get the bundle again from where it came; nothing was imported
     +-- ArtifactCorruptError (OSError)        restore the file from a copy
     +-- UntrustedArtifactError                the pickle wants a global that is not allowed
     +-- UnsupportedVersionError (ImportError) install the version of the other package that it names
@@ -162,6 +163,14 @@ class NewerFormatError(StoreFormatError):
         told = f"{path} has store format {found}, this version reads up to {supported}; it was left unchanged"
         super().__init__(f"{told}: install n4a_fast {written_by} or newer")
         self.path, self.found, self.supported, self.written_by = path, found, supported, written_by
+
+
+class BundleError(StoreFormatError):
+    """A bundle that cannot be read, or cannot be held by a chain; nothing was imported."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read as a bundle: {reason}")
+        self.path, self.reason = path, reason
 
 
 class ArtifactCorruptError(StoreError, OSError):

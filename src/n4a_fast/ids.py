@@ -99,6 +99,12 @@ def time_prefix(pipeline_id: str) -> int:
     return id_key(pipeline_id) >> 16
 
 
+def content_id(content: bytes) -> str:
+    """The UUIDv8 of `content`: the same bytes, the same id."""
+    high, low = divmod(xxhash.xxh3_128_intdigest(content), 2**64)
+    return _text(high & ~0xF000 | 0x8000, _VARIANT | (low & 0x3FFF_FFFF_FFFF_FFFF))
+
+
 def _text(high: int, low: int) -> str:
     digits = f"{high:016x}{low:016x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -24,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from n4a_fast.bundles import n4a, tabular
+from n4a_fast.bundles import export, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions.reading import LoadedArrays
@@ -570,11 +570,23 @@ class WorkspaceStore:
 
     @_reads
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:
-        """Write a chain and its operators as one `.n4a` file; other formats raise InvalidInputError.
+        """Write a chain and its operators as one file that needs no store: "n4a", a bundle that nirs4all reads too.
 
-        The operators are loaded for it. Several sources, feature augmentation and several target operators are refused.
+        A path without a suffix gets that of the format. The operators are loaded for it. ReplayError, with the
+        step, for what such a file cannot hold: several sources, or operators that need wavelengths.
         """
-        return n4a.export_chain(self._open().chains, self._open().artifacts, chain_id, Path(output_path), format)
+        return export.export_chain(self._open().chains, self._open().artifacts, chain_id, Path(output_path), format)
+
+    @_reads
+    def import_chain(self, path: str | Path, *, max_bytes: int | None = None) -> str:
+        """Id of the chain in a `.n4a` file, written by this package or by nirs4all; durable on return.
+
+        It gets a run and a pipeline of its own. The same bundle again gives the same chain. Hashes are verified
+        and nothing is unpickled: that happens on replay, by the store's rule for imported artifacts. BundleError,
+        before anything is written, for a file that is damaged, unsafe, unpacks to more than `max_bytes`, or
+        holds what no chain can.
+        """
+        return self._open(writing=True).import_chain(Path(path), max_bytes)
 
     # -- deleting ----------------------------------------------------------------------------
 

@@ -91,6 +91,11 @@ class Artifacts(PendingRows):
         row = self.require(artifact_id)
         return codec.loads(self.files.read(artifact_id, row["artifact_path"], row["content_hash"]), row["format"])
 
+    def content(self, artifact_id: str) -> tuple[bytes, str]:
+        """The verified bytes of an artifact, unpacked but not loaded, and their format."""
+        row = self.require(artifact_id)
+        return bytes(self.files.read(artifact_id, row["artifact_path"], row["content_hash"])), row["format"]
+
     def path_of(self, artifact_id: str) -> Path:
         return self.files.path(self.require(artifact_id)["artifact_path"])
 

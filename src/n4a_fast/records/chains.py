@@ -6,7 +6,7 @@ checked here; a replay names the one that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -42,11 +42,12 @@ class Chains(PendingRows):
         super().__init__(database, "chains", CHAINS)
 
     def save(self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, fold_artifacts: dict[Any, Any],
-             shared_artifacts: dict[Any, Any], branch_path: list[int] | None, source_index: int | None, **texts: str) -> str:  # fmt: skip
+             shared_artifacts: dict[Any, Any], branch_path: list[int] | None, source_index: int | None,
+             chain_id: str | None = None, **texts: str) -> str:  # fmt: skip
         if not isinstance(steps, list | tuple) or not all(isinstance(step, dict) for step in steps):
             raise InvalidInputError("steps must be a list of dicts with step_idx, operator_class, params, ...")
         row = {
-            "chain_id": uuid7(), "pipeline_id": pipeline_id, "steps": jsontext.encode(list(steps), "steps"),
+            "chain_id": chain_id or uuid7(), "pipeline_id": pipeline_id, "steps": jsontext.encode(list(steps), "steps"),
             "model_step_idx": checks.integer(model_step_idx, "model_step_idx"),
             "fold_artifacts": jsontext.encode(checks.mapping(fold_artifacts, "fold_artifacts"), "fold_artifacts"),
             "shared_artifacts": jsontext.encode(checks.mapping(shared_artifacts, "shared_artifacts"), "shared_artifacts"),
@@ -166,3 +167,19 @@ def artifact_ids(value: Any) -> Iterator[str]:
         for key, item in value.items():
             if key == "_source_map" or not key.startswith("_"):
                 yield from artifact_ids(item)
+
+
+def with_artifacts(rows: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Steps and references of a chain with its artifact ids exchanged; those that `names` lacks stay."""
+    steps = [{**step, **{key: _exchanged(step[key], names) for key in ("artifact_id", "artifact_ids") if key in step}} for step in rows["steps"]]
+    return {**rows, "steps": steps, **{key: _exchanged(rows[key], names) for key in ("fold_artifacts", "shared_artifacts")}}
+
+
+def _exchanged(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [_exchanged(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: _exchanged(item, names) if key == "_source_map" or not key.startswith("_") else item for key, item in value.items()}
+    return value

@@ -36,7 +36,7 @@ class Pipelines(PendingRows):
         self._open: dict[str, dict[str, Any]] = {}
 
     def begin(
-        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str,
+        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str | None,
         original_template: Any = None,
     ) -> str:  # fmt: skip
         if generator_choices is not None and not isinstance(generator_choices, list | tuple):
@@ -54,7 +54,7 @@ class Pipelines(PendingRows):
         self._open[pipeline_id] = row
         return pipeline_id
 
-    def complete(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
+    def complete(self, pipeline_id: str, best_val: float | None, best_test: float | None, metric: str | None, duration_ms: int | None) -> None:
         changes = {
             "best_val": checks.real(best_val, "best_val"), "best_test": checks.real(best_test, "best_test"),
             "metric": checks.optional_text(metric, "metric"),

@@ -1,0 +1,70 @@
+"""A ZIP from outside, read whole and with suspicion.
+
+Promises that what is returned has plain names inside the archive, each once, sizes as stated and
+checksums as stated, and no more bytes than allowed. Anything else is a BundleError; nothing is
+ever extracted to disk. What the members mean is for `reader`.
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from n4a_fast.errors import BundleError, NotFoundError, StoreUnavailableError
+
+_ALWAYS_ALLOWED = 256 * 2**20  # bytes unpacked
+_EXPANSION = 20  # times the size of the file; models gain a few per cent, text at most ten times
+_MOST_MEMBERS = 10_000
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
+    """Content of each file in the archive, in its order."""
+    try:
+        limit = max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
+        with zipfile.ZipFile(path) as archive:
+            files = [info for info in archive.infolist() if not info.is_dir()]
+            _check(path, files, limit)
+            return {info.filename: _content(path, archive, info) for info in files}
+    except FileNotFoundError as error:
+        raise NotFoundError("bundle", str(path), "check the path") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        raise BundleError(path, f"it is no whole ZIP file ({error}); copy it again") from error
+    except OSError as error:
+        raise StoreUnavailableError(path, error.strerror or str(error)) from error
+
+
+def _check(path: Path, files: list[zipfile.ZipInfo], limit: int) -> None:
+    names = [info.filename for info in files]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(names) != len(set(names)) else None
+    if twice is not None:
+        raise BundleError(path, f"it holds {twice} more than once, and only one of them can be meant")
+    if len(files) > _MOST_MEMBERS:
+        raise BundleError(path, f"it holds {len(files)} files, more than the {_MOST_MEMBERS} that are read")
+    for info in files:
+        _check_one(path, info)
+    total = sum(info.file_size for info in files)
+    if total > limit:
+        raise BundleError(path, f"it would unpack to {total} bytes, more than the {limit} allowed; give a larger max_bytes if you trust it")
+
+
+def _check_one(path: Path, info: zipfile.ZipInfo) -> None:
+    name = info.filename
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name or not name.isprintable():
+        raise BundleError(path, f"its member {name!r} would lie outside of it")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise BundleError(path, f"its member {name} is a link")
+    if info.flag_bits & 1:
+        raise BundleError(path, f"its member {name} is encrypted")
+    if info.compress_type not in _METHODS:
+        raise BundleError(path, f"its member {name} is compressed by method {info.compress_type}; bundles are deflated")
+
+
+def _content(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as member:
+        data = member.read(info.file_size)
+        if len(data) != info.file_size or member.read(1):
+            raise BundleError(path, f"its member {info.filename} does not have the {info.file_size} bytes that it states")
+    return data

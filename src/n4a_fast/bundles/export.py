@@ -1,0 +1,23 @@
+"""`export_chain`: which format, which file name, and the errors before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from n4a_fast.artifacts.catalog import Artifacts
+from n4a_fast.bundles.n4a import export_n4a
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.records.chains import Chains
+
+FORMATS = {"n4a": export_n4a}
+
+
+def export_chain(chains: Chains, artifacts: Artifacts, chain_id: str, target: Path, format_name: str) -> Path:
+    """Write the chain in one of FORMATS; a target without a suffix gets that of the format."""
+    name = str(format_name).removeprefix(".")
+    if name not in FORMATS:
+        raise InvalidInputError(f"format {format_name!r} is unknown; use one of {', '.join(FORMATS)}")
+    chain = chains.find(chain_id)
+    if chain is None:
+        raise NotFoundError("chain", chain_id)
+    return FORMATS[name](chain, artifacts, target if target.suffix else target.with_name(f"{target.name}.{name}"))

@@ -1,0 +1,61 @@
+"""What is in a bundle, told without loading any of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from n4a_fast.artifacts.pickles import contents_of
+from n4a_fast.bundles.archive import members_of
+from n4a_fast.bundles.reader import FOLDER, header_of
+from n4a_fast.errors import BundleError, InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class BundleMember:
+    """One file in a bundle; `class_name` and `globals` are those of its pickle, empty for JSON."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    class_name: str = ""
+    globals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BundleReport:
+    """Header and members of a bundle."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    members: tuple[BundleMember, ...]
+
+    @property
+    def globals(self) -> tuple[str, ...]:
+        """Everything that loading its operators would import."""
+        return tuple(sorted({name for member in self.members for name in member.globals}))
+
+
+def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleReport:
+    """Header, members, classes and globals of a `.n4a` file, whoever wrote it; nothing is unpickled or imported.
+
+    Raises BundleError for a file that is damaged, unsafe, or larger unpacked than `max_bytes` (by default
+    256 MiB, or 20 times the file). Hashes that the manifest states are verified.
+    """
+    place = Path(path)
+    members = members_of(place, max_bytes)
+    return BundleReport(place, header_of(place, members), tuple(_member(place, name, data) for name, data in members.items()))
+
+
+def _member(path: Path, name: str, data: bytes) -> BundleMember:
+    digest = hashlib.sha256(data).hexdigest()
+    if not name.startswith(FOLDER):
+        return BundleMember(name, len(data), digest)
+    try:
+        found = contents_of(data)
+    except InvalidInputError as error:
+        raise BundleError(path, f"its operator {name} cannot be read: {error}") from error
+    return BundleMember(name, len(data), digest, found.class_name, found.globals)
