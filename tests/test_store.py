@@ -121,6 +121,7 @@ CALLS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "log_step": lambda store, unknown: store.log_step(unknown, 1, "SNV", "start"),
     "delete_run": lambda store, unknown: store.delete_run(unknown),
     "update_project": lambda store, unknown: store.update_project(unknown, "p"),
+    "import_chain": lambda store, unknown: store.import_chain(unknown),
     "delete_project": lambda store, unknown: store.delete_project(unknown),
     "set_run_project": lambda store, unknown: store.set_run_project(unknown, None),
     "update_artifact_cache_key": lambda store, unknown: store.update_artifact_cache_key(unknown, "a", "b", "c"),

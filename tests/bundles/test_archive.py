@@ -1,0 +1,197 @@
+"""Damaged, unsafe and foreign files are refused before anything is written, and looking never loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import stat
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundle_chains import case, save
+from helpers import counts
+
+from n4a_fast import WorkspaceStore, inspect_bundle
+from n4a_fast.errors import BundleError
+
+Members = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def good_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    with WorkspaceStore(folder / "other") as other:
+        return other.export_chain(save(other, *case("folds")), folder / "model.n4a")
+
+
+@pytest.fixture
+def bundle(good_bundle: Path, tmp_path: Path) -> Path:
+    """A good bundle from another store."""
+    return shutil.copy(good_bundle, tmp_path)
+
+
+def rewritten(bundle: Path, change: Callable[[Members], None], integrity: bool = True) -> Path:
+    """The bundle with its members changed, and its hashes made right again if `integrity`."""
+    with zipfile.ZipFile(bundle) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    if integrity and "manifest.json" in members:
+        manifest = json.loads(members["manifest.json"])
+        manifest["artifact_integrity"] = {name: hashlib.sha256(data).hexdigest() for name, data in members.items() if name != "manifest.json"}
+        members["manifest.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return bundle
+
+
+def refused(store: WorkspaceStore, path: Path, reason: str) -> None:
+    with pytest.raises(BundleError, match=reason):
+        store.import_chain(path)
+    assert set(counts(store, "runs", "pipelines", "chains", "artifacts").values()) == {0}
+    assert not list((store.workspace_path / "artifacts").rglob("*.joblib"))
+
+
+def in_manifest(**changes: Any) -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        members["manifest.json"] = json.dumps({**json.loads(members["manifest.json"]), **changes}).encode()
+
+    return change
+
+
+def in_chain(**changes: Any) -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        members["chain.json"] = json.dumps({**json.loads(members["chain.json"]), **changes}).encode()
+
+    return change
+
+
+def put(name: str, data: bytes | None) -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        if data is None:
+            del members[name]
+        else:
+            members[name] = data
+
+    return change
+
+
+MODEL = "artifacts/step_3_fold0.joblib"
+
+
+@pytest.mark.parametrize(
+    ("change", "integrity", "reason"),
+    [
+        (put("../../escape.joblib", b"x"), True, "outside of it"),
+        (put("/etc/passwd", b"x"), True, "outside of it"),
+        (put("artifacts\\x.joblib", b"x"), True, "outside of it"),
+        (put("manifest.json", None), True, "no manifest.json"),
+        (put("manifest.json", b"[1]"), False, "no JSON object"),
+        (put("manifest.json", b"{"), False, "no JSON"),
+        (put("chain.json", b"["*100_000), True, "no JSON"),
+        (put(MODEL, pickle.dumps("another")), False, "does not have the hash"),
+        (put(MODEL, None), False, "it lacks artifacts/step_3_fold0"),
+        (put("artifacts/step_1_sub7.joblib", b"x"), False, "does not name artifacts/step_1_sub7"),
+        (put(MODEL, None), True, "uses the operator"),
+        (put(MODEL, b"no pickle"), True, "cannot be read"),
+        (put("artifacts/step_3_fold0.h5", b"x"), True, r"stored as \.h5"),
+        (put("fold_weights.json", b'{"0": 1.0, "1": 2.0}'), True, "weighs its folds"),
+        (in_manifest(bundle_format_version="2.0"), True, "reads up to 1.0"),
+        (in_manifest(bundle_format_version="new"), True, "its format is new"),
+        (in_manifest(partitioner_routing={"1": {}}), True, "by their metadata"),
+        (in_manifest(artifact_integrity=[1]), False, "no table of hashes"),
+        (in_chain(steps=None), True, "has no steps"),
+        (in_chain(steps=[{"operator_class": "x"}]), True, "without a step_idx"),
+        (in_chain(model_step_idx=9), True, "cannot be replayed"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_bundle_is_said_and_nothing_is_written(
+    store: WorkspaceStore, bundle: Path, change: Callable[[Members], None], integrity: bool, reason: str
+) -> None:
+    refused(store, rewritten(bundle, change, integrity), reason)
+
+
+def test_every_truncation_is_refused(store: WorkspaceStore, bundle: Path) -> None:
+    whole = bundle.read_bytes()
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        bundle.write_bytes(whole[:length])
+        refused(store, bundle, "no whole ZIP")
+
+
+def test_a_flipped_byte_is_refused(store: WorkspaceStore, bundle: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        place = archive.getinfo(MODEL).header_offset + 80
+    content = bytearray(bundle.read_bytes())
+    content[place] ^= 0xFF
+    bundle.write_bytes(content)
+    refused(store, bundle, "no whole ZIP")
+
+
+def test_a_member_that_is_there_twice_is_refused(store: WorkspaceStore, bundle: Path) -> None:
+    with warnings.catch_warnings(), zipfile.ZipFile(bundle, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr(MODEL, b"another")
+    refused(store, bundle, "more than once")
+
+
+def test_a_bomb_is_refused_by_what_it_states(store: WorkspaceStore, bundle: Path) -> None:
+    refused(store, rewritten(bundle, put("artifacts/step_1_sub1.joblib", bytes(300 * 2**20))), "more than the 268435456 allowed")
+    with pytest.raises(BundleError, match="more than the 1000 allowed"):
+        inspect_bundle(bundle, max_bytes=1000)
+
+
+def test_a_member_that_states_less_than_it_holds_is_refused(store: WorkspaceStore, bundle: Path) -> None:
+    rewritten(bundle, put("artifacts/step_1_sub1.joblib", bytes(2**20)))
+    content = bundle.read_bytes()
+    assert content.count(struct.pack("<I", 2**20)) == 2
+    bundle.write_bytes(content.replace(struct.pack("<I", 2**20), struct.pack("<I", 2**10)))
+    refused(store, bundle, "no whole ZIP")
+
+
+def test_links_and_encrypted_members_are_refused(store: WorkspaceStore, bundle: Path) -> None:
+    good = bundle.read_bytes()
+    link = zipfile.ZipInfo("artifacts/link.joblib")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    refused(store, bundle, "is a link")
+    bundle.write_bytes(good)
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.writestr("locked", b"x")
+        archive.getinfo("locked").flag_bits |= 1
+    refused(store, bundle, "is encrypted")
+
+
+class Writes:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_looking_and_importing_run_nothing_of_a_bundle(store: WorkspaceStore, bundle: Path, tmp_path: Path) -> None:
+    rewritten(bundle, put(MODEL, pickle.dumps(Writes(tmp_path / "made"))))
+    assert "posix.mkdir" in inspect_bundle(bundle).globals
+    store.import_chain(bundle)
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_report_names_header_members_classes_and_globals(bundle: Path) -> None:
+    report = inspect_bundle(bundle)
+    assert report.manifest["model_class"] == "Ridge"
+    classes = {member.name: member.class_name for member in report.members}
+    assert classes[MODEL] == "sklearn.linear_model._ridge.Ridge"
+    assert classes["chain.json"] == ""
+    assert report.globals == tuple(sorted({name for member in report.members for name in member.globals}))
+    with zipfile.ZipFile(bundle) as archive:
+        assert [(member.name, member.size_bytes) for member in report.members] == [(info.filename, info.file_size) for info in archive.infolist()]
+        assert all(member.sha256 == hashlib.sha256(archive.read(member.name)).hexdigest() for member in report.members)
