@@ -24,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from n4a_fast.bundles import export, tabular
+from n4a_fast.bundles import export, importer, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions.reading import LoadedArrays
@@ -586,7 +586,7 @@ class WorkspaceStore:
         before anything is written, for a file that is damaged, unsafe, unpacks to more than `max_bytes`, or
         holds what no chain can.
         """
-        return self._open(writing=True).import_chain(Path(path), max_bytes)
+        return importer.import_chain(self._open(writing=True), Path(path), max_bytes)
 
     # -- deleting ----------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from n4a_fast import checks, jsontext
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
-from n4a_fast.bundles import importer
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.journal import Journal, Waiting
@@ -285,12 +284,6 @@ class Workspace:
         with self.lock:
             self.flush()
             return self.artifacts.load(artifact_id)
-
-    def import_chain(self, path: Path, max_bytes: int | None) -> str:
-        """Id of a bundle's chain, which is durable on return."""
-        chain_id = importer.import_chain(self.runs, self.pipelines, self.chains, self.artifacts, path, max_bytes)
-        self.end_pipeline()
-        return chain_id
 
     def delete_prediction(self, prediction_id: str) -> bool:
         with self.database.transaction():

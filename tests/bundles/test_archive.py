@@ -35,7 +35,7 @@ def good_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundle(good_bundle: Path, tmp_path: Path) -> Path:
     """A good bundle from another store."""
-    return shutil.copy(good_bundle, tmp_path)
+    return Path(shutil.copy(good_bundle, tmp_path))
 
 
 def rewritten(bundle: Path, change: Callable[[Members], None], integrity: bool = True) -> Path:
@@ -108,6 +108,8 @@ MODEL = "artifacts/step_3_fold0.joblib"
         (in_manifest(bundle_format_version="new"), True, "its format is new"),
         (in_manifest(partitioner_routing={"1": {}}), True, "by their metadata"),
         (in_manifest(artifact_integrity=[1]), False, "no table of hashes"),
+        (in_manifest(model_class=5), True, "model_class is no text"),
+        (in_manifest(model_class="\ud800"), True, "is no JSON"),
         (in_chain(steps=None), True, "has no steps"),
         (in_chain(steps=[{"operator_class": "x"}]), True, "without a step_idx"),
         (in_chain(model_step_idx=9), True, "cannot be replayed"),

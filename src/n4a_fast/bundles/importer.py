@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 
@@ -22,27 +22,45 @@ from n4a_fast.records.chains import Chains, with_artifacts
 from n4a_fast.records.pipelines import Pipelines
 from n4a_fast.records.runs import Runs
 
-_TEXT = ("model_class", "preprocessings", "fold_strategy")
+
+class Parts(Protocol):
+    """The parts of a workspace that an import writes to."""
+
+    runs: Runs
+    pipelines: Pipelines
+    chains: Chains
+    artifacts: Artifacts
+
+    def end_pipeline(self) -> None: ...
 
 
-def import_chain(runs: Runs, pipelines: Pipelines, chains: Chains, artifacts: Artifacts, path: Path, max_bytes: int | None) -> str:
-    """Id of the bundle's chain, saved unless it is here already."""
+def import_chain(parts: Parts, path: Path, max_bytes: int | None) -> str:
+    """Id of the bundle's chain, durably saved unless it is here already."""
     bundle = read_bundle(path, max_bytes)
     hashes = {name: xxhash.xxh3_128_hexdigest(data) for name, data in bundle.operators.items()}
     rows = with_artifacts(bundle.rows, hashes)
-    stated = str(bundle.manifest.get("chain_id") or "")
-    derived = content_id(jsontext.encode([stated, rows], "chain").encode())  # type: ignore[union-attr]
-    for chain_id in (stated, derived):
-        known = chains.find(chain_id) if chain_id else None
-        if known is not None and (_same(known, rows) or (bundle.told is not None and _same(known, bundle.told))):
+    stated = checks.text(bundle.manifest.get("chain_id") or "", "chain_id")
+    derived = content_id(str(jsontext.encode([stated, rows], "chain")).encode())
+    known = {chain_id: found for chain_id in (stated, derived) if (found := parts.chains.find(chain_id)) is not None}
+    for chain_id, found in known.items():
+        if _same(found, rows) or (bundle.told is not None and _same(found, bundle.told)):
             return chain_id
-    free = stated if stated and chains.find(stated) is None else derived
-    saved = _save_operators(artifacts, bundle)
-    pipeline_id = _begin(runs, pipelines, bundle)
-    header: dict[str, Any] = {name: checks.text(bundle.manifest.get(name) or "", name) for name in _TEXT}
-    header["preprocessings"] = header["preprocessings"] or str(bundle.manifest.get("preprocessing_chain") or "")
-    header["model_class"] = header["model_class"] or _class_of_model(bundle)
-    return chains.save(pipeline_id, **with_artifacts(bundle.rows, saved), chain_id=free, **header)
+    free = derived if stated in known or not stated else stated
+    _save(parts, bundle, free)
+    parts.end_pipeline()
+    return free
+
+
+def _save(parts: Parts, bundle: Bundle, chain_id: str) -> None:
+    saved = _save_operators(parts.artifacts, bundle)
+    pipeline_id = _begin(parts.runs, parts.pipelines, bundle)
+    told = bundle.manifest
+    header: dict[str, Any] = {
+        "model_class": told.get("model_class") or _class_of_model(bundle),
+        "preprocessings": told.get("preprocessings") or told.get("preprocessing_chain") or "",
+        "fold_strategy": told.get("fold_strategy") or "",
+    }
+    parts.chains.save(pipeline_id, **with_artifacts(bundle.rows, saved), chain_id=chain_id, **header)
 
 
 def _same(known: Mapping[str, Any], rows: Mapping[str, Any]) -> bool:

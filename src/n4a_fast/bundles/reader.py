@@ -35,6 +35,7 @@ _BEYOND = {
     "partitioner_routing": "sends samples to branches by their metadata", "relation_replay_manifest": "joins several raw sources",
     "dagml_native_export_shape": "is one of nirs4all's dag-ml archives", "dagml_source_training_capture_ref": "is one of nirs4all's dag-ml archives",
 }  # fmt: skip
+_TEXTS = ("chain_id", "model_class", "preprocessings", "preprocessing_chain", "fold_strategy")
 _NOT_PLAIN = ("FoldPreprocessedModel", "_StepArtifactValue")
 
 
@@ -77,6 +78,9 @@ def header_of(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
     numbers = tuple(int(part) if part.isdecimal() else -1 for part in version.split("."))
     if -1 in numbers or numbers > _SUPPORTED:
         raise BundleError(path, f"its format is {version}, this version reads up to 1.0; install a newer n4a_fast")
+    unread = next((name for name in _TEXTS if not isinstance(manifest.get(name) or "", str)), None)
+    if unread:
+        raise BundleError(path, f"its {unread} is no text")
     beyond = next((word for key, word in _BEYOND.items() if manifest.get(key)), None)
     if beyond:
         raise BundleError(path, f"it {beyond}, which no chain can hold; load it with nirs4all")
@@ -101,6 +105,7 @@ def _check_hashes(path: Path, members: Mapping[str, bytes], hashes: Any) -> None
 def _json(path: Path, members: Mapping[str, bytes], name: str) -> Any:
     try:
         found = json.loads(members[name])
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate is JSON, and nothing that can be stored
     except (ValueError, RecursionError) as error:
         raise BundleError(path, f"its {name} is no JSON ({error})") from error
     if not isinstance(found, dict):
