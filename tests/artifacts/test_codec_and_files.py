@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import joblib
 import numpy as np
@@ -29,6 +30,16 @@ def test_joblib_files_open_without_this_package(tmp_path: Path) -> None:
     (tmp_path / "a.joblib").write_bytes(codec.dumps({"w": np.arange(5.0)}, "joblib"))
     found = joblib.load(tmp_path / "a.joblib")
     assert np.array_equal(found["w"], np.arange(5.0))
+
+
+@pytest.mark.parametrize("format_name", ["joblib", "cloudpickle"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_written_read_and_found_again(files: ArtifactFiles, format_name: str, order: Literal["C", "F"]) -> None:
+    saved = np.random.default_rng(0).random((300, 100)).copy(order)
+    artifact_id, path, is_new = files.add(codec.chunks(saved, format_name), "joblib")
+    assert is_new
+    assert files.add(codec.chunks(saved, format_name), "joblib") == (artifact_id, path, False)
+    np.testing.assert_array_equal(codec.loads((files.root / path).read_bytes(), format_name), saved)
 
 
 def test_cloudpickle_takes_lambdas_and_local_classes() -> None:

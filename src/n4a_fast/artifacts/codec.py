@@ -31,11 +31,11 @@ class _HasSet(Exception):
     """The fast picklers cannot write a set in a fixed order."""
 
 
-class _Chunks(list[bytes]):
+class _Chunks(list[bytes | memoryview]):
     """A file that keeps what is written, buffers of more than 64 kB as they are."""
 
-    def write(self, chunk: bytes) -> None:
-        self.append(chunk)
+    def write(self, chunk: bytes | pickle.PickleBuffer) -> None:
+        self.append(chunk.raw() if isinstance(chunk, pickle.PickleBuffer) else chunk)
 
 
 class _Plain(pickle.Pickler):
@@ -64,7 +64,7 @@ def dumps(obj: Any, format_name: str) -> bytes:
     return b"".join(chunks(obj, format_name))
 
 
-def chunks(obj: Any, format_name: str) -> list[bytes]:
+def chunks(obj: Any, format_name: str) -> list[bytes | memoryview]:
     """Like `dumps`, in pieces; they may share memory with `obj`."""
     check_format(format_name)
     is_cloud = format_name == "cloudpickle"
@@ -90,7 +90,7 @@ def is_plain(data: bytes | memoryview) -> bool:
     return bytes(data[:1]) == b"\x80" and _JOBLIB_ARRAY.search(data) is None
 
 
-def _dumped(pickler: Callable[..., Any], obj: Any) -> list[bytes]:
+def _dumped(pickler: Callable[..., Any], obj: Any) -> list[bytes | memoryview]:
     written = _Chunks()
     pickler(written, _PROTOCOL).dump(obj)
     return written
