@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from chemotools.derivative import SavitzkyGolay
 from chemotools.scatter import StandardNormalVariate
+from replay_chains import ChainMaker
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.preprocessing import MinMaxScaler
 
@@ -40,6 +41,16 @@ def put_chain(
     index = len(listed) + 1
     listed.append({"step_idx": index, "operator_class": "model", "params": {}, "artifact_id": None, "stateless": False})
     return store.save_chain(pipeline, listed, index, "model", "", "per_fold", models, shared, **more)
+
+
+def put_maker(store: WorkspaceStore, maker: ChainMaker) -> str:
+    """A chain that was built in memory, in the store."""
+    pipeline = begin(store)
+    steps = [(step, maker.chain["shared_artifacts"].get(str(step["step_idx"]), [])) for step in maker.chain["steps"][:-1]]
+    operators = [maker.shelf(ids[0]) for step, ids in steps if "kind" not in step]
+    y_steps = [maker.shelf(ids[0]) for step, ids in steps if "kind" in step]
+    models = {key: maker.shelf(artifact_id) for key, artifact_id in maker.chain["fold_artifacts"].items()}
+    return put_chain(store, pipeline, operators, models, y_steps=y_steps)
 
 
 def plain(store: WorkspaceStore, chain_id: str, X: Any, wavelengths: Any = None, **choice: Any) -> Any:

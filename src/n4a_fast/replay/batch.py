@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -95,9 +97,11 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
         weights, intercept = _joined(block)
         for row in range(0, len(spectra), rows_at_a_time):
             chunk = slice(row, row + rows_at_a_time)
-            target[:, chunk] = _product(group[0], spectra[chunk], weights, intercept)
-        for chain, found in zip(block, target, strict=True):
-            if finite(found):
+            _product_into(target[:, chunk], group[0], spectra[chunk], weights, intercept)
+        with np.errstate(all="ignore"):
+            sums = target.reshape(len(block), -1).sum(axis=1)
+        for chain, found, total in zip(block, target, sums.tolist(), strict=True):
+            if isfinite(total) or finite(found):
                 output.put(chain.chain_id, found)
 
 
@@ -112,21 +116,27 @@ def _joined(block: Sequence[CompiledChain]) -> tuple[Array, Array]:
     return weights, intercept
 
 
-def _product(first: CompiledChain, spectra: Array, weights: Array, intercept: Array) -> Array:
-    """Predictions (chains, samples[, targets])."""
+def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array, intercept: Array) -> None:
+    """Predictions (chains, samples[, targets]) of a chunk of samples."""
     rows = spectra if first.statistic is None else first.statistic.apply(spectra)
     with np.errstate(all="ignore"):
-        found = weights @ (rows - first.center).T
-        if intercept.shape[1] == 1:
-            found += intercept
-            return np.asarray(found)
-        return np.asarray(found.reshape(*intercept.shape, -1).transpose(0, 2, 1) + intercept[:, None, :])
+        if target.ndim == 2:
+            np.matmul(weights, (rows - first.center).T, out=target)
+            target += intercept
+        else:
+            found = (weights @ (rows - first.center).T).reshape(*intercept.shape, -1)
+            np.add(found.transpose(0, 2, 1), intercept[:, None, :], out=target)
 
 
 def _blas_threads(threads: int) -> AbstractContextManager[Any]:
     """Bounds the threads of matrix products, where threadpoolctl is installed."""
-    try:
-        threadpoolctl = importlib.import_module("threadpoolctl")
+    controller = _blas()
+    return nullcontext() if controller is None else controller.limit(limits=threads, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _blas() -> Any:
+    try:  # looking at all loaded libraries takes 5 ms, so it is done once
+        return importlib.import_module("threadpoolctl").ThreadpoolController()
     except ImportError:
-        return nullcontext()
-    return threadpoolctl.threadpool_limits(limits=threads, user_api="blas")  # type: ignore[no-any-return]
+        return None

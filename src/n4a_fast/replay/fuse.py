@@ -219,7 +219,7 @@ def _draft(
     fused = work.stages[max(start, 0) :] if start != WHOLE else ()
     operators = [*(stage.operator for stage in fused), *work.models.values(), *(one for step in plan.targets for one in step.operators)]
     return CompiledChain(
-        plan.chain_id, start, tuple(stage.name for stage in work.stages[: max(start, 0)]), given, statistic, center, rows, intercept, 0.0,
+        plan.chain_id, start, tuple(stage.name for stage in work.stages[: max(start, 0)]), given, statistic, work.bench.same(center), rows, intercept, 0.0,
         tuple(notes), made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if start else None,
     )  # fmt: skip
 

@@ -61,12 +61,13 @@ class CompiledChains:
         found = found.filter(pa.array([_is_current(text) for text in found["made_with"].to_pylist()], pa.bool_())).combine_chunks()
         hashes = sorted({name for names in found["arrays"].to_pylist() for name in names})
         stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
-        arrays = dict(zip(stored["content_hash"].to_pylist(), _shaped(stored["array_values"], stored["width"].to_pylist()), strict=True))
+        arrays: dict[str, Array] = dict(zip(stored["content_hash"].to_pylist(), _shaped(stored["array_values"], stored["width"].to_pylist()), strict=True))
+        centers = {name: array[0] for name, array in arrays.items()}
         recipes = [orjson.loads(text) for text in found["recipe"].to_pylist()]
         weights = _shaped(found["weights"], [arrays[recipe["center"]].shape[1] for recipe in recipes])
         intercepts = _values(found["intercept"])
         rows = zip(found["chain_id"].to_pylist(), found["made_with"].to_pylist(), recipes, weights, intercepts, strict=True)
-        return {chain_id: _restored(chain_id, made_with, recipe, weight, intercept, arrays) for chain_id, made_with, recipe, weight, intercept in rows}
+        return {chain_id: _restored(chain_id, made_with, recipe, weight, intercept, arrays, centers) for chain_id, made_with, recipe, weight, intercept in rows}
 
     def write_in_transaction(self) -> None:
         """Write what was put; `clear` after the commit."""
@@ -104,12 +105,13 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
     return chain.chain_id, None, chain.made_with, orjson.dumps(recipe).decode(), names, chain.weights.ravel(), chain.intercept
 
 
-def _restored(chain_id: str, made_with: str, recipe: Mapping[str, Any], weights: Array, intercept: Array, arrays: Mapping[str, Array]) -> CompiledChain:
+def _restored(
+    chain_id: str, made_with: str, recipe: Mapping[str, Any], weights: Array, intercept: Array, arrays: Mapping[str, Array], centers: Mapping[str, Array]
+) -> CompiledChain:
     stored = recipe["statistic"]
     statistic = RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
-    center = arrays[recipe["center"]][0]
     return CompiledChain(
-        chain_id, recipe["start"], tuple(recipe["prefix"]), recipe["n_features"], statistic, center, weights, intercept, recipe["error"],
+        chain_id, recipe["start"], tuple(recipe["prefix"]), recipe["n_features"], statistic, centers[recipe["center"]], weights, intercept, recipe["error"],
         tuple(recipe["notes"]), made_with, recipe["n_sources"], recipe["source_index"],
     )  # fmt: skip
 

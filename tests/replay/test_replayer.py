@@ -1,0 +1,341 @@
+"""Compiled chains in a store: remembered, stored, found again, dropped when they are stale or their chain is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import child, count, finish, read_line
+from replay_chains import Aware, spectra, target
+from replay_stores import begin, fitted_steps, plain, pls_chain, put_chain
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
+from sklearn.svm import SVR
+
+from n4a_fast import WorkspaceStore, replay_chain, replay_chains
+from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotFoundError, ReplayError
+from n4a_fast.replay.operators import version_of
+
+Array = np.ndarray[Any, Any]
+X = spectra(30, 20, seed=5)
+y = target(X)
+NEW = spectra(13, 20, seed=6)
+CLOSE = {"rtol": 0.0, "atol": 1e-9}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
+    with WorkspaceStore(tmp_path / "w") as opened:
+        yield opened
+
+
+def reopened(store: WorkspaceStore) -> WorkspaceStore:
+    store.close()
+    return WorkspaceStore(store.workspace_path)
+
+
+def spoil_weights(store: WorkspaceStore) -> None:
+    """Make stored compiled chains tell that they were used: they predict nothing but their intercept."""
+    database = store._open().database
+    with database.transaction():
+        database.execute("UPDATE compiled_chains SET weights = list_transform(weights, lambda w: 0.0)")
+
+
+# -- one chain ---------------------------------------------------------------------------------
+
+
+def test_a_chain_is_replayed_again_as_the_first_time_and_as_the_plain_path_does(store: WorkspaceStore) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    for _ in range(3):
+        np.testing.assert_allclose(store.replay_chain(chain, NEW), plain(store, chain, NEW), **CLOSE)
+        np.testing.assert_allclose(replay_chain(store, chain, NEW[:1]), plain(store, chain, NEW[:1]), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"folds": "all"}, {"folds": [2, 0]}, {"folds": 1}, {"folds": "all", "fold_weights": [1, 2, 3]},
+        {"folds": [2, 0], "fold_weights": {"2": 1.0, "fold_0": 3.0}}, {"folds": "final"},
+    ],
+)  # fmt: skip
+def test_folds_and_their_weights_are_honoured(store: WorkspaceStore, choice: dict[str, Any]) -> None:
+    Z = X * 1.0
+    models = {f"fold_{n}": PLSRegression(2).fit(Z[n::3], y[n::3]) for n in range(3)} | {"fold_final": Ridge().fit(Z, y)}
+    chain = put_chain(store, begin(store), [], models)
+    for _ in range(2):
+        np.testing.assert_allclose(store.replay_chain(chain, NEW, **choice), plain(store, chain, NEW, **choice), **CLOSE)
+        np.testing.assert_allclose(store.replay_chain(chain, NEW), plain(store, chain, NEW), **CLOSE)
+
+
+def test_bad_spectra_get_the_plain_path_s_words_before_and_after_compiling(store: WorkspaceStore) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    with_nan, with_inf = NEW.copy(), NEW.copy()
+    with_nan[7, 3], with_inf[2, 0] = np.nan, -np.inf
+    for _ in range(2):
+        for bad, words in [
+            (with_nan, "1 NaN value, the first in row 7"), (with_inf, "infinite value, the first in row 2"),
+            (NEW[:, :-1], "was fitted on 20"), (NEW[0], "one sample"),
+            (NEW[:0], "at least one row"), (NEW.astype(complex), "dtype complex"), (NEW.astype(object), "dtype object"), ([NEW, NEW], "has 2"),
+        ]:  # fmt: skip
+            with pytest.raises(InvalidInputError, match=words):
+                store.replay_chain(chain, bad)
+        with pytest.raises(InvalidInputError, match="one wavelength a column"):
+            store.replay_chain(chain, NEW, np.arange(3.0))
+        with pytest.raises(InvalidInputError, match="no probabilities"):
+            store.replay_chain(chain, NEW, return_proba=True)
+        store.replay_chain(chain, NEW, np.arange(20.0))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_constant_spectra_are_left_to_the_operator(store: WorkspaceStore) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    store.replay_chain(chain, NEW)
+    flat = np.vstack([NEW[:2], np.ones((1, 20))])
+    with pytest.raises(ReplayError, match="gave 20 NaN or infinite values, the first in row 2"):
+        store.replay_chain(chain, flat)
+
+
+def test_steps_that_stay_plain_run_in_front_of_the_fused_ones(store: WorkspaceStore) -> None:
+    steps, Z = fitted_steps(X, [PowerTransformer(), StandardScaler(), MinMaxScaler()])
+    chain = put_chain(store, begin(store), steps, [Ridge().fit(Z, y)])
+    expected = plain(store, chain, NEW)
+    np.testing.assert_allclose(store.replay_chain(chain, NEW), expected, **CLOSE)
+    report = store.replay_plan(chain)
+    assert report.compiled
+    assert [line.rpartition(": ")[2].partition(",")[0] for line in report.steps] == ["runs plainly", "fused", "fused", "fused"]
+    assert "PowerTransformer is not registered as linear" in str(report)
+    with reopened(store) as again:
+        for _ in range(2):
+            np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
+
+
+def test_operators_that_take_wavelengths_get_them(store: WorkspaceStore) -> None:
+    chain = put_chain(store, begin(store), [Aware(), StandardScaler().fit(X)], [Ridge().fit(X, y)])
+    axis = np.linspace(1.0, 2.0, 20)
+    for wavelengths in (None, axis, None, axis):
+        np.testing.assert_allclose(store.replay_chain(chain, NEW, wavelengths), plain(store, chain, NEW, wavelengths), **CLOSE)
+
+
+def test_a_step_without_artifact_is_fused_too(store: WorkspaceStore) -> None:
+    created = ["chemotools.derivative.SavitzkyGolay", {"window_length": 5, "polyorder": 2}]
+    chain = put_chain(store, begin(store), [created, StandardScaler().fit(X)], [Ridge().fit(X, y)])
+    np.testing.assert_allclose(store.replay_chain(chain, NEW), plain(store, chain, NEW), **CLOSE)
+    assert "SavitzkyGolay): fused" in str(store.replay_plan(chain))
+
+
+def test_a_plan_is_told_before_and_after_the_first_replay(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chain, forest = pls_chain(store, pipeline, X, y), put_chain(store, pipeline, [], [RandomForestRegressor(2, random_state=0).fit(X, y)])
+    assert "not looked at yet" in str(store.replay_plan(chain))
+    report = store.replay_plan(chain, NEW)
+    assert report.compiled
+    assert report.error is not None
+    assert report.error < 1e-11
+    assert "row statistic snv(0)" in str(report)
+    assert "fused with 3 folds" in str(report)
+    told = store.replay_plan(forest, NEW)
+    assert not told.compiled
+    assert "RandomForestRegressor is not registered as linear" in str(told)
+
+
+# -- kept in the store ---------------------------------------------------------------------------
+
+
+def test_compiled_chains_are_found_again_without_their_objects(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chains = [pls_chain(store, pipeline, X, y, components) for components in (2, 3, 4)]
+    expected = store.replay_chains(chains, NEW)
+    paths = [store.get_artifact_path(name) for chain in chains for name in store.get_chain(chain)["fold_artifacts"].values()]  # type: ignore[index]
+    with reopened(store) as again:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        np.testing.assert_array_equal(again.replay_chains(chains, NEW), expected)
+        np.testing.assert_allclose(again.replay_chain(chains[1], NEW), expected[1], **CLOSE)
+        assert again.replay_plan(chains[2]).compiled
+        with pytest.raises(ArtifactMissingError):
+            again.replay_chain(chains[0], NEW, folds=[0])
+
+
+def test_a_reader_uses_what_is_stored_and_stores_nothing(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    stored, other = pls_chain(store, pipeline, X, y), pls_chain(store, pipeline, X, y, 2)
+    expected = store.replay_chains([stored, other], NEW)
+    store.close()
+    with WorkspaceStore(store.workspace_path) as writer:
+        database = writer._open().database
+        with database.transaction():
+            database.execute("DELETE FROM compiled_chains WHERE chain_id = ?", (other,))
+    with WorkspaceStore.open_readonly(store.workspace_path) as reader:
+        np.testing.assert_allclose(reader.replay_chains([stored, other], NEW), expected, **CLOSE)
+        np.testing.assert_allclose(reader.replay_chain(other, NEW), expected[1], **CLOSE)
+    with WorkspaceStore(store.workspace_path) as writer:
+        assert count(writer, "compiled_chains") == 1
+
+
+@pytest.mark.parametrize("change", ["made_with = 'n4a_fast==0.0.0'", "made_with = made_with || ' gone==1.0'", "sources = 'other'"])
+def test_what_is_stale_is_made_again(store: WorkspaceStore, change: str) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    expected = store.replay_chain(chain, NEW)
+    with reopened(store) as again:
+        spoil_weights(again)
+        assert np.ptp(again.replay_chain(chain, NEW)) == 0.0  # so what is stored is used
+    with WorkspaceStore(store.workspace_path) as again:
+        database = again._open().database
+        with database.transaction():
+            database.execute(f"UPDATE compiled_chains SET {change}")
+        np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
+    with WorkspaceStore(store.workspace_path) as again:
+        assert again.sql("SELECT made_with FROM compiled_chains")["made_with"][0].split()[-1] == f"scikit-learn=={version_of('scikit-learn')}"
+        np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("way", ["delete_run", "fail_pipeline"])
+def test_compiled_chains_go_with_their_chain(store: WorkspaceStore, way: str) -> None:
+    run = store.begin_run("r", {}, [])
+    pipeline = store.begin_pipeline(run, "p", {}, [], "d", "h")
+    chain = pls_chain(store, pipeline, X, y)
+    kept = pls_chain(store, begin(store), X, y, 2)
+    store.replay_chains([chain, kept], NEW)
+    if way == "fail_pipeline":
+        store.fail_pipeline(pipeline, "boom")
+    else:
+        store.delete_run(run)
+    with pytest.raises(NotFoundError):
+        store.replay_chain(chain, NEW)
+    with pytest.raises(NotFoundError):
+        store.replay_chains([kept, chain], NEW)
+    assert store.replay_chain(kept, NEW).shape == (13,)
+    with reopened(store) as again:
+        assert again.sql("SELECT chain_id FROM compiled_chains")["chain_id"].to_list() == [kept]
+        assert count(again, "compiled_arrays") == 1
+
+
+def test_a_chain_of_a_block_that_was_rolled_back_is_gone(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chains = []
+
+    def block() -> None:
+        with store.transaction():
+            chains.append(pls_chain(store, pipeline, X, y))
+            assert store.replay_chain(chains[0], NEW).shape == (13,)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        block()
+    with pytest.raises(NotFoundError):
+        store.replay_chain(chains[0], NEW)
+
+
+def test_a_chain_that_another_process_deletes_is_gone(store: WorkspaceStore) -> None:
+    run = store.begin_run("r", {}, [])
+    pipeline = store.begin_pipeline(run, "p", {}, [], "d", "h")
+    chain, kept = pls_chain(store, pipeline, X, y), pls_chain(store, begin(store), X, y)
+    store.complete_run(run, {})
+    store.replay_chains([chain, kept], NEW)
+    expected = store.replay_chain(kept, NEW)
+    code = "import sys\nfrom n4a_fast import WorkspaceStore\nwith WorkspaceStore(sys.argv[1]) as store:\n    print(store.delete_run(sys.argv[2]))"
+    assert int(finish(child(code, store.workspace_path, run))) >= 3
+    with pytest.raises(NotFoundError):
+        store.replay_chain(chain, NEW)
+    np.testing.assert_array_equal(store.replay_chain(kept, NEW), expected)
+
+
+def test_what_another_process_compiled_is_used(store: WorkspaceStore) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    store.flush()
+    code = """
+import sys, numpy as np
+from n4a_fast import WorkspaceStore
+with WorkspaceStore(sys.argv[1]) as store:
+    store.replay_chain(sys.argv[2], np.load(sys.argv[3]))
+print("stored", flush=True)
+"""
+    path = store.workspace_path / "X.npy"
+    np.save(path, NEW)
+    process = child(code, store.workspace_path, chain, path)
+    assert read_line(process) == "stored"
+    finish(process)
+    assert store.replay_plan(chain).compiled
+
+
+# -- many chains ---------------------------------------------------------------------------------
+
+
+def several_chains(store: WorkspaceStore) -> list[str]:
+    """Chains of all kinds: fused behind two statistics and none, behind plain steps, radial kernels, forests."""
+    pipeline = begin(store)
+    scaled, Z = fitted_steps(X, [StandardScaler()])
+    power, P = fitted_steps(X, [PowerTransformer()])
+    chains = [pls_chain(store, pipeline, X, y, components, deriv) for components in (2, 3) for deriv in (0, 1)]
+    chains += [put_chain(store, pipeline, scaled, [Ridge(alpha).fit(Z[n::2], y[n::2]) for n in range(2)]) for alpha in (0.1, 1.0)]
+    chains += [put_chain(store, pipeline, power, [Ridge(alpha).fit(P, y)]) for alpha in (0.1, 1.0)]
+    chains += [put_chain(store, pipeline, scaled, [SVR(C=c).fit(Z[n::2], y[n::2]) for n in range(2)]) for c in (1.0, 10.0)]
+    chains += [put_chain(store, pipeline, scaled, [RandomForestRegressor(3, random_state=n).fit(Z, y) for n in range(2)]) for _ in range(2)]
+    return [chains[number] for number in np.random.default_rng(0).permutation(len(chains))]
+
+
+def test_many_chains_are_rows_in_order(store: WorkspaceStore) -> None:
+    chains = several_chains(store)
+    expected = np.stack([plain(store, chain, NEW) for chain in chains])
+    found = store.replay_chains(chains, NEW)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    np.testing.assert_allclose(store.replay_chains([chains[3], chains[0], chains[3]], NEW), expected[[3, 0, 3]], **CLOSE)
+    np.testing.assert_allclose(replay_chains(store, chains, NEW, np.arange(20.0)), expected, **CLOSE)
+    with reopened(store) as again:
+        np.testing.assert_allclose(again.replay_chains(chains, np.asfortranarray(NEW)), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("max_bytes", [1, 5_000, 100_000])
+def test_a_bound_on_memory_changes_no_value(store: WorkspaceStore, max_bytes: int) -> None:
+    chains = several_chains(store)
+    np.testing.assert_allclose(store.replay_chains(chains, NEW, max_bytes=max_bytes), store.replay_chains(chains, NEW), **CLOSE)
+
+
+def test_processes_share_the_chains_that_are_not_linear(store: WorkspaceStore) -> None:
+    chains = several_chains(store)
+    expected = store.replay_chains(chains, NEW)
+    np.testing.assert_array_equal(store.replay_chains(chains, NEW, n_jobs=2), expected)
+
+
+def test_progress_is_told_up_to_the_end(store: WorkspaceStore) -> None:
+    told: list[tuple[int, int]] = []
+    chains = several_chains(store)
+    store.replay_chains(chains, NEW, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(chains), len(chains))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_several_targets_and_probabilities_are_a_third_axis(store: WorkspaceStore) -> None:
+    pipeline, Y, labels = begin(store), np.stack([y, y**2], axis=1), np.where(y > np.median(y), "high", "low")
+    both = [put_chain(store, pipeline, [], [PLSRegression(c).fit(X, Y)]) for c in (2, 3)]
+    classes = [put_chain(store, pipeline, [], [RandomForestClassifier(5, random_state=n).fit(X, labels)]) for n in range(2)]
+    np.testing.assert_allclose(store.replay_chains(both, NEW), np.stack([plain(store, chain, NEW) for chain in both]), **CLOSE)
+    np.testing.assert_array_equal(store.replay_chains(classes, NEW), np.stack([plain(store, chain, NEW) for chain in classes]))
+    proba = store.replay_chains(classes, NEW, return_proba=True)
+    assert proba.shape == (2, 13, 2)
+    np.testing.assert_allclose(proba.sum(axis=2), 1.0)
+    with pytest.raises(InvalidInputError, match="numbers and labels"):
+        store.replay_chains([classes[0], put_chain(store, pipeline, [], [Ridge().fit(X, y)])], NEW)
+    with pytest.raises(InvalidInputError, match="rows of one array"):
+        store.replay_chains([both[0], put_chain(store, pipeline, [], [Ridge().fit(X, y)])], NEW)
+
+
+def test_wrong_arguments_are_refused(store: WorkspaceStore) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    for ids, options, words in [
+        (chain, {}, "sequence of chain ids"), ([], {}, "is empty"), ([5], {}, "sequence of chain ids"), ([chain], {"threads": 0}, "must be positive"),
+        ([chain], {"n_jobs": 0}, "not zero"), ([chain], {"folds": [7]}, "no fold '7'"),
+    ]:  # fmt: skip
+        with pytest.raises(InvalidInputError, match=words):
+            store.replay_chains(ids, NEW, **options)  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="nobody"):
+        store.replay_chains([chain, "nobody"], NEW)
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match="was fitted on 20"):
+            store.replay_chains([chain], NEW[:, :-1])
