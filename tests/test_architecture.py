@@ -37,7 +37,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 FUNCTION_LINES = 40  # without the docstring
 MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
-LONG_MODULES = {"store.py": 680}  # one facade, with the users' docstrings of every documented method
+LONG_MODULES = {
+    "store.py": 680,  # one facade, with the users' docstrings of every documented method
+    "database.py": 440,  # all that touches duckdb, and nothing else
+}
 FACADE_STATEMENTS = 3
 
 

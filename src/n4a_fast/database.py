@@ -215,11 +215,12 @@ class Database:
             self._watcher = idleness.watch(self)
 
     def rest_when_idle(self) -> bool:
-        """For the watching thread: settle and detach after a moment without use; whether there is nothing to watch."""
+        """For the watching thread: make way between calls, rest after a moment without any; whether there is nothing to watch."""
         with self.lock:
             if not self._closed:
-                undisturbed = self._turnstile is not None and not self._turnstile.is_awaited()
-                if time.monotonic() - self._last_used < (idleness.PATIENCE_SECONDS if undisturbed else idleness.IDLE_SECONDS):
+                patience = idleness.IDLE_SECONDS if self._turnstile is None else idleness.PATIENCE_SECONDS
+                if time.monotonic() - self._last_used < patience:
+                    self.make_way()
                     return False
                 self._come_to_rest()
             self._watcher = None
@@ -282,7 +283,7 @@ class Database:
                 yield connection
 
     def _attached(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is not None and self._attached_read_only == self.read_only:
+        if self._connection is not None and self._attached_read_only in (self.read_only, False):
             return self._connection
         if self._depth:
             raise RuntimeError("the attachment changed inside a transaction")

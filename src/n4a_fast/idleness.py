@@ -9,6 +9,7 @@ from typing import Protocol
 
 IDLE_SECONDS = 0.25
 PATIENCE_SECONDS = 1.0  # while nobody waits: a sweep that stores a pipeline now and then is not interrupted in between
+_LOOK_SECONDS = 0.025
 
 
 class Resting(Protocol):
@@ -31,4 +32,4 @@ def _watch(reference: weakref.ref[Resting]) -> None:
         if resting is None or resting.rest_when_idle():
             return
         del resting  # it must not live on because it is watched
-        time.sleep(IDLE_SECONDS / 2)
+        time.sleep(_LOOK_SECONDS)
