@@ -81,16 +81,15 @@ class RowStatistic:
 
 def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
     """(corrected rows of X - center) @ weights.T + intercept, (n, targets); X in C order, weights (targets, columns) too."""
-    if len(weights) > NATIVE_TARGETS:
-        with np.errstate(all="ignore"):
-            return np.asarray((X if statistic is None else statistic.apply(X)) - center) @ weights.T + intercept
-    if statistic is None:
-        return kernels.affine(X, weights.T, intercept, center)
-    if statistic.kind == "snv":
-        return kernels.snv_affine(X, weights.T, intercept, int(statistic.number), center)
-    if statistic.kind == "norm" and statistic.number in _NORMS:
-        return kernels.norm_affine(X, weights.T, intercept, _NORMS[statistic.number], center)
-    return kernels.affine(statistic.apply(X), weights.T, intercept, center)
+    if len(weights) <= NATIVE_TARGETS:
+        if statistic is None:
+            return kernels.affine(X, weights.T, intercept, center)
+        if statistic.kind == "snv":
+            return kernels.snv_affine(X, weights.T, intercept, int(statistic.number), center)
+        if statistic.kind == "norm" and statistic.number in _NORMS:
+            return kernels.norm_affine(X, weights.T, intercept, _NORMS[statistic.number], center)
+    with np.errstate(all="ignore"):
+        return np.asarray(((X if statistic is None else statistic.apply(X)) - center) @ weights.T + intercept)
 
 
 def snv(ddof: int) -> RowStatistic:
