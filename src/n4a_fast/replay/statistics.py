@@ -67,7 +67,7 @@ class RowStatistic:
         squares = np.einsum("ij,ij->i", rows, rows)[:, None] + np.einsum("ij,ij->i", held, held) - 2.0 * (rows @ held.T)
         np.maximum(squares, 0.0, out=squares)  # rounding may leave a little less than nothing
         gammas, which = self.functionals[:, 0], self.functionals[:, 1].astype(np.int64)
-        found = squares[:, which]
+        found = np.take(squares, which, axis=1)
         found *= -gammas
         return np.asarray(np.exp(found, out=found))
 
