@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("database",),
     ("schema", "journal", "vacuum"),
     ("records", "artifacts", "predictions"),
-    ("replay", "bundles"),
+    ("replay", "bundles", "buffer"),
     ("workspace",),
     ("opening",),
     ("store",),

@@ -12,19 +12,20 @@ import threading
 from pathlib import Path
 
 from n4a_fast import schema
+from n4a_fast.buffer import FlushLimits
 from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.workspace import Workspace
 
 
-def open_workspace(path: Path, *, read_only: bool, lock_timeout: float) -> Workspace:
-    """The workspace at `path`, shared with the stores of this process that have it open; created if need be."""
+def open_workspace(path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> Workspace:
+    """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits` are those of the last to give any."""
     root = Path(os.path.realpath(path))
     with _OPENING:
         shared = _OPEN.get(root)
         if not read_only and (shared is None or shared.database.read_only):
             _make_folders(root)
         if shared is None:
-            shared = Workspace(root, read_only=read_only, lock_timeout=lock_timeout)
+            shared = Workspace(root, read_only=read_only, lock_timeout=lock_timeout, limits=limits or FlushLimits())
             try:
                 schema.prepare(shared.database)
             except BaseException:
@@ -33,6 +34,7 @@ def open_workspace(path: Path, *, read_only: bool, lock_timeout: float) -> Works
             _OPEN[root] = shared
         elif not read_only:
             shared.database.read_only = False  # the next statement attaches the file for writing
+        shared.buffer.limits = limits or shared.buffer.limits
         shared.users += 1
         return shared
 

@@ -24,6 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
+from n4a_fast.buffer import FlushLimits
 from n4a_fast.bundles import export, importer, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.opening import open_workspace, release_workspace
@@ -62,7 +63,7 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
         workspace = self._open(writing=True)
         with workspace.lock:
             result = method(self, *args, **kwargs)
-            workspace.flush_when_full()
+            workspace.buffer.flush_when_full()
             workspace.database.make_way()
             return result
 
@@ -81,14 +82,21 @@ class WorkspaceStore:
     _read_only: bool
     _lock_timeout: float
 
-    def __init__(self, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> None:
+    def __init__(
+        self, workspace_path: str | Path, *, lock_timeout: float = 30.0, flush_rows: int = 4096, flush_bytes: int = 64 * 2**20,
+        flush_interval: float | None = 5.0,
+    ) -> None:  # fmt: skip
         """Open the workspace at `workspace_path`, creating it if need be.
 
         `lock_timeout` is how many seconds a call waits while another process uses the file.
+        What is saved and not written by a call such as `complete_pipeline` is flushed once there are
+        `flush_rows` predictions or `flush_bytes` of arrays in memory, or after `flush_interval` seconds
+        (None: not by time). Stores of one process on one path share these limits, the newest count.
         Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
         not a store of this format; such a file is left unchanged.
         """
-        self._connect(Path(workspace_path), read_only=False, lock_timeout=lock_timeout)
+        limits = FlushLimits(rows=flush_rows, nbytes=flush_bytes, seconds=flush_interval)
+        self._connect(Path(workspace_path), read_only=False, lock_timeout=lock_timeout, limits=limits)
 
     @classmethod
     def open_readonly(cls, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> Self:
@@ -608,8 +616,8 @@ class WorkspaceStore:
         """
         return vacuum(self._open(writing=True).database)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float) -> None:
-        self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout)
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> None:
+        self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
         self._path, self._read_only, self._lock_timeout = path, read_only, lock_timeout
 
     def _open(self, *, writing: bool = False) -> Workspace:

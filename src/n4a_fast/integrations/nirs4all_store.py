@@ -20,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import polars as pl
 
 from n4a_fast import jsontext
+from n4a_fast.buffer import FlushLimits
 from n4a_fast.errors import ConflictError, InvalidInputError
 from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all_sql import Connection
@@ -176,9 +177,9 @@ class Nirs4allStore(WorkspaceStore):
     def __reduce__(self) -> tuple[Any, ...]:  # joblib sends nirs4all's whole context, store included, to its workers
         return _copied, (type(self), self._path, self._read_only)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float) -> None:
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> None:
         self._names, self._chain_ids = ArtifactNames(), {}
-        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout)
+        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
 
     def _open(self, *, writing: bool = False) -> Workspace:
         if self._is_copy:

@@ -1,0 +1,228 @@
+"""What has been saved and is not yet in the tables, and when it goes there.
+
+A small flush appends what is new to this process's journal and keeps it in memory too; once enough
+has gathered, or before a read, all of it goes into the tables in one transaction, before a read
+together with what other processes have journaled. Memory is cleared only after the commit, so a
+failed flush loses nothing and can be repeated.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from msgspec import msgpack
+
+from n4a_fast import idleness
+from n4a_fast.artifacts.catalog import Artifacts
+from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.database import Database
+from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
+from n4a_fast.journal import Journal, Waiting
+from n4a_fast.predictions.metadata import SampleMetadata
+from n4a_fast.predictions.records import Predictions
+from n4a_fast.records.chains import Chains
+from n4a_fast.records.logs import Logs
+from n4a_fast.records.pipelines import Pipelines
+from n4a_fast.records.projects import Projects
+from n4a_fast.records.runs import Runs
+
+Parts = tuple[Runs, Pipelines, Chains, Logs, Predictions, Artifacts, Projects, SampleMetadata]
+Tables = dict[str, pa.Table]
+
+_DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
+
+
+@dataclass(frozen=True, slots=True)
+class FlushLimits:
+    """When rows in memory are flushed though nobody asks for it."""
+
+    rows: int = 4096
+    nbytes: int = 64 * 2**20
+    seconds: float | None = 5.0  # after the first of them was saved; None: never by time
+
+    def __post_init__(self) -> None:
+        for name, value in (("flush_rows", self.rows), ("flush_bytes", self.nbytes), ("flush_interval", self.seconds)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+                raise InvalidInputError(f"{name} must be a number above 0, got {value!r}")
+
+
+class Buffer:
+    """The rows of all parts in memory, and the journal behind them."""
+
+    def __init__(
+        self, database: Database, files: ArtifactFiles, limits: FlushLimits, *,
+        forget_known: Callable[[], None], delete_in_transaction: Callable[[list[str]], object],
+    ) -> None:  # fmt: skip
+        self.parts = new_parts(database, files)
+        self.limits, self.journal = limits, Journal(database)
+        self.runs, self.pipelines, _, self.logs, self.predictions, self.artifacts, *_ = self.parts
+        self._database, self._files = database, files
+        self._forget_known, self._delete_contents_in_transaction = forget_known, delete_in_transaction
+        self._deletions = 0  # how many runs had been deleted when ids were last known for sure
+        self._since: float | None = None  # when the first row that may not be flushed was saved
+        self._watcher: threading.Thread | None = None
+        database.settle, database.rest = self.settle, self.rest
+
+    def flush(self) -> None:
+        """Make everything in memory durable, together; on failure it stays in memory and the call can be repeated."""
+        content = self._fresh()
+        if not content:
+            self._since = None
+            return
+        if self._database.in_transaction or self.predictions.fresh_rows >= _DIRECT_ROWS or self.predictions.nbytes >= self.limits.nbytes:
+            self.put_in_tables(others=False)
+            return
+        self._files.sync()
+        self.journal.append(msgpack.encode(content))
+        for part in self.parts:
+            part.keep()
+        self.artifacts.settle()
+        self._since = None
+        self._database.keep_awake()
+        if len(self.predictions) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
+            self.put_in_tables(others=False)
+
+    def flush_when_full(self) -> None:
+        """Flush once the buffer has reached its row or byte limit; by time, a thread does it."""
+        if len(self.predictions) >= self.limits.rows or len(self.logs) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
+            self.flush()
+        elif self._since is None and self.limits.seconds is not None:
+            self._since = time.monotonic()
+            if self._watcher is None or not self._watcher.is_alive():
+                self._watcher = idleness.watch(self)
+
+    def rest_when_idle(self) -> bool:
+        """For the watching thread: flush what has been in memory for too long; whether nothing has to be watched."""
+        with self._database.lock:
+            if self._since is None or self.limits.seconds is None:
+                self._watcher = None
+                return True
+            if time.monotonic() - self._since >= self.limits.seconds and not self._database.in_transaction:
+                self._since = time.monotonic()
+                try:
+                    self.flush()
+                except StoreError:
+                    pass  # it is still in memory; the next call that flushes meets the cause itself, in its own thread
+        return False
+
+    def put_in_tables(self, *, others: bool = True) -> None:
+        """Write what is in memory, and what waits in the journals of other processes, to the tables, in one transaction."""
+        self._take_notice()
+        if not self._has_own() and not (others and self.journal.others_waiting()):
+            return
+        self._files.sync()
+        with self._writable_for_journal():
+            self._take_notice()  # a reader has attached the file anew
+            waiting = self.journal.others_waiting() if others else []
+            with self._database.transaction(settled=False):
+                batches = [_written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
+                self.journal.place_in_transaction(waiting)
+                self._delete_again_in_transaction(batches)
+        self.journal.rewind(waiting)
+        self._since = None
+        for part in self.parts:
+            part.clear()
+        if self.journal.deleted_runs:
+            self._forget_known()
+        self.artifacts.settle()
+
+    def settle(self, own: bool) -> None:
+        """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added to it."""
+        self._take_notice()
+        if own or self.journal.others_waiting():
+            self.put_in_tables()
+
+    def rest(self) -> None:
+        if self._has_own():
+            self.put_in_tables(others=False)
+
+    def _has_own(self) -> bool:
+        return not self.journal.is_empty or bool(self._fresh())
+
+    def _fresh(self) -> dict[str, Any]:
+        return {name: rows for part in self.parts for name, rows in part.fresh().items()}
+
+    def _take_notice(self) -> None:
+        """After other processes may have used the file: let memory hold what they left of this one's journal, and then what is fresh."""
+        frames = self.journal.take_notice()
+        if self._deletions != len(self.journal.deleted_runs):
+            self._deletions = len(self.journal.deleted_runs)
+            self._forget_known()
+            self.pipelines.forget_open(self.journal.deleted_runs)
+        if frames is None:
+            return
+        fresh = msgpack.encode(self._fresh())
+        for part in self.parts:
+            part.clear()
+        for frame in frames:
+            _replay(self.parts, frame)
+        for part in self.parts:
+            part.keep()
+        _replay(self.parts, fresh)
+
+    def _parts_of_others(self, waiting: list[Waiting]) -> list[Parts]:
+        """Parts that hold what other processes have journaled; none when that is nothing."""
+        if not waiting:
+            return []
+        parts = new_parts(self._database, self._files)
+        for journal in waiting:
+            for frame in journal.contents:
+                _replay(parts, frame)
+        return [parts]
+
+    def _delete_again_in_transaction(self, batches: list[Tables]) -> None:
+        """Runs that some process deleted stay deleted, whatever another one had in its journal or memory."""
+        if self.journal.deleted_runs:
+            pipelines = self.pipelines.astray_in_transaction({name for tables in batches for name in _pipelines_of(tables)})
+            self._delete_contents_in_transaction(pipelines)
+            for run_id in self.runs.back_in_transaction():
+                self.pipelines.delete_of_run_in_transaction(run_id)
+                self.runs.delete_in_transaction(run_id)
+
+    @contextmanager
+    def _writable_for_journal(self) -> Iterator[None]:
+        """A reader finishes the work of a writer that was stopped: rows would be missed otherwise."""
+        if not self._database.read_only:
+            yield
+            return
+        self._database.read_only = False
+        try:
+            yield
+        except StoreError as error:
+            reason = f"its journal holds rows that a stopped process has not put in place, and they cannot be now ({error})"
+            raise StoreUnavailableError(self._database.path, reason) from error
+        finally:
+            self._database.read_only = True
+
+
+def new_parts(database: Database, files: ArtifactFiles) -> Parts:
+    """What has tables of its own, in the order in which they are written."""
+    return (
+        Runs(database), Pipelines(database), Chains(database), Logs(database), Predictions(database), Artifacts(database, files),
+        Projects(database), SampleMetadata(database),
+    )  # fmt: skip
+
+
+def _replay(parts: Parts, frame: bytes) -> None:
+    content = msgpack.decode(frame)
+    for part in parts:
+        part.replay(content)
+
+
+def _written_in_transaction(parts: Parts) -> Tables:
+    """Write what the parts hold in memory; its tables."""
+    tables: Tables = {name: table for part in parts for name, table in part.pending().items()}
+    for part in parts:
+        part.write_in_transaction(tables)
+    return tables
+
+
+def _pipelines_of(tables: Tables) -> set[str]:
+    """Every pipeline that rows of a batch belong to."""
+    return {name for table in tables.values() if "pipeline_id" in table.column_names for name in table["pipeline_id"].unique().to_pylist()}
