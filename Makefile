@@ -9,7 +9,7 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint gate bench wheel sanitize clean
+.PHONY: demo test lint gate bench readme wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -25,7 +25,12 @@ gate: $(READY)
 	@$(BIN)/python -m pytest -q -m gate $(BENCHMARK_OPTIONS) --results build/gate.json benchmarks
 
 bench: $(READY)
-	@$(BIN)/python -m pytest -q $(BENCHMARK_OPTIONS) --results build/bench.json benchmarks
+	@$(BIN)/python -m pytest -q $(BENCHMARK_OPTIONS) --results build/bench.json benchmarks; status=$$?; \
+	    $(BIN)/python benchmarks/page.py build/bench.json && exit $$status
+
+# The table between the markers of README.md, from the newest line of benchmarks/history.jsonl.
+readme: $(READY)
+	@$(BIN)/python benchmarks/page.py --readme
 
 wheel: $(READY)
 	@$(PIP) wheel --no-deps --wheel-dir dist .

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from _pytest.runner import runtestprotocol
 from children import build_workspace
-from harness import FLOORS, FloorMissed, Measure, Result, described
+from harness import FLOORS, FloorMissed, Measure, Result, as_run, described
 from slower import slow_down
 
 from n4a_fast import WorkspaceStore
@@ -135,7 +135,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if session.config.option.results is not None:
         session.config.option.results.parent.mkdir(parents=True, exist_ok=True)
-        session.config.option.results.write_text(json.dumps([result.as_record() for result in RESULTS.values()], indent=1, default=str))
+        session.config.option.results.write_text(json.dumps(as_run(RESULTS.values()), indent=1))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

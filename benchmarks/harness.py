@@ -7,12 +7,17 @@ A number below its floor raises `FloorMissed`; conftest.py then runs that benchm
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import statistics
+import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,7 +68,28 @@ class Result:
 
     def as_record(self) -> dict[str, Any]:
         """Everything as JSON takes it, with the floor."""
-        return asdict(self) | {"floor": FLOORS.get(self.declared.name, {}) | {"date": None}}
+        floor = {key: value for key, value in FLOORS.get(self.declared.name, {}).items() if key in (*_UNBOUNDED, "why")}
+        return asdict(self) | {"floor": floor}
+
+
+def as_run(results: Iterable[Result]) -> dict[str, Any]:
+    """All numbers of a run, and where they come from."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    return {"date": date, "commit": commit(), "machine": machine(), "results": [result.as_record() for result in results]}
+
+
+def machine() -> dict[str, Any]:
+    """What a number was measured with: the processor, versions, and how busy the machine was."""
+    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    versions = {package: metadata.version(package) for package in ("n4a_fast", "duckdb", "pyarrow", "numpy", "polars", "scikit-learn")}
+    return {"processor": models[0] if models else platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **versions,
+            "load": round(os.getloadavg()[2], 1)}  # fmt: skip
+
+
+def commit() -> str:
+    """The commit that was measured, with a + when files differ from it; empty outside a repository."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=FOLDER, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 def gate(

@@ -1,0 +1,158 @@
+"""The run of `make bench` as people read it: one HTML page, PNGs, a line of history, and the README's table.
+
+    python benchmarks/page.py build/bench.json      the page and the PNGs below build/bench/, and a line in history.jsonl
+    python benchmarks/page.py --readme              the table between the markers of README.md, from the last line of history
+
+The page needs no other file: its pictures are inside.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+HISTORY = FOLDER / "history.jsonl"
+README = FOLDER.parent / "README.md"
+PICTURES = FOLDER.parent / "docs" / "benchmarks"
+BEGIN, END = "<!-- benchmarks: made by make readme -->", "<!-- end of benchmarks -->"
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .4rem;text-transform:capitalize}
+table{border-collapse:collapse;width:100%;font-size:13px}td,th{padding:.35rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #e4e4e4}
+th{font-weight:600;color:#666}td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.v{font-weight:600}
+.bad{color:#b3261e}.kind{color:#888;font-size:11px}.small{color:#777;font-size:12px}img{max-width:100%;margin:.6rem 0}svg{display:block}"""
+
+
+def main(results: Path) -> None:
+    run = json.loads(results.read_text())
+    remember(run)
+    output = results.with_suffix("")
+    output.mkdir(exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    pictures = {name: png for name, png in (("ratios", charts.ratios(run["results"])), ("growth", charts.growth(run["results"]))) if png}
+    for name, png in pictures.items():
+        (PICTURES / f"{name}.png").write_bytes(png)
+    (output / "index.html").write_text(page(run, pictures, history()))
+    print(f"{output / 'index.html'}: {len(run['results'])} benchmarks; pictures in {PICTURES.relative_to(FOLDER.parent)}, numbers in {HISTORY.name}")
+
+
+# -- history -------------------------------------------------------------------------------
+
+
+def remember(run: dict[str, Any]) -> None:
+    """Add the run to the history: commit, machine, and of each benchmark what its next one is compared with."""
+    numbers = {result["declared"]["name"]: _summary(result) for result in run["results"]}
+    with HISTORY.open("a") as file:
+        file.write(json.dumps({key: run[key] for key in ("date", "commit", "machine")} | {"numbers": numbers}) + "\n")
+
+
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    times = {side: float(f"{result[side]:.4g}") for side in ("ours", "theirs") if result[side] is not None}
+    notes = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in result["notes"].items()}
+    texts = {key: result["declared"][key] for key in ("workload", "baseline", "size")}
+    return {"value": float(f"{result['value']:.4g}"), "unit": result["unit"], "capability": result["capability"], **texts, **times, "notes": notes}
+
+
+def history() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in HISTORY.read_text().splitlines()] if HISTORY.exists() else []
+
+
+# -- page ----------------------------------------------------------------------------------
+
+
+def page(run: dict[str, Any], pictures: dict[str, bytes], runs: list[dict[str, Any]]) -> str:
+    """The whole page as HTML."""
+    machine = run["machine"]
+    facts = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in ("processor", "cores", "load"))
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>n4a_fast benchmarks</title><style>{STYLE}</style>",
+        f"<h1>n4a_fast: benchmarks of {escape(run['date'])} UTC</h1>",
+        f"<p class=small>commit {escape(run['commit'])} · {escape(machine['processor'])}, {machine['cores']} cores, load {machine['load']}<br>",
+        f"{escape(facts)}</p>",
+        "<p>Each number compares two sides that took turns in one run; <i>x</i> is baseline time over our time. Milliseconds are of this machine and "
+        "this day. A floor is what <code>make gate</code> holds; the last column is the history of the number.</p>",
+        *(f"<h2>{title}</h2>{_image(pictures[name])}" for name, title in (("ratios", "Ratios"), ("growth", "Growth to a million rows")) if name in pictures),
+    ]  # fmt: skip
+    ordered = sorted(run["results"], key=lambda result: (result["capability"], result["declared"]["name"]))
+    for capability, results in groupby(ordered, key=lambda result: result["capability"]):
+        rows = "".join(_row(result, [line["numbers"].get(result["declared"]["name"], {}).get("value") for line in runs]) for result in results)
+        head = "<tr><th>What<th>Baseline<th>Number<th>Floor<th>Ours<th>Baseline<th>History</tr>"
+        parts.append(f"<h2>{escape(capability)}</h2><table>{head}{rows}</table>")
+    return "\n".join(parts)
+
+
+def _row(result: dict[str, Any], past: list[float | None]) -> str:
+    declared, floor = result["declared"], result["floor"]
+    limit = " ".join(f"{'≥' if key == 'at_least' else '≤'} {floor[key]:g}" for key in ("at_least", "at_most") if key in floor)
+    notes = " · ".join(f"{escape(key.replace('_', ' '))}: {_plain(value)}" for key, value in result["notes"].items())
+    return (
+        f"<tr><td>{escape(declared['workload'])}<div class=kind>{declared['kind']} · {escape(declared['name'])} · {declared['size']:,} · "
+        f"threads {escape(str(declared['threads']))}</div>{f'<div class=small>{notes}</div>' if notes else ''}<td class=small>{escape(declared['baseline'])}"
+        f"<td class='n v'>{_plain(result['value'])} {escape(result['unit'])}<td class=n title='{escape(floor.get('why', ''), quote=True)}'>{limit}"
+        f"<td class=n>{_time(result['ours'])}<td class=n>{_time(result['theirs'])}<td>{_spark([value for value in past if value is not None][-30:])}</tr>"
+    )
+
+
+def _spark(values: list[float]) -> str:
+    """A small line of the values, oldest first, as SVG."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    spread = (high - low) or 1.0
+    points = " ".join(f"{2 + 86 * place / (len(values) - 1):.1f},{20 - 16 * (value - low) / spread:.1f}" for place, value in enumerate(values))
+    return f"<svg width=90 height=24><title>{low:.4g} to {high:.4g}</title><polyline points='{points}' fill=none stroke='#2f6f9f' stroke-width=1.5 /></svg>"
+
+
+def _image(png: bytes) -> str:
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+
+
+def _plain(value: float | str) -> str:
+    if isinstance(value, str):
+        return escape(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} µs"
+
+
+# -- the README's table --------------------------------------------------------------------
+
+
+def readme() -> None:
+    """Write the table between the markers of README.md, from the newest line of history."""
+    text, run = README.read_text(), history()[-1]
+    if BEGIN not in text or END not in text:
+        sys.exit(f"README.md needs the lines {BEGIN} and {END}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{after}")
+    print(f"README.md: the table of {run['date']}, commit {run['commit']}")
+
+
+def table(run: dict[str, Any]) -> str:
+    """Markdown of the numbers that promise something or compare with a plain way."""
+    lines = ["| What | Compared with | Ratio | Time |", "|---|---|---|---|"]
+    for _, number in sorted(run["numbers"].items(), key=lambda found: (found[1]["capability"], found[1]["workload"], found[1]["size"])):
+        if number["unit"] == "x" and not number["baseline"].startswith("none"):
+            size = f" ({number['size']:,})" if number["size"] >= 100_000 else ""
+            time = _time(number["ours"]) if "ours" in number else f"{number['notes']['seconds']:.3g} s" if "seconds" in number["notes"] else ""
+            lines.append(f"| {number['workload']}{size} | {number['baseline']} | {_plain(number['value'])} x | {time} |")
+    machine = run["machine"]
+    return "\n".join([*lines, "", f"{run['date']}, commit {run['commit']}, {machine['cores']} cores of {machine['processor']}, DuckDB {machine['duckdb']}."])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--readme"]:
+        readme()
+    else:
+        import charts
+
+        main(Path(sys.argv[1]))
