@@ -9,7 +9,7 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint gate bench readme wheel sanitize clean
+.PHONY: demo test lint gate bench readme environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -43,6 +43,9 @@ $(READY): $(BUILD_INPUTS)
 	@echo "building and installing n4a_fast into .venv (the first time takes a minute or two)"
 	@$(PIP) install -e '.[test]'
 	@touch $@
+
+# What benchmarks/test_peers.py compares with.
+environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready
 
 # nirs4all in an environment of its own, for tests of what both read and write: make .venv-nirs4all-0.7.1/.ready
 .venv-nirs4all-%/.ready:

@@ -24,7 +24,8 @@ def ratios(results: list[dict[str, Any]]) -> bytes:
         colour = _COLOURS[capabilities.index(result["capability"]) % len(_COLOURS)]
         axes.plot([1, result["value"]], [place, place], color=colour, linewidth=1.2, alpha=0.5)
         axes.plot(result["value"], place, "o", color=colour, markersize=5)
-        axes.annotate(_number(result["value"]), (result["value"], place), xytext=(6, -3), textcoords="offset points", fontsize=8)
+        side, offset = ("left", 6) if result["value"] >= 1 else ("right", -6)
+        axes.annotate(_number(result["value"]), (result["value"], place), xytext=(offset, -3), textcoords="offset points", fontsize=8, ha=side)
         if "at_least" in result["floor"]:
             axes.plot(max(result["floor"]["at_least"], 1e-3), place, "|", color="black", markersize=9)
     axes.axvline(1, color="#999999", linewidth=0.8)

@@ -49,8 +49,8 @@ class Declaration:
 
     @property
     def missing(self) -> list[str]:
-        """Programs and packages it cannot run without, which this machine has not."""
-        return [name for name in self.needs if shutil.which(name) is None and find_spec(name) is None]
+        """Programs, packages, and files (with a slash, below the repository) it cannot run without, which this machine has not."""
+        return [name for name in self.needs if not (Path(FOLDER.parent / name).exists() if "/" in name else shutil.which(name) or find_spec(name))]
 
 
 @dataclass(slots=True)

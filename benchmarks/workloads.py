@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from n4a_fast import WorkspaceStore
+if TYPE_CHECKING:  # the sweep also runs on other stores, where n4a_fast is not installed
+    from n4a_fast import WorkspaceStore
 
 SAMPLES = 200
 SCORES = {part: {f"metric_{number}": 0.123456789 * number for number in range(6)} for part in ("train", "val", "test")}
