@@ -578,8 +578,9 @@ class WorkspaceStore:
 
     @_reads
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:
-        """Write a chain and its operators as one file that needs no store: "n4a", a bundle that nirs4all reads too.
+        """Write a chain as one file that needs no store: "n4a", a bundle that nirs4all reads too, or "n4a.py", a script.
 
+        A script holds weights where the chain is one linear map (numpy alone runs it), else pickled operators.
         A path without a suffix gets that of the format. The operators are loaded for it. ReplayError, with the
         step, for what such a file cannot hold: several sources, or operators that need wavelengths.
         """

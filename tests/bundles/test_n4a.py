@@ -68,7 +68,7 @@ def test_the_same_chain_gives_the_same_bytes(store: WorkspaceStore, sweep: Sweep
 
 def test_an_unknown_format_chain_or_a_lost_artifact_leave_no_file(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
     chain, target = fitted_chain(store, sweep), tmp_path / "model.n4a"
-    with pytest.raises(InvalidInputError, match="use one of n4a"):
+    with pytest.raises(InvalidInputError, match="use one of n4a, n4a.py"):
         store.export_chain(chain, target, format="onnx")
     with pytest.raises(NotFoundError, match="nobody"):
         store.export_chain("nobody", target)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.bundles.n4a import export_n4a
+from n4a_fast.bundles.script import export_script
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.records.chains import Chains
 
-FORMATS = {"n4a": export_n4a}
+FORMATS = {"n4a": export_n4a, "n4a.py": export_script}
 
 
 def export_chain(chains: Chains, artifacts: Artifacts, chain_id: str, target: Path, format_name: str) -> Path:
