@@ -90,7 +90,7 @@ class Buffer:
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit; by time, a thread does it."""
-        if len(self.predictions) >= self.limits.rows or len(self.logs) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
+        if max(self.predictions.fresh_rows, self.logs.fresh_rows) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
             self.flush()
         elif self._since is None and self.limits.seconds is not None:
             self._since = time.monotonic()

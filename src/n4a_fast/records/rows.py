@@ -31,6 +31,11 @@ class PendingRows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def fresh_rows(self) -> int:
+        """How many rows were put since the last flush."""
+        return len(self._fresh)
+
     def exists(self, key: str) -> bool:
         """Whether a row with this id is pending or stored."""
         if key in self._rows or key in self._known:

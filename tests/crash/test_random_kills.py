@@ -1,0 +1,102 @@
+"""Workers killed at random moments, again and again on one workspace: what was acknowledged is whole, nothing is doubled."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from helpers import DEADLINE, counts
+from nursery import BULK_ROWS, FOLDS, PARTITIONS
+
+from n4a_fast import WorkspaceStore
+
+KILLS = 14  # of each of the four workloads
+OF_PIPELINE = FOLDS * len(PARTITIONS)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    folder = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(folder / "nursery.py")], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    yield process
+    process.communicate(timeout=DEADLINE)
+
+
+def killed(nursery: subprocess.Popen[str], workload: str, folder: Path, acknowledged: Path, dice: random.Random) -> None:
+    """Start a worker and kill it at a random moment after it has come to write."""
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    before = size(acknowledged)
+    nursery.stdin.write(f"{workload} {folder} {acknowledged} {dice.randrange(1000)}\n")
+    nursery.stdin.flush()
+    process = int(nursery.stdout.readline())
+    deadline = time.monotonic() + DEADLINE
+    while size(acknowledged) == before:
+        assert time.monotonic() < deadline, "the worker saved nothing"
+    moment = time.monotonic() + dice.random() * 0.15
+    while time.monotonic() < moment:
+        os.sched_yield()
+    os.kill(process, signal.SIGKILL)
+    assert nursery.stdout.readline() == "gone\n"
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@pytest.mark.parametrize("workload", ["drop-in", "draining", "bulk", "delete"])
+def test_kills_at_random_moments(tmp_path: Path, nursery: subprocess.Popen[str], workload: str) -> None:
+    dice = random.Random(workload)
+    folder, acknowledged = tmp_path / "workspace", tmp_path / "acknowledged"
+    for _ in range(KILLS):
+        killed(nursery, workload, folder, acknowledged, dice)
+        said = [tuple(line.split()) for line in acknowledged.read_text().splitlines()]
+        with WorkspaceStore(folder) as store:
+            if workload == "bulk":
+                check_bulk(store, {value for _, value in said})
+            else:
+                check_pipelines(store, said)
+            assert store.sql("SELECT count(*) AS n FROM (SELECT prediction_id FROM predictions GROUP BY ALL HAVING count(*) > 1)")["n"][0] == 0
+
+
+def check_pipelines(store: WorkspaceStore, said: list[tuple[str, ...]]) -> None:
+    """Every pipeline is whole; acknowledged ones are there, deleted runs are not, others are there or not."""
+    pipelines = store.list_pipelines()
+    saved, deleting, deleted = ({value for word, value in said if word in words} for words in ({"pipeline", "run"}, {"deleting"}, {"deleted"}))
+    there = set(pipelines["pipeline_id"]) | set(pipelines["run_id"])
+    assert saved - deleting <= there
+    assert not deleted & there
+    assert not deleted & set(store.list_runs(limit=10_000)["run_id"])
+    for table, expected in {"chains": 1, "predictions": OF_PIPELINE, "logs": 1}.items():
+        found = dict(store.sql(f"SELECT pipeline_id, count(*) AS n FROM {table} GROUP BY ALL").rows())
+        assert found == dict.fromkeys(pipelines["pipeline_id"], expected), table
+    of_run = pipelines.filter(pl.col("run_id").is_in(list(saved))).group_by("run_id").len()
+    assert of_run["len"].to_list() == [2] * of_run.height
+    check_arrays(store, OF_PIPELINE * pipelines.height)
+    for artifact in store.sql("SELECT DISTINCT artifact_id FROM chain_artifacts")["artifact_id"]:
+        assert store.load_artifact(artifact)["worker"] in there
+
+
+def check_bulk(store: WorkspaceStore, calls: set[str]) -> None:
+    """Every bulk call is whole, and every acknowledged one is there."""
+    rows = store.sql("SELECT pipeline_id || '/' || split_part(fold_id, '-', 1) AS call, count(*) AS n FROM predictions GROUP BY ALL")
+    assert calls <= set(rows["call"])
+    assert rows["n"].to_list() == [BULK_ROWS] * rows.height
+    check_arrays(store, BULK_ROWS * rows.height)
+
+
+def check_arrays(store: WorkspaceStore, expected: int) -> None:
+    assert counts(store, "prediction_arrays", "predictions") == {"prediction_arrays": expected, "predictions": expected}
+    joined = "SELECT count(*) AS n FROM predictions JOIN prediction_arrays USING (prediction_id) WHERE len(y_pred) = 5 AND len(y_true) = 5"
+    assert store.sql(joined)["n"][0] == expected
