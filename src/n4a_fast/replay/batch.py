@@ -26,6 +26,7 @@ from n4a_fast.replay.output import Output
 from n4a_fast.replay.replayer import Replayer, load_plan
 from n4a_fast.replay.several import Work, plain_predictions
 from n4a_fast.replay.stages import Bench
+from n4a_fast.replay.statistics import centred
 
 Array: TypeAlias = NDArray[np.float64]
 Progress: TypeAlias = Callable[[int, int], object]
@@ -110,21 +111,25 @@ def _joined(block: Sequence[CompiledChain]) -> tuple[Array, Array]:
     weights = np.concatenate([chain.weights for chain in block])
     intercept = np.stack([chain.intercept for chain in block])
     center = block[0].center
+    same = {id(center)}
     for number, chain in enumerate(block):
-        if chain.center is not center and not np.array_equal(chain.center, center):
-            intercept[number] += chain.weights @ (center - chain.center)
+        if id(chain.center) not in same:
+            if np.array_equal(chain.center, center):
+                same.add(id(chain.center))
+            else:
+                intercept[number] += chain.weights @ (center - chain.center)
     return weights, intercept
 
 
 def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array, intercept: Array) -> None:
     """Predictions (chains, samples[, targets]) of a chunk of samples."""
-    rows = spectra if first.statistic is None else first.statistic.apply(spectra)
+    rows = centred(first.statistic, spectra, first.center)
     with np.errstate(all="ignore"):
         if target.ndim == 2:
-            np.matmul(weights, (rows - first.center).T, out=target)
+            np.matmul(weights, rows.T, out=target)
             target += intercept
         else:
-            found = (weights @ (rows - first.center).T).reshape(*intercept.shape, -1)
+            found = (weights @ rows.T).reshape(*intercept.shape, -1)
             np.add(found.transpose(0, 2, 1), intercept[:, None, :], out=target)
 
 

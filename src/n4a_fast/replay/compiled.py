@@ -56,11 +56,11 @@ class CompiledChain:
         return found[:, 0] if len(self.weights) == 1 else found
 
     @property
-    def statistic_key(self) -> str:
+    def statistic_key(self) -> tuple[object, ...]:
         """Equal for equal row statistics."""
         if self.statistic is None:
-            return ""
-        return f"{self.statistic}:{','.join(content_hash(array) for array in self.statistic.arrays)}"
+            return ()
+        return (self.statistic.kind, self.statistic.number, *(content_hash(array) for array in self.statistic.arrays))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 NATIVE_TARGETS = 24  # docs/native.md: BLAS wins from about 32 columns
 _NORMS = {1.0: "l1", 2.0: "l2", np.inf: "max"}
+_RADIAL_ROWS = 64
 LEAST = 1e-9  # an area below this may be replaced by 1 in an operator
 
 
@@ -60,15 +61,21 @@ class RowStatistic:
             return self._radial(X) if self.kind == "radial" else self._regressed(X)
 
     def _radial(self, X: Array) -> Array:
-        assert self.functionals is not None
+        return self.of_squares(self.squares(X))
+
+    def squares(self, X: Array) -> Array:
+        """Squared distances of the rows of X to `spectra`."""
         assert self.spectra is not None
         middle = self.spectra.mean(axis=0)
         rows, held = X - middle, self.spectra - middle
-        squares = np.einsum("ij,ij->i", rows, rows)[:, None] + np.einsum("ij,ij->i", held, held) - 2.0 * (rows @ held.T)
-        np.maximum(squares, 0.0, out=squares)  # rounding may leave a little less than nothing
-        gammas, which = self.functionals[:, 0], self.functionals[:, 1].astype(np.int64)
-        found = np.take(squares, which, axis=1)
-        found *= -gammas
+        found = np.einsum("ij,ij->i", rows, rows)[:, None] + np.einsum("ij,ij->i", held, held) - 2.0 * (rows @ held.T)
+        return np.asarray(np.maximum(found, 0.0, out=found))  # rounding may leave a little less than nothing
+
+    def of_squares(self, squares: Array) -> Array:
+        """Kernel values from squared distances."""
+        assert self.functionals is not None
+        found = np.take(squares, self.functionals[:, 1].astype(np.int64), axis=1)
+        found *= -self.functionals[:, 0]
         return np.asarray(np.exp(found, out=found))
 
     def _regressed(self, X: Array) -> Array:
@@ -88,8 +95,27 @@ def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: 
             return kernels.snv_affine(X, weights.T, intercept, int(statistic.number), center)
         if statistic.kind == "norm" and statistic.number in _NORMS:
             return kernels.norm_affine(X, weights.T, intercept, _NORMS[statistic.number], center)
+        if statistic.kind == "radial":
+            return _mapped_radially(statistic, X, weights, intercept, center)
     with np.errstate(all="ignore"):
-        return np.asarray(((X if statistic is None else statistic.apply(X)) - center) @ weights.T + intercept)
+        return np.asarray(centred(statistic, X, center) @ weights.T + intercept)
+
+
+def centred(statistic: RowStatistic | None, X: Array, center: Array) -> Array:
+    """The corrected rows of X less `center`."""
+    if statistic is not None and statistic.kind == "snv":
+        return kernels.snv(X, int(statistic.number), center)
+    with np.errstate(all="ignore"):
+        return np.asarray((X if statistic is None else statistic.apply(X)) - center)
+
+
+def _mapped_radially(statistic: RowStatistic, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
+    """Some rows at a time, so that the kernel values, several for each distance, stay in the cache."""
+    found, squares = np.empty((len(X), len(weights))), statistic.squares(X)
+    for first in range(0, len(X), _RADIAL_ROWS):
+        chunk = slice(first, first + _RADIAL_ROWS)
+        found[chunk] = (statistic.of_squares(squares[chunk]) - center) @ weights.T + intercept
+    return found
 
 
 def snv(ddof: int) -> RowStatistic:
