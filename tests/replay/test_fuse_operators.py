@@ -43,6 +43,7 @@ from sklearn import (
 from n4a_fast.replay import execute
 from n4a_fast.replay.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.folds import weights_of
+from n4a_fast.replay.forests import QuickForest, quickened
 from n4a_fast.replay.fuse import TOLERANCE, compile_chain
 from n4a_fast.replay.known import ENTRIES
 from n4a_fast.replay.operators import public_name
@@ -218,6 +219,21 @@ def test_a_model_that_is_not_linear_stays_plain(make: Callable[[], Any]) -> None
     found = compiled(ChainMaker().model(make().fit(X, y)))
     assert isinstance(found, PlainChain)
     assert "runs plainly" in found.notes[-1]
+
+
+@pytest.mark.parametrize("kind", [ensemble.RandomForestRegressor, ensemble.ExtraTreesRegressor])
+@pytest.mark.filterwarnings("ignore")
+def test_a_quick_forest_gives_the_bits_of_its_forest(kind: Any) -> None:
+    for goal in (y, Y):
+        forest = kind(7, random_state=0).fit(X, goal)
+        plan = quickened(ChainMaker().model(forest, Ridge().fit(X, goal)).load())
+        quick, ridge = plan.model.models.values()
+        assert isinstance(quick, QuickForest)
+        assert isinstance(ridge, Ridge)
+        np.testing.assert_array_equal(quick.predict(NEW), forest.predict(NEW))
+        assert execute(plan, NEW, folds=[0]).shape == goal[: len(NEW)].shape
+        with pytest.raises(ValueError, match="too large for dtype"):
+            quick.predict(np.full((1, X.shape[1]), 1e300))
 
 
 def test_a_log_of_the_targets_stays_plain() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, finite
 from n4a_fast.replay.output import Output
-from n4a_fast.replay.replayer import Replayer, load_plan
+from n4a_fast.replay.replayer import Replayer
 from n4a_fast.replay.several import Work, plain_predictions
 from n4a_fast.replay.stages import Bench
 from n4a_fast.replay.statistics import centred
@@ -68,8 +68,7 @@ def _prepared(replayer: Replayer, chain_ids: Sequence[str], work: Work, bench: B
     known = replayer.recall(chain_ids, work.choice)
     unknown = [chain_id for chain_id in chain_ids if chain_id not in known]
     for chain_id, chain in (replayer.require(unknown) if unknown else {}).items():
-        plan = load_plan(chain, bench, work.choice.folds)
-        known[chain_id] = replayer.compile(plan, work.X, work.wavelengths, work.choice, bench, state)
+        known[chain_id] = replayer.prepare(chain, work.X, work.wavelengths, work.choice, bench, state)
     return known
 
 

@@ -25,8 +25,8 @@ from n4a_fast.replay.combine import combine
 from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite
 from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
-from n4a_fast.replay.kernels import radial_part
-from n4a_fast.replay.operators import Unfused, inverse_is_linear, linear_part, made_with, probed, row_statistic
+from n4a_fast.replay.kernels import is_radial, radial_part
+from n4a_fast.replay.operators import Unfused, entry_of, inverse_is_linear, linear_part, made_with, probed, row_statistic
 from n4a_fast.replay.plan import ReplayPlan, TargetStep
 from n4a_fast.replay.stages import Bench, Stage, line_of, without_models
 from n4a_fast.replay.statistics import RowStatistic
@@ -69,6 +69,23 @@ def compile_chain(plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: An
     return _along_line(work, weights, X, wavelengths, fused)
 
 
+def refusal(plan: ReplayPlan) -> PlainChain | None:
+    """Why a chain with such models stays plain whatever its spectra; None when it may fuse."""
+    try:
+        for model in plan.model.models.values():
+            if not is_radial(model):
+                _require_linear(model)
+    except Unfused as error:
+        return PlainChain(plan.chain_id, (*(f"{step.place}: runs plainly" for step in plan.steps), f"{plan.model.place}: runs plainly, {error}"))
+    return None
+
+
+def _require_linear(model: Any) -> None:
+    if classifies(model):
+        raise Unfused(f"{type(model).__name__} classifies")
+    entry_of(model, "predict")
+
+
 def _with_kernels(work: _Work, X: Any, wavelengths: Any, fused: str, reason: str, in_line: bool) -> CompiledChain | PlainChain:
     """A chain of radial kernel models: all stages run plainly, the folds share their kernels."""
     try:
@@ -88,8 +105,7 @@ def _model_weights(work: _Work) -> Array:
     """Weights of the averaged folds, (columns, targets)."""
     total: Array | None = None
     for share, model in zip(work.fold_weights, work.models.values(), strict=True):
-        if classifies(model):
-            raise Unfused(f"{type(model).__name__} classifies")
+        _require_linear(model)
         weights = share * _two_dimensional(linear_part(model, _width_of(model), "predict"))
         if total is not None and total.shape != weights.shape:
             raise Unfused("its folds differ in shape")

@@ -21,6 +21,9 @@ from n4a_fast.replay.statistics import RowStatistic
 
 Array: TypeAlias = NDArray[np.float64]
 
+_SUPPORT_VECTORS = ("sklearn.svm.SVR", "sklearn.svm.NuSVR")
+_KERNEL_RIDGE = "sklearn.kernel_ridge.KernelRidge"
+
 
 def radial_part(models: Mapping[str, Any], fold_weights: Array) -> tuple[RowStatistic, Array]:
     """The statistic, and weights (kernel values, targets) of the averaged folds; Unfused for other models."""
@@ -36,14 +39,17 @@ def radial_part(models: Mapping[str, Any], fold_weights: Array) -> tuple[RowStat
     return RowStatistic("radial", 0.0, kernels, union), total
 
 
+def is_radial(model: Any) -> bool:
+    """Whether this is a kernel model with a radial kernel that is known here."""
+    return public_name(type(model)) in (*_SUPPORT_VECTORS, _KERNEL_RIDGE) and bool(model.kernel == "rbf")
+
+
 def _support(model: Any) -> tuple[Array, Array, float]:
     """Spectra that a model holds, their coefficients (spectra, targets) and its gamma."""
-    name = public_name(type(model))
-    if name in ("sklearn.svm.SVR", "sklearn.svm.NuSVR") and model.kernel == "rbf":
-        rows = model.support_vectors_
-        return np.asarray(rows), np.asarray(model.dual_coef_).T, float(model._gamma)
-    if name == "sklearn.kernel_ridge.KernelRidge" and model.kernel == "rbf":
-        rows = np.asarray(model.X_fit_)
-        gamma = 1.0 / rows.shape[1] if model.gamma is None else float(model.gamma)
-        return rows, np.asarray(model.dual_coef_).reshape(len(rows), -1), gamma
-    raise Unfused(f"{type(model).__name__} is not registered as linear")
+    if not is_radial(model):
+        raise Unfused(f"{type(model).__name__} is not registered as linear")
+    if public_name(type(model)) in _SUPPORT_VECTORS:
+        return np.asarray(model.support_vectors_), np.asarray(model.dual_coef_).T, float(model._gamma)
+    rows = np.asarray(model.X_fit_)
+    gamma = 1.0 / rows.shape[1] if model.gamma is None else float(model.gamma)
+    return rows, np.asarray(model.dual_coef_).reshape(len(rows), -1), gamma

@@ -28,7 +28,8 @@ from n4a_fast.records.chains import Chains, artifact_ids
 from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, finite
 from n4a_fast.replay.execute import execute, plain_features
 from n4a_fast.replay.folds import Folds, FoldWeights, choose, weights_of
-from n4a_fast.replay.fuse import compile_chain
+from n4a_fast.replay.forests import quickened
+from n4a_fast.replay.fuse import compile_chain, refusal
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.persisted import CompiledChains
@@ -102,7 +103,7 @@ class Replayer:
             compiled = self.compile(plan, X, wavelengths, choice, bench, state)
             if isinstance(compiled, CompiledChain) and (found := self.fused(compiled, X, wavelengths)) is not None:
                 return found
-        return execute(plan, X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights, return_proba=return_proba)
+        return execute(quickened(plan), X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights, return_proba=return_proba)
 
     def require(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows of these chains; NotFoundError names the first that is missing."""
@@ -142,6 +143,16 @@ class Replayer:
             if chain_id in found:
                 self._remember(found[chain_id], key, state)
         return found
+
+    def prepare(self, chain: Mapping[str, Any], X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State) -> CompiledChain | PlainChain:
+        """Like `compile`, with the models of all folds loaded only if the first one may fuse."""
+        plan = load_chain(chain, loader_for(chain, bench), models=False)
+        first = choose(tuple(plan.model.fold_ids), choice.folds)[0]
+        plain = refusal(load_plan(chain, bench, [first]))
+        if plain is None:
+            return self.compile(load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
+        self._remember(plain, choice.key, state)
+        return plain
 
     def compile(self, plan: ReplayPlan, X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State) -> CompiledChain | PlainChain:
         """The chain compiled on X, remembered, and kept for later processes; raises the plain path's error for X.

@@ -20,6 +20,7 @@ from n4a_fast.records.chains import artifact_ids
 from n4a_fast.replay.combine import combine
 from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.folds import choose, weights_of
+from n4a_fast.replay.forests import quickened
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.plan import ReplayPlan
@@ -90,6 +91,6 @@ def _features(plan: ReplayPlan, work: Work, bench: Bench) -> tuple[Array, int]:
 
 def _predicted(chain: Chain, load: Load, work: Work, features: Array, given: int) -> NDArray[Any]:
     """The models of one chain on what its steps left; also the task of a worker process."""
-    plan = load_chain(chain, load, folds=work.choice.folds)
+    plan = quickened(load_chain(chain, load, folds=work.choice.folds))
     weights = weights_of(choose(tuple(plan.model.fold_ids), work.choice.folds), work.choice.fold_weights)
     return combine(plan.model.models, weights, features, given, plan.targets, plan.model.place, work.return_proba)
