@@ -127,6 +127,8 @@ CALLS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
 }
 READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "load_artifact": lambda store, unknown: store.load_artifact(unknown),
+    "shared_artifact": lambda store, unknown: store.shared_artifact(unknown),
+    "describe_artifact": lambda store, unknown: store.describe_artifact(unknown),
     "get_artifact_path": lambda store, unknown: store.get_artifact_path(unknown),
     "load_arrays": lambda store, unknown: store.load_arrays([unknown]),
     "replay_chain": lambda store, unknown: store.replay_chain(unknown, np.zeros((2, 3))),
@@ -170,6 +172,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "query_top_chains": lambda store, _: store.query_top_chains(),
     "find_cached_artifact": lambda store, _: store.find_cached_artifact("a", "b"),
     "export_predictions_parquet": lambda store, _: store.export_predictions_parquet(store.workspace_path / "predictions.parquet"),
+    "verify_artifacts": lambda store, _: store.verify_artifacts(),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),
 }
 WRITES = {**CALLS, **MORE_WRITES}

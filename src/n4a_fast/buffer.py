@@ -82,7 +82,6 @@ class Buffer:
         self.journal.append(msgpack.encode(content))
         for part in self.parts:
             part.keep()
-        self.artifacts.settle()
         self._since = None
         self._database.keep_awake()
         if len(self.predictions) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:

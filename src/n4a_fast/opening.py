@@ -12,12 +12,15 @@ import threading
 from pathlib import Path
 
 from n4a_fast import schema
+from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.buffer import FlushLimits
 from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.workspace import Workspace
 
 
-def open_workspace(path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> Workspace:
+def open_workspace(
+    path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None, artifacts: ArtifactSettings = DEFAULTS
+) -> Workspace:
     """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits` are those of the last to give any."""
     root = Path(os.path.realpath(path))
     with _OPENING:
@@ -35,6 +38,7 @@ def open_workspace(path: Path, *, read_only: bool, lock_timeout: float, limits: 
         elif not read_only:
             shared.database.read_only = False  # the next statement attaches the file for writing
         shared.buffer.limits = limits or shared.buffer.limits
+        shared.artifacts.use(artifacts)
         shared.users += 1
         return shared
 

@@ -14,7 +14,7 @@ The contract, for every method:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -24,6 +24,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
+from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyReport
+from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
 from n4a_fast.buffer import FlushLimits
 from n4a_fast.bundles import export, importer, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
@@ -81,10 +83,12 @@ class WorkspaceStore:
     _path: Path
     _read_only: bool
     _lock_timeout: float
+    _artifacts: ArtifactSettings
 
     def __init__(
         self, workspace_path: str | Path, *, lock_timeout: float = 30.0, flush_rows: int = 4096, flush_bytes: int = 64 * 2**20,
-        flush_interval: float | None = 5.0,
+        flush_interval: float | None = 5.0, trusted: str | Iterable[str] = "workspace", compression: str | None = None,
+        object_cache_bytes: int = OBJECT_CACHE_BYTES,
     ) -> None:  # fmt: skip
         """Open the workspace at `workspace_path`, creating it if need be.
 
@@ -92,17 +96,24 @@ class WorkspaceStore:
         What is saved and not written by a call such as `complete_pipeline` is flushed once there are
         `flush_rows` predictions or `flush_bytes` of arrays in memory, or after `flush_interval` seconds
         (None: not by time). Stores of one process on one path share these limits, the newest count.
+        `trusted` limits what artifacts may import when they are loaded: "workspace" (what came through an import only from
+        well-known packages), a list of module prefixes, or "none"; `compression` is None or "zstd" for new artifacts;
+        replays share up to `object_cache_bytes` of loaded ones (docs/artifacts.md).
         Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
         not a store of this format; such a file is left unchanged.
         """
         limits = FlushLimits(rows=flush_rows, nbytes=flush_bytes, seconds=flush_interval)
-        self._connect(Path(workspace_path), read_only=False, lock_timeout=lock_timeout, limits=limits)
+        artifacts = settings(trusted, compression, object_cache_bytes)
+        self._connect(Path(workspace_path), read_only=False, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
 
     @classmethod
-    def open_readonly(cls, workspace_path: str | Path, *, lock_timeout: float = 30.0) -> Self:
+    def open_readonly(
+        cls, workspace_path: str | Path, *, lock_timeout: float = 30.0, trusted: str | Iterable[str] = "workspace",
+        object_cache_bytes: int = OBJECT_CACHE_BYTES,
+    ) -> Self:  # fmt: skip
         """The workspace at `workspace_path` for reading; saving raises ReadOnlyError, a missing file NotFoundError."""
         store = cls.__new__(cls)
-        store._connect(Path(workspace_path), read_only=True, lock_timeout=lock_timeout)
+        store._connect(Path(workspace_path), read_only=True, lock_timeout=lock_timeout, artifacts=settings(trusted, None, object_cache_bytes))
         return store
 
     @property
@@ -443,7 +454,7 @@ class WorkspaceStore:
         `format` is "joblib", "cloudpickle" (lambdas and local classes) or "pickle". The object is kept until the
         pipelines open in this process have ended, then for as long as a chain refers to it.
         """
-        return self._open().artifacts.save(obj, operator_class, artifact_type, format)
+        return self._open().artifacts.save(obj, operator_class, artifact_type, format, compress=self._artifacts.compress)
 
     @_writes
     def save_artifact_with_cache_key(
@@ -451,7 +462,7 @@ class WorkspaceStore:
     ) -> str:
         """Like `save_artifact`, findable by `find_cached_artifact` under the two first hashes."""
         key = {"chain_path_hash": chain_path_hash, "input_data_hash": input_data_hash, "dataset_hash": dataset_hash}
-        return self._open().artifacts.save(obj, operator_class, artifact_type, format, key)
+        return self._open().artifacts.save(obj, operator_class, artifact_type, format, key, compress=self._artifacts.compress)
 
     @_writes
     def register_existing_artifact(
@@ -483,11 +494,25 @@ class WorkspaceStore:
 
     @_reads
     def load_artifact(self, artifact_id: str) -> Any:
-        """The stored object, after its bytes were verified. Loading runs code that the file names.
+        """The stored object, after its bytes were verified. Loading runs code that the file names, as far as `trusted` allows.
 
-        Raises NotFoundError, ArtifactMissingError or ArtifactCorruptError.
+        Raises NotFoundError, ArtifactMissingError, ArtifactCorruptError or UntrustedArtifactError.
         """
         return self._open().artifacts.load(artifact_id)
+
+    @_reads
+    def shared_artifact(self, artifact_id: str) -> Any:
+        """Like `load_artifact`, the same object for every caller, kept in memory for the next one: do not change it."""
+        return self._open().artifacts.shared(artifact_id)
+
+    @_reads
+    def describe_artifact(self, artifact_id: str) -> ArtifactDescription:
+        """Class, library versions, sizes, references and the globals it would import, without loading anything of it."""
+        return self._open().artifacts.describe(artifact_id)
+
+    def verify_artifacts(self, *, progress: Progress | None = None) -> VerifyReport:
+        """Read every artifact file and compare it with its hash; `progress(done, total)` is called now and then."""
+        return self._open().verify_artifacts(progress)
 
     @_reads
     def get_artifact_path(self, artifact_id: str) -> Path:
@@ -495,10 +520,13 @@ class WorkspaceStore:
         return self._open().artifacts.path_of(artifact_id)
 
     @_reads
-    def gc_artifacts(self) -> int:
-        """Remove artifacts that nothing refers to, and files a crash left behind; the number of files removed."""
+    def gc_artifacts(self, *, progress: Progress | None = None) -> int:
+        """Remove artifacts that nothing refers to, and files a crash left behind; the number of files removed.
+
+        `progress(done, total)` is called now and then while files are removed.
+        """
         self._open(writing=True)
-        return self._open().gc()
+        return self._open().gc(progress)
 
     @_reads
     def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
@@ -617,9 +645,10 @@ class WorkspaceStore:
         """
         return vacuum(self._open(writing=True).database)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> None:
-        self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
-        self._path, self._read_only, self._lock_timeout = path, read_only, lock_timeout
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None,
+                 artifacts: ArtifactSettings = DEFAULTS) -> None:  # fmt: skip
+        self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
+        self._path, self._read_only, self._lock_timeout, self._artifacts = path, read_only, lock_timeout, artifacts
 
     def _open(self, *, writing: bool = False) -> Workspace:
         return _usable(self._workspace, self._path, writing and self._read_only, self._lock_timeout)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from n4a_fast import checks, jsontext
+from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.buffer import Buffer, FlushLimits
@@ -43,7 +44,7 @@ class Workspace:
         self.queries, self.arrays, self.summaries = PredictionQueries(self.database), ArrayReader(self.database), ChainSummaries(self.database)
         self.collector = Collector(self.database, self.artifacts)
         self.compiled = CompiledChains(self.database)
-        self.replayer = Replayer(self.database, self.chains, self._load_artifact, self.compiled, self.flush, self.keep_compiled)
+        self.replayer = Replayer(self.database, self.chains, self.artifacts, self._load_artifact, self.compiled, self.flush, self.keep_compiled)
         self.users = 0
 
     @contextmanager
@@ -108,7 +109,7 @@ class Workspace:
         self.flush()
         self.runs.require(run_id)
         pipeline_ids = self.pipelines.ids_of_run(run_id)
-        with self._collecting():
+        with self.collector.transaction():
             deleted = self._delete_contents_in_transaction(pipeline_ids)
             deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
             self.runs.note_deleted_in_transaction(run_id)
@@ -149,7 +150,7 @@ class Workspace:
     def _load_artifact(self, artifact_id: str) -> Any:
         with self.lock:
             self.flush()
-            return self.artifacts.load(artifact_id)
+            return self.artifacts.shared(artifact_id)
 
     def delete_prediction(self, prediction_id: str) -> bool:
         with self.database.transaction():
@@ -160,7 +161,7 @@ class Workspace:
     def delete_dataset_predictions(self, dataset_name: str) -> int:
         """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many predictions."""
         chain_ids, pipeline_ids = self.predictions.places_of_dataset(dataset_name)
-        with self._collecting():
+        with self.collector.transaction():
             self._forget_known()
             deleted = self.predictions.delete_of_dataset_in_transaction(dataset_name)
             self.metadata.sweep_in_transaction()
@@ -180,29 +181,28 @@ class Workspace:
         with self.database.transaction():
             self.projects.delete_in_transaction(project_id)
 
-    def gc(self) -> int:
+    def gc(self, progress: Progress | None) -> int:
         """Collect unused artifacts; the number of files removed."""
-        with self._collecting():
-            return len(self.collector.collect_in_transaction())
+        with self.collector.transaction():
+            return len(self.collector.collect_in_transaction(progress))
+
+    def verify_artifacts(self, progress: Progress | None) -> VerifyReport:
+        """Check every file against its row; others may go on saving meanwhile."""
+        with self.lock:
+            self.flush()
+            addresses = self.artifacts.addresses()
+        report = verify(self.artifacts.files, addresses, progress)
+        with self.lock:
+            return report.of_stored(self.artifacts.addresses())
 
     def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
         """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
         pipelines = self.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
         chains = self.chains.of_pipelines(pipelines)
-        with self._collecting():
+        with self.collector.transaction():
             for chain_id, artifact_ids in self.collector.transient(run_id, dataset_name, chains, set(winners)).items():
                 self.chains.unlink_in_transaction(chain_id, artifact_ids)
             return len(self.collector.collect_in_transaction())
-
-    @contextmanager
-    def _collecting(self) -> Iterator[None]:
-        """A transaction that may collect artifacts; if it fails, other processes can claim them again."""
-        try:
-            with self.database.transaction():
-                yield
-        except BaseException:
-            self.artifacts.files.claims.unlock()
-            raise
 
     def invalidate_dataset(self, dataset_hash: str) -> int:
         with self.database.transaction():

@@ -8,7 +8,10 @@ kept in memory for as long as the file stays attached, since nobody else can cha
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,12 @@ import pyarrow as pa
 
 from n4a_fast import checks
 from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.checkup import ArtifactDescription, described
 from n4a_fast.artifacts.files import ArtifactFiles, Content
+from n4a_fast.artifacts.objects import ObjectCache
 from n4a_fast.artifacts.sessions import this_session
+from n4a_fast.artifacts.settings import ArtifactSettings
+from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
 from n4a_fast.records.rows import PendingRows, forget_oldest
@@ -28,10 +35,16 @@ Row = dict[str, Any]
 _GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
 _POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
 _FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
+_REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
+_ADDRESSES = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_path"
 _FIND_CACHED = "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at DESC, artifact_id LIMIT 1"
 _INVALIDATE = "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND chain_path_hash IS NOT NULL"
+_IF_ABSENT = "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts)"
+_SAVED_HERE = """UPDATE stored_artifacts SET origin = 'saved'
+WHERE origin = 'imported' AND artifact_id IN (SELECT artifact_id FROM batch WHERE origin = 'saved')"""
 _HOLD = "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id = b.artifact_id AND h.holder = b.holder)"
 _RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
+_CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
 _HASH_LENGTHS = (32, 64)
 _KNOWN_AT_MOST = 100_000
 _READ_AHEAD = 512  # rows saved after the one that is asked for: a sweep is loaded in the order in which it was saved
@@ -43,19 +56,30 @@ class Artifacts(PendingRows):
     def __init__(self, database: Database, files: ArtifactFiles) -> None:
         super().__init__(database, "stored_artifacts", STORED_ARTIFACTS)
         self.files = files
+        self._found = _FoundRows(database, "found_artifacts", STORED_ARTIFACTS)
         self._stored: dict[str, Row] = {}  # by id; bounded
         self._stored_as_of = -1  # the attachment during which they were read
         self._forgotten = 0  # how often they were given up
+        self.objects, self.trust = ObjectCache(), Trust()
         self._held: set[str] = set()
         self._unwritten_holds: set[str] = set()
         self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
         self._journaled_changes = 0
         self._holds_are_noted = False
 
+    def use(self, settings: ArtifactSettings) -> None:
+        """Settings of one more store on this folder; what it trusts holds for all of them."""
+        if settings.trust != Trust():
+            if self.trust not in (Trust(), settings.trust):
+                raise InvalidInputError(f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both alike")
+            self.trust = settings.trust
+        self.objects.limit = max(self.objects.limit, settings.object_cache_bytes)
+
     def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, cache_key: dict[str, str] | None = None, *,
              compress: bool = False) -> str:  # fmt: skip
         """Store an object under the hash of its bytes; the same bytes give the same id."""
         described = _described(operator_class, artifact_type, cache_key or {})
+        described["libraries"] = _libraries(type(obj).__module__.partition(".")[0])
         return self._save(codec.chunks(obj, format_name), format_name, "saved", compress, described)
 
     def save_bytes(self, data: bytes, operator_class: str, artifact_type: str, format_name: str, *, origin: str) -> str:
@@ -87,9 +111,29 @@ class Artifacts(PendingRows):
         return artifact_id
 
     def load(self, artifact_id: str) -> Any:
-        """The verified object; this runs the code that its pickle names."""
+        """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
         row = self.require(artifact_id)
-        return codec.loads(self.files.read(artifact_id, row["artifact_path"], row["content_hash"]), row["format"])
+        data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
+        return self.trust.loads(artifact_id, data, row["format"], row["origin"])
+
+    def shared(self, artifact_id: str) -> Any:
+        """Like `load`, one object for all who ask for this content: they must not change it."""
+        row = self.require(artifact_id)
+        key = (row["content_hash"], row["format"], row["origin"], self.trust)
+        if (found := self.objects.get(key)) is not None and self.files.changed_at(row["artifact_path"]):
+            return found[0]  # a file that is gone is told at once, not when memory has run out
+        obj = self.load(artifact_id)
+        self.objects.put(key, obj, row["size_bytes"])
+        return obj
+
+    def describe(self, artifact_id: str) -> ArtifactDescription:
+        row = self.require(artifact_id)
+        ((ref_count,),) = self._database.rows(_REFERENCES, (artifact_id,))
+        return described(self.files, row, ref_count)
+
+    def addresses(self) -> list[tuple[Any, ...]]:
+        """Id, path and hash of every stored artifact, in the order of the paths: files of one folder are read together."""
+        return self._database.rows(_ADDRESSES)
 
     def content(self, artifact_id: str) -> tuple[bytes, str]:
         """The verified bytes of an artifact, unpacked but not loaded, and their format."""
@@ -125,19 +169,22 @@ class Artifacts(PendingRows):
     def fresh(self) -> dict[str, Any]:
         self._note_holds()
         changes = self._hold_changes[self._journaled_changes :]
-        return {**super().fresh(), "artifact_holds": changes} if changes else super().fresh()
+        fresh = {**super().fresh(), **self._found.fresh()}
+        return {**fresh, "artifact_holds": changes} if changes else fresh
 
     def keep(self) -> None:
         super().keep()
+        self._found.keep()
         self._journaled_changes = len(self._hold_changes)
 
     def replay(self, content: dict[str, Any]) -> None:
         super().replay(content)
+        self._found.replay(content)
         self._hold_changes += [(artifact_id, holder) for artifact_id, holder in content.get("artifact_holds", ())]
 
     def pending(self) -> dict[str, pa.Table]:
         self._note_holds()
-        tables = super().pending()
+        tables = {**super().pending(), **self._found.pending()}
         return {**tables, "artifact_holds": table_of(list(self._hold_changes), ARTIFACT_HOLDS)} if self._hold_changes else tables
 
     def _note_holds(self) -> None:
@@ -150,6 +197,7 @@ class Artifacts(PendingRows):
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         super().write_in_transaction(tables)
+        self._found.write_in_transaction(tables)
         rows, as_of = self._rows, self._forgotten
         self._database.after_commit(lambda: self._keep_stored(rows) if self._forgotten == as_of else None)
         holds: dict[str, set[str]] = {}
@@ -165,6 +213,7 @@ class Artifacts(PendingRows):
 
     def clear(self) -> None:
         super().clear()
+        self._found.clear()
         self._hold_changes, self._journaled_changes = [], 0
         self._unwritten_holds.clear()
 
@@ -175,7 +224,7 @@ class Artifacts(PendingRows):
         self._forgotten += 1
 
     def settle(self) -> None:
-        """All of this is durable: the database tells other processes what is in use."""
+        """All of this is in its tables, which tell a collection what is in use; a journal would not be enough."""
         self.files.claims.settle()
 
     def close(self) -> None:
@@ -184,20 +233,22 @@ class Artifacts(PendingRows):
 
     def _save(self, pieces: Sequence[Content], format_name: str, origin: str, compress: bool, described: dict[str, str]) -> str:
         artifact_id, path, is_new = self.files.add(pieces, codec.EXTENSIONS[format_name], compress=compress)
-        known = None if is_new else self._row(artifact_id, own=False)
-        if known is None:
-            self.put({
-                "artifact_id": artifact_id, "artifact_path": path, "content_hash": artifact_id, "format": format_name,
-                "size_bytes": sum(map(len, pieces)), "created_at": checks.now(), "origin": origin, **described,
-            })  # fmt: skip
-        else:
-            keys = {name: value for name, value in described.items() if name not in ("operator_class", "artifact_type")}
+        row = {
+            "artifact_id": artifact_id, "artifact_path": path, "content_hash": artifact_id, "format": format_name,
+            "size_bytes": sum(map(len, pieces)), "created_at": checks.now(), "origin": origin, **described,
+        }  # fmt: skip
+        known = None if is_new else self._row(artifact_id, own=False) if _CACHE_KEY[0] in described else self._current(artifact_id)
+        if known is not None:
+            keys = {name: value for name, value in described.items() if name in _CACHE_KEY}
             changed = {**known, **keys, "origin": origin if origin == "saved" else known["origin"]}
             if changed != known:
                 self.put(changed)
+        elif is_new or _CACHE_KEY[0] in described:
+            self.put(row)
+        elif artifact_id not in self._held:
+            self._found.put(row)  # no look-up, which may have to wait for another process
         self._hold(artifact_id)
         return artifact_id
-
     def _check_content(self, artifact_id: str, path: str, content_hash: str) -> None:
         _check_hash(checks.text(content_hash, "content_hash"))
         if not self.files.path(path).is_file():
@@ -207,14 +258,16 @@ class Artifacts(PendingRows):
 
     def _row(self, artifact_id: str, own: bool = True) -> Row | None:
         """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in memory."""
-        if (row := self._rows.get(artifact_id)) is not None:
+        if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str):
             return row
-        if self._stored_as_of == self._database.attached and (row := self._stored.get(artifact_id)) is not None:
-            return row
-        if not isinstance(artifact_id, str):
-            return None
         self._keep_stored({row["artifact_id"]: row for row in self._read(artifact_id, own)})
-        return self._stored.get(artifact_id)
+        return self._current(artifact_id)
+
+    def _current(self, artifact_id: str) -> Row | None:
+        """The row if memory knows for sure that it is pending or stored."""
+        if self._stored_as_of == self._database.attached:
+            return self._rows.get(artifact_id) or self._stored.get(artifact_id)
+        return self._fresh.get(artifact_id)
 
     def _read(self, artifact_id: str, own: bool) -> list[Row]:
         if not own:
@@ -238,9 +291,26 @@ class Artifacts(PendingRows):
         self._unwritten_holds.add(artifact_id)
 
 
+class _FoundRows(PendingRows):
+    """Rows of content whose file was there already: most likely stored, by whatever process, and left as they are then."""
+
+    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        if self._table in tables:
+            self._database.insert(_SAVED_HERE, batch=tables[self._table])
+            self._database.insert(_IF_ABSENT, batch=tables[self._table])
+
+
 def _described(operator_class: str, artifact_type: str, cache_key: dict[str, str]) -> dict[str, str]:
     texts = {"operator_class": operator_class, "artifact_type": artifact_type, **cache_key}
     return {name: checks.text(value, name) for name, value in texts.items()}
+
+
+@lru_cache(maxsize=64)
+def _libraries(package: str) -> str:
+    """Versions of numpy and of an object's own package, as JSON."""
+    modules = {name: sys.modules.get(name) for name in sorted({"numpy", package})}
+    versions = {name: getattr(module, "__version__", None) for name, module in modules.items()}
+    return json.dumps({name: version for name, version in versions.items() if isinstance(version, str)})
 
 
 def _check_hash(content_hash: str) -> None:

@@ -78,9 +78,9 @@ def chunks(obj: Any, format_name: str) -> list[bytes | memoryview]:
         raise InvalidInputError(f"{type(obj).__name__} cannot be saved as {format_name} ({error}){cure}") from error
 
 
-def loads(data: bytes | memoryview, format_name: str) -> Any:
-    """The object that `dumps`, nirs4all or joblib wrote as `data`; this runs the code that the pickle names."""
-    if format_name == "joblib" and not is_plain(data):
+def loads(data: bytes | memoryview, format_name: str, *, plain: bool = False) -> Any:
+    """The object that `dumps` (then `plain`), nirs4all or joblib wrote as `data`; this runs the code that the pickle names."""
+    if format_name == "joblib" and not plain and not is_plain(data):
         return joblib.load(io.BytesIO(data))
     return pickle.loads(data)
 

@@ -8,9 +8,12 @@ What a running process claims or holds stays, however old it is (see `claims`).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from n4a_fast.artifacts.catalog import Artifacts
+from n4a_fast.artifacts.checkup import Progress, reported
 from n4a_fast.artifacts.sessions import is_alive
 from n4a_fast.database import Database
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, table_of
@@ -34,14 +37,24 @@ class Collector:
     def __init__(self, database: Database, artifacts: Artifacts) -> None:
         self._database, self._artifacts = database, artifacts
 
-    def collect_in_transaction(self) -> list[str]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction that may collect; if it fails, other processes can claim files again."""
+        try:
+            with self._database.transaction():
+                yield
+        except BaseException:
+            self._artifacts.files.claims.unlock()
+            raise
+
+    def collect_in_transaction(self, progress: Progress | None = None) -> list[str]:
         """Delete unused rows; the files that go after the commit, orphans of earlier crashes included."""
         for (holder,) in self._database.rows(_HOLDERS):
             if not is_alive(holder):
                 self._database.execute(_DROP_HOLDER, (holder,))
         files = self._artifacts.files
         claimed = files.claims.lock()
-        self._database.after_commit(lambda: self._unlink(doomed))
+        self._database.after_commit(lambda: self._unlink(doomed, progress))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
         self._database.insert(_DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS))
         used = {path for (path,) in self._database.rows(_PATHS)}
@@ -50,9 +63,9 @@ class Collector:
         self._artifacts.forget_known()
         return doomed
 
-    def _unlink(self, doomed: list[str]) -> None:
+    def _unlink(self, doomed: list[str], progress: Progress | None) -> None:
         try:
-            self._artifacts.files.unlink(doomed)
+            self._artifacts.files.unlink(reported(doomed, progress))
         finally:
             self._artifacts.files.claims.unlock()
 

@@ -31,20 +31,22 @@ _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Class of the pickled object, "" for plain data, and every global that loading would import, sorted."""
+    """Class of the pickled object, "" for plain data, every global that loading would import, sorted, and scikit-learn's note of its version."""
 
     class_name: str
     globals: tuple[str, ...]
+    sklearn_version: str | None = None
 
 
 def contents_of(data: bytes | memoryview) -> Contents:
     """What the pickle `data` names; InvalidInputError for bytes that are no pickle."""
     names: set[str] = set()
     try:
-        found = _Walk(io.BytesIO(_unpacked(bytes(data))), names).load()
+        walk = _Walk(io.BytesIO(unpacked(bytes(data))), names)
+        found = walk.load()
     except Exception as error:  # a damaged stream can fail in any opcode
         raise InvalidInputError(f"these bytes are no pickle that can be read ({type(error).__name__}: {error}); nothing was loaded") from error
-    return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)))
+    return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)), walk.sklearn_version)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +69,7 @@ class _Walk(pickle._Unpickler):
     def __init__(self, file: io.BytesIO, names: set[str]) -> None:
         super().__init__(file)
         self._bytes, self._names = file, names
+        self.sklearn_version: str | None = None
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         self._names.add(f"{module_name}.{global_name}")
@@ -99,6 +102,8 @@ class _Walk(pickle._Unpickler):
         state, made = self.stack.pop(), self.stack[-1]
         if isinstance(made, _Named):
             made.state = state
+            if isinstance(state, dict) and isinstance(state.get("_sklearn_version"), str):
+                self.sklearn_version = state["_sklearn_version"]
             if made.name == _ARRAY:
                 self._pass_array(state)
 
@@ -143,7 +148,8 @@ class _Walk(pickle._Unpickler):
     }  # fmt: skip
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes) -> bytes:
+    """The pickle in a file that joblib may have compressed."""
     for mark, opener in _PACKED:
         if data.startswith(mark):
             found: bytes = opener().decompress(data, _LARGEST)

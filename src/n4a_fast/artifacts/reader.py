@@ -9,30 +9,33 @@ from typing import Any
 
 import pyarrow as pa
 
-from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
 from n4a_fast.errors import NotFoundError
 
-_PLACES = "SELECT a.artifact_id, a.artifact_path, a.content_hash, a.format FROM stored_artifacts a SEMI JOIN batch ON batch.artifact_id = a.artifact_id"
+_PLACES = "SELECT a.artifact_id, artifact_path, content_hash, format, origin FROM stored_artifacts a SEMI JOIN batch ON batch.artifact_id = a.artifact_id"
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactReader:
-    """Loads artifacts from their files, verified; it can be pickled."""
+    """Loads artifacts from their files, verified, as far as they are trusted; it can be pickled."""
 
     root: Path
-    places: Mapping[str, tuple[str, str, str]]  # path, content hash, format
+    trust: Trust
+    places: Mapping[str, tuple[str, str, str, str]]  # path, content hash, format, origin
 
     def __call__(self, artifact_id: str) -> Any:
         if artifact_id not in self.places:
             raise NotFoundError("artifact", artifact_id)
-        path, content_hash, format_name = self.places[artifact_id]
-        return codec.loads(ArtifactFiles(self.root).read(artifact_id, path, content_hash), format_name)
+        path, content_hash, format_name, origin = self.places[artifact_id]
+        return self.trust.loads(artifact_id, ArtifactFiles(self.root).read(artifact_id, path, content_hash), format_name, origin)
 
 
-def reader_of(database: Database, root: Path, artifact_ids: Sequence[str]) -> ArtifactReader:
+def reader_of(database: Database, artifacts: Artifacts, artifact_ids: Sequence[str]) -> ArtifactReader:
     """A reader of these artifacts; it says which is missing when that one is asked for."""
     wanted = pa.table({"artifact_id": pa.array(sorted(set(artifact_ids)), pa.string())})
     rows = database.select(_PLACES, batch=wanted).to_pylist()
-    return ArtifactReader(root, {row["artifact_id"]: (row["artifact_path"], row["content_hash"], row["format"]) for row in rows})
+    places = {row["artifact_id"]: (row["artifact_path"], row["content_hash"], row["format"], row["origin"]) for row in rows}
+    return ArtifactReader(artifacts.files.root, artifacts.trust, places)

@@ -20,6 +20,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import polars as pl
 
 from n4a_fast import jsontext
+from n4a_fast.artifacts.checkup import Progress
+from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.buffer import FlushLimits
 from n4a_fast.errors import ConflictError, InvalidInputError
 from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
@@ -115,10 +117,10 @@ class Nirs4allStore(WorkspaceStore):
         self._names.forget_registered()
         return super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
 
-    def gc_artifacts(self) -> int:
+    def gc_artifacts(self, *, progress: Progress | None = None) -> int:
         """Like the store's."""
         self._names.forget_registered()
-        return super().gc_artifacts()
+        return super().gc_artifacts(progress=progress)
 
     def delete_run(self, run_id: str, delete_artifacts: bool = True) -> int:
         """Like the store's."""
@@ -177,9 +179,10 @@ class Nirs4allStore(WorkspaceStore):
     def __reduce__(self) -> tuple[Any, ...]:  # joblib sends nirs4all's whole context, store included, to its workers
         return _copied, (type(self), self._path, self._read_only)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> None:
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None,
+                 artifacts: ArtifactSettings = DEFAULTS) -> None:  # fmt: skip
         self._names, self._chain_ids = ArtifactNames(), {}
-        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
+        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
 
     def _open(self, *, writing: bool = False) -> Workspace:
         if self._is_copy:

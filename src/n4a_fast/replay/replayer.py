@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast import checks
+from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.reader import ArtifactReader, reader_of
 from n4a_fast.database import Database
 from n4a_fast.errors import NotFoundError, StoreError
@@ -70,10 +71,10 @@ class Replayer:
     """Replays of one workspace."""
 
     def __init__(
-        self, database: Database, chains: Chains, load_artifact: Callable[[str], Any], persisted: CompiledChains,
+        self, database: Database, chains: Chains, artifacts: Artifacts, load_artifact: Callable[[str], Any], persisted: CompiledChains,
         flush: Callable[[], None], keep: Callable[[], None],
     ) -> None:  # fmt: skip
-        self.load_artifact, self._artifacts = load_artifact, database.path.with_name("artifacts")
+        self.load_artifact, self._artifacts = load_artifact, artifacts
         self._database, self._chains, self._persisted, self._flush, self._keep = database, chains, persisted, flush, keep
         self._file, self._log = str(database.path), f"{database.path}.wal"
         self._remembered: Bounded[_Known] = Bounded(_REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024))

@@ -44,7 +44,7 @@ SHARED_METADATA = _schema(content_hash=_TEXT, content=_TEXT)
 CARRIED = _schema(table_name=_TEXT, row_id=_TEXT, content=_TEXT)
 STORED_ARTIFACTS = _schema(
     artifact_id=_TEXT, artifact_path=_TEXT, content_hash=_TEXT, operator_class=_TEXT, artifact_type=_TEXT, format=_TEXT,
-    size_bytes=_BIG, chain_path_hash=_TEXT, input_data_hash=_TEXT, dataset_hash=_TEXT, created_at=_TIME, origin=_TEXT,
+    size_bytes=_BIG, chain_path_hash=_TEXT, input_data_hash=_TEXT, dataset_hash=_TEXT, created_at=_TIME, origin=_TEXT, libraries=_TEXT,
 )  # fmt: skip
 ARTIFACT_HOLDS = _schema(artifact_id=_TEXT, holder=_TEXT)
 COMPILED_CHAINS = _schema(

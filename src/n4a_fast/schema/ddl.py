@@ -50,11 +50,11 @@ _TABLES = (
     """CREATE TABLE shared_metadata (content_hash VARCHAR, content JSON)""",
     # what a converted workspace held that has no column here, by row, so that it can be written back
     """CREATE TABLE carried (table_name VARCHAR, row_id VARCHAR, content JSON)""",
-    # origin: saved, registered or imported; what was imported is unpickled with care (see artifacts/trust.py)
+    # origin: saved, registered or imported; what was imported is unpickled with care. libraries: JSON, name to version
     """CREATE TABLE stored_artifacts (
         artifact_id VARCHAR, artifact_path VARCHAR, content_hash VARCHAR, operator_class VARCHAR, artifact_type VARCHAR,
         format VARCHAR, size_bytes BIGINT, chain_path_hash VARCHAR, input_data_hash VARCHAR, dataset_hash VARCHAR,
-        created_at TIMESTAMP, origin VARCHAR)""",
+        created_at TIMESTAMP, origin VARCHAR, libraries VARCHAR)""",
     # a session that saved an artifact keeps it until its pipelines have ended
     """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
     # linear chains as weights, kept under the hashes of what they were made from; derived, so they may be deleted at any time

@@ -1,0 +1,92 @@
+"""What an artifact is, told without running it, and whether the stored files still hold what their rows say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from n4a_fast import jsontext
+from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.artifacts.pickles import contents_of
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
+
+Progress = Callable[[int, int], object]
+T = TypeVar("T")
+_STEP = 256  # files between two calls of a progress callback
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactDescription:
+    """An artifact as its row and its pickle tell it; nothing of it was loaded."""
+
+    artifact_id: str
+    class_name: str  # of the pickled object, "" for plain data
+    operator_class: str  # as it was saved with
+    artifact_type: str
+    format: str
+    origin: str  # saved, registered or imported
+    path: str  # below artifacts/
+    content_hash: str
+    size_bytes: int
+    file_bytes: int  # less than size_bytes when the file is compressed
+    ref_count: int
+    libraries: dict[str, str]  # versions that were there when it was saved
+    globals: tuple[str, ...]  # every name that loading it would import
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Outcome of `verify_artifacts`: `damaged` names each artifact whose file is gone or does not match, with the error."""
+
+    checked: int
+    nbytes: int
+    damaged: dict[str, StoreError]
+
+    def of_stored(self, addresses: Iterable[tuple[Any, ...]]) -> VerifyReport:
+        """The same for those that are stored still: a file that was collected meanwhile is no damage."""
+        stored = {address[0] for address in addresses} if self.damaged else set()
+        return replace(self, damaged={key: error for key, error in self.damaged.items() if key in stored})
+
+    def __bool__(self) -> bool:
+        """Whether all is well."""
+        return not self.damaged
+
+
+def described(files: ArtifactFiles, row: dict[str, Any], ref_count: int) -> ArtifactDescription:
+    """The description of a stored row; its file is verified first."""
+    contents = contents_of(files.read(row["artifact_id"], row["artifact_path"], row["content_hash"]))
+    libraries = jsontext.decode(row["libraries"]) or {}
+    if contents.sklearn_version is not None:
+        libraries["sklearn"] = contents.sklearn_version
+    return ArtifactDescription(
+        artifact_id=row["artifact_id"], class_name=contents.class_name, operator_class=row["operator_class"], artifact_type=row["artifact_type"],
+        format=row["format"], origin=row["origin"], path=row["artifact_path"], content_hash=row["content_hash"], size_bytes=row["size_bytes"],
+        file_bytes=os.path.getsize(files.path(row["artifact_path"])), ref_count=ref_count, libraries=libraries, globals=contents.globals,
+        created_at=row["created_at"],
+    )  # fmt: skip
+
+
+def verify(files: ArtifactFiles, rows: Sequence[tuple[str, str, str]], progress: Progress | None) -> VerifyReport:
+    """Read and hash the file of each (id, path, hash), each file once."""
+    damaged: dict[str, StoreError] = {}
+    nbytes = 0
+    for artifact_id, relative, content_hash in reported(rows, progress):
+        try:
+            nbytes += len(files.read(artifact_id, relative, content_hash))
+        except (ArtifactCorruptError, ArtifactMissingError) as error:
+            damaged[artifact_id] = error
+    return VerifyReport(len(rows), nbytes, damaged)
+
+
+def reported(items: Sequence[T], progress: Progress | None) -> Iterator[T]:
+    """The items, with the progress through them told from time to time."""
+    for done, item in enumerate(items):
+        if progress is not None and done % _STEP == 0:
+            progress(done, len(items))
+        yield item
+    if progress is not None:
+        progress(len(items), len(items))

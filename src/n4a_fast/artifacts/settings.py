@@ -1,0 +1,31 @@
+"""What a store is told about artifacts when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from n4a_fast import checks
+from n4a_fast.artifacts.trust import Trust, trust
+from n4a_fast.errors import InvalidInputError
+
+OBJECT_CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSettings:
+    """Of one store; several stores on one folder may differ."""
+
+    trust: Trust = Trust()  # noqa: RUF009  a frozen value
+    compress: bool = False
+    object_cache_bytes: int = OBJECT_CACHE_BYTES
+
+
+DEFAULTS = ArtifactSettings()
+
+
+def settings(trusted: str | Iterable[str], compression: str | None, object_cache_bytes: int) -> ArtifactSettings:
+    """Checked settings; InvalidInputError names the wrong one."""
+    if compression not in (None, "zstd"):
+        raise InvalidInputError(f'compression must be None or "zstd", got {compression!r}')
+    return ArtifactSettings(trust(trusted), compression == "zstd", checks.count(object_cache_bytes, "object_cache_bytes"))
