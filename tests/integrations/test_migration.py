@@ -205,7 +205,7 @@ def test_a_copy_that_differs_never_takes_effect(old: Path) -> None:
                 draft.save_prediction_arrays(victim, None, np.zeros(180))
 
     ((victim,),) = rows(old / "store.duckdb", "SELECT prediction_id FROM predictions WHERE fold_id = '0' AND partition = 'train' ORDER BY 1 LIMIT 1")
-    with pytest.raises(CopyDiffersError, match=f"y_true of prediction {victim}"):
+    with pytest.raises(CopyDiffersError, match=rf"arrays of predictions \({victim}\) differ"):
         migrate(old, progress=tamper)
     assert sorted(path.name for path in old.iterdir()) == ["artifacts", "store.duckdb"]
 

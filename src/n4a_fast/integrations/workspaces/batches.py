@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from n4a_fast import ids, jsontext
+from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.table import KEY
 from n4a_fast.schema import columns
@@ -83,6 +84,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of its files."""
+
+
+def pieces(database: Database, query: str, table: str, step: int) -> Iterator[pa.Table]:
+    """What a query with the two ends of a range of row ids gives, range by range of a table, in the order it was filled."""
+    ((last,),) = database.rows(f"SELECT max(rowid) FROM {table}")
+    for start in range(0, 0 if last is None else last + 1, step):
+        piece = database.arrow(query, (start, start + step))
+        if piece.num_rows:
+            yield piece
 
 
 def fitted(batch: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from n4a_fast.database import Database
-from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, ArrayBatch, reshaped, views
+from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, ArrayBatch, pieces, reshaped, views
 from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
 
 _TABLES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store' AND table_type = 'BASE TABLE'"
 _COLUMNS = "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'store' AND table_name = ? ORDER BY ordinal_position"
-_LAST_ROW = "SELECT max(rowid) FROM {table}"
 _ROWS = "SELECT {columns} FROM {table} WHERE rowid >= ? AND rowid < ? ORDER BY rowid"
 _ARRAYS = """SELECT a.prediction_id, a.y_true, a.y_pred, a.y_proba, CAST(a.sample_indices AS BIGINT[]) AS sample_indices, a.weights, p.n_samples
 FROM (FROM prediction_arrays WHERE rowid >= ? AND rowid < ? ORDER BY rowid) a LEFT JOIN predictions p ON p.prediction_id = a.prediction_id"""
@@ -50,8 +49,7 @@ class DuckDBSource:
     def rows(self, table: str) -> Iterator[pa.Table]:
         described = self._database.rows(_COLUMNS, (table,))
         selected = ", ".join(f"CAST({name} AS VARCHAR) AS {name}" if kind == "JSON" else name for name, kind in described)
-        for start in self._starts(table, BATCH_ROWS):
-            yield self._database.arrow(_ROWS.format(columns=selected, table=table), (start, start + BATCH_ROWS))
+        return pieces(self._database, _ROWS.format(columns=selected, table=table), table, BATCH_ROWS)
 
     def array_count(self) -> int:
         return self.count("prediction_arrays") if self._parquet is None else len(self._parquet)
@@ -60,8 +58,7 @@ class DuckDBSource:
         if self._parquet is not None:
             yield from self._parquet.batches()
             return
-        for start in self._starts("prediction_arrays", _ARRAY_ROWS):
-            yield _batch(self._database.arrow(_ARRAYS, (start, start + _ARRAY_ROWS)))
+        yield from map(_batch, pieces(self._database, _ARRAYS, "prediction_arrays", _ARRAY_ROWS))
 
     def state(self) -> object:
         found = self.path.stat()
@@ -70,10 +67,6 @@ class DuckDBSource:
     def close(self) -> None:
         self._database.close()
         self._held.release()
-
-    def _starts(self, table: str, step: int) -> range:
-        ((last,),) = self._database.rows(_LAST_ROW.format(table=table))
-        return range(0, 0 if last is None else last + 1, step)
 
 
 def _batch(table: pa.Table) -> ArrayBatch:

@@ -14,17 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from n4a_fast import jsontext
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, CARRIED_TABLES, TABLES
+from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, CARRIED_TABLES, TABLES, pieces, views
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, statements
 from n4a_fast.workspace import Workspace
 
-_LAST_ROW = "SELECT max(rowid), count(*) FROM {table}"
 _ROWS = """SELECT t.*, c.content AS carried FROM {table} t LEFT JOIN carried c ON c.table_name = '{name}' AND c.row_id = t.{key}
 WHERE t.rowid >= ? AND t.rowid < ? ORDER BY t.rowid"""
 _SUMMARIES = "SELECT * FROM v_chain_summary"
@@ -32,13 +32,16 @@ _REFERENCES = "SELECT artifact_id, ref_count FROM artifacts"
 _CARRIED = "SELECT content FROM carried WHERE table_name = ? ORDER BY row_id"
 _LABELLED = "SELECT count(*) FROM carried WHERE table_name = 'prediction_arrays' AND (content->>'y_true_labels' <> '' OR content->>'y_pred_labels' <> '')"
 _DESCRIBED = """SELECT p.prediction_id, p.dataset_name, p.model_name, p.fold_id, p.partition, p.metric, p.val_score, p.task_type,
-    m.content AS sample_metadata, c.content AS carried
-FROM predictions p
+    t.array_values AS y_true, t.width AS y_true_width, v.y_pred, v.y_pred_width, v.y_proba, v.y_proba_width,
+    i.array_values AS sample_indices, w.array_values AS weights, m.content AS sample_metadata, c.content AS carried
+FROM (SELECT *, rowid AS place FROM prediction_values WHERE rowid >= ? AND rowid < ?) v
+JOIN predictions p ON p.id_key = v.id_key AND p.prediction_id = v.prediction_id
+LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash
+LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
 LEFT JOIN prediction_metadata k ON k.prediction_id = p.prediction_id LEFT JOIN shared_metadata m ON m.content_hash = k.content_hash
 LEFT JOIN carried c ON c.table_name = 'prediction_arrays' AND c.row_id = p.prediction_id
-WHERE p.rowid >= ? AND p.rowid < ? AND p.prediction_id IN (SELECT prediction_id FROM prediction_values)
-ORDER BY p.rowid"""
-_ARRAY_ROWS = 1024
+ORDER BY v.place"""
+_ARRAY_ROWS = 4096
 _UNSAFE = re.compile(r'[/\\:*?"<>|\s.]+')
 
 _text, _reals, _shape = pa.string(), pa.list_(pa.float64()), pa.list_(pa.int32())
@@ -55,8 +58,7 @@ class Outgoing:
     """Writes one workspace of ours into a folder."""
 
     def __init__(self, workspace: Workspace, folder: Path, progress: Progress) -> None:
-        self._database, self._arrays = workspace.database, workspace.arrays
-        self._folder, self._progress = folder, progress
+        self._database, self._folder, self._progress = workspace.database, folder, progress
 
     def run(self) -> tuple[TableReport, ...]:
         """Write everything but the artifact files; what was found and written, by table."""
@@ -73,11 +75,9 @@ class Outgoing:
     def _table(self, connection: sqlite3.Connection, name: str) -> TableReport:
         table, schema = TABLES[name]
         more = self._computed(name)
-        last, found = self._database.rows(_LAST_ROW.format(table=table))[0]
-        done = 0
-        for start in range(0, 0 if last is None else last + 1, BATCH_ROWS):
-            query = _ROWS.format(table=table, name=name, key=schema.names[0])
-            rows = self._database.arrow(query, (start, start + BATCH_ROWS)).to_pylist()
+        found, done = int(self._database.rows(f"SELECT count(*) FROM {table}")[0][0]), 0
+        for piece in pieces(self._database, _ROWS.format(table=table, name=name, key=schema.names[0]), table, BATCH_ROWS):
+            rows = piece.to_pylist()
             _insert(connection, name, [row | (jsontext.decode(row["carried"]) or {}) | more.get(row[schema.names[0]], {}) for row in rows])
             done += len(rows)
             self._progress(f"writing {name}", done, found)
@@ -121,12 +121,10 @@ class Outgoing:
         return TableReport("prediction_arrays", found, done)
 
     def _array_rows(self) -> Iterator[list[dict[str, Any]]]:
-        ((last,),) = self._database.rows("SELECT max(rowid) FROM predictions")
-        for start in range(0, 0 if last is None else last + 1, _ARRAY_ROWS):
-            rows = self._database.arrow(_DESCRIBED, (start, start + _ARRAY_ROWS)).to_pylist()
-            if rows:
-                loaded = self._arrays.load(self._arrays.ids([row["prediction_id"] for row in rows], {}), ARRAYS)
-                yield [_array_row(row, {name: getattr(loaded, name)[place] for name in ARRAYS}) for place, row in enumerate(rows)]
+        for piece in pieces(self._database, _DESCRIBED, "prediction_values", _ARRAY_ROWS):
+            arrays = {name: views(piece[name], np.int64 if name == "sample_indices" else np.float64) for name in ARRAYS}
+            rows = piece.drop_columns(list(ARRAYS)).to_pylist()
+            yield [_array_row(row, {name: arrays[name][place] for name in ARRAYS}) for place, row in enumerate(rows)]
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: list[dict[str, Any]]) -> None:
@@ -148,14 +146,17 @@ def _value(name: str, value: Any) -> Any:
 def _array_row(row: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     """One row of a Parquet file; targets that came as labels go out as they came."""
     carried = jsontext.decode(row.pop("carried")) or {}
-    shapes = {f"{name}_shape": list(arrays[name].shape) for name in ("y_true", "y_pred") if arrays[name] is not None and arrays[name].ndim == 2}
-    if arrays["y_proba"] is not None:
-        shapes["y_proba_shape"] = list(arrays["y_proba"].shape)
+    shapes = {f"{name}_shape": _shape_of(arrays[name], row[f"{name}_width"]) for name in ("y_true", "y_pred", "y_proba")}
+    if arrays["y_proba"] is not None and shapes["y_proba_shape"] is None:
+        shapes["y_proba_shape"] = [len(arrays["y_proba"])]
     for name in ("y_true", "y_pred"):
         if f"{name}_labels" in carried:
-            arrays[name] = None
-            shapes.pop(f"{name}_shape", None)
-    return row | shapes | {name: None if value is None else value.reshape(-1) for name, value in arrays.items()} | carried
+            arrays[name] = shapes[f"{name}_shape"] = None
+    return row | shapes | arrays | carried
+
+
+def _shape_of(flat: Any, width: int | None) -> list[int] | None:
+    return None if flat is None or width is None else [len(flat) // width if width else 0, width]
 
 
 def _array_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
