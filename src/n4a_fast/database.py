@@ -30,7 +30,10 @@ from n4a_fast.turnstile import Turnstile
 _ATTACH_WRITE = "ATTACH '{path}' AS store (TYPE duckdb, ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
 _ATTACH_DRAFT = "ATTACH '{path}' AS draft (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
 _ATTACH_READ = "ATTACH '{path}' AS store (TYPE duckdb, READ_ONLY)"
-_SETTINGS = ("SET max_vacuum_tasks = 0", "SET wal_autocheckpoint = '256MB'", "SET autoinstall_known_extensions = false")
+_SETTINGS = (
+    "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false",
+    "SET enable_progress_bar = false",  # after two seconds it would be drawn on the user's stdout
+)
 _DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
