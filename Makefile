@@ -9,7 +9,7 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint gate bench readme environments wheel sanitize clean
+.PHONY: demo test lint test-bundles gate bench readme environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -43,6 +43,10 @@ $(READY): $(BUILD_INPUTS)
 	@echo "building and installing n4a_fast into .venv (the first time takes a minute or two)"
 	@$(PIP) install -e '.[test]'
 	@touch $@
+
+# Bundles and configurations that this package exports, used by both releases of nirs4all.
+test-bundles: $(READY) environments
+	@$(BIN)/python -m pytest -q -n 0 tests/environments/test_exports_in_nirs4all.py
 
 # What benchmarks/test_peers.py compares with.
 environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready

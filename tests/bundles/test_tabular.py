@@ -17,10 +17,10 @@ from n4a_fast.bundles import tabular
 from n4a_fast.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 
 
-def test_a_configuration_is_the_json_that_was_saved(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_configuration_is_the_json_that_was_saved_with_the_word_that_nirs4all_knows(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
     target = tmp_path / "new" / "folder" / "été.json"
     assert store.export_pipeline_config(sweep.pipeline, target) == target
-    assert json.loads(target.read_text(encoding="utf-8")) == {"steps": ["SNV", "PLS"]}
+    assert json.loads(target.read_text(encoding="utf-8")) == {"pipeline": ["SNV", "PLS"]}
 
 
 def test_a_run_is_whole_and_plain_yaml(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:

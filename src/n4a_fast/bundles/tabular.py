@@ -32,9 +32,11 @@ LEFT JOIN (FROM prediction_arrays SEMI JOIN wanted USING (prediction_id)) a USIN
 
 
 def export_pipeline_config(pipelines: Pipelines, pipeline_id: str, target: Path) -> Path:
-    """Write the pipeline's expanded configuration as JSON."""
-    row = _found(pipelines.find(pipeline_id), "pipeline", pipeline_id)
-    return write_text(target, json.dumps(row["expanded_config"], ensure_ascii=False, indent=2) + "\n")
+    """Write the pipeline's expanded configuration as JSON, in a form that `nirs4all.run` takes again."""
+    config = _found(pipelines.find(pipeline_id), "pipeline", pipeline_id)["expanded_config"]
+    if isinstance(config, dict) and "steps" in config and "pipeline" not in config:  # nirs4all 0.7 knows the other word only
+        config = {"pipeline" if name == "steps" else name: value for name, value in config.items()}
+    return write_text(target, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
 
 
 def export_run(runs: Runs, pipelines: Pipelines, chains: Chains, run_id: str, target: Path) -> Path:

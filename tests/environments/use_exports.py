@@ -1,0 +1,46 @@
+"""Run in an environment with nirs4all, without this package: what it makes of exported files.
+
+    python use_exports.py X.npy config.json bundle.n4a ...
+
+Prints one JSON object: the version, the predictions of each bundle by nirs4all's BundleLoader, and the number of
+predictions of a run of the exported configuration, given as a path and as a list.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from typing import Any
+
+import nirs4all
+import numpy as np
+from nirs4all.data.dataset import SpectroDataset
+from nirs4all.pipeline.bundle import BundleLoader
+
+
+def ran(pipeline: Any) -> int:
+    """How many predictions a run of this pipeline gives."""
+    X = np.random.default_rng(0).normal(loc=2.0, size=(60, 6))
+    data = SpectroDataset("made")
+    data.add_samples(X[:45], {"partition": "train"})
+    data.add_samples(X[45:], {"partition": "test"})
+    data.add_targets(X[:, 0] - X[:, 3])
+    options: dict[str, Any] = {} if nirs4all.__version__.startswith("0.") else {"engine": "legacy"}
+    with tempfile.TemporaryDirectory() as workspace:
+        found = nirs4all.run(
+            pipeline=pipeline, dataset=data, workspace_path=workspace, verbose=0, save_charts=False, plots_visible=False, refit=False, **options
+        )
+        return int(found.num_predictions)
+
+
+def main(spectra: str, config: str, *bundles: str) -> dict[str, Any]:
+    X = np.load(spectra)
+    predicted = {path: np.ravel(BundleLoader(path).predict(X)).tolist() for path in bundles}
+    with open(config, encoding="utf-8") as file:
+        return {"version": nirs4all.__version__, "predicted": predicted, "ran": [ran(config), ran(json.load(file))]}
+
+
+if __name__ == "__main__":
+    told = main(*sys.argv[1:])
+    print(json.dumps(told))
