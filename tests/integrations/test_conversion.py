@@ -114,6 +114,34 @@ def test_what_this_store_has_no_column_for_comes_back(new: Path, tmp_path: Path)
     assert parquet(tmp_path / "back").equals(arrays)
 
 
+def test_what_was_deleted_here_does_not_come_back(new: Path, tmp_path: Path) -> None:
+    change(
+        new,
+        "CREATE TABLE novelties (novelty_id TEXT PRIMARY KEY)",
+        "INSERT INTO novelties VALUES ('n1')",
+        """INSERT INTO tuning_results (tuning_id, pipeline_id, tuning_fingerprint, result_fingerprint, engine, metric, direction, best_value, n_trials,
+        tuning_json, result_json) SELECT 't' || rowid, pipeline_id, '', '', '', '', '', 1.5, 1, '', '' FROM pipelines""",
+    )
+    report = convert(new, tmp_path / "ours")
+    assert [(table.written, table.note) for table in report.tables if table.table == "novelties"] == [(0, "no place for it here")]
+    with WorkspaceStore(tmp_path / "ours") as store:
+        first, *rest = store.sql("SELECT prediction_id FROM predictions")["prediction_id"]
+        store.delete_prediction(first)
+        assert set(store.sql("SELECT DISTINCT row_id FROM carried WHERE table_name = 'prediction_arrays'")["row_id"]) == set(rest)
+        (run,) = store.list_runs()["run_id"]
+        store.delete_run(run)
+    convert(tmp_path / "ours", tmp_path / "back")
+    assert not any(tables(tmp_path / "back").values())
+    assert not list((tmp_path / "back" / "arrays").iterdir())
+
+
+def test_a_column_that_mixes_kinds_is_named(new: Path, tmp_path: Path) -> None:
+    change(new, "UPDATE predictions SET n_samples = 'many' WHERE partition = 'val'")
+    with pytest.raises(InvalidInputError, match="n_samples"):
+        convert(new, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
 def test_class_labels_become_numbers_and_come_back_as_labels(new: Path, tmp_path: Path) -> None:
     arrays = parquet(new)
     texts, integers = (arrays["prediction_id"][place] for place in (0, 1))

@@ -21,7 +21,6 @@ from n4a_fast.errors import CopyDiffersError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, TABLES, Source, fitted, natural_keys, pieces, views
 from n4a_fast.integrations.workspaces.reports import Progress
 from n4a_fast.predictions.contents import content_hash
-from n4a_fast.schema.columns import LOOKUP_COLUMNS
 from n4a_fast.workspace import Workspace
 
 _ROWS = "SELECT {columns} FROM {table} WHERE rowid >= ? AND rowid < ?"
@@ -29,7 +28,6 @@ _VALUES = """SELECT prediction_id, y_pred, y_pred_width, y_proba, y_proba_width,
 FROM prediction_values WHERE rowid >= ? AND rowid < ?"""
 _SHARED = "SELECT content_hash, array_values, {width} AS width FROM {table} WHERE rowid >= ? AND rowid < ?"
 _SHARED_TABLES: Mapping[str, tuple[str, Any]] = {"shared_arrays": ("width", np.float64), "shared_indices": ("NULL::INTEGER", np.int64)}
-_OURS_ALONE = frozenset({*LOOKUP_COLUMNS, "origin"})
 _ARRAY_ROWS = 2048
 
 Array = np.ndarray[Any, Any]
@@ -49,9 +47,10 @@ def compare(source: Source, workspace: Workspace, progress: Progress, *, outgoin
 
 def _compare_table(source: Source, workspace: Workspace, name: str, progress: Progress, outgoing: bool) -> None:
     table, schema = TABLES[name]
-    columns = [column for column in schema.names if column not in _OURS_ALONE]
+    columns: list[str] = [schema.names[0]]
     found, done, given = source.count(name), 0, []
     for batch in source.rows(name) if found else ():
+        columns = [column for column in schema.names if column in batch.column_names]
         rows = fitted(batch, schema).select(columns)
         keys = [str(key) for key in natural_keys(rows)] if name == "predictions" else rows[0].to_pylist()
         given.append(_row_prints(_frame(rows)).with_columns(pl.Series("key", keys, pl.String)))

@@ -24,6 +24,7 @@ from n4a_fast.workspace import Workspace
 
 _CARRY = "INSERT INTO carried BY NAME SELECT * FROM batch"
 _IDS = "SELECT prediction_id FROM predictions"
+_KNOWN = frozenset({*TABLES, *CARRIED_TABLES, "prediction_arrays", "sqlite_sequence", "sqlite_stat1"})
 _WRITTEN = "SELECT count(*) FROM {table}"
 
 
@@ -44,6 +45,8 @@ class Intake:
         reports = [self._table(name) for name in TABLES]
         reports.append(self._arrays())
         reports += [self._carried_table(name, key) for name, key in CARRIED_TABLES.items() if self._source.count(name)]
+        unknown = {name: self._source.count(name) for name in sorted(self._source.names() - _KNOWN)}
+        reports += [TableReport(name, found, 0, "no place for it here") for name, found in unknown.items() if found]
         self._database.checkpoint()
         return tuple(reports)
 

@@ -29,7 +29,12 @@ _ROWS = """SELECT t.*, c.content AS carried FROM {table} t LEFT JOIN carried c O
 WHERE t.rowid >= ? AND t.rowid < ? ORDER BY t.rowid"""
 _SUMMARIES = "SELECT * FROM v_chain_summary"
 _REFERENCES = "SELECT artifact_id, ref_count FROM artifacts"
-_CARRIED = "SELECT content FROM carried WHERE table_name = ? ORDER BY row_id"
+# results of runs, chains or predictions that were deleted since go with them
+_CARRIED = """SELECT content FROM carried WHERE table_name = ?
+AND (content->>'run_id' IS NULL OR content->>'run_id' IN (SELECT run_id FROM runs))
+AND (content->>'pipeline_id' IS NULL OR content->>'pipeline_id' IN (SELECT pipeline_id FROM pipelines))
+AND (content->>'chain_id' IS NULL OR content->>'chain_id' IN (SELECT chain_id FROM chains))
+AND (content->>'prediction_id' IS NULL OR content->>'prediction_id' IN (SELECT prediction_id FROM predictions)) ORDER BY row_id"""
 _LABELLED = "SELECT count(*) FROM carried WHERE table_name = 'prediction_arrays' AND (content->>'y_true_labels' <> '' OR content->>'y_pred_labels' <> '')"
 _DESCRIBED = """SELECT p.prediction_id, p.dataset_name, p.model_name, p.fold_id, p.partition, p.metric, p.val_score, p.task_type,
     t.array_values AS y_true, t.width AS y_true_width, v.y_pred, v.y_pred_width, v.y_proba, v.y_proba_width,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from n4a_fast.errors import NotAStoreError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreUnavailableError
 from n4a_fast.integrations.workspaces.batches import BATCH_ROWS, ArrayBatch
 from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
 
@@ -45,7 +45,7 @@ class SQLiteSource:
         cursor = self._connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
         names = [column[0] for column in cursor.description]
         while rows := cursor.fetchmany(BATCH_ROWS):
-            yield pa.table([_column(list(values)) for values in zip(*rows, strict=True)], names=names)
+            yield pa.table([_column(name, list(values)) for name, values in zip(names, zip(*rows, strict=True), strict=True)], names=names)
 
     def array_count(self) -> int:
         return len(self._parquet)
@@ -76,8 +76,9 @@ def _opened(path: Path) -> sqlite3.Connection:
     raise AssertionError("one of the modes returns or raises")
 
 
-def _column(values: list[Any]) -> pa.Array:
+def _column(name: str, values: list[Any]) -> pa.Array:
     """Values of one column; SQLite may mix whole and other numbers."""
-    if any(isinstance(value, float) for value in values):
-        return pa.array(values, pa.float64())
-    return pa.array(values)
+    try:
+        return pa.array(values, pa.float64() if any(isinstance(value, float) for value in values) else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise InvalidInputError(f"column {name} of the source mixes kinds of values ({error}); correct it there") from error
