@@ -54,10 +54,11 @@ def test_leaderboard_is_ranked_and_has_each_variant_once(full: Demo) -> None:
         assert frame["fold_id"].unique().to_list() == ["avg"]
 
 
-def test_replay_of_the_best_chains_reproduces_what_was_stored(full: Demo) -> None:
+def test_replay_of_all_chains_reproduces_what_was_stored(full: Demo) -> None:
     assert len(full.outcome.replays) == 2
     assert full.outcome.complaint is None
     assert max(replay.difference for replay in full.outcome.replays) <= LIMIT
+    assert [replay.chains for replay in full.outcome.replays] == [len(frame) for frame in full.outcome.leaderboards.values()]
 
 
 def test_best_models_predict_held_out_spectra_well(full: Demo) -> None:
@@ -111,4 +112,4 @@ def test_replay_beyond_the_limit_is_complained_about_by_its_chain(full: Demo, di
     good, bad = full.outcome.replays
     broken = replace(full.outcome, replays=[good, replace(bad, difference=difference)])
     assert broken.complaint is not None
-    assert bad.chain_id in broken.complaint
+    assert bad.worst in broken.complaint
