@@ -9,7 +9,7 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint test-bundles gate bench readme environments wheel sanitize clean
+.PHONY: demo test lint test-bundles test-conversion gate bench readme environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -47,6 +47,10 @@ $(READY): $(BUILD_INPUTS)
 # Bundles and configurations that this package exports, used by both releases of nirs4all.
 test-bundles: $(READY) environments
 	@$(BIN)/python -m pytest -q -n 0 tests/environments/test_exports_in_nirs4all.py
+
+# Workspaces of both releases converted, and nirs4all's own answers about the results.
+test-conversion: $(READY) environments
+	@$(BIN)/python tests/environments/check_converted.py .venv-nirs4all-1.4.10/bin/python .venv-nirs4all-0.7.1/bin/python
 
 # What benchmarks/test_peers.py compares with.
 environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready
