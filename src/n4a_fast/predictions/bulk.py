@@ -23,6 +23,7 @@ from n4a_fast import checks, jsontext
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
+from n4a_fast.predictions.batch import PredictionBatch
 from n4a_fast.predictions.contents import content_hash, id_keys, lists, width_of
 from n4a_fast.predictions.keys import Column, natural_keys
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
@@ -90,8 +91,11 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
         given = {name: value if _is_shared(value) else value[rows] for name, value in bulk.arrays.items()}
         stamp = pa.repeat(pa.scalar(checks.now(), PREDICTIONS.field("created_at").type), len(identifiers))
         part.update(prediction_id=identifiers, id_key=id_key, nk=pa.array(keys[rows].nk), created_at=stamp)
-        tables = {"predictions": pa.table(part).select(PREDICTIONS.names), **array_tables(given, identifiers, id_key)}
-        yield identifiers, _newest(tables, keys[rows].numbers()) if may_repeat else tables
+        table = pa.table(part).select(PREDICTIONS.names)
+        if may_repeat and not _are_distinct(numbers := keys[rows].numbers(), identifiers):
+            yield identifiers, _one_after_the_other(table, numbers, given)
+        else:
+            yield identifiers, {"predictions": table, **array_tables(given, identifiers, id_key)}
 
 
 def prefetched(items: Iterator[T]) -> Iterator[T]:
@@ -113,14 +117,19 @@ def _expanded(column: Column, rows: slice) -> pa.Array | pa.ChunkedArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([column.as_py()], column.type))
 
 
-def _newest(tables: dict[str, pa.Table], keys: list[int]) -> dict[str, pa.Table]:
-    """The tables with the last row of each natural key and of each id, as saving one after the other would leave them."""
-    of_key = {key: place for place, key in enumerate(keys)}
-    of_id = {identifier: place for place, identifier in enumerate(tables["predictions"]["prediction_id"].to_pylist())}
-    if len(of_key) == len(of_id) == len(keys):
-        return tables
-    kept = pa.array(sorted(set(of_key.values()) & set(of_id.values())))
-    return {name: table.take(kept) if name in ("predictions", "prediction_values") else table for name, table in tables.items()}
+def _are_distinct(keys: list[int], identifiers: pa.StringArray) -> bool:
+    return bool(len(set(keys)) == len(keys) == pc.count_distinct(identifiers).as_py())
+
+
+def _one_after_the_other(rows: pa.Table, keys: list[int], given: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """The tables that saving row by row would leave, for rows that replace one another."""
+    batch = PredictionBatch()
+    for place, (row, key) in enumerate(zip(zip(*(column.to_pylist() for column in rows.columns), strict=True), keys, strict=True)):
+        batch.put(row, key)
+        of_row = {name: value if _is_shared(value) else value[place] for name, value in given.items()}
+        if any(value is not None for value in of_row.values()):
+            batch.put_arrays(row[0], arrays.Arrays(**{name: of_row.get(name) for name in _ARRAYS}))
+    return batch.pending()
 
 
 def _by_name(columns: Any) -> dict[str, Any]:
@@ -252,7 +261,11 @@ def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: 
         identifiers, *_values(given.get("y_pred"), count), *_values(given.get("y_proba"), count),
         pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_key,
     ]  # fmt: skip
-    tables = {"prediction_values": pa.table(columns, schema=PREDICTION_VALUES)}
+    values = pa.table(columns, schema=PREDICTION_VALUES)
+    if all(isinstance(value, list) for value in given.values()):  # a row without any array keeps those it had
+        have_arrays = [any(value is not None for value in row) for row in zip(*given.values(), strict=True)]
+        values = values if all(have_arrays) else values.filter(pa.array(have_arrays, pa.bool_()))
+    tables = {"prediction_values": values}
     if reals:
         widths = pa.array([width_of(value) for value in reals.values()], number)
         tables["shared_arrays"] = pa.table([pa.array(list(reals), text), _packed(reals.values(), "float64"), widths], schema=SHARED_ARRAYS)
