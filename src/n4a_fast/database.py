@@ -65,9 +65,9 @@ class Database:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def rows(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
-        """All result rows as tuples."""
-        with self._use_settled() as connection:
+    def rows(self, sql: str, params: Params = (), *, own: bool = True) -> list[tuple[Any, ...]]:
+        """All result rows as tuples; `own` as in `row`."""
+        with self._use_settled(own) as connection:
             return connection.execute(sql, list(params)).fetchall()
 
     def rows_unsettled(self, sql: str) -> list[tuple[Any, ...]]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ _POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
 _FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
 _REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
 _ADDRESSES = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_path"
+_GET_MANY = "SELECT * FROM stored_artifacts WHERE list_contains(?, artifact_id)"
 _FIND_CACHED = "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at DESC, artifact_id LIMIT 1"
 _INVALIDATE = "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND chain_path_hash IS NOT NULL"
 _IF_ABSENT = "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts)"
@@ -61,6 +63,7 @@ class Artifacts(PendingRows):
         self._stored_as_of = -1  # the attachment during which they were read
         self._forgotten = 0  # how often they were given up
         self.objects, self.trust = ObjectCache(), Trust()
+        self._absent: frozenset[str] = frozenset()  # ids known not to be stored, within `looked_up`
         self._held: set[str] = set()
         self._unwritten_holds: set[str] = set()
         self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
@@ -109,6 +112,18 @@ class Artifacts(PendingRows):
             raise ConflictError("artifact", artifact_id, known["content_hash"], content_hash)
         self._hold(artifact_id)
         return artifact_id
+
+    @contextmanager
+    def looked_up(self, artifact_ids: list[str]) -> Iterator[None]:
+        """Ask the database once for all that the block, which holds the workspace's lock, is about to register."""
+        found = self._database.rows(_GET_MANY, (artifact_ids,), own=False)
+        rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
+        self._keep_stored({row["artifact_id"]: row for row in rows})
+        self._absent = frozenset(artifact_ids) - {row["artifact_id"] for row in rows}
+        try:
+            yield
+        finally:
+            self._absent = frozenset()
 
     def load(self, artifact_id: str) -> Any:
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
@@ -258,7 +273,7 @@ class Artifacts(PendingRows):
 
     def _row(self, artifact_id: str, own: bool = True) -> Row | None:
         """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in memory."""
-        if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str):
+        if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str) or artifact_id in self._absent:
             return row
         self._keep_stored({row["artifact_id"]: row for row in self._read(artifact_id, own)})
         return self._current(artifact_id)

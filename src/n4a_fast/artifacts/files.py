@@ -83,7 +83,10 @@ class ArtifactFiles:
 
     def adopt(self, relative: str) -> None:
         """A file that someone else wrote: it is to survive a power loss with the next flush, too."""
-        self._remember_unsynced(self._place(relative))
+        path = self._place(relative)
+        with open(path, "rb") as file:
+            start_sync(file.fileno())
+        self._remember_unsynced(path)
 
     def sync(self) -> None:
         """Make every file added since the last call survive a power loss."""

@@ -19,13 +19,12 @@ class ArtifactNames:
     """Which stored artifact each of nirs4all's ids stands for, in one store."""
 
     def __init__(self) -> None:
-        self._registered: dict[str, tuple[str, str]] = {}  # nirs4all's id -> content hash, stored id
-        self._renamed: dict[str, str] = {}  # of these, where the two ids differ
+        self._registered: dict[str, str] = {}  # nirs4all's id -> content hash
+        self._renamed: dict[str, str] = {}  # nirs4all's id -> stored id, where they differ
 
-    def known(self, artifact_id: str, content_hash: str) -> str | None:
-        """The stored id of this content, if it is what nirs4all registered last under this id."""
-        registered = self._registered.get(artifact_id)
-        return registered[1] if registered is not None and registered[0] == content_hash else None
+    def is_registered(self, artifact_id: str, content_hash: str) -> bool:
+        """Whether this is what was registered last under this id."""
+        return self._registered.get(artifact_id) == content_hash
 
     def meant(self, artifact_id: str) -> str:
         """The stored id that chains saved until now have for one of nirs4all's."""
@@ -33,7 +32,7 @@ class ArtifactNames:
 
     def note(self, artifact_id: str, content_hash: str, stored_id: str) -> None:
         """From now on chains mean `stored_id`."""
-        self._registered[artifact_id] = content_hash, stored_id
+        self._registered[artifact_id] = content_hash
         self._renamed.pop(artifact_id, None)
         if stored_id != artifact_id:
             self._renamed[artifact_id] = stored_id

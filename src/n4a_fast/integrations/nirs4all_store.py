@@ -71,6 +71,7 @@ class Nirs4allStore(WorkspaceStore):
 
     _names: ArtifactNames
     _chain_ids: dict[str, list[str]]  # by pipeline, of those that this store has not ended
+    _awaiting: list[tuple[Any, ...]]  # arguments of register_existing_artifact
     _is_copy = False
 
     # -- chains and artifacts ----------------------------------------------------------------
@@ -95,17 +96,24 @@ class Nirs4allStore(WorkspaceStore):
     def register_existing_artifact(
         self, artifact_id: str, path: str, content_hash: str, operator_class: str, artifact_type: str, format: str, size_bytes: int
     ) -> str:
-        """Like the store's; an id that is taken by other content gets the content's hash appended, here and in the chains that mean it."""
-        stored_id = self._names.known(artifact_id, content_hash)
-        if stored_id is None:
-            described = (path, content_hash, operator_class, artifact_type, format, size_bytes)
-            try:
-                stored_id = super().register_existing_artifact(artifact_id, *described)
-            except ConflictError as error:
-                stored_id = super().register_existing_artifact(free_id(error), *described)
-            self._let_chains_mean(artifact_id, stored_id)
-            self._names.note(artifact_id, content_hash, stored_id)
-        return stored_id
+        """Like the store's, at the next call: nirs4all comes with all that a run has made, after each pipeline.
+
+        An id that is taken by other content gets the content's hash appended, in the chains that mean it, too.
+        """
+        if not self._names.is_registered(artifact_id, content_hash):
+            self._awaiting.append((artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes))
+        return artifact_id
+
+    def _register_awaiting(self, workspace: Workspace) -> None:
+        awaiting, self._awaiting = self._awaiting, []
+        with workspace.lock, workspace.artifacts.looked_up([described[0] for described in awaiting]):
+            for artifact_id, *described in awaiting:
+                try:
+                    stored_id = super().register_existing_artifact(artifact_id, *described)
+                except ConflictError as error:
+                    stored_id = super().register_existing_artifact(free_id(error), *described)
+                self._let_chains_mean(artifact_id, stored_id)
+                self._names.note(artifact_id, described[1], stored_id)
 
     def _let_chains_mean(self, artifact_id: str, stored_id: str) -> None:
         meant = self._names.meant(artifact_id)
@@ -114,18 +122,21 @@ class Nirs4allStore(WorkspaceStore):
 
     def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
         """Like the store's."""
+        count = super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
         self._names.forget_registered()
-        return super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
+        return count
 
     def gc_artifacts(self, *, progress: Progress | None = None) -> int:
         """Like the store's."""
+        count = super().gc_artifacts(progress=progress)
         self._names.forget_registered()
-        return super().gc_artifacts(progress=progress)
+        return count
 
     def delete_run(self, run_id: str, delete_artifacts: bool = True) -> int:
         """Like the store's."""
+        count = super().delete_run(run_id, delete_artifacts)
         self._names.forget_registered()
-        return super().delete_run(run_id, delete_artifacts)
+        return count
 
     # -- ends --------------------------------------------------------------------------------
 
@@ -151,6 +162,8 @@ class Nirs4allStore(WorkspaceStore):
 
     def close(self) -> None:
         """Write what is pending and let the file go; what was begun may be ended after another opening."""
+        if self._workspace is not None:
+            self._open()
         super().close()
         for identifier in [identifier for identifier, store in _UNFINISHED.items() if store is self]:
             self._note_end(identifier)
@@ -179,23 +192,25 @@ class Nirs4allStore(WorkspaceStore):
     def __reduce__(self) -> tuple[Any, ...]:  # joblib sends nirs4all's whole context, store included, to its workers
         return _copied, (type(self), self._path, self._read_only)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None,
-                 artifacts: ArtifactSettings = DEFAULTS) -> None:  # fmt: skip
-        self._names, self._chain_ids = ArtifactNames(), {}
-        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
+    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> None:
+        self._names, self._chain_ids, self._awaiting = ArtifactNames(), {}, []
+        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
 
     def _open(self, *, writing: bool = False) -> Workspace:
         if self._is_copy:
             self._is_copy = False
             self._connect(self._path, read_only=self._read_only, lock_timeout=30.0)
-        return super()._open(writing=writing)
+        workspace = super()._open(writing=writing)
+        if self._awaiting:
+            self._register_awaiting(workspace)
+        return workspace
 
 
 def _copied(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allStore:
     """A store of the same folder, opened when it is first used: nirs4all's workers never do."""
     store = kind.__new__(kind)
     store._path, store._read_only, store._workspace, store._is_copy = path, read_only, None, True
-    store._names, store._chain_ids = ArtifactNames(), {}
+    store._names, store._chain_ids, store._awaiting = ArtifactNames(), {}, []
     return store
 
 
