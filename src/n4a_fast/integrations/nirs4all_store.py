@@ -15,14 +15,12 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import polars as pl
 
 from n4a_fast import jsontext
 from n4a_fast.artifacts.checkup import Progress
-from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
-from n4a_fast.buffer import FlushLimits
 from n4a_fast.errors import ConflictError, InvalidInputError
 from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all_sql import Connection
@@ -192,9 +190,10 @@ class Nirs4allStore(WorkspaceStore):
     def __reduce__(self) -> tuple[Any, ...]:  # joblib sends nirs4all's whole context, store included, to its workers
         return _copied, (type(self), self._path, self._read_only)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None) -> None:
-        self._names, self._chain_ids, self._awaiting = ArtifactNames(), {}, []
-        super()._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        store = super().__new__(cls)
+        store._names, store._chain_ids, store._awaiting = ArtifactNames(), {}, []
+        return store
 
     def _open(self, *, writing: bool = False) -> Workspace:
         if self._is_copy:
@@ -210,7 +209,6 @@ def _copied(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allS
     """A store of the same folder, opened when it is first used: nirs4all's workers never do."""
     store = kind.__new__(kind)
     store._path, store._read_only, store._workspace, store._is_copy = path, read_only, None, True
-    store._names, store._chain_ids, store._awaiting = ArtifactNames(), {}, []
     return store
 
 
