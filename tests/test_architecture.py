@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "artifacts", "predictions"),
     ("replay", "bundles", "buffer"),
     ("workspace",),
-    ("opening",),
+    ("opening", "merging", "shards"),
     ("store",),
     ("library", "chain_builder"),
     ("integrations",),
@@ -38,7 +38,7 @@ FUNCTION_LINES = 40  # without the docstring
 MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
-    "store.py": 680,  # one facade, with the users' docstrings of every documented method
+    "store.py": 720,  # one facade, with the users' docstrings of every documented method
     "database.py": 440,  # all that touches duckdb, and nothing else
 }
 FACADE_STATEMENTS = 3

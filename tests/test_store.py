@@ -155,10 +155,12 @@ MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "invalidate_dataset_cache": lambda store, unknown: store.invalidate_dataset_cache(unknown),
     "cleanup_transient_artifacts": lambda store, unknown: store.cleanup_transient_artifacts(unknown, "corn", []),
     "transaction": lambda store, _: store.transaction().__enter__(),
+    "merge": lambda store, _: store.merge(),
 }
 MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     **{name: lambda store, unknown, name=name: getattr(store, name)(unknown) for name in (*FINDS, *FRAMES)},  # type: ignore[misc]
     "flush": lambda store, _: store.flush(),
+    "shard": lambda store, _: store.shard(),
     "sql": lambda store, _: store.sql("SELECT 1"),
     "list_runs": lambda store, _: store.list_runs(),
     "list_pipelines": lambda store, _: store.list_pipelines(),

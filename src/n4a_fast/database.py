@@ -29,6 +29,7 @@ from n4a_fast.turnstile import Turnstile
 
 _ATTACH_WRITE = "ATTACH '{path}' AS store (TYPE duckdb, ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
 _ATTACH_DRAFT = "ATTACH '{path}' AS draft (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
+_ATTACH_BESIDE = "ATTACH '{path}' AS {name} (TYPE duckdb, READ_ONLY)"
 _ATTACH_READ = "ATTACH '{path}' AS store (TYPE duckdb, READ_ONLY)"
 _SETTINGS = (
     "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false",
@@ -185,6 +186,21 @@ class Database:
             finally:
                 connection.execute("DETACH draft")
 
+    @contextmanager
+    def beside(self, other: Database, name: str) -> Iterator[None]:
+        """The file of another database under `name`, read-only, for statements of this one; nobody writes to it meanwhile."""
+        with self.lock, other.lock, self._use_settled() as connection:
+            other.detach()
+            deadline = time.monotonic() + other.lock_timeout
+            other._enter(shared=True)
+            try:
+                _attach_when_free(connection, _ATTACH_BESIDE.format(path=_quoted(other.path), name=name), deadline)
+                yield
+            finally:
+                if self._connection is connection and name in _attached_names(connection):
+                    connection.execute(f"DETACH {name}")
+                other._let_go()
+
     def peek(self, sql: str) -> list[tuple[Any, ...]] | None:
         """Rows of a query on the file attached read-only, so that nothing in it can change; None when a name is unknown."""
         mode, self.read_only = self.read_only, True
@@ -303,31 +319,22 @@ class Database:
 
     def _attach_in_turn(self, connection: duckdb.DuckDBPyConnection) -> None:
         deadline = time.monotonic() + self.lock_timeout
-        if self._turnstile is not None:
-            self._turnstile.enter(self.lock_timeout, shared=self.read_only)  # without a turn one attempt is left, and DuckDB names the holder
+        self._enter(shared=self.read_only)
         try:
-            self._attach_when_free(connection, deadline)
+            _attach_when_free(connection, (_ATTACH_READ if self.read_only else _ATTACH_WRITE).format(path=_quoted(self.path)), deadline)
+            connection.execute("USE store")
         except BaseException:
             self._let_go()
             raise
+
+    def _enter(self, *, shared: bool) -> None:
+        if self._turnstile is not None:
+            self._turnstile.enter(self.lock_timeout, shared=shared)  # without a turn one attempt is left, and DuckDB names the holder
 
     def _let_go(self) -> None:
         self._attached_read_only = None
         if self._turnstile is not None:
             self._turnstile.leave()
-
-    def _attach_when_free(self, connection: duckdb.DuckDBPyConnection, deadline: float) -> None:
-        template = _ATTACH_READ if self.read_only else _ATTACH_WRITE
-        while True:
-            try:
-                connection.execute(template.format(path=_quoted(self.path)))
-                connection.execute("USE store")
-                return
-            except duckdb.IOException as error:
-                if not _is_lock_conflict(error) or time.monotonic() >= deadline:
-                    raise
-            time.sleep(_LOCK_POLL_SECONDS)
-
 
     @contextmanager
     def _read_transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -371,6 +378,21 @@ class Database:
         if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
             return InvalidInputError(text)
         return StoreUnavailableError(self.path, text)
+
+
+def _attach_when_free(connection: duckdb.DuckDBPyConnection, statement: str, deadline: float) -> None:
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except duckdb.IOException as error:
+            if not _is_lock_conflict(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOCK_POLL_SECONDS)
+
+
+def _attached_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
 
 
 @contextmanager

@@ -29,12 +29,14 @@ from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSe
 from n4a_fast.buffer import FlushLimits
 from n4a_fast.bundles import export, importer, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
+from n4a_fast.merging import MergeReport
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay.batch import replay_many
 from n4a_fast.replay.replayer import Choice
 from n4a_fast.replay.report import PlanReport, report_plan
 from n4a_fast.replay.several import Work
+from n4a_fast.shards import Shard, merge_all, new_shard
 from n4a_fast.vacuum import VacuumReport, vacuum
 from n4a_fast.workspace import Workspace
 
@@ -644,6 +646,26 @@ class WorkspaceStore:
         Writes a fresh copy beside the file and swaps it in at once; needs that much free disk.
         """
         return vacuum(self._open(writing=True).database)
+
+    # -- other workspaces ----------------------------------------------------------------------
+
+    def shard(self, path: str | Path | None = None, *, run_id: str | None = None) -> Shard[WorkspaceStore]:
+        """A picklable handle on a private workspace for one writer, at `path` or below this one's `shards/`.
+
+        `handle.open()` gives its store, in whatever process. With `run_id`, pipelines can be begun in that run
+        there. `merge` brings what was saved here.
+        """
+        return new_shard(self._open(), path, run_id, type(self))
+
+    @_reads
+    def merge(self, *sources: str | Path | Shard[WorkspaceStore], progress: Callable[[str, int, int], object] = lambda *_: None) -> MergeReport:
+        """Absorb other workspaces, or without any named all shards below this one; rows found and added by table.
+
+        Each is taken in one transaction; what is here already is passed over, so merging twice, or again after a
+        kill, changes nothing. Raises ConflictError for an id that has other content here; nothing of that workspace
+        is taken then. `progress` gets the path of each merged workspace, how many are done, and of how many.
+        """
+        return merge_all(self._open(writing=True), sources, progress)
 
     def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None,
                  artifacts: ArtifactSettings = DEFAULTS) -> None:  # fmt: skip

@@ -38,7 +38,7 @@ class Workspace:
         self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
         self.lock = self.database.lock
         files = ArtifactFiles(root / "artifacts")
-        self.buffer = Buffer(self.database, files, limits, forget_known=self._forget_known, delete_in_transaction=self._delete_contents_in_transaction)
+        self.buffer = Buffer(self.database, files, limits, forget_known=self.forget_known, delete_in_transaction=self._delete_contents_in_transaction)
         self.flush, self._parts = self.buffer.flush, self.buffer.parts
         self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata = self._parts
         self.queries, self.arrays, self.summaries = PredictionQueries(self.database), ArrayReader(self.database), ChainSummaries(self.database)
@@ -66,11 +66,12 @@ class Workspace:
         for part in self._parts:
             part.clear()
         self.pipelines.forget_open()
-        self._forget_known()
+        self.forget_known()
         self.artifacts.settle()
         self.artifacts.files.claims.unlock()
 
-    def _forget_known(self) -> None:
+    def forget_known(self) -> None:
+        """Rows may have come or gone: ids must be looked up again."""
         for part in (self.runs, self.pipelines, self.chains, self.artifacts, self.projects, self.metadata, self.replayer):
             part.forget_known()
 
@@ -162,7 +163,7 @@ class Workspace:
         """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many predictions."""
         chain_ids, pipeline_ids = self.predictions.places_of_dataset(dataset_name)
         with self.collector.transaction():
-            self._forget_known()
+            self.forget_known()
             deleted = self.predictions.delete_of_dataset_in_transaction(dataset_name)
             self.metadata.sweep_in_transaction()
             emptied = self.chains.delete_empty_in_transaction(chain_ids)
@@ -209,7 +210,7 @@ class Workspace:
             return self.artifacts.invalidate_in_transaction(dataset_hash)
 
     def _delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
-        self._forget_known()
+        self.forget_known()
         deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
         self.metadata.sweep_in_transaction()
         deleted += self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
