@@ -108,7 +108,7 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
 def _joined(block: Sequence[CompiledChain]) -> tuple[Array, Array]:
     """The weights of all chains, and their intercepts at the centre of the first."""
     weights = np.concatenate([chain.weights for chain in block])
-    intercept = np.stack([chain.intercept for chain in block])
+    intercept = np.concatenate([chain.intercept for chain in block]).reshape(len(block), -1)
     center = block[0].center
     same = {id(center)}
     for number, chain in enumerate(block):

@@ -175,17 +175,19 @@ class Replayer:
 
     def fused(self, compiled: CompiledChain, X: Any, wavelengths: Any) -> Array | None:
         """Predictions of a compiled chain; None where the plain path must have its say."""
-        if wavelengths is None and compiled.start == 0 and type(X) is np.ndarray and X.dtype == _DOUBLE and X.ndim == 2 and X.flags.c_contiguous:
-            spectra = X if len(X) and X.shape[1] == compiled.n_features and compiled.n_sources == 1 else None
-        else:
-            spectra = self.spectra_for(compiled, X, wavelengths)
+        spectra = self.spectra_for(compiled, X, wavelengths)
         if spectra is None:
             return None
         found = compiled.apply(spectra)
         return found if finite(found) else None
 
     def spectra_for(self, compiled: CompiledChain, X: Any, wavelengths: Any, bench: Bench | None = None) -> Array | None:
-        """What the compiled part of a chain is given, its stages in front run plainly; None for spectra of another width."""
+        """What the compiled part of a chain is given, its stages in front run plainly; None for spectra of another width.
+
+        Spectra that need no copy are not searched for infinite values either: these show in the predictions.
+        """
+        if compiled.start == 0 and wavelengths is None and type(X) is np.ndarray and X.dtype == _DOUBLE and X.ndim == 2 and X.flags.c_contiguous:
+            return X if len(X) and X.shape[1] == compiled.n_features and compiled.n_sources == 1 else None
         blocks = read_spectra(compiled, X)
         axes = read_wavelengths(compiled, wavelengths, blocks)
         if sum(block.shape[1] for block in blocks) != compiled.n_features:
