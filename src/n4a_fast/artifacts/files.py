@@ -19,6 +19,7 @@ from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -183,11 +184,11 @@ class ArtifactFiles:
     def _holds(self, path: str, pieces: Sequence[Content]) -> bool:
         """Whether a stored file has this very content."""
         try:
-            content = memoryview(content_at(path))
+            content = np.frombuffer(content_at(path), np.uint8)  # memoryviews compare byte by byte, 20 times slower
         except (FileNotFoundError, ArtifactCorruptError):
             return False
         ends = list(accumulate(map(len, pieces), initial=0))
-        return len(content) == ends[-1] and all(content[start:end] == piece for (start, end), piece in zip(pairwise(ends), pieces, strict=True))
+        return len(content) == ends[-1] and all(np.array_equal(content[start:end], np.frombuffer(piece, np.uint8)) for (start, end), piece in zip(pairwise(ends), pieces, strict=True))
 
     def _remember_unsynced(self, path: str) -> None:
         if path not in self._synced:

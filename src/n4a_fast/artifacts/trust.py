@@ -13,6 +13,7 @@ import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Trust:
         home = getattr(found, "__module__", None)  # a module offers what it imported itself, too
         if known:
             return found if isinstance(found, type) and _is_known_class(found) else None
-        return found if home is None or _is_below(str(home), prefixes) else None
+        return None if isinstance(found, ModuleType) or not (home is None or _is_below(str(home), prefixes)) else found
 
 
 def trust(setting: str | Iterable[str]) -> Trust:
