@@ -188,7 +188,8 @@ class ArtifactFiles:
         except (FileNotFoundError, ArtifactCorruptError):
             return False
         ends = list(accumulate(map(len, pieces), initial=0))
-        return len(content) == ends[-1] and all(np.array_equal(content[start:end], np.frombuffer(piece, np.uint8)) for (start, end), piece in zip(pairwise(ends), pieces, strict=True))
+        parts = zip(pairwise(ends), pieces, strict=True)
+        return len(content) == ends[-1] and all(np.array_equal(content[start:end], np.frombuffer(piece, np.uint8)) for (start, end), piece in parts)
 
     def _remember_unsynced(self, path: str) -> None:
         if path not in self._synced:
