@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +341,67 @@ def test_wrong_arguments_are_refused(store: WorkspaceStore) -> None:
     for _ in range(2):
         with pytest.raises(InvalidInputError, match="was fitted on 20"):
             store.replay_chains([chain], NEW[:, :-1])
+
+
+def test_a_model_that_is_missing_is_named_before_any_work(store: WorkspaceStore) -> None:
+    chains = several_chains(store)
+    forest = put_chain(store, begin(store), [], [RandomForestRegressor(3, random_state=n).fit(X, y) for n in range(2)])
+    store.replay_chains([*chains, forest], NEW)
+    chain = store.get_chain(forest)
+    assert chain is not None
+    store.get_artifact_path(chain["fold_artifacts"]["fold_1"]).unlink()
+    with pytest.raises(ArtifactMissingError, match=chain["fold_artifacts"]["fold_1"]):
+        store.replay_chains([*chains, forest], NEW)
+    assert store.replay_chains([*chains, forest], NEW, folds=[0]).shape == (len(chains) + 1, 13)
+
+
+def test_threads_replay_at_the_same_time(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chains = [pls_chain(store, pipeline, X, y, components) for components in (1, 2, 3, 4)]
+    expected = np.stack([plain(store, chain, NEW) for chain in chains])
+
+    def work(number: int) -> Array:
+        return np.stack([store.replay_chain(chain, NEW) for chain in chains]) if number % 2 else store.replay_chains(chains, NEW)
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(12)):
+            np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+def _replayed_by_child(store: WorkspaceStore, chain: str, results: Any) -> None:
+    results.put(store.replay_chain(chain, NEW))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_replays_too(store: WorkspaceStore) -> None:
+    chain = pls_chain(store, begin(store), X, y)
+    expected = store.replay_chain(chain, NEW)
+    store.flush()
+    context = get_context("fork")
+    results = context.Queue()
+    process = context.Process(target=_replayed_by_child, args=(store, chain, results))
+    process.start()
+    np.testing.assert_array_equal(results.get(timeout=60), expected)
+    process.join(60)
+
+
+def test_several_sources_are_joined_and_fused(store: WorkspaceStore) -> None:
+    other = X[:, ::2] * 2.0
+    left, right = StandardScaler().fit(X), MinMaxScaler().fit(other)
+    ids = [store.save_artifact(one, "scaler", "transformer", "joblib") for one in (left, right)]
+    joined = np.hstack([left.transform(X), right.transform(other)])
+    models = {f"fold_{n}": store.save_artifact(Ridge(n + 1.0).fit(joined, y), "Ridge", "model", "joblib") for n in range(2)}
+    steps = [{"step_idx": 1, "operator_class": "scaler"}, {"step_idx": 2, "operator_class": "Ridge"}]
+    shared = {"1": ids, "_source_map": {"1": {"0": [ids[0]], "1": [ids[1]]}}}
+    chain = store.save_chain(begin(store), steps, 2, "Ridge", "", "per_fold", models, shared)
+    new = [NEW, NEW[:, ::2] * 2.0]
+    for number in range(2):
+        opened = store if number == 0 else reopened(store)
+        for rows in (1, 13):
+            given = [block[:rows] for block in new]
+            np.testing.assert_allclose(opened.replay_chain(chain, given), plain(opened, chain, given), **CLOSE)
+            np.testing.assert_allclose(opened.replay_chains([chain, chain], given)[1], plain(opened, chain, given), **CLOSE)
+        assert opened.replay_plan(chain).compiled
+        with pytest.raises(InvalidInputError, match="joins 2 sources"):
+            opened.replay_chain(chain, NEW)
+    opened.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
-from n4a_fast.errors import NotFoundError
+from n4a_fast.errors import ArtifactMissingError, NotFoundError
 
 _PLACES = "SELECT a.artifact_id, artifact_path, content_hash, format, origin FROM stored_artifacts a SEMI JOIN batch ON batch.artifact_id = a.artifact_id"
 
@@ -26,10 +26,21 @@ class ArtifactReader:
     trust: Trust
     places: Mapping[str, tuple[str, str, str, str]]  # path, content hash, format, origin
 
-    def __call__(self, artifact_id: str) -> Any:
+    def require_files(self, artifact_ids: Iterable[str]) -> None:
+        """NotFoundError or ArtifactMissingError unless these artifacts are there."""
+        files = ArtifactFiles(self.root)
+        for artifact_id in artifact_ids:
+            path = files.path(self._place(artifact_id)[0])
+            if not path.is_file():
+                raise ArtifactMissingError(artifact_id, path)
+
+    def _place(self, artifact_id: str) -> tuple[str, str, str, str]:
         if artifact_id not in self.places:
             raise NotFoundError("artifact", artifact_id)
-        path, content_hash, format_name, origin = self.places[artifact_id]
+        return self.places[artifact_id]
+
+    def __call__(self, artifact_id: str) -> Any:
+        path, content_hash, format_name, origin = self._place(artifact_id)
         return self.trust.loads(artifact_id, ArtifactFiles(self.root).read(artifact_id, path, content_hash), format_name, origin)
 
 

@@ -32,6 +32,7 @@ Array: TypeAlias = NDArray[np.float64]
 Progress: TypeAlias = Callable[[int, int], object]
 
 MAX_BYTES = 2**28
+_AT_A_TIME = 1024  # chains: enough for a matrix product at full speed, few enough for progress to be told
 
 
 def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progress: Progress | None) -> NDArray[Any]:
@@ -41,10 +42,17 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
     bench = Bench(replayer.load_artifact, work.max_bytes // 8)
     tell = progress or (lambda _done, _total: None)
     with _blas_threads(work.threads):
-        known = {} if work.return_proba else _prepared(replayer, unique, work, bench)
+        state = replayer.state()
+        known = {} if work.return_proba else replayer.recall(unique, work.choice)
+        rows = replayer.require([chain_id for chain_id in unique if chain_id not in known])
         output = Output(unique)
-        for group in _groups(unique, known):
-            _run_group(replayer, group, work, bench, output)
+        for first in range(0, len(unique), _AT_A_TIME):
+            block = unique[first : first + _AT_A_TIME]
+            for chain_id in block if not work.return_proba else ():
+                if chain_id not in known:
+                    known[chain_id] = replayer.prepare(rows[chain_id], work.X, work.wavelengths, work.choice, bench, state)
+            for group in _groups(block, known):
+                _run_group(replayer, group, work, bench, output)
             tell(output.done, len(unique))
         for chain_id, found in plain_predictions(replayer, output.missing, work, bench):
             output.put(chain_id, found)
@@ -60,16 +68,6 @@ def _checked(chain_ids: Sequence[str], work: Work) -> list[str]:
     if work.threads < 1 or work.max_bytes < 1 or work.n_jobs == 0:
         raise InvalidInputError(f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero")
     return list(chain_ids)
-
-
-def _prepared(replayer: Replayer, chain_ids: Sequence[str], work: Work, bench: Bench) -> dict[str, CompiledChain | PlainChain]:
-    """Every chain compiled, or known not to be."""
-    state = replayer.state()
-    known = replayer.recall(chain_ids, work.choice)
-    unknown = [chain_id for chain_id in chain_ids if chain_id not in known]
-    for chain_id, chain in (replayer.require(unknown) if unknown else {}).items():
-        known[chain_id] = replayer.prepare(chain, work.X, work.wavelengths, work.choice, bench, state)
-    return known
 
 
 def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain]) -> list[list[CompiledChain]]:

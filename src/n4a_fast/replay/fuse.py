@@ -144,8 +144,8 @@ def _over_features(work: _Work, weights: Array, X: Any, wavelengths: Any, fused:
     features, given = plain_features(work.plan, X, wavelengths)
     notes = (*(f"{step.place}: runs plainly, the chain has several sources or channels" for step in work.plan.steps), fused)
     draft = _draft(work, WHOLE, None, weights, features.mean(axis=0), given, notes, work.stages)
-    expected = work.predict(features, given)
-    return _checked(draft, [(features, expected)])
+    others = _varied(features)
+    return _checked(draft, [(features, work.predict(features, given)), (others, work.predict(others, given))])
 
 
 def _along_line(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: str) -> CompiledChain | PlainChain:

@@ -168,9 +168,10 @@ class Replayer:
             compiled = PlainChain(plan.chain_id, (f"not fused: {error}",))
         self._remember(compiled, choice.key, state)
         if choice.key is None and isinstance(compiled, CompiledChain):
-            self._persisted.put(compiled)
-            if len(self._persisted) >= _WRITE_AT:
-                self._keep()
+            with self._database.lock:
+                self._persisted.put(compiled)
+                if len(self._persisted) >= _WRITE_AT:
+                    self._keep()
         return compiled
 
     def fused(self, compiled: CompiledChain, X: Any, wavelengths: Any) -> Array | None:

@@ -51,6 +51,8 @@ def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, 
         return
     chains = replayer.require(chain_ids)
     plans = {chain_id: load_chain(chains[chain_id], loader_for(chains[chain_id], bench), models=False) for chain_id in chain_ids}
+    models = [artifact for plan in plans.values() for artifact in _models_of(plan, work)]
+    replayer.reader(models).require_files(models)  # before any work is done
     names = {chain_id: _names(plan, bench) for chain_id, plan in plans.items()}
     for _, alike in groupby(sorted(chain_ids, key=lambda chain_id: names[chain_id]), key=lambda chain_id: names[chain_id]):
         listed = list(alike)
@@ -61,6 +63,10 @@ def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, 
             load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
             tasks = (joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one in listed)
             yield from zip(listed, joblib.Parallel(n_jobs=work.n_jobs, return_as="generator")(tasks), strict=True)
+
+
+def _models_of(plan: ReplayPlan, work: Work) -> list[str]:
+    return [plan.model.fold_ids[key] for key in choose(tuple(plan.model.fold_ids), work.choice.folds)]
 
 
 def _artifacts_of(chain: Chain) -> list[str]:

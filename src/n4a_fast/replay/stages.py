@@ -8,6 +8,7 @@ operators, spectra behind common prefixes and linear parts, each bounded in memo
 from __future__ import annotations
 
 import pickle
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,27 +43,34 @@ class Stage:
 
 
 class Bounded(Generic[V]):
-    """Values by key, the least recently used ones dropped beyond a number of bytes."""
+    """Values by key, the least recently used ones dropped beyond a number of bytes; safe to share between threads."""
 
     def __init__(self, most: int, size: Callable[[V], int]) -> None:
         self._most, self._size, self._used = most, size, 0
         self._values: OrderedDict[Hashable, V] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> V | None:
-        found = self._values.get(key)
-        if found is not None:
-            self._values.move_to_end(key)
-        return found
+        with self._lock:
+            found = self._values.get(key)
+            if found is not None:
+                self._values.move_to_end(key)
+            return found
 
     def put(self, key: Hashable, value: V) -> V:
-        self.drop(key)
-        self._values[key] = value
-        self._used += self._size(value)
-        while self._used > self._most and len(self._values) > 1:
-            self._used -= self._size(self._values.popitem(last=False)[1])
+        with self._lock:
+            self._drop(key)
+            self._values[key] = value
+            self._used += self._size(value)
+            while self._used > self._most and len(self._values) > 1:
+                self._used -= self._size(self._values.popitem(last=False)[1])
         return value
 
     def drop(self, key: Hashable) -> None:
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: Hashable) -> None:
         if key in self._values:
             self._used -= self._size(self._values.pop(key))
 
