@@ -8,6 +8,7 @@ hand, a sweep of it is migrated, its chains are replayed here, and written out f
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from n4a_fast import WorkspaceStore  # noqa: E402
 from n4a_fast.integrations.workspaces import convert, migrate  # noqa: E402
 
 
-def main(newer: str, older: str | None) -> None:
+def main(newer: str, older: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         there_and_back(newer, Path(folder))
         if older is not None:
@@ -93,4 +94,4 @@ def require(holds: bool, complaint: str, *facts: object) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    main(*[os.path.abspath(python) for python in sys.argv[1:3]])  # not resolved: the link is what makes it a virtual environment
