@@ -12,6 +12,7 @@ from helpers import DEADLINE, child, counts, read_line
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ForeignStoreError
 from n4a_fast.integrations.workspaces import migrate
+from n4a_fast.integrations.workspaces.migration import DRAFT_FOLDER
 
 ARRAYS = "SELECT prediction_id, y_true, y_pred, y_proba, sample_indices, weights FROM prediction_arrays ORDER BY prediction_id"
 
@@ -52,6 +53,7 @@ def assert_whole_and_complete(old: Path) -> bool:
         assert rows(old / "store.duckdb", ARRAYS) == original
         finished = False
     assert migrate(old).already_done is finished
+    assert not (old / DRAFT_FOLDER).exists()
     assert rows(old / "store.duckdb", ARRAYS) == original
     with WorkspaceStore(old) as store:
         assert counts(store, *NUMBERS_OF_OLD) == NUMBERS_OF_OLD

@@ -26,8 +26,10 @@ GROUPS = (
 )  # fmt: skip
 AGGREGATED_SCORES = tuple(f"{kind}_{score}" for kind in ("min", "max", "avg") for score in SCORES)
 HIGHER_IS_BETTER = frozenset({
-    "r2", "accuracy", "balanced_accuracy", "f1", "precision", "recall", "auc", "roc_auc", "kappa", "rpd", "rpiq",
-    "matthews_corrcoef", "mcc", "specificity", "explained_variance", "pearson_r", "spearman_r",
+    "r2", "r2_score", "accuracy", "balanced_accuracy", "f1", "f1_score", "f1_micro", "f1_macro", "precision", "precision_micro",
+    "precision_macro", "balanced_precision", "recall", "recall_micro", "recall_macro", "balanced_recall", "auc", "roc_auc", "kappa",
+    "cohen_kappa", "jaccard", "jaccard_score", "rpd", "rpiq", "matthews_corrcoef", "mcc", "specificity", "explained_variance",
+    "explained_variance_score", "pearson_r", "spearman_r", "consistency",
 })  # fmt: skip
 
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"

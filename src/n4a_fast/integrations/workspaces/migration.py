@@ -8,6 +8,7 @@ it was, a kill after it leaves the finished store. What a killed migration left 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -41,6 +42,7 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
     started = time.monotonic()
     root = _folder(Path(path))
     if is_ours(root):
+        shutil.rmtree(root / DRAFT_FOLDER, ignore_errors=True)  # a migration may have been killed after its last step
         return Report(root, root, "n4a_fast workspace", (), 0, time.monotonic() - started, already_done=True)
     with draft_in(root / DRAFT_FOLDER) as draft:
         _undo_half_a_swap(root)
