@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +47,39 @@ class BareTable:
         """Result of bare SQL over `bare` and `batch`."""
         table: pa.Table = self._connection.sql(query).to_arrow_table()
         return table
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+
+class BareTables:
+    """A DuckDB file with bare tables, filled again and again with the Arrow tables that the store made of a bulk call."""
+
+    def __init__(self, path: Path, slices: Sequence[Mapping[str, pa.Table]]) -> None:
+        self._connection, self._slices = duckdb.connect(":memory:"), slices
+        for statement in ("SET wal_autocheckpoint = '256MB'", f"ATTACH '{path}' AS bare (ROW_GROUP_SIZE 2048)", "USE bare"):
+            self._connection.execute(statement)
+        for name, table in slices[0].items():
+            self._insert(f"CREATE TABLE {name} AS SELECT * FROM batch LIMIT 0", table)
+
+    def insert(self) -> None:
+        """Insert everything in one transaction, durable on return."""
+        self._connection.execute("BEGIN")
+        for tables in self._slices:
+            for name, table in tables.items():
+                self._insert(f"INSERT INTO {name} SELECT * FROM batch", table)
+        self._connection.execute("COMMIT")
+
+    def rows(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM predictions").fetchall()[0][0])
+
+    def _insert(self, sql: str, batch: pa.Table) -> None:
+        self._connection.register("batch", batch)
+        self._connection.execute(sql).fetchall()
+        self._connection.unregister("batch")
 
     def __enter__(self) -> Self:
         return self

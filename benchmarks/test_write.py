@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 from harness import Measure, gate
-from limits import BareTable, prediction_batch
+from limits import BareTables
 from reference import RowByRowStore
-from workloads import SAMPLES, SCORES, Sweep, fill, folder_bytes
+from workloads import SAMPLES, SCORES, Sweep, fill, fill_columns, folder_bytes
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.predictions import bulk
 
 ROWS = 16_384
+BULK_ROWS = 4 * ROWS
 
 
 @gate(
@@ -46,14 +48,17 @@ def test_dropin_growth(measure: Measure, tmp_path: Path) -> None:
 
 
 @gate(
-    "bulk_vs_bare_insert", workload="save_predictions of 16,384, n=200, durable", baseline="DuckDB inserting the same arrays into a bare table",
-    size=ROWS, seed=0, threads="1, and DuckDB's",
+    "bulk_vs_bare_insert", workload="save_predictions of 65,536, n=200, durable",
+    baseline="DuckDB inserting the same Arrow tables (rows and arrays) into bare tables, in one transaction", size=BULK_ROWS, seed=0,
+    threads="1, and DuckDB's",
 )  # fmt: skip
 def test_bulk_vs_bare_insert(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
-    matrix = np.random.default_rng(0).random((ROWS, SAMPLES))
-    with BareTable(tmp_path / "bare.duckdb", prediction_batch(matrix)) as bare:
-        measure.ratio(bare.insert, lambda: fill(store, ROWS, matrix), rounds=5)
-        assert bare.rows() == 6 * ROWS
+    matrix = np.random.default_rng(0).random((BULK_ROWS, SAMPLES))
+    columns = fill_columns("0" * 36, matrix)
+    slices = [tables for _, tables in bulk.slices(bulk.checked(columns, {"y_pred": matrix, "y_true": np.arange(float(SAMPLES))}))]
+    with BareTables(tmp_path / "bare.duckdb", slices) as bare:
+        measure.ratio(bare.insert, lambda: fill(store, BULK_ROWS, matrix), rounds=3)
+        assert bare.rows() == 4 * BULK_ROWS
     stored = store.load_arrays(pipeline_id=store.list_pipelines()["pipeline_id"][0], columns=("y_pred",))
     assert np.array_equal(np.sort(stored.y_pred_2d(), axis=0), np.sort(matrix, axis=0))
 

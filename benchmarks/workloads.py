@@ -44,13 +44,17 @@ def fill(store: WorkspaceStore, rows: int, matrix: np.ndarray[Any, Any] | None =
     """One pipeline of `rows` predictions through the bulk call, in a run of its own unless given."""
     pipeline = store.begin_pipeline(run or store.begin_run("bulk", {}, []), "p", {}, [], "corn", "h")
     matrix = np.random.default_rng(0).random((rows, SAMPLES)) if matrix is None else matrix
-    columns = {
-        "pipeline_id": pipeline, "dataset_name": "corn", "model_name": "PLS", "model_class": "Bulk", "partition": "val",
-        "fold_id": [str(row) for row in range(rows)], "val_score": matrix[:, 0], "scores": SCORES,
-    }  # fmt: skip
-    ids = store.save_predictions(columns, y_pred=matrix, y_true=np.arange(float(SAMPLES)))
+    ids = store.save_predictions(fill_columns(pipeline, matrix), y_pred=matrix, y_true=np.arange(float(SAMPLES)))
     store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
     return ids
+
+
+def fill_columns(pipeline: str, matrix: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Columns of a bulk call: a prediction of one pipeline for each row of the matrix."""
+    return {
+        "pipeline_id": pipeline, "dataset_name": "corn", "model_name": "PLS", "model_class": "Bulk", "partition": "val",
+        "fold_id": [str(row) for row in range(len(matrix))], "val_score": matrix[:, 0], "scores": SCORES,
+    }  # fmt: skip
 
 
 def folder_bytes(folder: Path) -> int:

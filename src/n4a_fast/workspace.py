@@ -132,12 +132,8 @@ class Workspace:
             self.pipelines.require_known(pipeline_id)
         for chain_id in checked.distinct("chain_id"):
             self.chains.require(chain_id)
-        identifiers: list[str] = []
         with self.database.transaction():
-            for ids, tables in bulk.prefetched(bulk.slices(checked)):
-                self.predictions.write_in_transaction(tables)
-                identifiers += ids.to_pylist()
-        return identifiers
+            return self.predictions.write_bulk_in_transaction(checked)
 
     def keep_compiled(self) -> None:
         """Store the compiled chains that wait for it."""

@@ -25,7 +25,7 @@ from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
 from n4a_fast.predictions.batch import PredictionBatch
 from n4a_fast.predictions.contents import content_hash, id_keys, lists, width_of
-from n4a_fast.predictions.keys import Column, natural_keys
+from n4a_fast.predictions.keys import Column, Keys, natural_keys
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 
 T = TypeVar("T")
@@ -47,6 +47,13 @@ class Bulk:
     rows: int
     columns: Mapping[str, Column]  # the fields of save_prediction, a value for all rows or one each; prediction_id may be NULL
     arrays: Mapping[str, Any]
+    keys: Keys
+    keys_are_distinct: bool
+
+    @property
+    def ids_follow(self) -> bool:
+        """Whether every id follows from its key."""
+        return isinstance(self.columns["prediction_id"], pa.Scalar)
 
     def distinct(self, name: str) -> list[str]:
         """The ids that a column names, None left out."""
@@ -73,19 +80,18 @@ def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
             raise InvalidInputError(f"column {name} has {nulls} missing values; give every row one")
     by_row = {name: _rows_of(name, value, rows) for name, value in present.items()}
     _check_agreement(by_row, rows)
-    return Bulk(rows, table, by_row)
+    keys = natural_keys(table, rows)
+    return Bulk(rows, table, by_row, keys, keys.are_distinct())
 
 
 def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
     """Ids and tables of each slice, in order."""
-    keys = natural_keys(bulk.columns, bulk.rows)
-    ids_are_given = not isinstance(bulk.columns["prediction_id"], pa.Scalar)
-    may_repeat = ids_are_given or not keys.are_distinct()
+    keys, may_repeat = bulk.keys, not (bulk.ids_follow and bulk.keys_are_distinct)
     for start in range(0, bulk.rows, SLICE_ROWS):
         rows = slice(start, min(start + SLICE_ROWS, bulk.rows))
         part = {name: _expanded(column, rows) for name, column in bulk.columns.items()}
         identifiers, id_key = keys[rows].prediction_ids(), pa.array(keys[rows].id_key)
-        if ids_are_given:
+        if not bulk.ids_follow:
             identifiers = pc.coalesce(part["prediction_id"], identifiers)
             id_key = id_keys(identifiers.to_pylist())
         given = {name: value if _is_shared(value) else value[rows] for name, value in bulk.arrays.items()}

@@ -9,7 +9,7 @@ import pyarrow as pa
 from n4a_fast import checks, ids, jsontext
 from n4a_fast.database import Database
 from n4a_fast.errors import NotFoundError
-from n4a_fast.predictions import arrays
+from n4a_fast.predictions import arrays, bulk
 from n4a_fast.predictions.batch import PredictionBatch
 from n4a_fast.predictions.table import PredictionTable, one_id
 
@@ -86,6 +86,15 @@ class Predictions:
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         self._table.write_in_transaction(tables)
+
+    def write_bulk_in_transaction(self, given: bulk.Bulk) -> list[str]:
+        """Write the predictions of a bulk call; their ids."""
+        known_new = given.ids_follow and given.keys_are_distinct and self._table.is_beyond(given.keys)
+        identifiers: list[str] = []
+        for ids_of_slice, tables in bulk.prefetched(bulk.slices(given)):
+            self._table.write_in_transaction(tables, known_new=known_new)
+            identifiers += ids_of_slice.to_pylist()
+        return identifiers
 
     def clear(self) -> None:
         """Forget the batch: it is written, or given up."""

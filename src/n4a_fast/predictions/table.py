@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from n4a_fast import ids
 from n4a_fast.database import Database
+from n4a_fast.predictions.keys import Keys
 from n4a_fast.schema.columns import LOOKUP_COLUMNS
 
 KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
@@ -27,6 +28,9 @@ _RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = new_id, id
 WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
 _REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
 _REPLACED_BY_ID = f"DELETE FROM predictions p USING batch b WHERE {_SAME_ID.format('p', 'b')}"
+_LARGEST = 2**64 - 1
+_BETWEEN = """(SELECT 1 FROM predictions WHERE nk BETWEEN ? AND ? LIMIT 1) UNION ALL (SELECT 1 FROM predictions WHERE id_key BETWEEN ? AND ? LIMIT 1)
+UNION ALL (SELECT 1 FROM prediction_values WHERE id_key BETWEEN ? AND ? LIMIT 1)"""
 _HAS_KEY = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_KEY} LIMIT 1)"
 _HAS_ROW = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')} LIMIT 1)"
 _HAS_VALUES = f"(SELECT 1 FROM prediction_values v SEMI JOIN new_values b ON {_SAME_ID.format('v', 'b')} LIMIT 1)"
@@ -58,10 +62,15 @@ class PredictionTable:
         found = self._database.rows(_KEY_OF, (ids.id_key(prediction_id), prediction_id))
         return found[0] if found else None
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id."""
+    def is_beyond(self, keys: Keys) -> bool:
+        """Whether nothing is stored between the smallest and the largest of these keys, and of the ids that follow from them."""
+        bounds = [int(bound) for column in (keys.nk, keys.id_key, keys.id_key) for bound in (column.min(initial=_LARGEST), column.max(initial=0))]
+        return not self._database.rows(_BETWEEN, bounds)
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], *, known_new: bool = False) -> None:
+        """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id; `known_new` when there are none."""
         rows, values = tables.get("predictions"), tables.get("prediction_values")
-        if self._are_all_new(rows, values):
+        if known_new or self._are_all_new(rows, values):
             self._insert_values_in_transaction(tables)
             if rows is not None:
                 self._database.insert(_INSERT.format(table="predictions"), batch=rows)
