@@ -46,8 +46,9 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
         known = {} if work.return_proba else replayer.recall(unique, work.choice)
         rows = replayer.require([chain_id for chain_id in unique if chain_id not in known])
         output = Output(unique)
-        for first in range(0, len(unique), _AT_A_TIME):
-            block = unique[first : first + _AT_A_TIME]
+        at_a_time = _AT_A_TIME if rows else len(unique)
+        for first in range(0, len(unique), at_a_time):
+            block = unique[first : first + at_a_time]
             for chain_id in block if not work.return_proba else ():
                 if chain_id not in known:
                     known[chain_id] = replayer.prepare(rows[chain_id], work.X, work.wavelengths, work.choice, bench, state)

@@ -56,9 +56,10 @@ class QuickForest:
 
 def quickened(plan: ReplayPlan) -> ReplayPlan:
     """The plan with stand-ins for its forests."""
-    models: Mapping[str, Any] = {key: QuickForest(model) if _is_forest(model) else model for key, model in plan.model.models.items()}
+    models: Mapping[str, Any] = {key: QuickForest(model) if is_forest(model) else model for key, model in plan.model.models.items()}
     return replace(plan, model=replace(plan.model, models=MappingProxyType(models)))
 
 
-def _is_forest(model: Any) -> bool:
+def is_forest(model: Any) -> bool:
+    """Whether a stand-in is known for this model."""
     return public_name(type(model)) in _FORESTS and hasattr(model, "__sklearn_tags__")

@@ -58,7 +58,9 @@ class CompiledChains:
         found = self._database.select(_LOAD, batch=pa.table({"chain_id": pa.array(chain_ids, pa.string())}))
         if not found.num_rows:
             return {}
-        found = found.filter(pa.array([_is_current(text) for text in found["made_with"].to_pylist()], pa.bool_())).combine_chunks()
+        current = {text: _is_current(text) for text in set(found["made_with"].to_pylist())}
+        if not all(current.values()):
+            found = found.filter(pa.array([current[text] for text in found["made_with"].to_pylist()], pa.bool_()))
         hashes = sorted({name for names in found["arrays"].to_pylist() for name in names})
         stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
         arrays: dict[str, Array] = dict(zip(stored["content_hash"].to_pylist(), _shaped(stored["array_values"], stored["width"].to_pylist()), strict=True))

@@ -3,6 +3,9 @@
 The steps of each chain run here, once for all chains that begin alike; the models of a chain run
 here or in a worker process, which loads them itself from their files, verified. Predictions come as
 they get done, each as the plain path gives it.
+
+A. Forests go to threads: a tree is one call without the interpreter's lock, and a new process takes
+   two seconds to import scikit-learn.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from n4a_fast.records.chains import artifact_ids
 from n4a_fast.replay.combine import combine
 from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.folds import choose, weights_of
-from n4a_fast.replay.forests import quickened
+from n4a_fast.replay.forests import is_forest, quickened
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.plan import ReplayPlan
@@ -59,10 +62,17 @@ def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, 
         features, given = _features(plans[listed[0]], work, bench)
         if work.n_jobs == 1:
             yield from ((one, _predicted(chains[one], loader_for(chains[one], bench), work, features, given)) for one in listed)
+            continue
+        first = load_chain(chains[listed[0]], loader_for(chains[listed[0]], bench), folds=work.choice.folds)
+        if all(is_forest(model) for model in first.model.models.values()):
+            backend, loaders = "threading", [loader_for(chains[one], bench) for one in listed]
         else:
-            load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
-            tasks = (joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one in listed)
-            yield from zip(listed, joblib.Parallel(n_jobs=work.n_jobs, return_as="generator")(tasks), strict=True)
+            reader = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
+            backend, loaders = "loky", [reader] * len(listed)
+        found = joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(
+            joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one, load in zip(listed, loaders, strict=True)
+        )
+        yield from zip(listed, found, strict=True)
 
 
 def _models_of(plan: ReplayPlan, work: Work) -> list[str]:
