@@ -59,7 +59,7 @@ class Database:
         # runs before a read or a transaction; False: rows that this process journaled need not be in place
         self.settle: Callable[[bool], object] = lambda _own: None
         self.rest: Callable[[], object] = lambda: None  # runs when nothing has happened for a moment
-        self._closed = self._forking = False
+        self._closed = self._forking = self._forked_inside = False
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
         tell_of_forks(self)
@@ -276,6 +276,7 @@ class Database:
         _INHERITED.append(self._connection)  # closing it here would write to the parent's file
         self.lock = threading.RLock()
         self._connection = self._attached_read_only = self._watcher = None
+        self._forked_inside = self._depth > 0
         self._depth, self._after_commit, self._forking = 0, [], False
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
@@ -306,6 +307,8 @@ class Database:
             return self._connection
         if self._depth:
             raise RuntimeError("the attachment changed inside a transaction")
+        if self._forked_inside:  # DuckDB refuses the file that the parent had attached
+            raise StoreUnavailableError(self.path, "this process was forked inside a transaction; fork before or after it, or start processes by spawn or loky")
         if self._connection is None:
             self._connection = duckdb.connect(":memory:")
             for setting in _SETTINGS:
