@@ -162,3 +162,26 @@ def test_what_was_noted_of_journals_is_forgotten_with_them(database: Database, j
         placed(database, later)
         later.close()
     assert len(database.rows("FROM journals")) == 1
+
+
+def test_what_a_process_adds_before_it_dies_outlives_the_placing_of_the_rest(database: Database, journal: Journal) -> None:
+    other = Journal(database)
+    other.take_notice()
+    waiting = other.others_waiting()
+    journal.append(b"last words")
+    journal.forget()  # as a killed process does
+    with database.transaction():
+        other.place_in_transaction(waiting)
+    other.rewind(waiting)
+    assert seen_by_others(database) == [b"last words"]
+
+
+def test_a_journal_that_others_empty_again_and_again_does_not_grow(database: Database, journal: Journal) -> None:
+    size = journal.path.stat().st_size
+    for _ in range(5):
+        placed(database, Journal(database), others=True)
+        database.detach()
+        journal.take_notice()
+        journal.append(b"third" * 1000)
+    assert journal.path.stat().st_size == size
+    assert seen_by_others(database) == [b"third" * 1000]

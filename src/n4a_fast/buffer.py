@@ -131,6 +131,15 @@ class Buffer:
             self._forget_known()
         self.artifacts.settle()
 
+    def place_others_in_transaction(self) -> None:
+        """Write what other processes have journaled since the transaction began; it stays theirs if the transaction fails."""
+        waiting = self.journal.others_waiting()
+        if waiting:
+            batches = [_written_in_transaction(parts) for parts in self._parts_of_others(waiting)]
+            self.journal.place_in_transaction(waiting)
+            self._delete_again_in_transaction(batches)
+            self._database.after_commit(lambda: self.journal.rewind(waiting))
+
     def settle(self, own: bool) -> None:
         """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added to it."""
         self._take_notice()

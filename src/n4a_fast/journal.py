@@ -27,7 +27,6 @@ from n4a_fast.ids import uuid7
 
 _READ = "SELECT journal, placed FROM journals UNION ALL SELECT run_id, NULL FROM deleted_runs"
 _FORGET_PLACED = "DELETE FROM journals WHERE list_contains(?, journal)"
-_FORGET_GONE = "DELETE FROM journals WHERE journal < ? AND NOT list_contains(?, journal)"
 _SET_PLACED = "INSERT INTO journals SELECT unnest(?), unnest(?)"
 
 
@@ -37,6 +36,7 @@ class Waiting(NamedTuple):
     path: Path
     contents: Sequence[bytes]
     last: int
+    is_dead: bool  # nothing can have been added since
 
 
 class Journal:
@@ -51,7 +51,7 @@ class Journal:
         self._known: dict[str, int] = {}  # the table: by journal, the number of the last frame that is placed
         self.deleted_runs: frozenset[str] = frozenset()
         self._last = self._placed = self._end = 0  # number of the last frame; of the last in the tables; where the next one goes
-        self._present: list[str] | None = None  # the other journals, when this one was made; forgotten once used
+        self._is_new = True  # nothing of it was placed by this process
 
     @property
     def is_empty(self) -> bool:
@@ -71,6 +71,8 @@ class Journal:
         if placed <= self._placed:
             return None
         self._placed = placed
+        if self.is_empty:
+            self._end = 0
         return [frame.content for frame in frames.read_after(self.path, placed, complete=True)]
 
     def others_waiting(self) -> list[Waiting]:
@@ -84,7 +86,7 @@ class Journal:
             is_dead = _with_lock(path, fcntl.LOCK_SH, lambda: None)
             waiting = frames.read_after(path, self._known.get(path.name, 0), complete=is_dead)
             if waiting and (may_write or is_dead):
-                found.append(Waiting(path, [frame.content for frame in waiting], waiting[-1].number))
+                found.append(Waiting(path, [frame.content for frame in waiting], waiting[-1].number, is_dead))
             elif not waiting and is_dead and not self._database.read_only:
                 _remove_if_dead(path)
         return found
@@ -106,8 +108,8 @@ class Journal:
         placed = {waiting.path.name: waiting.last for waiting in others}
         if not self.is_empty:
             placed[self.path.name] = self._last
-            if self._present is not None:  # older journals that were gone when this one was made and the folder synced
-                self._database.execute(_FORGET_GONE, (self.path.name, self._present))
+            if self._is_new:
+                self._forget_gone_in_transaction()
         if placed:
             self._database.execute(_FORGET_PLACED, (list(placed),))
             self._database.execute(_SET_PLACED, (list(placed), list(placed.values())))
@@ -115,11 +117,12 @@ class Journal:
     def rewind(self, others: Sequence[Waiting] = ()) -> None:
         """The transaction has committed: the next frame overwrites the first, and journals of killed processes go."""
         if not self.is_empty:
-            self._present = None
+            self._is_new = False
         self._placed, self._end = self._last, 0
         for waiting in others:
             self._known[waiting.path.name] = waiting.last
-            _remove_if_dead(waiting.path)
+            if waiting.is_dead:
+                _remove_if_dead(waiting.path)
 
     def close(self) -> None:
         """Remove the file when all its frames are in the tables."""
@@ -133,7 +136,14 @@ class Journal:
             os.close(self._descriptor)
         self._descriptor, self._attachment, self.path = None, -1, self._new_path()
         self._last = self._placed = self._end = 0
-        self._present = None
+        self._is_new = True
+
+    def _forget_gone_in_transaction(self) -> None:
+        """Noted journals were there when their number was, so what is not there now has gone for good."""
+        gone = [name for name in self._known if name != self.path.name and not self.path.with_name(name).exists()]
+        if gone:
+            sync(self.path.parent)  # or a power loss would bring them back, and nobody knew that they are placed
+            self._database.execute(_FORGET_PLACED, (gone,))
 
     def _new_path(self) -> Path:
         return self._database.path.with_name(self._prefix + uuid7())
@@ -151,7 +161,7 @@ class Journal:
             if os.fstat(descriptor).st_nlink == 0:  # taken for a killed one's before it was locked
                 os.close(descriptor)
                 continue
-            self._descriptor, self._present = descriptor, [path.name for path in self._others()]
+            self._descriptor = descriptor
             sync(self.path.parent)
         return self._descriptor
 

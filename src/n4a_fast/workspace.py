@@ -42,7 +42,7 @@ class Workspace:
         self.flush, self._parts = self.buffer.flush, self.buffer.parts
         self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata = self._parts
         self.queries, self.arrays, self.summaries = PredictionQueries(self.database), ArrayReader(self.database), ChainSummaries(self.database)
-        self.collector = Collector(self.database, self.artifacts)
+        self.collector = Collector(self.database, self.artifacts, self.buffer.place_others_in_transaction)
         self.compiled = CompiledChains(self.database)
         self.replayer = Replayer(self.database, self.chains, self.artifacts, self._load_artifact, self.compiled, self.flush, self.keep_compiled)
         self.users = 0

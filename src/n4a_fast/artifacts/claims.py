@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -77,10 +78,11 @@ class Claims:
     def _claimed(self) -> Iterator[str]:
         for note in self._folder.glob(f"*{_NOTE}"):
             session = unquote(note.name.removesuffix(_NOTE))
-            if is_alive(session):
-                yield from map(orjson.loads, note.read_bytes().splitlines())
-            else:
+            if not is_alive(session):
                 note.unlink(missing_ok=True)
+                continue
+            with suppress(FileNotFoundError):  # a store that was closed just now: it claims nothing any more
+                yield from map(orjson.loads, note.read_bytes().splitlines())
 
     def _open(self) -> None:
         if self._pid == os.getpid():

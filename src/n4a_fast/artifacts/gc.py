@@ -8,7 +8,7 @@ What a running process claims or holds stays, however old it is (see `claims`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,8 +34,9 @@ _AVERAGES = frozenset({"", "avg", "w_avg"})
 class Collector:
     """Removes what nothing refers to."""
 
-    def __init__(self, database: Database, artifacts: Artifacts) -> None:
+    def __init__(self, database: Database, artifacts: Artifacts, place_others_in_transaction: Callable[[], object]) -> None:
         self._database, self._artifacts = database, artifacts
+        self._place_others_in_transaction = place_others_in_transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -49,12 +50,13 @@ class Collector:
 
     def collect_in_transaction(self, progress: Progress | None = None) -> list[str]:
         """Delete unused rows; the files that go after the commit, orphans of earlier crashes included."""
-        for (holder,) in self._database.rows(_HOLDERS):
-            if not is_alive(holder):
-                self._database.execute(_DROP_HOLDER, (holder,))
         files = self._artifacts.files
         claimed = files.claims.lock()
         self._database.after_commit(lambda: self._unlink(doomed, progress))
+        self._place_others_in_transaction()  # what is claimed no more was journaled before
+        for (holder,) in self._database.rows(_HOLDERS):
+            if not is_alive(holder):
+                self._database.execute(_DROP_HOLDER, (holder,))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
         self._database.insert(_DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS))
         used = {path for (path,) in self._database.rows(_PATHS)}
