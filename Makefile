@@ -9,7 +9,7 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint test-bundles test-conversion gate bench readme environments wheel sanitize clean
+.PHONY: demo test lint test-bundles test-conversion gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -52,8 +52,12 @@ test-bundles: $(READY) environments
 test-conversion: $(READY) environments
 	@$(BIN)/python tests/environments/check_converted.py .venv-nirs4all-1.4.10/bin/python .venv-nirs4all-0.7.1/bin/python
 
-# What benchmarks/test_peers.py compares with.
+# Both releases of nirs4all, each in an environment of its own.
 environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready
+
+# What some reports compare with: nirs4all's own stores, and ONNX Runtime beside this package.
+peers: $(READY) environments
+	@$(PIP) install onnxruntime skl2onnx
 
 # nirs4all in an environment of its own, for tests of what both read and write: make .venv-nirs4all-0.7.1/.ready
 .venv-nirs4all-%/.ready:

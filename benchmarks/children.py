@@ -32,15 +32,15 @@ def count_calls(workspace: Path) -> dict[str, Any]:
 
 
 def count_instructions(workspace: Path) -> dict[str, float]:
-    """Instructions per call of each section of count_instructions.py, by name."""
+    """Instructions of the calling thread per call of each section of count_instructions.py, by name."""
     marks, output = compiled("marks"), workspace / "callgrind"
-    command = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={output}"]
+    command = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", f"--callgrind-out-file={output}"]
     done = subprocess.run(
         [*command, sys.executable, FOLDER / "count_instructions.py", marks, workspace], check=True, text=True, timeout=300,
         env=os.environ | {"PYTHONHASHSEED": "0"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     calls: dict[str, int] = json.loads(done.stdout)
-    return {name: count / calls[name] for path in workspace.glob("callgrind.*") for name, count in [_section(path)] if name in calls}
+    return {name: count / calls[name] for path in workspace.glob("callgrind.*-01") for name, count in [_section(path)] if name in calls}
 
 
 def build_workspace(folder: Path, rows: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from slower import slow_down
 from workloads import SAMPLES, SCORES
 
 from n4a_fast import WorkspaceStore
+from n4a_fast._native import kernels
 from n4a_fast._native.columns import ListColumn, live_blocks
 
 CALLS = 300
@@ -38,6 +39,7 @@ def main(marks: ctypes.CDLL, folder: Path) -> dict[str, int]:
 
     _saving(counted, folder)
     _columns(counted)
+    _kernels(counted)
     return calls
 
 
@@ -45,7 +47,7 @@ def _saving(counted: Callable[..., None], folder: Path) -> None:
     """The two drop-in calls beside the plain append, into buffers that do not fill up."""
     rows: list[tuple[object, ...]] = []
     y_true, y_pred, indices = np.arange(float(SAMPLES)), np.random.default_rng(0).random(SAMPLES), np.arange(SAMPLES)
-    with WorkspaceStore(folder) as store:
+    with WorkspaceStore(folder, flush_interval=None) as store:
         pipeline = store.begin_pipeline(store.begin_run("sweep", {}, []), "p", {}, [], "corn", "h")
         ids: list[str] = []
 
@@ -74,6 +76,15 @@ def _columns(counted: Callable[..., None]) -> None:
         counted(f"append_{dtype}", append, VALUES)
         column.finish()
     assert live_blocks() == 0
+
+
+def _kernels(counted: Callable[..., None]) -> None:
+    """The replay kernels: instructions per value of X with one output column, at AVX2, which valgrind knows too."""
+    numbers = np.random.default_rng(0)
+    X, W, b = numbers.random((20, 700)), numbers.random((700, 1)), np.zeros(1)
+    level = min(kernels.instruction_sets().index("avx2") if "avx2" in kernels.instruction_sets() else 0, len(kernels.instruction_sets()) - 1)
+    for name, kernel in (("affine", kernels.affine), ("snv_affine", kernels.snv_affine)):
+        counted(name, lambda _number, kernel=kernel: kernel(X, W, b, level=level), X.size)
 
 
 if __name__ == "__main__":

@@ -142,8 +142,9 @@ class Measure:
         self._result.theirs, self._result.ours = best
         return self._conclude(best[0] / best[1], "x")
 
-    def value(self, number: float, unit: str) -> float:
-        """A counter or a size: exact where it can be, so its floor is tight."""
+    def value(self, number: float, unit: str, *, ours: float | None = None, theirs: float | None = None) -> float:
+        """A counter or a size: exact where it can be, so its floor is tight. `ours` and `theirs` are seconds for the page."""
+        self._result.ours, self._result.theirs = ours, theirs
         return self._conclude(float(number), unit)
 
     def note(self, **numbers: float | str) -> None:

@@ -21,9 +21,18 @@ HISTORY = FOLDER / "history.jsonl"
 README = FOLDER.parent / "README.md"
 PICTURES = FOLDER.parent / "docs" / "benchmarks"
 BEGIN, END = "<!-- benchmarks: made by make readme -->", "<!-- end of benchmarks -->"
+ORDER = ("write", "read", "queries", "artifacts", "replay", "bundles", "processes", "lifecycle", "peers", "curves", "growth", "counters")
+HEADLINES = (
+    "dropin_pipeline_vs_row_by_row", "dropin_vs_nirs4all_0_7_1", "dropin_vs_nirs4all_1_4_10", "dropin_sustained", "bulk_vs_bare_insert",
+    "a_million_end_to_end", "bytes_kept_per_prediction", "bytes_written_over_kept", "load_arrays_vs_one_by_one", "load_contiguous_of_a_million",
+    "load_random_of_a_million", "lookup_with_arrays_of_a_million", "top_predictions_of_a_million", "query_of_a_pipeline_of_a_million", "open_a_million",
+    "delete_run_of_a_million", "vacuum_a_million", "replay_1_row", "replay_1000_rows", "replay_1000_chains", "replay_dgemm_peak",
+)  # fmt: skip
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .4rem;text-transform:capitalize}
-table{border-collapse:collapse;width:100%;font-size:13px}td,th{padding:.35rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #e4e4e4}
+h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .4rem}
+table{border-collapse:collapse;width:100%;font-size:13px;table-layout:fixed}th{width:7%}th:first-child{width:32%}th:nth-child(2){width:22%}
+th:nth-child(3){width:13%}th:nth-child(n+3){text-align:right}th:last-child{width:12%;text-align:left}
+td,th{padding:.35rem .6rem;box-sizing:border-box;text-align:left;vertical-align:top;border-bottom:1px solid #e4e4e4}
 th{font-weight:600;color:#666}td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.v{font-weight:600}
 .bad{color:#b3261e}.kind{color:#888;font-size:11px}.small{color:#777;font-size:12px}img{max-width:100%;margin:.6rem 0}svg{display:block}"""
 
@@ -78,24 +87,36 @@ def page(run: dict[str, Any], pictures: dict[str, bytes], runs: list[dict[str, A
         "this day. A floor is what <code>make gate</code> holds; the last column is the history of the number.</p>",
         *(f"<h2>{title}</h2>{_image(pictures[name])}" for name, title in (("ratios", "Ratios"), ("growth", "Growth to a million rows")) if name in pictures),
     ]  # fmt: skip
-    ordered = sorted(run["results"], key=lambda result: (result["capability"], result["declared"]["name"]))
+    ordered = sorted(run["results"], key=lambda result: (_order(result["capability"]), result["declared"]["name"]))
     for capability, results in groupby(ordered, key=lambda result: result["capability"]):
         rows = "".join(_row(result, [line["numbers"].get(result["declared"]["name"], {}).get("value") for line in runs]) for result in results)
         head = "<tr><th>What<th>Baseline<th>Number<th>Floor<th>Ours<th>Baseline<th>History</tr>"
-        parts.append(f"<h2>{escape(capability)}</h2><table>{head}{rows}</table>")
+        parts.append(f"<h2>{escape(capability.capitalize())}</h2><table>{head}{rows}</table>")
     return "\n".join(parts)
+
+
+def _order(capability: str) -> tuple[int, str]:
+    """What people ask for first comes first."""
+    return (ORDER.index(capability) if capability in ORDER else len(ORDER), capability)
 
 
 def _row(result: dict[str, Any], past: list[float | None]) -> str:
     declared, floor = result["declared"], result["floor"]
     limit = " ".join(f"{'≥' if key == 'at_least' else '≤'} {floor[key]:g}" for key in ("at_least", "at_most") if key in floor)
     notes = " · ".join(f"{escape(key.replace('_', ' '))}: {_plain(value)}" for key, value in result["notes"].items())
-    return (
-        f"<tr><td>{escape(declared['workload'])}<div class=kind>{declared['kind']} · {escape(declared['name'])} · {declared['size']:,} · "
-        f"threads {escape(str(declared['threads']))}</div>{f'<div class=small>{notes}</div>' if notes else ''}<td class=small>{escape(declared['baseline'])}"
-        f"<td class='n v'>{_plain(result['value'])} {escape(result['unit'])}<td class=n title='{escape(floor.get('why', ''), quote=True)}'>{limit}"
-        f"<td class=n>{_time(result['ours'])}<td class=n>{_time(result['theirs'])}<td>{_spark([value for value in past if value is not None][-30:])}</tr>"
-    )
+    about = f"{declared['kind']} · {declared['name']} · {declared['size']:,} · threads {declared['threads']}"
+    cells = (
+        f"<td>{escape(declared['workload'])}{_size(declared['size'])}<div class=kind>{escape(about)}</div>{notes and f'<div class=small>{notes}</div>'}",
+        f"<td class=small>{escape(declared['baseline'])}", f"<td class='n v'>{_plain(result['value'])} {escape(result['unit'])}",
+        f"<td class=n title='{escape(floor.get('why', ''), quote=True)}'>{limit}", f"<td class=n>{_time(result['ours'])}",
+        f"<td class=n>{_time(result['theirs'])}", f"<td>{_spark([value for value in past if value is not None][-30:])}",
+    )  # fmt: skip
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _size(size: int) -> str:
+    """The size, where it tells the workload from its smaller twin."""
+    return f" ({size:,})" if size >= 100_000 else ""
 
 
 def _spark(values: list[float]) -> str:
@@ -138,15 +159,16 @@ def readme() -> None:
 
 
 def table(run: dict[str, Any]) -> str:
-    """Markdown of the numbers that promise something or compare with a plain way."""
-    lines = ["| What | Compared with | Ratio | Time |", "|---|---|---|---|"]
-    for _, number in sorted(run["numbers"].items(), key=lambda found: (found[1]["capability"], found[1]["workload"], found[1]["size"])):
-        if number["unit"] == "x" and not number["baseline"].startswith("none"):
-            size = f" ({number['size']:,})" if number["size"] >= 100_000 else ""
-            time = _time(number["ours"]) if "ours" in number else f"{number['notes']['seconds']:.3g} s" if "seconds" in number["notes"] else ""
-            lines.append(f"| {number['workload']}{size} | {number['baseline']} | {_plain(number['value'])} x | {time} |")
+    """Markdown of the numbers in HEADLINES that the run has."""
+    lines = ["| What | Compared with | Number | Time |", "|---|---|---|---|"]
+    for name in HEADLINES:
+        if (number := run["numbers"].get(name)) is not None:
+            baseline = "" if number["baseline"].startswith("none") else number["baseline"]
+            time = _time(number.get("ours"))
+            lines.append(f"| {number['workload']}{_size(number['size'])} | {baseline} | {_plain(number['value'])} {number['unit']} | {time} |")
     machine = run["machine"]
-    return "\n".join([*lines, "", f"{run['date']}, commit {run['commit']}, {machine['cores']} cores of {machine['processor']}, DuckDB {machine['duckdb']}."])
+    facts = f"{run['date']} UTC, commit {run['commit']}, {machine['cores']} cores of {machine['processor']}, load {machine['load']}, DuckDB {machine['duckdb']}"
+    return "\n".join([*lines, "", f"{facts}. *x* is the baseline's time over ours, both in the same run."])
 
 
 if __name__ == "__main__":

@@ -117,6 +117,16 @@ def test_list_column_instructions(measure: Measure, instruction_counts: dict[str
 
 
 @gate(
+    "kernel_instructions", workload="SNV and an affine map to one column, 20 spectra of 700 wavelengths, by the AVX2 kernel", size=14_000, seed=0, threads=1,
+    baseline="none: instructions per value of X", needs=("valgrind",),
+)  # fmt: skip
+def test_kernel_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
+    assert instruction_counts["snv_affine"] > instruction_counts["affine"] > 0
+    measure.note(without_snv=instruction_counts["affine"])
+    measure.value(instruction_counts["snv_affine"], "instructions")
+
+
+@gate(
     "save_prediction_work", workload="200 save_prediction calls, into the buffer", size=CALLS, seed=0, threads=1,
     baseline="reference.append_plainly: id, fields, JSON and a list",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reports beside other programs, each in an environment of its own that `make environments` builds; skipped without it."""
+"""Reports beside other programs, each in an environment of its own that `make peers` builds; skipped without it."""
 
 from __future__ import annotations
 

@@ -35,8 +35,9 @@ def run_gate(folder: Path, *options: str, slower: str = "") -> subprocess.Comple
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """The gate's machinery with one benchmark that holds its floor."""
-    for name in ("conftest.py", "harness.py", "slower.py"):
-        shutil.copy(BENCHMARKS / name, tmp_path)
+    for module in BENCHMARKS.glob("*.py"):
+        if not module.name.startswith("test_"):
+            shutil.copy(module, tmp_path)
     (tmp_path / "test_own.py").write_text(RULES + GOOD)
     (tmp_path / "floors.toml").write_text(FLOOR.format("good", 2))
     return tmp_path
