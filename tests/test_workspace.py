@@ -176,6 +176,21 @@ def test_a_flush_needs_no_turn_and_a_read_says_who_is_in_the_way(tmp_path: Path)
         assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
 
 
+def test_a_large_flush_that_cannot_have_the_file_keeps_its_rows(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, lock_timeout=0.1) as store:
+        sweep = begin_sweep(store)
+        store.list_runs()
+        holder = child(HOLD, tmp_path)
+        assert read_line(holder) == "held"
+        for fold in range(1100):
+            predict_with_arrays(store, sweep, fold_id=str(fold))
+        with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
+            store.flush()
+        holder.communicate("go\n", timeout=DEADLINE)
+        store.flush()
+        assert counts(store, "predictions", "prediction_arrays") == {"predictions": 1100, "prediction_arrays": 1100}
+
+
 def test_a_store_closed_while_another_process_holds_the_file_loses_nothing(tmp_path: Path) -> None:
     store = WorkspaceStore(tmp_path, lock_timeout=0.1)
     sweep = begin_sweep(store)

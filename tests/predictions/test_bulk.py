@@ -12,6 +12,7 @@ from helpers import PREDICTION, Sweep, count, counts, predict
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.predictions import bulk
 
 
 def columns(sweep: Sweep, **changes: Any) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def test_the_newest_row_of_a_given_id_wins_within_one_call(store: WorkspaceStore
     assert store.query_predictions().select("prediction_id", "fold_id").rows() == [("b", "1")]
 
 
-def test_more_than_one_slice(store: WorkspaceStore, sweep: Sweep) -> None:
+def test_more_than_one_slice(store: WorkspaceStore, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "SLICE_ROWS", 4096)
     rows = 9000
     ids = store.save_predictions(columns(sweep, model_name=[f"m{i}" for i in range(rows)]), y_pred=np.arange(rows * 2.0).reshape(rows, 2))
     assert counts(store, "predictions", "prediction_arrays") == {"predictions": rows, "prediction_arrays": rows}
