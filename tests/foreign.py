@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ARCHIVES = Path(__file__).parent / "data" / "workspaces"
-OLD, NEW = "nirs4all-0.7.1", "nirs4all-1.4.10"
+OLD, BETWEEN, NEW = "nirs4all-0.7.1", "nirs4all-0.8.0", "nirs4all-1.4.10"
 NUMBERS_OF_OLD = {"runs": 1, "pipelines": 4, "chains": 4, "artifacts": 22, "logs": 4, "predictions": 47, "prediction_arrays": 47}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from foreign import NEW, NUMBERS_OF_OLD, OLD, change, move_arrays_to_parquet, rows, unpacked
+from foreign import BETWEEN, NEW, NUMBERS_OF_OLD, OLD, change, move_arrays_to_parquet, rows, unpacked
 from helpers import child, counts, finish, kill, read_line
 
 from n4a_fast import WorkspaceStore
@@ -109,6 +109,22 @@ def test_arrays_in_parquet_files_come_along_and_the_last_row_of_an_id_counts(old
     with WorkspaceStore(old) as store:
         (run,) = store.list_runs().to_dicts()
         assert (store.get_project(run["project_id"]) or {})["name"] == "grain"
+
+
+def test_chains_of_a_workspace_in_between_replay_their_stored_predictions(tmp_path: Path) -> None:
+    root = unpacked(BETWEEN, tmp_path)
+    spectra = np.load(root / "spectra.npy")
+    report = migrate(root)
+    assert {table.table: table.written for table in report.tables if table.found} == {
+        "runs": 1, "pipelines": 3, "chains": 3, "artifacts": 10, "logs": 3, "predictions": 32, "prediction_arrays": 32,
+    }  # fmt: skip
+    with WorkspaceStore(root) as store:
+        rows = store.query_predictions(partition="test", fold_id=["avg", "final"]).to_dicts()  # type: ignore[arg-type]
+        assert len(rows) == 3
+        for row in rows:
+            stored = (store.get_prediction_arrays(row["prediction_id"]) or {})["y_pred"]
+            replayed = store.replay_chain(row["chain_id"], spectra)[-len(stored) :]
+            assert np.allclose(replayed, stored, rtol=0, atol=1e-6)  # nirs4all trained and predicted in float32
 
 
 def test_flattened_arrays_get_their_shape_back(old: Path) -> None:
