@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "artifacts", "predictions"),
     ("replay", "bundles", "buffer"),
     ("workspace",),
-    ("opening", "merging", "shards"),
+    ("opening", "merging", "shards", "stats"),
     ("store",),
     ("library", "chain_builder"),
     ("integrations",),

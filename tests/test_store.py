@@ -161,6 +161,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     **{name: lambda store, unknown, name=name: getattr(store, name)(unknown) for name in (*FINDS, *FRAMES)},  # type: ignore[misc]
     "flush": lambda store, _: store.flush(),
     "shard": lambda store, _: store.shard(),
+    "stats": lambda store, _: store.stats(),
     "sql": lambda store, _: store.sql("SELECT 1"),
     "list_runs": lambda store, _: store.list_runs(),
     "list_pipelines": lambda store, _: store.list_pipelines(),

@@ -112,12 +112,12 @@ class Buffer:
 
     def put_in_tables(self, *, others: bool = True) -> None:
         """Write what is in memory, and what waits in the journals of other processes, to the tables, in one transaction."""
-        self._take_notice()
+        self.take_notice()
         if not self._has_own() and not (others and self.journal.others_waiting()):
             return
         self._files.sync()
         with self._writable_for_journal():
-            self._take_notice()  # a reader has attached the file anew
+            self.take_notice()  # a reader has attached the file anew
             waiting = self.journal.others_waiting() if others else []
             with self._database.transaction(settled=False):
                 batches = [_written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
@@ -131,6 +131,11 @@ class Buffer:
             self._forget_known()
         self.artifacts.settle()
 
+    @property
+    def unflushed(self) -> int:
+        """How many rows are only in memory."""
+        return sum(part.fresh_rows for part in self.parts)
+
     def place_others_in_transaction(self) -> None:
         """Write what other processes have journaled since the transaction began; it stays theirs if the transaction fails."""
         waiting = self.journal.others_waiting()
@@ -142,7 +147,7 @@ class Buffer:
 
     def settle(self, own: bool) -> None:
         """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added to it."""
-        self._take_notice()
+        self.take_notice()
         if own or self.journal.others_waiting():
             self.put_in_tables()
 
@@ -156,7 +161,7 @@ class Buffer:
     def _fresh(self) -> dict[str, Any]:
         return {name: rows for part in self.parts for name, rows in part.fresh().items()}
 
-    def _take_notice(self) -> None:
+    def take_notice(self) -> None:
         """After other processes may have used the file: let memory hold what they left of this one's journal, and then what is fresh."""
         frames = self.journal.take_notice()
         if self._deletions != len(self.journal.deleted_runs):

@@ -91,6 +91,15 @@ class Journal:
                 _remove_if_dead(path)
         return found
 
+    def writers(self) -> list[tuple[int, bool, int]]:
+        """Of each journal, oldest first: process id, whether it runs, how many of its frames are not in the tables; the caller has taken notice."""
+        found = []
+        for path in sorted(self.path.parent.glob(self._prefix + "*")):
+            waiting = frames.read_after(path, self._known.get(path.name, 0), complete=False)
+            is_alive = path == self.path or not _with_lock(path, fcntl.LOCK_SH, lambda: None)
+            found.append((int(path.name.rpartition("-")[2]), is_alive, len(waiting)))
+        return found
+
     def append(self, content: bytes) -> None:
         """Make a frame durable."""
         frame = frames.encoded(self._last + 1, content)
@@ -118,6 +127,7 @@ class Journal:
         """The transaction has committed: the next frame overwrites the first, and journals of killed processes go."""
         if not self.is_empty:
             self._is_new = False
+            self._known[self.path.name] = self._last
         self._placed, self._end = self._last, 0
         for waiting in others:
             self._known[waiting.path.name] = waiting.last
@@ -146,7 +156,7 @@ class Journal:
             self._database.execute(_FORGET_PLACED, (gone,))
 
     def _new_path(self) -> Path:
-        return self._database.path.with_name(self._prefix + uuid7())
+        return self._database.path.with_name(f"{self._prefix}{uuid7()}-{os.getpid()}")
 
     def _others(self) -> Iterator[Path]:
         folder = self.path.parent

@@ -37,6 +37,7 @@ from n4a_fast.replay.replayer import Choice
 from n4a_fast.replay.report import PlanReport, report_plan
 from n4a_fast.replay.several import Work
 from n4a_fast.shards import Shard, merge_all, new_shard
+from n4a_fast.stats import StoreStats, stats_of
 from n4a_fast.vacuum import VacuumReport, vacuum
 from n4a_fast.workspace import Workspace
 
@@ -646,6 +647,10 @@ class WorkspaceStore:
         Writes a fresh copy beside the file and swaps it in at once; needs that much free disk.
         """
         return vacuum(self._open(writing=True).database)
+
+    def stats(self) -> StoreStats:
+        """Rows and bytes, what is durable but not in the tables yet, and the processes that write; nothing is flushed for it."""
+        return stats_of(self._open())
 
     # -- other workspaces ----------------------------------------------------------------------
 

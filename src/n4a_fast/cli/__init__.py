@@ -61,13 +61,17 @@ def demo(workspace: Annotated[Path, typer.Option(help="Folder to write to; an ex
 
 @app.command()
 def info(path: Workspace) -> None:
-    """Rows per table, sizes on disk and the newest runs of a workspace."""
+    """Rows per table, sizes on disk, who writes and the newest runs of a workspace, also while a sweep is running."""
     with _one_line_errors(), WorkspaceStore.open_readonly(_folder(path)) as store:
+        writers = store.stats().writers
         counts = store.sql(" UNION ALL ".join(f"SELECT {n} AS place, '{name}' AS name, count(*) AS n FROM {name}" for n, name in enumerate(TABLES)))
         console = _console()
         console.print(f"\n{store.workspace_path.resolve()}", markup=False, soft_wrap=True)
         console.print(report.frame_table(_sizes(store.workspace_path)))
         console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows"))))
+        if writers:
+            rows = [(writer.pid, "running" if writer.is_alive else "killed", writer.flushes) for writer in writers]
+            console.print(report.frame_table(pl.DataFrame(rows, schema=["writer", "process", "flushes not yet in the tables"], orient="row")))
         runs = store.sql(RUNS_SQL)
         console.print(report.frame_table(runs.drop("error")))
         for run_id, error in runs.filter(pl.col("error").is_not_null()).select("run_id", "error").iter_rows():
