@@ -41,6 +41,7 @@ from n4a_fast.stats import StoreStats, stats_of
 from n4a_fast.vacuum import VacuumReport, vacuum
 from n4a_fast.workspace import Workspace
 
+OneOrMore = str | list[str] | None
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -384,18 +385,23 @@ class WorkspaceStore:
         return self._open(writing=True).delete_dataset_predictions(dataset_name)
 
     @_reads
-    def query_chain_summaries(self, /, run_id: Any = None, pipeline_id: Any = None, chain_id: Any = None, **filters: Any) -> pl.DataFrame:
+    def query_chain_summaries(
+        self, run_id: OneOrMore = None, pipeline_id: OneOrMore = None, chain_id: OneOrMore = None, dataset_name: OneOrMore = None,
+        model_class: OneOrMore = None, metric: OneOrMore = None, task_type: OneOrMore = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """One row per chain with predictions: cross-validation means, scores of its refit, by chain id.
 
-        Filters: those named, dataset_name, model_class (a LIKE pattern), metric, task_type; each one value or a list.
+        Each filter is one value or a list; a single `model_class` is a LIKE pattern.
         """
-        named = {"run_id": run_id, "pipeline_id": pipeline_id, "chain_id": chain_id}
-        return self._open().summaries.query({**named, **filters})
+        return self._open().summaries.query({name: value for name, value in locals().items() if name != "self"})
 
     @_reads
-    def count_chain_summaries(self, /, **filters: Any) -> int:
+    def count_chain_summaries(
+        self, run_id: OneOrMore = None, pipeline_id: OneOrMore = None, chain_id: OneOrMore = None, dataset_name: OneOrMore = None,
+        model_class: OneOrMore = None, metric: OneOrMore = None, task_type: OneOrMore = None,
+    ) -> int:  # fmt: skip
         """How many rows `query_chain_summaries` has for these filters."""
-        return self._open().summaries.count(filters)
+        return self._open().summaries.count({name: value for name, value in locals().items() if name != "self"})
 
     @_reads
     def query_top_chains(

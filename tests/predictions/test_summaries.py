@@ -89,8 +89,9 @@ def test_filters_take_one_value_or_a_list(ranked: tuple[WorkspaceStore, list[str
         wanted = sorted(chains[place] for place in places)
         assert store.query_chain_summaries(**filters)["chain_id"].to_list() == wanted, filters
         assert store.count_chain_summaries(**filters) == len(wanted), filters
+    assert store.query_chain_summaries(corn.run, None, chains[0])["chain_id"].to_list() == chains[:1]
     with pytest.raises(InvalidInputError, match="unknown filter modelclass"):
-        store.count_chain_summaries(modelclass="PLS")
+        store.query_top_chains(modelclass="PLS")
 
 
 def test_the_ranking_comes_in_pages_and_knows_the_direction_of_a_metric(ranked: tuple[WorkspaceStore, list[str], list[Sweep]]) -> None:
