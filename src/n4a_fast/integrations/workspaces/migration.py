@@ -21,7 +21,7 @@ from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
 from n4a_fast.integrations.workspaces.intake import Intake
-from n4a_fast.integrations.workspaces.reports import Progress, Report, silent
+from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.workspace import STORE_FILE
 
@@ -49,8 +49,9 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
         _refuse_to_overwrite(root)
         with closing(DuckDBSource(root)) as source:
             report = take_in(source, draft, progress or silent)
+            tables = (*report.tables, _artifact_files(source))
             _swap(root, draft)
-    return replace(report, destination=root, backup=root / BACKUP_FILE, seconds=time.monotonic() - started)
+    return replace(report, destination=root, tables=tables, backup=root / BACKUP_FILE, seconds=time.monotonic() - started)
 
 
 def take_in(source: Source, folder: Path, progress: Progress) -> Report:
@@ -62,6 +63,14 @@ def take_in(source: Source, folder: Path, progress: Progress) -> Report:
     if source.state() != state:
         raise CopyDiffersError(source.root, "the files")
     return Report(source.root, folder, source.kind, tables, arrays, time.monotonic() - started)
+
+
+def _artifact_files(source: Source) -> TableReport:
+    """How many files the artifacts name and how many are there; `verify_artifacts` of the store looks into them."""
+    batches = source.rows("artifacts") if source.count("artifacts") else ()
+    paths = {path for batch in batches for path in batch["artifact_path"].to_pylist()}
+    lost = sum(not (source.root / "artifacts" / path).is_file() for path in paths)
+    return TableReport("artifact files", len(paths), len(paths) - lost, f"stay where they are{f'; {lost} are missing' if lost else ''}")
 
 
 def _folder(path: Path) -> Path:
