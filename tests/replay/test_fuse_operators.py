@@ -97,7 +97,7 @@ REGRESSORS: list[Callable[[], Any]] = [
     lambda: linear_model.LassoLarsCV(cv=3), linear_model.LassoLarsIC, lambda: linear_model.Lars(n_nonzero_coefs=5),
     lambda: linear_model.LarsCV(cv=3, max_iter=5),
     lambda: linear_model.ElasticNet(0.01), lambda: linear_model.ElasticNetCV(cv=3, max_iter=20000), linear_model.BayesianRidge, linear_model.ARDRegression,
-    lambda: linear_model.HuberRegressor(max_iter=2000), lambda: linear_model.SGDRegressor(random_state=0, max_iter=5000),
+    lambda: linear_model.HuberRegressor(max_iter=30), lambda: linear_model.SGDRegressor(random_state=0, max_iter=200),
     lambda: linear_model.OrthogonalMatchingPursuit(n_nonzero_coefs=4), lambda: linear_model.OrthogonalMatchingPursuitCV(cv=3),
     lambda: linear_model.TheilSenRegressor(random_state=0, max_subpopulation=30, n_subsamples=26), lambda: linear_model.QuantileRegressor(alpha=0.01),
     lambda: linear_model.RANSACRegressor(Ridge(), min_samples=30, random_state=0), lambda: svm.LinearSVR(C=10.0, max_iter=20000, random_state=0),

@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from n4a_fast.errors import StoreError
 from n4a_fast.replay.calls import asks_for_wavelengths
 from n4a_fast.replay.combine import combine
 from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite
@@ -95,10 +94,10 @@ def _with_kernels(work: _Work, X: Any, wavelengths: Any, fused: str, reason: str
         weights = _in_target_unit(weights, work.plan.targets)
     except Unfused:
         return PlainChain(work.plan.chain_id, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}"))
-    rows, axis, given = _rows(work.plan, X, wavelengths)
+    rows, axis, given = _rows(work, X, wavelengths)
     work, between = _run(work, rows, axis)
     back = _Back(len(work.stages), statistic, weights, (*_plain(work.stages), f"{fused}, {statistic}"))
-    return _proved(work, back, rows, axis, between, given)
+    return _behind_statistic(work, back, axis, between, given)
 
 
 def _model_weights(work: _Work) -> Array:
@@ -143,42 +142,60 @@ def _over_features(work: _Work, weights: Array, X: Any, wavelengths: Any, fused:
     """For several sources or channels: all steps run plainly, the models as one."""
     features, given = plain_features(work.plan, X, wavelengths)
     notes = (*(f"{step.place}: runs plainly, the chain has several sources or channels" for step in work.plan.steps), fused)
-    draft = _draft(work, WHOLE, None, weights, features.mean(axis=0), given, notes, work.stages)
-    others = _varied(features)
-    return _checked(draft, [(features, work.predict(features, given)), (others, work.predict(others, given))])
+    some = np.ascontiguousarray(features[_evenly(len(features))])
+    evidence = _Evidence(some.mean(axis=0), some.mean(axis=0)[None, :], (some, _varied(some)), (some, _varied(some)))
+    return _proved(work, _Back(WHOLE, None, weights, notes), evidence, given)
 
 
 def _along_line(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: str) -> CompiledChain | PlainChain:
-    rows, axis, given = _rows(work.plan, X, wavelengths)
+    rows, axis, given = _rows(work, X, wavelengths)
     work, between = _run(work, rows, axis)
     back = _walked_back(work, weights, [block.shape[1] for block in between])
-    return _proved(work, replace(back, notes=(*back.notes, fused)), rows, axis, between, given)
+    return _behind_statistic(work, replace(back, notes=(*back.notes, fused)), axis, between, given)
 
 
-def _proved(work: _Work, back: _Back, rows: Array, axis: Array | None, between: Sequence[Array], given: int) -> CompiledChain | PlainChain:
-    """The chain compiled as found, if it agrees with the plain path on these rows and on others like them."""
-    expected = work.predict(between[-1], given)
-    notes = back.notes
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What a compiled chain is made at and checked on: its centre, and spectra before it with what the models get of them."""
+
+    center: Array
+    features_at_center: Array
+    before: tuple[Array, Array]
+    features: tuple[Array, Array]
+
+
+def _behind_statistic(work: _Work, back: _Back, axis: Array | None, between: Sequence[Array], given: int) -> CompiledChain | PlainChain:
     corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
     if not finite(corrected):
-        return PlainChain(work.plan.chain_id, (*notes, "not fused: the row statistic fails on the rows at hand"))
-    radial = back.statistic is not None and back.statistic.kind == "radial"
-    behind = work.stages[back.start + (back.statistic is not None) :]
-    center, at = corrected.mean(axis=0), None
-    if radial:
-        center, at = corrected[0], between[back.start][0]
-    try:
-        draft = _draft(work, back.start, back.statistic, back.weights, center, given, notes, behind, at)
-        _, others = _run(work, _varied(rows), axis)
-        pairs = [(between[back.start], expected), (others[back.start], work.predict(others[-1], given))]
-    except StoreError as error:
-        return PlainChain(work.plan.chain_id, (*notes, f"not fused: the check failed, {error}"))
-    return _checked(draft, pairs)
+        return PlainChain(work.plan.chain_id, (*back.notes, "not fused: the row statistic fails on the rows at hand"))
+    if back.statistic is not None and back.statistic.kind == "radial":
+        center, at_center = corrected[0], between[back.start][:1]  # a mean of kernels is the kernels of no spectrum
+    else:
+        center = work.bench.same(corrected.mean(axis=0))
+        behind = work.stages[back.start + (back.statistic is not None) :]
+        at_center = work.bench.after(behind, center[None, :], None, f"centre {back.start} {content_hash(center)}")
+    _, others = _run(work, work.bench.once(("varied", id(between[0])), lambda: _varied(between[0])), axis)
+    return _proved(work, back, _Evidence(center, at_center, (between[back.start], others[back.start]), (between[-1], others[-1])), given)
+
+
+def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> CompiledChain | PlainChain:
+    """The chain compiled as found, if it agrees with the plain path on the rows at hand and on others like them."""
+    blocks = (evidence.features_at_center, *evidence.features)
+    predicted = work.predict(np.concatenate(blocks), given).reshape(sum(map(len, blocks)), -1)  # one call: a model's own checks cost more
+    draft = _draft(work, back, evidence.center, predicted[0], given)
+    expected = predicted[1:] if len(draft.weights) > 1 else predicted[1:, 0]
+    found = np.concatenate([draft.apply(spectra) for spectra in evidence.before])
+    scale = float(np.abs(expected).max()) or 1.0
+    error = float(np.abs(found - expected).max()) / scale
+    if not error <= TOLERANCE:  # so that NaN is given up too
+        told = f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is not what its entry says"
+        return PlainChain(draft.chain_id, (*draft.notes, told))
+    return replace(draft, error=error)
 
 
 def _run(work: _Work, rows: Array, wavelengths: Array | None) -> tuple[_Work, list[Array]]:
     """The rows before, between and behind the stages, and the stages ready for them."""
-    tag, between, stages = content_hash(rows), [rows], []
+    tag, between, stages = work.bench.once(("tag", id(rows)), lambda: content_hash(rows)), [rows], []
     for stage in work.stages:
         stages.append(work.bench.ready(stage, between[-1], wavelengths))
         between.append(work.bench.after(stages, rows, wavelengths, tag))
@@ -221,43 +238,30 @@ def _part(stage: Stage, width: int, bench: Bench) -> Array:
     return found
 
 
-def _draft(
-    work: _Work, start: int, statistic: RowStatistic | None, weights: Array, center: Array, given: int, notes: Sequence[str], behind: Sequence[Stage],
-    at: Array | None = None,
-) -> CompiledChain:
-    """The chain as found; its intercept is the plain prediction at the centre, or at the spectrum `at` that the statistic brings there."""
-    spectra = (center if at is None else at)[None, :]
-    for stage in behind if start != WHOLE else ():
-        spectra = stage.run(spectra, None, given)
-    intercept = work.predict(spectra, given).reshape(-1)
-    rows = np.ascontiguousarray(weights.T)
-    plan = work.plan
-    fused = work.stages[max(start, 0) :] if start != WHOLE else ()
+def _draft(work: _Work, back: _Back, center: Array, intercept: Array, given: int) -> CompiledChain:
+    plan, front = work.plan, max(back.start, 0)
+    fused = work.stages[front:] if back.start != WHOLE else ()
     operators = [*(stage.operator for stage in fused), *work.models.values(), *(one for step in plan.targets for one in step.operators)]
     return CompiledChain(
-        plan.chain_id, start, tuple(stage.name for stage in work.stages[: max(start, 0)]), given, statistic, work.bench.same(center), rows, intercept, 0.0,
-        tuple(notes), made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if start else None,
+        plan.chain_id, back.start, tuple(stage.name for stage in work.stages[:front]), given, back.statistic, center, np.ascontiguousarray(back.weights.T),
+        intercept.copy(), 0.0, back.notes, made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if back.start else None,
     )  # fmt: skip
 
 
-def _checked(draft: CompiledChain, pairs: Sequence[tuple[Array, Array]]) -> CompiledChain | PlainChain:
-    """The draft with its error against the plain path, or why it is given up."""
-    scale = max(float(np.abs(expected).max()) for _, expected in pairs)
-    differences = [np.abs(draft.apply(spectra) - expected).max() for spectra, expected in pairs]
-    error = float(np.max(differences)) / scale if scale else float(np.max(differences))
-    if not error <= TOLERANCE:  # so that NaN is given up too
-        told = f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is not what its entry says"
-        return PlainChain(draft.chain_id, (*draft.notes, told))
-    return replace(draft, error=error)
-
-
-def _rows(plan: ReplayPlan, X: Any, wavelengths: Any) -> tuple[Array, Array | None, int]:
+def _rows(work: _Work, X: Any, wavelengths: Any) -> tuple[Array, Array | None, int]:
     """Some rows of the caller's spectra, evenly spread, and the wavelengths."""
-    spectra = read_spectra(plan, X)
-    axis = read_wavelengths(plan, wavelengths, spectra)[0]
-    chosen = np.unique(np.linspace(0, len(spectra[0]) - 1, _ROWS).astype(np.int64))
-    rows = np.ascontiguousarray(spectra[0][chosen])
-    return rows, axis, rows.shape[1]
+
+    def read() -> tuple[Array, Array | None, int]:
+        spectra = read_spectra(work.plan, X)
+        rows = np.ascontiguousarray(spectra[0][_evenly(len(spectra[0]))])
+        return rows, read_wavelengths(work.plan, wavelengths, spectra)[0], rows.shape[1]
+
+    found: tuple[Array, Array | None, int] = work.bench.once(("rows", id(X), work.plan.source_index), read)
+    return found
+
+
+def _evenly(n_rows: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n_rows - 1, _ROWS).astype(np.int64))
 
 
 def _varied(rows: Array) -> Array:

@@ -89,6 +89,7 @@ class Bench:
     names: dict[int, str] = field(default_factory=dict)  # id of a loaded operator (kept alive above) -> its artifact
     created: dict[Hashable, Any] = field(default_factory=dict)
     equal: dict[Hashable, Array] = field(default_factory=dict)
+    made: dict[Hashable, Any] = field(default_factory=dict)
     spectra: Bounded[Array] = field(init=False)
     parts: Bounded[Array] = field(init=False)
 
@@ -116,6 +117,12 @@ class Bench:
         if key not in self.created:
             self.created[key] = fitted(stage.operator, spectra, wavelengths, stage.place)
         return replace(stage, operator=self.created[key], created=False)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gave for this key, which may name an object that lives as long as the bench."""
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
     def same(self, array: Array) -> Array:
         """This array, or an equal one that was seen before: chains that share one need not be compared."""
