@@ -1,0 +1,116 @@
+"""Job arrays and joblib's cluster backends: the same tasks on shards, wherever they run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from helpers import counts
+
+from n4a_fast import WorkspaceStore
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "job_array.py"
+TASKS = 2
+
+SWEEP = """
+import sys
+import joblib
+import numpy as np
+from helpers import Sweep, begin_pipeline, predict_with_arrays, save_chain
+from n4a_fast import WorkspaceStore
+
+def fill(shard, run, number):
+    with shard.open() as store:
+        for _ in range(2):
+            pipeline = begin_pipeline(store, run, f"task {number}")
+            sweep = Sweep(run, pipeline, save_chain(store, pipeline))
+            predict_with_arrays(store, sweep, number)
+            store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    return number
+
+def shift(path, prediction):  # a read of the merged workspace, by many workers at once
+    with WorkspaceStore.open_readonly(path) as store:
+        return float(store.get_prediction_arrays(prediction)["y_pred"][0])
+
+def sweep(path):
+    with WorkspaceStore(path) as store:
+        run = store.begin_run("cluster", {}, [])
+        assert joblib.Parallel()(joblib.delayed(fill)(store.shard(run_id=run), run, number) for number in range(4)) == [0, 1, 2, 3]
+        assert store.merge().added("predictions") == 8
+        predictions = store.query_predictions()["prediction_id"].to_list()
+        found = joblib.Parallel()(joblib.delayed(shift)(path, prediction) for prediction in predictions)
+        assert sorted(found) == [0, 0, 1, 1, 2, 2, 3, 3]
+        store.complete_run(run, {})
+"""
+LOKY = """
+if __name__ == "__main__":
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        sweep(sys.argv[1])
+"""
+DASK = """
+if __name__ == "__main__":
+    from distributed import Client, LocalCluster
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, protocol="tcp", host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster) as client, joblib.parallel_config(backend="dask"),
+    ):
+        assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
+        assert len(client.scheduler_info()["workers"]) == 2
+        sweep(sys.argv[1])
+"""
+RAY = """
+if __name__ == "__main__":
+    import ray
+    from ray.util.joblib import register_ray
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    register_ray()
+    with joblib.parallel_config(backend="ray", n_jobs=2):
+        sweep(sys.argv[1])
+    ray.shutdown()
+"""
+
+
+def run(*command: str | Path) -> str:
+    """What a program printed, once it has ended well; it finds the helpers and no other workspace."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=180, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("backend", "needs"),
+    [
+        (LOKY, "joblib"),
+        pytest.param(DASK, "distributed", marks=pytest.mark.skipif(not find_spec("distributed"), reason="Dask is not installed; pip install 'n4a_fast[test]'")),
+        pytest.param(RAY, "ray", marks=pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed; pip install ray")),
+    ],
+    ids=["loky", "dask", "ray"],
+)
+def test_a_sweep_on_shards_runs_unchanged_under_a_backend_of_joblib(tmp_path: Path, backend: str, needs: str) -> None:
+    assert find_spec(needs)
+    script = tmp_path / "sweep.py"
+    script.write_text(SWEEP + backend)
+    run(script, tmp_path / "workspace")
+    with WorkspaceStore(tmp_path / "workspace") as store:
+        assert counts(store, "runs", "pipelines", "predictions", "prediction_arrays") == {"runs": 1, "pipelines": 8, "predictions": 8, "prediction_arrays": 8}
+        assert store.list_runs()["status"].to_list() == ["completed"]
+
+
+def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    run_id = run(EXAMPLE, "begin", workspace).strip()
+    for number in range(TASKS):
+        run(EXAMPLE, "task", workspace, run_id, str(number), "of", str(TASKS))
+    run(EXAMPLE, "task", workspace, run_id, "1", "of", str(TASKS))  # submitted again: it replaces its shard
+    lines = run(EXAMPLE, "merge", workspace, run_id).splitlines()
+    assert lines[0] == "24 predictions in 12 pipelines from 2 shards"
+    assert len(lines) == 4
+    with WorkspaceStore(workspace) as store:
+        assert store.merge().added("predictions") == 0
+        assert counts(store, "runs", "pipelines", "predictions", "artifacts") == {"runs": 1, "pipelines": 12, "predictions": 24, "artifacts": 12}
+        assert set(store.list_pipelines()["status"]) == {"completed"}
