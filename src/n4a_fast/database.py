@@ -223,8 +223,12 @@ class Database:
         """Let go of the file and its lock; the next statement takes them again."""
         with self.lock:
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
-                self._connection.execute("USE memory")
-                self._connection.execute("DETACH store")
+                try:
+                    self._connection.execute("USE memory")
+                    self._connection.execute("DETACH store")
+                except duckdb.Error as error:  # the disk was full, and DuckDB gave the file up
+                    self._drop_connection()
+                    raise self._translated(error) from error
                 self._let_go()
 
     def keep_awake(self) -> None:
@@ -246,18 +250,20 @@ class Database:
             return True
 
     def _come_to_rest(self) -> None:
-        try:
-            self.rest()
-        except StoreError:
-            pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
-        self.detach()
+        for step in (self.rest, self.detach):
+            try:
+                step()
+            except StoreError:
+                pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
 
     def close(self) -> None:
         """Detach and end; a committed transaction is in the file or its log."""
         with self.lock:
-            self.detach()
-            self._drop_connection()
-            self._closed = True
+            try:
+                self.detach()
+            finally:
+                self._drop_connection()
+                self._closed = True
 
     def let_go_before_fork(self) -> None:
         """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has attached."""

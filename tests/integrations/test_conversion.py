@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from foreign import NEW, NUMBERS_OF_OLD, OLD, unpacked
-from helpers import DEADLINE, begin_sweep, child, counts, predict, predict_with_arrays, read_line, save_chain
+from helpers import DEADLINE, begin_sweep, child, counts, finish, predict, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactCorruptError, InvalidInputError, NotAStoreError, StoreUnavailableError
@@ -242,6 +242,31 @@ def test_nothing_is_overwritten_and_nothing_half_made_appears(new: Path, tmp_pat
     (new / "arrays" / "broken.parquet").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == [NEW, "ours"]
     assert convert(new, ours).written("predictions") == 47  # an empty folder is as good as none
+
+
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_a_full_disk_leaves_nothing_behind(new: Path, tmp_path: Path, way: str) -> None:
+    source = new
+    if way == "out":
+        convert(new, tmp_path / "ours")
+        source = tmp_path / "ours"
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert finish(child(CONVERT_WITH_LITTLE_SPACE, source, tmp_path / "there")) == "StoreUnavailableError\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# no file may grow beyond 100 kB, which the system refuses like a full disk does
+CONVERT_WITH_LITTLE_SPACE = """
+import resource, signal, sys
+from n4a_fast.errors import StoreError
+from n4a_fast.integrations.workspaces import convert
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    convert(*sys.argv[1:])
+except StoreError as error:
+    print(type(error).__name__)
+"""
 
 
 def test_what_is_no_workspace_is_refused(new: Path, tmp_path: Path, empty_workspace: Path) -> None:

@@ -26,8 +26,8 @@ def create_file(path: Path, statements: Sequence[str]) -> None:
         database.close()
         _publish(draft, path)
     finally:
-        database.close()
         draft.unlink(missing_ok=True)
+        database.close()
 
 
 def _publish(draft: Path, path: Path) -> None:

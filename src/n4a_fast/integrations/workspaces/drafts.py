@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from n4a_fast.durable import sync
-from n4a_fast.errors import StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import StoreError, StoreLockedError, StoreUnavailableError
 
 
 @contextmanager
@@ -34,6 +35,10 @@ def draft_in(holder: Path) -> Iterator[Path]:
         raise StoreLockedError(holder, None) from error
     try:
         yield draft
+    except StoreError:
+        raise
+    except (OSError, sqlite3.Error) as error:  # a full disk, above all
+        raise StoreUnavailableError(holder.parent, str(error)) from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
         os.close(descriptor)

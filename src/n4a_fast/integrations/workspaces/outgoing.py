@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,19 +110,16 @@ class Outgoing:
         schema = pa.schema([*_ARRAY_COLUMNS, *(pa.field(name, _text) for name in labels)])
         found, done = int(self._database.rows("SELECT count(*) FROM prediction_values")[0][0]), 0
         writers: dict[str, pq.ParquetWriter] = {}
-        try:
+        with ExitStack() as files:
             for rows in self._array_rows():
                 for dataset in sorted({row["dataset_name"] for row in rows}):
                     name = _UNSAFE.sub("_", dataset).strip("_") or "unnamed"
                     if name not in writers:
-                        writers[name] = pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd", compression_level=3)
+                        file = pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd", compression_level=3)
+                        writers[name] = files.enter_context(file)
                     writers[name].write_table(_array_table([row for row in rows if row["dataset_name"] == dataset], schema))
                 done += len(rows)
                 self._progress("writing arrays", done, found)
-        finally:
-            for writer in writers.values():
-                with suppress(OSError):  # the disk is full, which the caller learns from what was raised first
-                    writer.close()
         return TableReport("prediction_arrays", found, done)
 
     def _array_rows(self) -> Iterator[list[dict[str, Any]]]:
