@@ -5,8 +5,9 @@ Owns: the checks of what comes in, and the choice of instruction set when the mo
 Promises: bad arguments raise before any work; inputs may be read-only; NaN and infinity go through
 to the rows that have them; a row gives the same bits alone, among others and in any thread. Leaves to others: which chain is which map.
 
-(a) A row is read from memory once; its mean, deviation and products are taken while it lies in the
-    first cache. So two passes cost what one would, and keep the digits that sums of squares lose.
+(a) A row is read from memory once, and for SNV passed over once: its sums and products are taken around
+    a pilot, the mean of eight of its values, and corrected afterwards. That costs no digits where the
+    pilot is within four deviations of the mean; other rows are done again with their mean as pilot.
 (b) One source is compiled for AVX-512, AVX2 and plain vectors and chosen when loaded: SSE2 alone,
     which a wheel may assume, would lose to BLAS.
 (c) Arrays come through the buffer protocol, so one abi3 module serves every numpy.

@@ -3,8 +3,50 @@
 #include <math.h>
 #include <pthread.h>
 
-/* Squares of 2^-48: sums of a few thousand values keep their mean to some 2^-50. */
-#define ROUNDING_ALONE 0x1p-96
+/* Targets that one pass over the rows serves. */
+enum { MOST_TARGETS = 128 };
+
+/* How a tile takes its values: as they are, less the centre, less the row's pilot, and the first time with the sums for its deviation. */
+typedef enum { PLAIN, CENTRED, DEVIATING, DEVIATING_FIRST } n4a_way;
+
+/* What is done to the products of one row: it was taken less `pilot`, its mean is `shift` away from that. */
+typedef struct {
+  double pilot, shift, scale;
+  int good;
+} n4a_row;
+
+/* Of the weights of each target: their sum, and their product with the centre. */
+typedef struct {
+  double weight[MOST_TARGETS], center[MOST_TARGETS];
+} n4a_sums;
+
+/* A deviation below 2^-48 of the mean is nothing but rounding and says nothing: NaN, as for a constant row. */
+static inline double n4a_inverse_deviation(double squares, double mean, double degrees) {
+  return squares / degrees > mean * mean * 0x1p-96 ? 1 / sqrt(squares / degrees) : NAN;
+}
+
+/* A value near the mean of a row: squares around it keep the digits that squares around zero would lose. */
+static inline double n4a_pilot(const double *x, int64_t columns) {
+  double total = 0;
+  for (int64_t part = 1; part < 16; part += 2) total += x[part * columns / 16];
+  return total / 8;
+}
+
+/* Mean and deviation from sums around the pilot; not good when the pilot was some four deviations away, which costs four bits. */
+static inline void n4a_know_row(const n4a_map *map, double sum, double squares, n4a_row *row) {
+  double n = (double)map->columns, around_mean = squares - sum * (sum / n);
+  row->shift = sum / n;
+  row->scale = n4a_inverse_deviation(around_mean, row->pilot + row->shift, n - (double)map->ddof);
+  row->good = !(around_mean * 16 < squares);
+}
+
+/* The mean as pilot where the first one was not good; whether there was any such row. */
+static inline int n4a_better_pilots(n4a_row *rows, int count) {
+  int better = 0;
+  for (int r = 0; r < count; r++)
+    if (!rows[r].good) rows[r].pilot += rows[r].shift, better = 1;
+  return better;
+}
 
 /* Every compiler for Unix has vectors of any length; without wider registers it splits them. */
 #define LANES 2

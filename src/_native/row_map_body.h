@@ -8,10 +8,11 @@ typedef int64_t NAME(mask) __attribute__((vector_size(8 * LANES), aligned(8), ma
 
 INLINE VEC NAME(all)(double value) { return value - (VEC){0}; }
 
-/* The last `count` < LANES values of a row, the vector filled up. */
-INLINE VEC NAME(tail)(const double *from, int64_t count, double fill) {
+/* The next values of a row, filled up where fewer than LANES are left. */
+INLINE VEC NAME(some)(const double *from, int64_t left, double fill) {
+  if (left >= LANES) return *(const VEC *)from;
   VEC value = NAME(all)(fill);
-  for (int64_t lane = 0; lane < count; lane++) value[lane] = from[lane];
+  for (int64_t lane = 0; lane < left; lane++) value[lane] = from[lane];
   return value;
 }
 
@@ -29,129 +30,153 @@ INLINE VEC NAME(larger)(VEC a, VEC b) {
   return (VEC)((take & (MASK)b) | (~take & (MASK)a));
 }
 
-INLINE VEC NAME(step)(VEC total, VEC x, double mean, n4a_statistic kind) {
-  if (kind == N4A_PLAIN) return total + x;
-  if (kind == N4A_NORM_1) return total + NAME(magnitude)(x);
-  if (kind == N4A_NORM_MAX) return NAME(larger)(total, NAME(magnitude)(x));
-  VEC d = x - mean;
-  return total + d * d;
+INLINE double NAME(largest)(VEC value) {
+  double found = 0;
+  for (int lane = 0; lane < LANES; lane++) found = value[lane] > found || value[lane] != value[lane] ? value[lane] : found;
+  return found;
 }
 
-/* A row's sum (PLAIN), sum of absolute values, largest absolute value, or sum of squares around `mean`; asks for `next` meanwhile. */
-INLINE double NAME(reduce)(const double *x, int64_t columns, double mean, n4a_statistic kind, const double *next) {
+INLINE VEC NAME(step)(VEC total, VEC x, n4a_statistic kind) {
+  if (kind == N4A_NORM_1) return total + NAME(magnitude)(x);
+  if (kind == N4A_NORM_MAX) return NAME(larger)(total, NAME(magnitude)(x));
+  return kind == N4A_PLAIN ? total + x : total + x * x;
+}
+
+/* A row less `middle`: its sum (PLAIN), sum of squares, of absolute values, or the largest of these; asks for the row `next` meanwhile. */
+INLINE double NAME(reduce)(const double *x, int64_t columns, double middle, n4a_statistic kind, const double *next) {
   VEC t[4] = {{0}, {0}, {0}, {0}};
   int64_t j = 0;
   for (; j + 4 * LANES <= columns; j += 4 * LANES)
     for (int u = 0; u < 4; u++) {
-      if (next) __builtin_prefetch(next + j + u * LANES);
-      t[u] = NAME(step)(t[u], *(const VEC *)(x + j + u * LANES), mean, kind);
+      __builtin_prefetch(next + j + u * LANES);
+      t[u] = NAME(step)(t[u], *(const VEC *)(x + j + u * LANES) - middle, kind);
     }
-  for (; j + LANES <= columns; j += LANES) t[0] = NAME(step)(t[0], *(const VEC *)(x + j), mean, kind);
-  if (j < columns) t[1] = NAME(step)(t[1], NAME(tail)(x + j, columns - j, kind == N4A_SNV ? mean : 0), mean, kind);
-  if (kind != N4A_NORM_MAX) return NAME(sum)((t[0] + t[1]) + (t[2] + t[3]));
-  VEC most = NAME(larger)(NAME(larger)(t[0], t[1]), NAME(larger)(t[2], t[3]));
-  double found = 0;
-  for (int lane = 0; lane < LANES; lane++) found = most[lane] > found || most[lane] != most[lane] ? most[lane] : found;
-  return found;
+  for (; j < columns; j += LANES) t[0] = NAME(step)(t[0], NAME(some)(x + j, columns - j, middle) - middle, kind);
+  if (kind == N4A_NORM_MAX) return NAME(largest)(NAME(larger)(NAME(larger)(t[0], t[1]), NAME(larger)(t[2], t[3])));
+  return NAME(sum)((t[0] + t[1]) + (t[2] + t[3]));
 }
 
-/* What a row is shifted and scaled by; `next` is the row to ask memory for meanwhile. */
-INLINE void NAME(statistic)(const n4a_map *map, const double *x, const double *next, double *shift, double *scale) {
-  int64_t n = map->columns;
-  *shift = 0;
-  switch (map->statistic) {
-    case N4A_PLAIN: *scale = 1; break;
-    case N4A_NORM_1: *scale = 1 / NAME(reduce)(x, n, 0, N4A_NORM_1, next); break;
-    case N4A_NORM_2: *scale = 1 / sqrt(NAME(reduce)(x, n, 0, N4A_NORM_2, next)); break;
-    case N4A_NORM_MAX: *scale = 1 / NAME(reduce)(x, n, 0, N4A_NORM_MAX, next); break;
-    case N4A_SNV: {
-      double mean = NAME(reduce)(x, n, 0, N4A_PLAIN, NULL) / (double)n;
-      double square = NAME(reduce)(x, n, mean, N4A_SNV, next) / (double)(n - map->ddof);
-      /* A deviation that is nothing but rounding of the mean says nothing: NaN, as for a constant row. */
-      *shift = mean, *scale = square > mean * mean * ROUNDING_ALONE ? 1 / sqrt(square) : NAN;
-    }
+/* One row less its mean, by its deviation, less the centre. */
+INLINE void NAME(correct)(const n4a_map *map, int64_t at) {
+  const double *x = map->x + at * map->x_stride;
+  double *out = map->out + at * map->out_stride, n = (double)map->columns;
+  double mean = NAME(reduce)(x, map->columns, 0, N4A_PLAIN, x) / n;
+  double scale = n4a_inverse_deviation(NAME(reduce)(x, map->columns, mean, N4A_SNV, x), mean, n - (double)map->ddof);
+  for (int64_t j = 0; j < map->columns; j++) out[j] = (x[j] - mean) * scale - (map->center ? map->center[j] : 0);
+}
+
+/* One vector of R rows, times C targets. `left` is what remains of the row. */
+INLINE void NAME(part)(const double *x, int64_t xs, const double *w, int64_t ws, const double *center, const n4a_row *rows, const int R, const int C,
+                       const n4a_way way, int64_t left, VEC (*total)[4], VEC *one, VEC *two) {
+  VEC v[4], middle = way == CENTRED ? NAME(some)(center, left, 0) : (VEC){0};
+  for (int c = 0; c < C; c++) v[c] = NAME(some)(w + c * ws, left, 0);
+  for (int r = 0; r < R; r++) {
+    VEC value = NAME(some)(x + r * xs, left, rows[r].pilot);
+    if (way == DEVIATING || way == DEVIATING_FIRST) value -= rows[r].pilot;
+    if (way == CENTRED) value -= middle;
+    if (way == DEVIATING_FIRST) one[r] += value, two[r] += value * value;
+    for (int c = 0; c < C; c++) total[r][c] += value * v[c];
   }
 }
 
-/* R rows by C targets, U independent sums each, so that none waits for itself. Without a centre the scale waits for the end. */
-INLINE void NAME(tile)(const n4a_map *map, int64_t row, int64_t target, const double *shift, const double *scale, const int R, const int C,
-                       const int U, const int corrected, const int centred) {
-  const double *x = map->x + row * map->x_stride, *w = map->weights + target * map->weights_stride, *center = map->center;
-  const int asks = !corrected && target == 0; /* for the next rows, which no statistic has asked for */
-  const double *next = row + 2 * R <= map->rows ? x + R * map->x_stride : x;
-  VEC total[4][4][4];
-  for (int r = 0; r < R; r++)
-    for (int c = 0; c < C; c++)
-      for (int u = 0; u < U; u++) total[r][c][u] = (VEC){0};
-  int64_t j = 0, n = map->columns;
+/* Products of R rows with C targets, U independent sums each, so that none waits for itself; asks for the next rows meanwhile. */
+INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *rows, const n4a_sums *sums, const int R, const int C, const int U,
+                       const n4a_way way) {
+  const int64_t xs = map->x_stride, ws = map->weights_stride, n = map->columns;
+  const double *x = map->x + at * xs, *w = map->weights + target * ws, *next = target == 0 && at + 2 * R <= map->rows ? x + R * xs : x;
+  VEC total[4][4][4], one[4][4], two[4][4];
+  for (int u = 0; u < U; u++)
+    for (int r = 0; r < R; r++) {
+      one[u][r] = two[u][r] = (VEC){0};
+      for (int c = 0; c < C; c++) total[u][r][c] = (VEC){0};
+    }
+  int64_t j = 0;
   for (; j + U * LANES <= n; j += U * LANES)
     for (int u = 0; u < U; u++) {
-      VEC v[4], middle = centred ? *(const VEC *)(center + j + u * LANES) : (VEC){0};
-      for (int c = 0; c < C; c++) v[c] = *(const VEC *)(w + c * map->weights_stride + j + u * LANES);
-      for (int r = 0; r < R; r++) {
-        VEC value = *(const VEC *)(x + r * map->x_stride + j + u * LANES);
-        if (asks) __builtin_prefetch(next + r * map->x_stride + j + u * LANES);
-        if (corrected) value -= shift[r];
-        if (centred) value = corrected ? value * scale[r] - middle : value - middle;
-        for (int c = 0; c < C; c++) total[r][c][u] += value * v[c];
-      }
+      for (int r = 0; r < R; r++) __builtin_prefetch(next + r * xs + j + u * LANES);
+      NAME(part)(x + j + u * LANES, xs, w + j + u * LANES, ws, map->center + (way == CENTRED ? j + u * LANES : 0), rows, R, C, way, LANES, total[u],
+                 one[u], two[u]);
     }
-  for (int64_t left; j < n; j += LANES) {
-    left = n - j < LANES ? n - j : LANES;
-    VEC v[4], middle = centred ? NAME(tail)(center + j, left, 0) : (VEC){0};
-    for (int c = 0; c < C; c++) v[c] = NAME(tail)(w + c * map->weights_stride + j, left, 0);
-    for (int r = 0; r < R; r++) {
-      VEC value = NAME(tail)(x + r * map->x_stride + j, left, 0);
-      if (corrected) value -= shift[r];
-      if (centred) value = corrected ? value * scale[r] - middle : value - middle;
-      for (int c = 0; c < C; c++) total[r][c][0] += value * v[c];
+  for (; j < n; j += LANES) NAME(part)(x + j, xs, w + j, ws, map->center + (way == CENTRED ? j : 0), rows, R, C, way, n - j, total[0], one[0], two[0]);
+  for (int r = 0; r < R; r++) {
+    for (int u = 1; u < U; u++) {
+      one[0][r] += one[u][r], two[0][r] += two[u][r];
+      for (int c = 0; c < C; c++) total[0][r][c] += total[u][r][c];
+    }
+    if (way == DEVIATING_FIRST) n4a_know_row(map, NAME(sum)(one[0][r]), NAME(sum)(two[0][r]), rows + r);
+    for (int c = 0; c < C; c++) {
+      double product = (NAME(sum)(total[0][r][c]) - rows[r].shift * sums->weight[target + c]) * rows[r].scale;
+      map->out[(at + r) * map->out_stride + target + c] = product - sums->center[target + c] + map->intercept[target + c];
     }
   }
-  for (int r = 0; r < R; r++)
-    for (int c = 0; c < C; c++) {
-      VEC t = total[r][c][0];
-      for (int u = 1; u < U; u++) t += total[r][c][u];
-      double product = NAME(sum)(t);
-      map->out[(row + r) * map->out_stride + target + c] = (corrected && !centred ? product * scale[r] : product) + map->intercept[target + c];
-    }
 }
-
-#define TILE(R, C, U, CORRECTED) \
-  (map->center ? NAME(tile)(map, row, c, shift, scale, R, C, U, CORRECTED, 1) : NAME(tile)(map, row, c, shift, scale, R, C, U, CORRECTED, 0))
 
 /* R rows by all targets. A value is summed up in the same order for every R, so that a row gives the same bits in any company. */
-INLINE void NAME(project)(const n4a_map *map, int64_t row, const double *shift, const double *scale, const int R, const int corrected) {
-  int64_t c = 0;
+INLINE void NAME(tiles)(const n4a_map *map, int64_t at, n4a_row *rows, const n4a_sums *sums, const int R, const n4a_way first, const n4a_way later) {
+  int64_t c = 0, end = map->targets;
 #if LANES == 8
-  for (; c + 4 <= map->targets; c += 4) TILE(R, 4, 1, corrected);
+  if (end >= 4) NAME(tile)(map, at, 0, rows, sums, R, 4, 1, first), c = 4;
+  else if (end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, first), c = 2;
+  else NAME(tile)(map, at, 0, rows, sums, R, 1, 2, first), c = 1;
+  for (; c + 4 <= end; c += 4) NAME(tile)(map, at, c, rows, sums, R, 4, 1, later);
+#else /* half as many registers */
+  if (first == later && end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, first), c = 2;
+  else NAME(tile)(map, at, 0, rows, sums, R, 1, first == later ? 2 : 1, first), c = 1;
 #endif
-  for (; c + 2 <= map->targets; c += 2) TILE(R, 2, 1, corrected);
-  if (c < map->targets) TILE(R, 1, 2, corrected);
+  for (; c + 2 <= end; c += 2) NAME(tile)(map, at, c, rows, sums, R, 2, 1, later);
+  if (c < end) NAME(tile)(map, at, c, rows, sums, R, 1, 2, later);
 }
 
-/* One corrected row into `out`. */
-INLINE void NAME(correct)(const n4a_map *map, int64_t row, double shift, double scale) {
-  const double *x = map->x + row * map->x_stride;
-  double *out = map->out + row * map->out_stride;
-  for (int64_t j = 0; j < map->columns; j++) out[j] = (x[j] - shift) * scale - (map->center ? map->center[j] : 0);
+/* R rows, from their statistics to their products. */
+INLINE void NAME(project)(const n4a_map *map, int64_t at, int64_t to, const n4a_sums *sums, const int R) {
+  n4a_row rows[4];
+  for (int r = 0; r < R; r++) {
+    const double *x = map->x + (at + r) * map->x_stride, *next = at + r + R < to ? x + R * map->x_stride : x;
+    rows[r] = (n4a_row){0, 0, 1, 1};
+    if (map->statistic == N4A_SNV) rows[r].pilot = n4a_pilot(x, map->columns);
+    else if (map->statistic == N4A_NORM_1) rows[r].scale = 1 / NAME(reduce)(x, map->columns, 0, N4A_NORM_1, next);
+    else if (map->statistic == N4A_NORM_2) rows[r].scale = 1 / sqrt(NAME(reduce)(x, map->columns, 0, N4A_NORM_2, next));
+    else if (map->statistic == N4A_NORM_MAX) rows[r].scale = 1 / NAME(reduce)(x, map->columns, 0, N4A_NORM_MAX, next);
+  }
+  if (map->statistic == N4A_SNV) {
+    NAME(tiles)(map, at, rows, sums, R, DEVIATING_FIRST, DEVIATING);
+    if (n4a_better_pilots(rows, R)) NAME(tiles)(map, at, rows, sums, R, DEVIATING_FIRST, DEVIATING);
+  } else if (map->statistic == N4A_PLAIN && map->center) NAME(tiles)(map, at, rows, sums, R, CENTRED, CENTRED);
+  else NAME(tiles)(map, at, rows, sums, R, PLAIN, PLAIN);
+}
+
+/* What the products of corrected rows need of the weights: their sums, and their products with the centre. */
+INLINE void NAME(take_sums)(const n4a_map *map, n4a_sums *sums) {
+  for (int64_t c = 0; c < map->targets; c++) {
+    const double *w = map->weights + c * map->weights_stride;
+    VEC weight = {0}, center = {0};
+    for (int64_t j = 0; j < map->columns; j += LANES) {
+      VEC v = NAME(some)(w + j, map->columns - j, 0);
+      weight += v;
+      if (map->center) center += v * NAME(some)(map->center + j, map->columns - j, 0);
+    }
+    sums->weight[c] = map->statistic == N4A_SNV ? NAME(sum)(weight) : 0;
+    sums->center[c] = map->statistic == N4A_PLAIN ? 0 : NAME(sum)(center);
+  }
 }
 
 TARGET static void NAME(run)(const n4a_map *map, int64_t from, int64_t to) {
-  double shift[4], scale[4];
-  for (int64_t row = from; row < to;) {
-    int count = map->weights && row + 4 <= to ? 4 : 1;
-    for (int r = 0; r < count; r++) {
-      const double *x = map->x + (row + r) * map->x_stride;
-      NAME(statistic)(map, x, row + r + count < to ? x + count * map->x_stride : NULL, shift + r, scale + r);
-    }
-    if (!map->weights) NAME(correct)(map, row, *shift, *scale);
-    else if (map->statistic == N4A_PLAIN) count == 4 ? NAME(project)(map, row, shift, scale, 4, 0) : NAME(project)(map, row, shift, scale, 1, 0);
-    else count == 4 ? NAME(project)(map, row, shift, scale, 4, 1) : NAME(project)(map, row, shift, scale, 1, 1);
-    row += count;
+  if (!map->weights) {
+    for (int64_t row = from; row < to; row++) NAME(correct)(map, row);
+    return;
+  }
+  n4a_map panel = *map;
+  n4a_sums sums = {{0}, {0}};
+  for (int64_t done = 0; done < map->targets; done += panel.targets) {
+    panel.targets = map->targets - done < MOST_TARGETS ? map->targets - done : MOST_TARGETS;
+    panel.weights = map->weights + done * map->weights_stride, panel.intercept = map->intercept + done, panel.out = map->out + done;
+    if (map->statistic != N4A_PLAIN) NAME(take_sums)(&panel, &sums);
+    int64_t row = from;
+    for (; row + 4 <= to; row += 4) NAME(project)(&panel, row, to, &sums, 4);
+    for (; row < to; row++) NAME(project)(&panel, row, to, &sums, 1);
   }
 }
 
-#undef TILE
 #undef INLINE
 #undef VEC
 #undef MASK

@@ -90,6 +90,20 @@ def test_a_large_offset_costs_no_more_digits_than_it_takes_from_the_spectra(leve
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("columns", [16, 701])
+def test_spikes_where_the_first_guess_of_the_mean_is_taken_cost_no_digits(level: int, columns: int) -> None:
+    X, (W, b, center) = spectra(10, columns), weights(columns, 5)
+    calm = [snv_affine(X[row : row + 1], W, b, 0, center, None, 1, level) for row in range(10)]
+    X[3, [part * columns // 16 for part in range(1, 16, 2)]] += 1e7 if columns > 100 else 0.0
+    X[6] = 1.0
+    X[6, [part * columns // 16 for part in range(1, 16, 2)]] += np.arange(1.0, 9.0) * 1e9
+    found = snv_affine(X, W, b, 0, center, None, 1, level)
+    assert_close(found, plain_snv(X), W, b, center, 100.0)
+    for row in (0, 1, 2, 4, 5, 7, 8, 9):
+        np.testing.assert_array_equal(found[row : row + 1], calm[row])
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_rows_that_lie_apart_backwards_or_in_read_only_memory_give_the_same(level: int) -> None:
     X, (W, b, center) = spectra(11, 53), weights(53, 3)
     expected = snv_affine(X.copy(), W, b, 0, center, None, 1, level)
