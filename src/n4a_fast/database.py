@@ -40,6 +40,7 @@ _HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.001
+_NO_LIMIT = 2**20  # megabytes
 
 Params = Sequence[Any]
 
@@ -88,6 +89,21 @@ class Database:
         with self._use_settled() as connection:
             table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
             return table
+
+    def arrow_in_little_memory(self, megabytes: int, sql: str, params: Params = ()) -> pa.Table:
+        """Like `arrow`, while DuckDB keeps no more than this, its cache of the file included; twice as much where that is too little."""
+        with self._use_settled() as connection:
+            while True:
+                connection.execute(f"SET memory_limit = '{megabytes}MB'")
+                try:
+                    table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
+                    return table
+                except duckdb.OutOfMemoryException:
+                    megabytes *= 2
+                    if megabytes > _NO_LIMIT:
+                        raise
+                finally:
+                    connection.execute("RESET memory_limit")
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """The result as a Polars frame; typed even when it has no rows."""

@@ -27,7 +27,7 @@ import polars as pl
 from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyReport
 from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
 from n4a_fast.buffer import FlushLimits
-from n4a_fast.bundles import export, importer, tabular
+from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.merging import MergeReport
 from n4a_fast.opening import open_workspace, release_workspace
@@ -606,12 +606,15 @@ class WorkspaceStore:
         return tabular.export_run(workspace.runs, workspace.pipelines, workspace.chains, run_id, Path(output_path))
 
     @_reads
-    def export_predictions_parquet(self, /, output_path: str | Path, *, arrays: bool = False, **filters: Any) -> Path:
-        """Write the predictions that match every filter (those of `query_predictions`) as Parquet, oldest first.
+    def export_predictions_parquet(
+        self, /, output_path: str | Path, *, arrays: bool = False, partition_by: str | Sequence[str] | None = None, **filters: Any
+    ) -> Path:
+        """Write the predictions that match every filter (those of `query_predictions`) as Parquet, in the order of time.
 
-        `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major.
+        `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major. `partition_by` (columns
+        such as "dataset_name") writes a new folder with a file for each value, `dataset_name=corn/data.parquet`.
         """
-        return tabular.export_predictions(self._open().database, Path(output_path), arrays, filters)
+        return parquet.export_predictions(self._open().database, Path(output_path), arrays, partition_by, filters)
 
     @_reads
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:

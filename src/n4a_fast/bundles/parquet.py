@@ -1,0 +1,119 @@
+"""Predictions as Parquet: one file, or a dataset folder in hive style.
+
+Promises little memory, however many predictions there are and however long their arrays: they are
+read and written in slices of some megabytes, and DuckDB's own memory is bounded meanwhile. Columns
+keep the types of the store; `scores` and `best_params` are JSON text. Pipelines follow each other
+in the order of time, and so do the predictions of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from n4a_fast.bundles.target import new_file, new_folder
+from n4a_fast.database import Database
+from n4a_fast.errors import InvalidInputError
+from n4a_fast.predictions.queries import GROUPS, one_of, where_clause
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
+
+_MEMORY = 64  # MB that DuckDB may use for its share of an export
+_SLICE_BYTES = 8 * 2**20
+_FEWEST, _MOST, _FIRST = 64, 20_000, 512  # rows in a slice
+_MOST_FILES = 10_000
+_COLUMNS = tuple(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
+_KEYS = "SELECT id_key FROM predictions{where}"
+_VALUES = "SELECT DISTINCT {columns} FROM predictions{where} ORDER BY ALL NULLS FIRST"
+_ROWS = "SELECT {columns} FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
+_ROWS_WITH_ARRAYS = """SELECT {columns}, t.array_values AS y_true, v.y_pred, v.y_proba, i.array_values AS sample_indices, w.array_values AS weights
+FROM (SELECT * FROM predictions{where} {also} id_key BETWEEN ? AND ?) p
+LEFT JOIN (SELECT * EXCLUDE (id_key) FROM prediction_values WHERE id_key BETWEEN ? AND ?) v USING (prediction_id)
+LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
+LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
+LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash
+ORDER BY created_at, prediction_id"""
+
+
+def export_predictions(database: Database, target: Path, arrays: bool, partition_by: str | Sequence[str] | None, filters: dict[str, Any]) -> Path:
+    """Write the predictions that match every filter; with `partition_by` as a folder with a file for each value of these columns."""
+    where, params = where_clause(filters)
+    names = tuple(one_of(name, GROUPS, "partition_by") for name in ([partition_by] if isinstance(partition_by, str) else partition_by or ()))
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"partition_by={list(names)} names a column twice")
+    if partition_by is None:
+        with new_file(target) as draft:
+            _write(_Source(database, _COLUMNS, arrays, where, params), draft)
+        return target
+    if not names:
+        raise InvalidInputError(f"partition_by is empty; name some of {', '.join(GROUPS)}")
+    with new_folder(target) as folder:
+        _write_folder(database, folder, names, arrays, where, params)
+    return target
+
+
+def _write_folder(database: Database, folder: Path, names: tuple[str, ...], arrays: bool, where: str, params: list[Any]) -> None:
+    columns = tuple(name for name in _COLUMNS if name not in names)
+    values = database.rows(_VALUES.format(columns=", ".join(names), where=where), params)
+    if len(values) > _MOST_FILES:
+        raise InvalidInputError(f"partition_by={list(names)} would give {len(values)} files, more than {_MOST_FILES}; choose columns with fewer values")
+    if not values:  # a dataset without rows has its columns too
+        _write(_Source(database, columns, arrays, where, params), folder / "data.parquet")
+    for chosen in values:
+        place = folder.joinpath(*(f"{name}={_segment(value)}" for name, value in zip(names, chosen, strict=True)))
+        place.mkdir(parents=True)
+        terms = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in names)
+        also = f"{where} {'AND' if where else 'WHERE'} {terms}"
+        _write(_Source(database, columns, arrays, also, [*params, *chosen]), place / "data.parquet")
+
+
+def _segment(value: Any) -> str:
+    """A value in a folder's name, as Hive, Spark, DuckDB and Polars read it."""
+    return "__HIVE_DEFAULT_PARTITION__" if value in (None, "") else quote(str(value), safe=" ()[]+,;@!$&~")
+
+
+class _Source:
+    """Slices of the matching predictions."""
+
+    def __init__(self, database: Database, columns: Sequence[str], arrays: bool, where: str, params: list[Any]) -> None:
+        self._database, self._where, self._params, self._turns = database, where, params, 2 if arrays else 1
+        template = _ROWS_WITH_ARRAYS if arrays else _ROWS
+        self._sql = template.format(columns=", ".join(columns), where=where, also="AND" if where else "WHERE")
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._between(0, -1).schema
+
+    def slices(self) -> Iterator[pa.Table]:
+        """All rows, the next slice chosen by the size of the last."""
+        keys = np.sort(self._database.arrow_in_little_memory(_MEMORY, _KEYS.format(where=self._where), self._params)["id_key"].to_numpy())
+        start, size = 0, _FIRST
+        while start < len(keys):
+            last = keys[min(start + size, len(keys)) - 1]
+            table = self._between(int(keys[start]), int(last))
+            yield table
+            start = int(np.searchsorted(keys, last, side="right"))
+            size = int(np.clip(_SLICE_BYTES // max(table.nbytes // max(table.num_rows, 1), 1), _FEWEST, _MOST))
+
+    def _between(self, first: int, last: int) -> pa.Table:
+        return _as_text(self._database.arrow_in_little_memory(_MEMORY, self._sql, [*self._params, *(first, max(last, 0)) * self._turns]))
+
+
+def _write(source: _Source, draft: Path) -> None:
+    schema = source.schema
+    with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+        for table in source.slices():
+            writer.write_table(table.cast(schema))
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """JSON columns as plain strings: readers without the JSON type get them too."""
+    for place, field in enumerate(table.schema):
+        if isinstance(field.type, pa.BaseExtensionType):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table.replace_schema_metadata()
