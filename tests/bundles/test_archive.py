@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_chains import case, save
+from bundle_chains import case, save, spectra
 from helpers import counts
 
 from n4a_fast import WorkspaceStore, inspect_bundle
-from n4a_fast.errors import BundleError
+from n4a_fast.errors import BundleError, UntrustedArtifactError
 
 Members = dict[str, bytes]
 
@@ -183,8 +183,19 @@ class Writes:
 def test_looking_and_importing_run_nothing_of_a_bundle(store: WorkspaceStore, bundle: Path, tmp_path: Path) -> None:
     rewritten(bundle, put(MODEL, pickle.dumps(Writes(tmp_path / "made"))))
     assert "posix.mkdir" in inspect_bundle(bundle).globals
-    store.import_chain(bundle)
+    chain = store.import_chain(bundle)
+    for trusted in ("workspace", "none", ["sklearn", "numpy"]):
+        with WorkspaceStore.open_readonly(store.workspace_path, trusted=trusted) as reader, pytest.raises(UntrustedArtifactError):
+            reader.replay_chain(chain, spectra())
     assert not (tmp_path / "made").exists()
+
+
+def test_classes_that_a_bundle_names_without_holding_them_are_not_imported(store: WorkspaceStore, bundle: Path) -> None:
+    steps = [
+        {"step_idx": 1, "operator_class": "antigravity.Transformer", "params": {}, "artifact_id": None, "stateless": True},
+        {"step_idx": 3, "operator_class": "Ridge", "params": {}, "artifact_id": None, "stateless": False},
+    ]
+    refused(store, rewritten(bundle, in_chain(steps=steps, shared_artifacts={})), "must hold its operators")
 
 
 def test_the_report_names_header_members_classes_and_globals(bundle: Path) -> None:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 from n4a_fast.artifacts import codec
@@ -229,14 +230,6 @@ def _step(index: int, written: Any, names: Sequence[str], operators: Mapping[str
     return {"step_idx": index, "operator_class": ", ".join(classes), "params": params, "artifact_ids": list(names), "stateless": False}
 
 
-class _StandIn:
-    """Whatever operator a step may want."""
-
-    transform = inverse_transform = predict = None
-
-    def __init__(self, **_: Any) -> None: ...
-
-
 def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, bytes]) -> None:
     """BundleError unless replay would take the chain, which is asked with stand-ins for the operators."""
     for name, data in operators.items():
@@ -247,9 +240,12 @@ def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, by
     def stand_in(name: str) -> Any:
         if name not in operators:
             raise BundleError(path, f"its chain uses the operator {name}, which it does not hold")
-        return _StandIn()
+        return SimpleNamespace(transform=None, inverse_transform=None, predict=None)
+
+    def refused(name: str) -> Any:
+        raise ImportError("a bundle must hold its operators; classes that it merely names are not imported")
 
     try:
-        load_chain({"chain_id": path.name, **rows}, stand_in, resolve=lambda name: _StandIn)  # importing a class would run its module
+        load_chain({"chain_id": path.name, **rows}, stand_in, resolve=refused)
     except (ReplayError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise BundleError(path, f"its chain cannot be replayed: {error}") from error
