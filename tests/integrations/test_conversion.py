@@ -17,7 +17,7 @@ import pytest
 from foreign import NEW, NUMBERS_OF_OLD, OLD, unpacked
 from helpers import DEADLINE, begin_sweep, child, counts, finish, predict, predict_with_arrays, read_line, save_chain
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import PipelineLibrary, WorkspaceStore
 from n4a_fast.errors import ArtifactCorruptError, InvalidInputError, NotAStoreError, StoreUnavailableError
 from n4a_fast.integrations.workspaces import convert
 
@@ -84,13 +84,15 @@ def test_a_newer_workspace_becomes_ours(new: Path, tmp_path: Path) -> None:
 
 
 def test_there_and_back_changes_nothing(new: Path, tmp_path: Path) -> None:
+    PipelineLibrary(new).save_template({"pipeline": ["SNV"]}, "snv")
     convert(new, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "back")
     assert tables(tmp_path / "back") == tables(new)
     assert parquet(tmp_path / "back").equals(parquet(new))
     assert pq.read_schema(tmp_path / "back" / "arrays" / "array_dataset.parquet").equals(pq.read_schema(new / "arrays" / "array_dataset.parquet"))
-    files = [{path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.joblib")} for root in (new, tmp_path / "back")]
+    files = [{path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*/*/*.*")} for root in (new, tmp_path / "back")]
     assert files[0] == files[1]
+    assert {"library", "artifacts"} == {name.partition("/")[0] for name in files[0]}
 
 
 def test_what_this_store_has_no_column_for_comes_back(new: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ the next conversion to the same place removes.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -28,6 +29,7 @@ from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.workspace import STORE_FILE
 
+_LIBRARY = "library"
 _ARTIFACTS = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_id"
 
 
@@ -45,10 +47,11 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
     told = progress or silent
     with draft_in(destination.with_name(f".{destination.name}.n4a_fast-conversion")) as draft:
         report = _send_out(source, draft, told) if _is_a_store_of_ours(source) else _bring_in(source, draft, told)
+        tables = (*report.tables, _copy_library(source, draft))
         make_durable(draft)
         os.rename(draft, destination)
         sync(destination.parent)
-    return replace(report, destination=destination, seconds=time.monotonic() - started)
+    return replace(report, destination=destination, tables=tables, seconds=time.monotonic() - started)
 
 
 def _is_a_store_of_ours(root: Path) -> bool:
@@ -96,6 +99,14 @@ def _copy_artifacts(database: Database, root: Path, draft: Path, progress: Progr
         target.write_bytes(content)
         progress("copying artifacts", done, len(by_path))
     return TableReport("artifact files", len(by_path), len(by_path) - lost, f"{lost} are missing in the source" if lost else "")
+
+
+def _copy_library(root: Path, draft: Path) -> TableReport:
+    """Copy the templates of pipelines, which have one layout in both."""
+    if (root / _LIBRARY).is_dir():
+        shutil.copytree(root / _LIBRARY, draft / _LIBRARY, symlinks=True)
+    count = sum(path.is_file() for path in (draft / _LIBRARY).rglob("*"))
+    return TableReport("library files", count, count)
 
 
 def _require_free(destination: Path, source: Path) -> None:
