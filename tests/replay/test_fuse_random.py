@@ -187,6 +187,13 @@ def test_a_wrong_registration_is_refused() -> None:
     assert "does not fit" in str(with_registered(Doubles()).notes)
 
 
+def test_an_entry_that_fails_leaves_the_chain_plain() -> None:
+    register_linear_operator(Doubles, lambda operator, _: operator.no_such_factor)
+    found = with_registered(Doubles())
+    assert found.start == 1
+    assert "is not what its entry expects" in found.notes[0]
+
+
 def test_compiled_chains_can_be_pickled() -> None:
     compiled = with_registered(StandardScaler().fit(X))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(compiled)).apply(X), compiled.apply(X))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -405,3 +407,26 @@ def test_several_sources_are_joined_and_fused(store: WorkspaceStore) -> None:
         with pytest.raises(InvalidInputError, match="joins 2 sources"):
             opened.replay_chain(chain, NEW)
     opened.close()
+
+
+def test_a_model_whose_class_is_not_here_is_named(store: WorkspaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "module_that_goes.py").write_text("class Model:\n    def predict(self, X): return X[:, 0]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("module_that_goes")
+    chain = put_chain(store, begin(store), [], [module.Model()])
+    assert store.replay_chain(chain, NEW).shape == (13,)
+    (tmp_path / "module_that_goes.py").unlink()
+    monkeypatch.delitem(sys.modules, "module_that_goes")
+    with reopened(store) as again:
+        for call in (lambda: again.replay_chain(chain, NEW), lambda: again.replay_chains([chain], NEW)):
+            with pytest.raises(ReplayError, match=r"step 1 \(model\) .* cannot be loaded here .*module_that_goes"):
+                call()
+
+
+def test_folds_that_know_different_classes_are_refused(store: WorkspaceStore) -> None:
+    labels = np.arange(30) % 3
+    folds = [RandomForestClassifier(2, random_state=0).fit(X[labels != missing], labels[labels != missing]) for missing in (0, 1)]
+    chain = put_chain(store, begin(store), [], folds)
+    for call in (lambda: store.replay_chain(chain, NEW), lambda: store.replay_chains([chain], NEW)):
+        with pytest.raises(ReplayError, match="know different classes"):
+            call()

@@ -177,6 +177,19 @@ def _emsc(operator: Any, width: int) -> RowStatistic:
     return regression(solver[:, [*others, reference]], basis[:, others].T)
 
 
+def _row_msc(operator: Any, width: int) -> RowStatistic:
+    reference = np.asarray(operator.reference_)
+    away = reference - reference.mean()
+    slope = away / (away @ away)
+    return regression(np.stack([1.0 / width - reference.mean() * slope, slope], axis=1), np.ones((1, width)))
+
+
+def _row_emsc(operator: Any, width: int) -> RowStatistic:
+    design = np.asarray(operator.design_matrix_)
+    solver = np.linalg.pinv(design, rcond=np.finfo(float).eps * max(design.shape)).T
+    return regression(np.roll(solver, -1, axis=1), design[:, 1:].T)
+
+
 # -- the entries -----------------------------------------------------------------------------------
 
 
@@ -186,7 +199,7 @@ def _entries(prefix: str, names: str, role: str = "transform", part: Part | None
     yield from (Entry(f"{prefix}.{name}", role, part, when, distribution=distribution, **fields) for name in names.split())
 
 
-_LIBRARIES = {"sklearn": ("scikit-learn", "1.3", "2"), "chemotools": ("chemotools", "0.1.5", "1"), "nirs4all": ("nirs4all", "0.7", "0.8")}
+_LIBRARIES = {"sklearn": ("scikit-learn", "1.3", "2"), "chemotools": ("chemotools", "0.1.5", "1"), "nirs4all": ("nirs4all", "0.7", "1.5")}
 _NO_CLIP = _needs(clip=(False,))
 _ALONG_ROWS = _needs(axis=(1, -1))
 _NUMPY = _needs(backend=("numpy",))
@@ -251,7 +264,11 @@ _NIRS4ALL = (
     *_entries(f"{_TRANSFORMS}.scalers", "StandardNormalVariate", "statistic", _snv, _needs(axis=(1, -1), with_mean=(True,), with_std=(True,))),
     *_entries(f"{_TRANSFORMS}.nirs", "AreaNormalization", "statistic", _area, _needs(method=("sum", "abs_sum", "trapz"))),
     *_entries(f"{_TRANSFORMS}.nirs", "SavitzkyGolay FirstDerivative SecondDerivative Wavelet Haar WaveletPCA WaveletSVD"),
-    *_entries(f"{_TRANSFORMS}.nirs", "MultiplicativeScatterCorrection", part=_column_msc),
+    *_entries(f"{_TRANSFORMS}.nirs", "MultiplicativeScatterCorrection", part=_column_msc, before="1"),  # by columns, without a look at the row
+    *_entries(f"{_TRANSFORMS}.nirs", "MultiplicativeScatterCorrection", "statistic", _row_msc, since="1"),
+    *_entries(f"{_TRANSFORMS}.nirs", "ExtendedMultiplicativeScatterCorrection", "statistic", _row_emsc, since="1"),
+    *_entries(f"{_TRANSFORMS}.norris_williams", "NorrisWilliams", since="1"),
+    *_entries(f"{_TRANSFORMS}.orthogonalization", "OSC EPO", since="1"),
     *_entries(f"{_TRANSFORMS}.signal", "Detrend Gaussian"),
     *_entries(f"{_TRANSFORMS}.signal", "Baseline", part=_unit),
     *_entries(f"{_TRANSFORMS}.scalers", "SimpleScale", part=_min_max),

@@ -139,7 +139,10 @@ class _Reader:
         return tuple(self._loaded(artifact_id, method, place) for artifact_id in ids)
 
     def _loaded(self, artifact_id: str, method: str, place: Place) -> Any:
-        found = self.load_artifact(artifact_id)
+        try:
+            found = self.load_artifact(artifact_id)
+        except (ImportError, AttributeError) as error:  # what a pickle of a class that is not there raises
+            raise place.error(f"has the artifact {artifact_id!r}, which cannot be loaded here ({error}); install what it was made with") from error
         if not hasattr(found, method):
             raise place.error(f"has the artifact {artifact_id!r}, a {type(found).__name__} without {method}(); store the operator that belongs here")
         if method == "transform" and "augmentation" in type(found).__module__.split("."):

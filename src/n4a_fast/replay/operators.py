@@ -65,7 +65,10 @@ def entry_of(operator: Any, role: str) -> Entry:
     entry = _REGISTERED.get((kind, role)) or _known().get((public_name(kind), role))
     if entry is None or getattr(sys.modules.get(kind.__module__), kind.__qualname__, kind) is not kind:
         raise Unfused(f"{kind.__name__} is not registered as linear")
-    hindrance = entry.hindrance(operator)
+    try:
+        hindrance = entry.hindrance(operator)
+    except (AttributeError, TypeError, ValueError) as error:
+        hindrance = f"is not what its entry expects ({error})"
     if hindrance:
         raise Unfused(f"{kind.__name__}: {hindrance}")
     return entry
@@ -74,9 +77,7 @@ def entry_of(operator: Any, role: str) -> Entry:
 def linear_part(operator: Any, width: int, role: str = "transform") -> Array:
     """How the operator's output follows its input: a matrix (width, outputs), or a vector for one factor a column."""
     entry = entry_of(operator, role)
-    if entry.part is None:
-        return probed(getattr(operator, role), width)
-    found = np.asarray(entry.part(operator, width), dtype=np.float64)
+    found = _asked(entry.part, operator, width) if entry.part else _asked(lambda one, n: probed(getattr(one, role), n), operator, width)
     if found.ndim not in (1, 2) or len(found) != width or not np.isfinite(found).all():
         raise Unfused(f"{type(operator).__name__}: its linear part of shape {found.shape} is not finite or does not fit {width} columns")
     return found
@@ -86,9 +87,22 @@ def row_statistic(operator: Any, width: int) -> RowStatistic:
     """The operator as a row statistic; Unfused when it is none."""
     entry = entry_of(operator, "statistic")
     assert entry.part is not None
-    found = entry.part(operator, width)
+    try:
+        found = entry.part(operator, width)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Unfused(f"{type(operator).__name__} is not what its entry expects ({error})") from error
     assert isinstance(found, RowStatistic)
     return found
+
+
+def _asked(part: Part, operator: Any, width: int) -> Array:
+    """The linear part as the entry gives it; an entry, also a user's, that fails must not fail a replay."""
+    try:
+        return np.asarray(part(operator, width), dtype=np.float64)
+    except Unfused:
+        raise
+    except Exception as error:
+        raise Unfused(f"{type(operator).__name__} is not what its entry expects ({error})") from error
 
 
 def probed(function: Callable[[Array], Any], width: int) -> Array:
