@@ -215,14 +215,24 @@ def test_a_file_that_was_exchanged_meanwhile_is_not_replaced(old: Path) -> None:
     assert migrate(old).written("predictions") == 47
 
 
-def test_a_copy_that_differs_never_takes_effect(old: Path) -> None:
-    def tamper(what: str, _done: int, _total: int) -> None:
-        if what == "comparing runs":
-            with WorkspaceStore(old / DRAFT_FOLDER / "new") as draft:
-                draft.save_prediction_arrays(victim, None, np.zeros(180))
+TAMPERINGS = {
+    "rows of predictions": "UPDATE predictions SET val_score = val_score * 1.0000000001 WHERE rowid = 5",
+    "rows of chains": "UPDATE chains SET steps = '[]' WHERE rowid = 1",
+    "rows of logs": "DELETE FROM logs WHERE rowid = 0",
+    "rows of runs": "INSERT INTO runs BY NAME SELECT 'extra' AS run_id",
+    "arrays of predictions": "UPDATE prediction_values SET y_pred = list_reverse(y_pred) WHERE rowid = 3",
+    "arrays that predictions share": "UPDATE shared_arrays SET array_values = list_reverse(array_values) WHERE rowid = 0",
+}
 
-    ((victim,),) = rows(old / "store.duckdb", "SELECT prediction_id FROM predictions WHERE fold_id = '0' AND partition = 'train' ORDER BY 1 LIMIT 1")
-    with pytest.raises(CopyDiffersError, match=rf"arrays of predictions \({victim}\) differ"):
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_a_copy_that_differs_never_takes_effect(old: Path, what: str) -> None:
+    def tamper(step: str, _done: int, _total: int) -> None:
+        if step == "comparing runs":
+            with WorkspaceStore(old / DRAFT_FOLDER / "new") as draft, draft.transaction():
+                draft._open().database.execute(TAMPERINGS[what])
+
+    with pytest.raises(CopyDiffersError, match=f"{what} .*differ|{what} differ"):
         migrate(old, progress=tamper)
     assert sorted(path.name for path in old.iterdir()) == ["artifacts", "store.duckdb"]
 
