@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, UnsafePathError
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, UnsafePathError
 
 
 @pytest.fixture
@@ -196,6 +196,26 @@ def test_a_known_id_with_other_content_is_refused(tmp_path: Path) -> None:
         register(store, content_hash)
     with WorkspaceStore(tmp_path) as store, pytest.raises(ConflictError, match=r"config\$1:0"):
         register(store, "sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("damage", [b"", b"other content"])
+def test_a_file_that_does_not_match_its_hash_is_not_registered(store: WorkspaceStore, damage: bytes) -> None:
+    content_hash = foreign_file(store, [1.5])
+    (store.workspace_path / "artifacts" / "ab" / "model_x.joblib").write_bytes(damage)
+    with pytest.raises(ArtifactCorruptError):
+        register(store, content_hash)
+    assert references(store) == {}
+
+
+def test_a_known_id_with_other_content_is_refused_wherever_it_is_kept(store: WorkspaceStore) -> None:
+    content_hash = foreign_file(store, [1.5])
+    register(store, content_hash)
+    database = store._open().database
+    for step in (lambda: None, store.flush, database.detach, lambda: store.sql("SELECT 1"), database.detach):
+        step()
+        with pytest.raises(ConflictError):
+            register(store, "sha256:" + "0" * 64)
+        assert register(store, content_hash) == "config$1:0"
 
 
 @pytest.mark.parametrize(

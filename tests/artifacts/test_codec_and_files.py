@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -75,8 +77,6 @@ def test_the_bytes_do_not_depend_on_the_process_or_its_hash_seed() -> None:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
 
 
@@ -156,3 +156,87 @@ class _Touch:
 
     def __reduce__(self) -> tuple[object, tuple[str, str]]:
         return open, (self.path, "w")
+
+
+SAME_BYTES = """
+import hashlib
+from n4a_fast.artifacts import codec
+class Local:
+    names = {"a", "b", "c"}
+    def words(self):
+        return {"x", "y", "z"} | self.names
+for obj, name in [({"a", "b", "c"}, "joblib"), ({"k": frozenset("qrs")}, "pickle"), ({frozenset("ab"), frozenset("cd")}, "joblib"),
+                  (Local, "cloudpickle"), (Local(), "cloudpickle"), (lambda x: x in {"u", "v"} | Local.names, "cloudpickle")]:
+    print(hashlib.sha256(codec.dumps(obj, name)).hexdigest())
+found = codec.loads(codec.dumps(Local(), "cloudpickle"), "cloudpickle")
+assert found.words() == set("abcxyz"), found.words()
+assert codec.loads(codec.dumps({frozenset("ab")}, "pickle"), "pickle") == {frozenset("ab")}
+"""
+
+
+def test_sets_and_local_classes_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    script = tmp_path / "same.py"  # a function by value carries the name of its file
+    script.write_text(SAME_BYTES)
+    outputs = {
+        subprocess.run([sys.executable, script], env={"PYTHONHASHSEED": seed, **_environment()}, check=True, capture_output=True).stdout for seed in "123"
+    }
+    assert len(outputs) == 1
+
+
+def test_a_large_array_is_copied_once_on_a_save() -> None:
+    array = np.arange(1e6)
+    pieces = codec.chunks({"w": array}, "joblib")
+    assert [len(piece) for piece in pieces if len(piece) > 10_000] == [array.nbytes]
+
+
+def test_large_content_is_mapped_and_loads(files: ArtifactFiles) -> None:
+    pieces = codec.chunks({"w": np.arange(1e6)}, "joblib")
+    name, relative, _ = files.add(pieces, "joblib")
+    found = files.read("a", relative, name)
+    assert isinstance(found, memoryview)
+    assert np.array_equal(codec.loads(found, "joblib")["w"], np.arange(1e6))
+    assert files.add([b"".join(pieces)], "joblib") == (name, relative, False)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 70_000])
+def test_any_bytes_are_found_again_compressed_or_not(files: ArtifactFiles, content: bytes) -> None:
+    name, relative, is_new = files.add([content], "pkl", compress=True)
+    assert is_new
+    assert files.add([content], "joblib") == (name, relative, False)
+    assert bytes(files.read("a", relative, name)) == content
+
+
+@pytest.mark.parametrize("odd", ["ab/./x.joblib", "ab//x.joblib", "ab/c/../x.joblib", "./ab/x.joblib", "ab/x.joblib/", ".saving/lock", "ab/x\0.joblib"])
+def test_a_path_that_is_not_plain_is_refused(files: ArtifactFiles, odd: str) -> None:
+    (files.root / "ab").mkdir()
+    (files.root / "ab" / "x.joblib").write_bytes(b"x")
+    with pytest.raises(UnsafePathError):
+        files.path(odd)
+
+
+def test_links_inside_the_folder_are_refused_too(files: ArtifactFiles) -> None:
+    name, relative, _ = files.add([b"model"], "joblib")
+    (files.root / "ab").mkdir(exist_ok=True)
+    (files.root / "ab" / "link.joblib").symlink_to(files.root / relative)
+    (files.root / "folder").symlink_to(files.root / name[:2])
+    for link in ("ab/link.joblib", f"folder/{name}.joblib"):
+        with pytest.raises(UnsafePathError):
+            files.read("a", link, name)
+    assert "ab/link.joblib" not in set(files.listed())
+
+
+def test_a_link_in_the_place_of_content_is_not_followed(files: ArtifactFiles, tmp_path: Path) -> None:
+    name = xxhash.xxh3_128_hexdigest(b"model")
+    (tmp_path / "elsewhere").write_bytes(b"model")
+    (files.root / name[:2]).mkdir()
+    (files.root / name[:2] / f"{name}.joblib").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafePathError):
+        files.add([b"model"], "joblib")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_folder_or_pipe_in_the_place_of_a_file_is_refused(files: ArtifactFiles, make: Callable[[Path], None]) -> None:
+    (files.root / "ab").mkdir()
+    make(files.root / "ab" / "x.joblib")
+    with pytest.raises(ArtifactCorruptError):
+        files.read("a", "ab/x.joblib", "0" * 32)
