@@ -70,7 +70,9 @@ class _Table:
 
 _RUN_END = ("status", "completed_at", "summary", "error")
 _PIPELINE_END = ("status", "completed_at", "best_val", "best_test", "metric", "duration_ms", "error")
-_CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash", "created_at", "origin", "artifact_path", "format", "size_bytes", "operator_class")
+_CACHE_KEY = (
+    "chain_path_hash", "input_data_hash", "dataset_hash", "created_at", "origin", "libraries", "artifact_path", "format", "size_bytes", "operator_class",
+)  # fmt: skip
 # the order in which they are written: links to artifacts before the chains, which tell whether they are new
 _TABLES = (
     _Table("projects", "project", "project_id"),
