@@ -115,7 +115,7 @@ class Workspace:
             deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
             self.runs.note_deleted_in_transaction(run_id)
             if delete_artifacts:
-                self.collector.collect_in_transaction()
+                self.collector.collect_in_transaction(orphans=False)
         return deleted
 
     def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
@@ -166,7 +166,7 @@ class Workspace:
             self.compiled.sweep_in_transaction()
             self.logs.delete_in_transaction(self.pipelines.delete_empty_in_transaction(pipeline_ids))
             if emptied:
-                self.collector.collect_in_transaction()
+                self.collector.collect_in_transaction(orphans=False)
         return deleted
 
     def set_run_project(self, run_id: str, project_id: str | None) -> None:

@@ -41,7 +41,7 @@ class ArtifactFiles:
     """Files below one root, named by the hash of what they hold."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._root = root, str(root)
         self.claims = Claims(root / SAVING)
         self._unsynced: dict[str, None] = {}
         self._synced: set[str] = set()  # bounded
@@ -141,14 +141,14 @@ class ArtifactFiles:
         parts = relative.split("/")
         if os.path.normpath(relative) != relative or parts[0] in ("", ".", "..", SAVING) or "\0" in relative:
             raise UnsafePathError(relative, self.root)
-        path = str(self.root)
+        path = self._root
         for part in parts:
             path = f"{path}/{part}"
             try:
                 if stat.S_ISLNK(os.lstat(path).st_mode):
                     raise UnsafePathError(relative, self.root)
             except FileNotFoundError:
-                return f"{self.root}/{relative}"
+                return f"{self._root}/{relative}"
             except NotADirectoryError:
                 break
         return path

@@ -48,8 +48,8 @@ class Collector:
             self._artifacts.files.claims.unlock()
             raise
 
-    def collect_in_transaction(self, progress: Progress | None = None) -> list[str]:
-        """Delete unused rows; the files that go after the commit, orphans of earlier crashes included."""
+    def collect_in_transaction(self, progress: Progress | None = None, *, orphans: bool = True) -> list[str]:
+        """Delete unused rows; the files that go after the commit, and files without rows if `orphans` are wanted: that lists the whole folder."""
         files = self._artifacts.files
         claimed = files.claims.lock()
         self._database.after_commit(lambda: self._unlink(doomed, progress))
@@ -59,9 +59,10 @@ class Collector:
                 self._database.execute(_DROP_HOLDER, (holder,))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
         self._database.insert(_DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS))
-        used = {path for (path,) in self._database.rows(_PATHS)}
+        used = {path for (path,) in self._database.rows(_PATHS)} if orphans or unused else set()
         limit, gone = time.time() - _ORPHAN_AGE_SECONDS, {path for _, path in unused}
-        doomed = [path for path in files.listed() if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)]
+        candidates = files.listed() if orphans else (path for path in sorted(gone) if files.changed_at(path))
+        doomed = [path for path in candidates if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)]
         self._artifacts.forget_known()
         return doomed
 
