@@ -184,6 +184,7 @@ def test_looking_and_importing_run_nothing_of_a_bundle(store: WorkspaceStore, bu
     rewritten(bundle, put(MODEL, pickle.dumps(Writes(tmp_path / "made"))))
     assert "posix.mkdir" in inspect_bundle(bundle).globals
     chain = store.import_chain(bundle)
+    store.close()
     for trusted in ("workspace", "none", ["sklearn", "numpy"]):
         with WorkspaceStore.open_readonly(store.workspace_path, trusted=trusted) as reader, pytest.raises(UntrustedArtifactError):
             reader.replay_chain(chain, spectra())
