@@ -1,0 +1,222 @@
+"""Gate: many processes. One process is the baseline; both sides end with everything in the tables of one workspace."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import FOLDER, Measure, gate, report
+from workloads import SAMPLES, Sweep, fill
+
+from n4a_fast import WorkspaceStore
+
+PIPELINES = 240  # of 21 predictions; one process puts them into the tables in two parts
+Team = Callable[[int], list["Worker"]]
+
+
+class Worker:
+    """A process that waits for work."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, FOLDER / "sweep_worker.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._answer() == "ready"
+
+    def begin(self, folder: Path, pipelines: int, *, close: bool = False) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{folder} {pipelines} {'close' if close else 'stay'}\n")
+        self._process.stdin.flush()
+
+    def seconds(self) -> float:
+        """How long the work took, once it is done."""
+        return float(self._answer())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def end(self) -> None:
+        self._process.communicate(timeout=120)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture
+def team() -> Iterator[Team]:
+    """So many workers, started and idle."""
+    workers: list[Worker] = []
+
+    def started(number: int) -> list[Worker]:
+        workers.extend(made := [Worker() for _ in range(number)])
+        return made
+
+    yield started
+    for worker in workers:
+        worker.end()
+
+
+def sweep(workers: Sequence[Worker], folder: Path) -> list[float]:
+    """All pipelines, an equal share for each worker, and a read that finds them in the tables; the seconds of each."""
+    for worker in workers:
+        worker.begin(folder, PIPELINES // len(workers))
+    seconds = [worker.seconds() for worker in workers]
+    with WorkspaceStore.open_readonly(folder, lock_timeout=120.0) as store:
+        assert store.top_predictions(1).height == 1
+    return seconds
+
+
+def total_against_one(measure: Measure, team: Team, folder: Path, writers: int) -> None:
+    (one,), many = team(1), team(writers)
+    for name in ("one", "many"):
+        WorkspaceStore(folder / name).close()
+    seconds: list[list[float]] = []
+    measure.ratio(lambda: sweep([one], folder / "one"), lambda: seconds.append(sweep(many, folder / "many")), rounds=3)
+    rates = [statistics.fmean(share) / max(share) for share in seconds]
+    measure.note(slowest_of_mean=round(min(rates), 2))
+    assert min(rates) > 0.3  # nobody is starved
+    with WorkspaceStore.open_readonly(folder / "many") as store:
+        assert len(store.list_pipelines()) == len(seconds) * PIPELINES
+        assert store.list_runs().height == writers
+
+
+@gate(
+    "writers_4_vs_1", workload="240 durable pipelines of 21 predictions by the drop-in calls, 60 in each of 4 processes on one workspace",
+    baseline="the same by one process", size=PIPELINES * 21, seed=0, threads="4 processes",
+)  # fmt: skip
+def test_writers_4_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
+    total_against_one(measure, team, tmp_path, 4)
+    assert measure.done
+
+
+@gate(
+    "writers_8_vs_1", workload="240 durable pipelines of 21 predictions by the drop-in calls, 30 in each of 8 processes on one workspace",
+    baseline="the same by one process", size=PIPELINES * 21, seed=0, threads="8 processes",
+)  # fmt: skip
+def test_writers_8_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
+    total_against_one(measure, team, tmp_path, 8)
+    assert measure.done
+
+
+@gate(
+    "shards_2_and_merge_vs_1", workload="480 durable pipelines, 240 in each of 2 processes on a shard of its own, closed and merged",
+    baseline="the same by one process, closed", size=2 * PIPELINES * 21, seed=0, threads="2 processes",
+)  # fmt: skip
+def test_shards_2_and_merge_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
+    workers, turns = team(2), count()
+    added: list[int] = []
+
+    def alone() -> None:
+        workers[0].begin(tmp_path / f"one_{next(turns)}", 2 * PIPELINES, close=True)
+        workers[0].seconds()
+
+    def on_shards() -> None:
+        with WorkspaceStore(tmp_path / f"shards_{next(turns)}") as store:
+            shards = [store.shard() for _ in workers]
+            for worker, shard in zip(workers, shards, strict=True):
+                worker.begin(shard.path, PIPELINES, close=True)
+            assert all(worker.seconds() > 0 for worker in workers)
+            added.append(store.merge(*shards).added("predictions"))
+
+    measure.ratio(alone, on_shards, rounds=2, warmup=0)
+    assert added == [2 * PIPELINES * 21] * 2
+
+
+def merge_against_bulk(measure: Measure, folder: Path, shards: int, rows: int, rounds: int) -> None:
+    matrix = np.random.default_rng(0).random((shards * rows, SAMPLES))
+    paths = [folder / f"shard_{number}" for number in range(shards)]
+    for number, path in enumerate(paths):
+        with WorkspaceStore(path) as store:
+            fill(store, rows, matrix[number * rows : (number + 1) * rows])
+    turns = count()
+
+    def bulk() -> None:
+        with WorkspaceStore(folder / f"bulk_{next(turns)}") as store:
+            fill(store, shards * rows, matrix)
+
+    def merge() -> None:
+        with WorkspaceStore(folder / f"merged_{next(turns)}") as store:
+            assert store.merge(*paths).added("predictions") == shards * rows
+
+    measure.ratio(bulk, merge, rounds=rounds, warmup=int(rounds > 1))
+    with WorkspaceStore.open_readonly(folder / f"merged_{next(turns) - 1}") as store:
+        found = store.load_arrays(columns=("y_pred",), model_class="Bulk").y_pred_2d()
+        assert found.shape == matrix.shape
+        assert found.sum() == pytest.approx(matrix.sum())
+    again = time.perf_counter()
+    with WorkspaceStore(folder / f"merged_{next(turns) - 2}") as store:
+        assert store.merge(*paths).added("predictions") == 0
+    measure.note(seconds_again=round(time.perf_counter() - again, 2))
+
+
+@gate(
+    "merge_vs_bulk", workload="merge of 4 shards of 4,096 predictions, n=200", baseline="save_predictions of all of them at once",
+    size=16_384, seed=0, threads=1,
+)  # fmt: skip
+def test_merge_vs_bulk(measure: Measure, tmp_path: Path) -> None:
+    merge_against_bulk(measure, tmp_path, 4, 4096, 3)
+    assert measure.done
+
+
+@report(
+    "merge_of_100_shards_vs_bulk", workload="merge of 100 shards of 10,000 predictions, n=200", baseline="save_predictions of 1,000,000",
+    size=1_000_000, seed=0, threads=1,
+)  # fmt: skip
+def test_merge_of_100_shards_vs_bulk(measure: Measure, tmp_path: Path) -> None:
+    merge_against_bulk(measure, tmp_path, 100, 10_000, 1)
+    assert measure.done
+
+
+@gate(
+    "reader_beside_writer", workload="top_predictions(10) of a reader beside a writer that never pauses",
+    baseline="a pipeline saved and top_predictions(10) in one process without company", size=30, seed=0, threads="2 processes",
+)  # fmt: skip
+def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    alone, writer, folder = Sweep(store), Worker(), tmp_path / "busy"
+    WorkspaceStore(folder).close()
+    writer.begin(folder, 1_000_000)
+    alone.pipeline()
+    seconds: list[float] = []
+    heights: list[int] = []
+
+    def save_and_read() -> None:
+        alone.pipeline()
+        assert store.top_predictions(10).height == 10
+
+    def read() -> None:
+        start = time.perf_counter()
+        heights.append(reader.top_predictions(10).height)
+        seconds.append(time.perf_counter() - start)
+
+    with WorkspaceStore.open_readonly(folder, lock_timeout=120.0) as reader:
+        while reader.list_pipelines().height < 3:
+            time.sleep(0.01)
+        try:
+            measure.ratio(save_and_read, read, rounds=30)
+        finally:
+            writer.kill()
+        stored = reader.list_pipelines()
+    measure.note(median_ms=round(1000 * statistics.median(seconds), 1), worst_ms=round(1000 * max(seconds), 1))
+    assert heights == [10] * len(heights)
+    assert stored.filter(stored["status"] == "completed").height >= 30
+
+
+@gate(
+    "one_process_pays", workload="a drop-in pipeline, CPU time of the thread", baseline="the same by a store that never looks for others nor lets its file go",
+    size=21, seed=0, threads=1,
+)  # fmt: skip
+def test_one_process_pays(measure: Measure, tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "shared") as shared, WorkspaceStore(tmp_path / "held") as held:
+        database = held._open().database
+        database.make_way = database.keep_awake = lambda: None  # type: ignore[method-assign]
+        ours, theirs = Sweep(shared), Sweep(held)
+        shared.list_runs(), held.list_runs()  # both attached
+        measure.work(theirs.pipeline, ours.pipeline, rounds=120)
+        assert len(shared.list_pipelines()) == len(held.list_pipelines()) == 120
