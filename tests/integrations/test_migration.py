@@ -26,12 +26,14 @@ def old(tmp_path: Path) -> Path:
 
 def test_every_row_and_array_arrives_and_the_original_stays(old: Path) -> None:
     original = (old / "store.duckdb").read_bytes()
+    (old / "store.duckdb").chmod(0o664)
     said: list[tuple[str, int, int]] = []
     report = migrate(old, progress=lambda *told: said.append(told))
     assert {table.table: table.written for table in report.tables if table.found} == {**NUMBERS_OF_OLD, "artifact files": 1}
     assert report.tables[-1].note == "stay where they are; 12 are missing"  # in the test's copy
     assert (report.arrays_compared, report.already_done, report.backup) == (188, False, old / BACKUP_FILE)
     assert (old / BACKUP_FILE).read_bytes() == original
+    assert (old / "store.duckdb").stat().st_mode & 0o777 == 0o664
     assert {path.name for path in old.iterdir()} == {"store.duckdb", BACKUP_FILE, "artifacts"}
     assert rows(old / "store.duckdb", ARRAYS) == rows(old / BACKUP_FILE, ARRAYS)
     for table in ("runs", "pipelines", "chains", "predictions", "artifacts", "logs"):

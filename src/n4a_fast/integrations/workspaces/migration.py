@@ -122,6 +122,7 @@ def _swap(root: Path, draft: Path) -> None:
     """Give the finished draft the name of the original, which keeps its backup name."""
     original, backup = root / STORE_FILE, root / BACKUP_FILE
     log = original.with_name(original.name + _LOG)
+    shutil.copymode(original, draft / STORE_FILE)  # a group that shares the workspace goes on doing so
     sync(draft / STORE_FILE)
     _link(original, backup)
     if log.exists():  # rows that its writer had no time to put in place; a new file must not meet them
