@@ -9,7 +9,7 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint test-bundles test-conversion gate bench readme peers environments wheel sanitize clean
+.PHONY: demo test lint test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -53,6 +53,14 @@ test-conversion: $(READY) environments
 	@$(BIN)/python tests/environments/check_converted.py .venv-nirs4all-1.4.10/bin/python .venv-nirs4all-0.7.1/bin/python
 
 # Both releases of nirs4all, each in an environment of its own.
+# Sweeps of nirs4all 0.7.1 on this store and on its own, compared; the full 100 variants with N4A_SWEEP_SIZES=10.
+test-embedded: $(READY) .venv-nirs4all-embedded/.ready
+	@$(BIN)/python -m pytest -q -n 0 tests/environments/test_sweeps_in_nirs4all.py
+
+test-nirs4all: test-bundles test-conversion
+	@N4A_SWEEP_SIZES=10 $(MAKE) --no-print-directory test-embedded
+
+# What benchmarks/test_peers.py compares with.
 environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready
 
 # What some reports compare with: nirs4all's own stores, and ONNX Runtime beside this package.
@@ -64,6 +72,13 @@ peers: $(READY) environments
 	@test -x .venv-nirs4all-$*/bin/python || $(PYTHON) -m venv .venv-nirs4all-$*
 	@echo "installing nirs4all $* into .venv-nirs4all-$* (takes some minutes)"
 	@.venv-nirs4all-$*/bin/python -m pip -qq --disable-pip-version-check install nirs4all==$* $(if $(filter 0.%,$*),'duckdb<2')
+	@touch $@
+
+# nirs4all 0.7.1 as it is installed above, with this package and its DuckDB 2 found before the DuckDB beside nirs4all.
+.venv-nirs4all-embedded/.ready: .venv-nirs4all-0.7.1/.ready $(BUILD_INPUTS)
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(@D)/lib/python3*/site-packages)/zz_nirs4all.pth
+	@$(@D)/bin/python -m pip -qq --disable-pip-version-check install -e .
 	@touch $@
 
 # Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _WRITE_BACK = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux alone has it
-_AT_ONCE = 16
+_AT_ONCE = 8
 _START = 2  # SYNC_FILE_RANGE_WRITE
 
 

@@ -89,6 +89,12 @@ def test_an_explicit_kind_wins_and_must_be_known() -> None:
         kind({"kind": "scale"})
 
 
+def test_a_step_that_a_variant_leaves_out_is_skipped() -> None:
+    left_out = {"operator_class": "", "params": {}, "artifact_ids": [], "stateless": True}
+    assert kind(left_out, has_artifacts=False) == "skip"
+    assert kind({**left_out, "stateless": False}, has_artifacts=False) == kind({"stateless": True}, has_artifacts=False) == "transform"
+
+
 def test_a_nameless_step_with_artifacts_is_refused() -> None:
     with pytest.raises(ReplayError, match="without saying what it is"):
         kind({"operator_class": "dict"})

@@ -116,6 +116,7 @@ class Artifacts(PendingRows):
     @contextmanager
     def looked_up(self, artifact_ids: list[str]) -> Iterator[None]:
         """Ask the database once for all that the block, which holds the workspace's lock, is about to register."""
+        self.files.claims.claim(*artifact_ids)
         found = self._database.rows(_GET_MANY, (artifact_ids,), own=False)
         rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
         self._keep_stored({row["artifact_id"]: row for row in rows})

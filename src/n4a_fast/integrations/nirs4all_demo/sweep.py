@@ -1,0 +1,158 @@
+"""One real sweep through nirs4all, the same for the demo, the tests and the numbers in docs/nirs4all.md.
+
+5 scatter corrections, 2 filters and 10 sizes of PLS make 100 variants, each with 5 folds, on 300
+made spectra of 1,076 channels. Owns the spectra, the pipeline and the clock around a store's
+methods. Imports nothing of n4a_fast, so that it also runs where nirs4all's own store does:
+
+    python sweep.py WORKSPACE [--scatters 5] [--filters 2] [--sizes 10] [--jobs 1] [--seed 0]
+
+prints seconds of wall and CPU time, and the store's share of them, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+SAMPLES, CHANNELS, TRAINING = 300, 1076, 240
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of the sweep is run."""
+
+    scatters: int = 5
+    filters: int = 2
+    sizes: int = 10
+    jobs: int = 1
+    seed: int = 0
+
+    @property
+    def variants(self) -> int:
+        return self.scatters * self.filters * self.sizes
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time spent in a store's public methods, nested calls counted once."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    calls: dict[str, tuple[int, float]] = field(default_factory=dict)
+    depth: int = 0
+
+    def counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method, its time added here."""
+
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.depth:
+                return method(*args, **kwargs)
+            self.depth = 1
+            wall, cpu = time.perf_counter(), time.thread_time()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.depth = 0
+                wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+                self.wall, self.cpu = self.wall + wall, self.cpu + cpu
+                count, seconds = self.calls.get(name, (0, 0.0))
+                self.calls[name] = count + 1, seconds + wall
+
+        return call
+
+
+@contextmanager
+def time_in(store: type) -> Iterator[Clock]:
+    """Let a clock run in the public methods of this class of stores."""
+    clock = Clock()
+    names = [name for name in dir(store) if (name == "__init__" or not name.startswith("_")) and callable(getattr(store, name))]
+    own = {name: vars(store)[name] for name in names if name in vars(store)}
+    for name in names:
+        if not isinstance(own.get(name), classmethod) and name != "open_readonly":
+            setattr(store, name, clock.counted(name, getattr(store, name)))
+    try:
+        yield clock
+    finally:
+        for name in names:
+            if name in own:
+                setattr(store, name, own[name])
+            elif name in vars(store):
+                delattr(store, name)
+
+
+def spectra(seed: int = 0) -> tuple[Any, Any]:
+    """Spectra of three constituents with scatter, a sloping baseline and noise, and the share of the first: (300, 1076) and (300,)."""
+    rng = np.random.default_rng(seed)
+    shares, channels = rng.uniform(0.1, 1.0, (SAMPLES, 3)), np.linspace(0.0, 1.0, CHANNELS)
+    bands = [sum(np.exp(-(((channels - centre) / 0.04) ** 2)) for centre in rng.uniform(0.0, 1.0, 6)) for _ in range(3)]
+    scatter, offset, slope = rng.normal(1.0, 0.1, (SAMPLES, 1)), rng.normal(0.0, 0.05, (SAMPLES, 1)), rng.normal(0.0, 0.05, (SAMPLES, 1))
+    noise = rng.normal(0.0, 0.002, (SAMPLES, CHANNELS))
+    return scatter * (shares @ np.asarray(bands)) + offset + slope * channels + noise, shares[:, 0]
+
+
+def pipeline(size: Size) -> list[Any]:
+    """The sweep as nirs4all takes it."""
+    from nirs4all.operators import transforms
+    from sklearn.cross_decomposition import PLSRegression
+    from sklearn.model_selection import KFold
+    from sklearn.preprocessing import MinMaxScaler
+
+    scatters = [
+        transforms.StandardNormalVariate(), transforms.MultiplicativeScatterCorrection(), transforms.Detrend(),
+        transforms.RobustStandardNormalVariate(), None,
+    ]  # fmt: skip
+    filters = [transforms.SavitzkyGolay(), transforms.Gaussian()]
+    training = {"train_params": {"n_jobs": size.jobs}} if size.jobs > 1 else {}
+    models = [{"model": PLSRegression(count), **training} for count in range(1, size.sizes + 1)]
+    return [
+        MinMaxScaler(), {"_or_": scatters[: size.scatters]}, {"_or_": filters[: size.filters]},
+        KFold(5, shuffle=True, random_state=0), {"_or_": models},
+    ]  # fmt: skip
+
+
+def run_sweep(workspace: str, size: Size, **options: Any) -> Any:
+    """Run the sweep into a workspace; nirs4all's result. One BLAS thread: more make fits this small slower."""
+    import nirs4all
+    from threadpoolctl import threadpool_limits
+
+    X, y = spectra(size.seed)
+    with threadpool_limits(limits=1):
+        return nirs4all.run(pipeline(size), (X, y, {"train": TRAINING}), name="sweep", workspace_path=workspace, **{"verbose": 0, **options})
+
+
+def timed_sweep(workspace: str, size: Size) -> dict[str, Any]:
+    """Run the sweep with whatever store nirs4all uses; the seconds, and the store's share of wall and CPU time."""
+    import nirs4all  # noqa: F401  # its import is no part of the sweep
+    from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
+
+    with time_in(WorkspaceStore) as clock:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        result = run_sweep(workspace, size)
+        wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+    slowest = sorted(clock.calls.items(), key=lambda item: -item[1][1])
+    return {
+        "store": f"{WorkspaceStore.__module__}.{WorkspaceStore.__qualname__}", "variants": size.variants, "predictions": result.num_predictions,
+        "wall": wall, "store_wall": clock.wall, "cpu": cpu, "store_cpu": clock.cpu, "calls": dict(slowest[:8]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run one real sweep through nirs4all and tell the store's share of the time.")
+    parser.add_argument("workspace")
+    for name, default in (("scatters", 5), ("filters", 2), ("sizes", 10), ("jobs", 1), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = vars(parser.parse_args())
+    print(json.dumps(timed_sweep(given.pop("workspace"), Size(**given))))
+
+
+if __name__ == "__main__":
+    main()
