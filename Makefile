@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 READY := .venv/.ready
+SWEEP_SIZES := 2
 SANITIZED := build/sanitized
 BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(shell find src/_native -type f)
 
@@ -52,15 +53,14 @@ test-bundles: $(READY) environments
 test-conversion: $(READY) environments
 	@$(BIN)/python tests/environments/check_converted.py .venv-nirs4all-1.4.10/bin/python .venv-nirs4all-0.7.1/bin/python
 
-# Both releases of nirs4all, each in an environment of its own.
-# Sweeps of nirs4all 0.7.1 on this store and on its own, compared; the full 100 variants with N4A_SWEEP_SIZES=10.
+# Sweeps of nirs4all 0.7.1 on this store and on its own, compared; `make test-nirs4all` takes all 100 variants.
 test-embedded: $(READY) .venv-nirs4all-embedded/.ready
-	@$(BIN)/python -m pytest -q -n 0 tests/environments/test_sweeps_in_nirs4all.py
+	@N4A_SWEEP_SIZES=$(SWEEP_SIZES) $(BIN)/python -m pytest -q -n 0 tests/environments/test_sweeps_in_nirs4all.py
 
 test-nirs4all: test-bundles test-conversion
-	@N4A_SWEEP_SIZES=10 $(MAKE) --no-print-directory test-embedded
+	@$(MAKE) --no-print-directory SWEEP_SIZES=10 test-embedded
 
-# What benchmarks/test_peers.py compares with.
+# Both releases of nirs4all, each in an environment of its own.
 environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready
 
 # What some reports compare with: nirs4all's own stores, and ONNX Runtime beside this package.
