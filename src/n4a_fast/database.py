@@ -210,7 +210,10 @@ class Database:
             deadline = time.monotonic() + other.lock_timeout
             other._enter(shared=True)
             try:
-                _attach_when_free(connection, _ATTACH_BESIDE.format(path=_quoted(other.path), name=name), deadline)
+                try:
+                    _attach_when_free(connection, _ATTACH_BESIDE.format(path=_quoted(other.path), name=name), deadline)
+                except duckdb.Error as error:
+                    raise other._translated(error) from error
                 yield
             finally:
                 if self._connection is connection and name in _attached_names(connection):
