@@ -64,6 +64,10 @@ class _Table:
         return f"{lookup}s.{self.key} = t.{self.key}"
 
     @property
+    def fields(self) -> dict[str, str]:
+        return {"table": self.name, "key": self.key, "by": self.lookup or self.key, "same": self.same}
+
+    @property
     def compared(self) -> list[str]:
         return [name for name in ALL[self.name].names if name not in (self.key, *self.ended, *self.ignored)]
 
@@ -89,15 +93,18 @@ _TABLES = (
     _Table("logs", "log entry", "log_id"),
 )
 
-_FOUND = "SELECT count(*) FROM shard.{table}"
+_FOUND = " UNION ALL ".join(f"SELECT '{table.name}', count(*) FROM shard.{table.name}" for table in _TABLES)
 _CONFLICT = "SELECT s.{key} FROM shard.{table} s JOIN store.{table} t ON {same} WHERE {differs} LIMIT 1"
 _SAME_KEY = " AND ".join(f"s.{name} IS NOT DISTINCT FROM t.{name}" for name in KEY)
 _KEY_CONFLICT = f"""SELECT s.prediction_id, t.prediction_id FROM shard.predictions s JOIN store.predictions t
 ON s.nk = t.nk AND {_SAME_KEY} WHERE s.prediction_id <> t.prediction_id LIMIT 1"""
+_ANY_KEY = "SELECT 1 FROM store.predictions WHERE nk IN (SELECT nk FROM shard.predictions) LIMIT 1"
 _OUTDATED = "DELETE FROM store.{table} t USING shard.{table} s WHERE {same} AND t.status = 'running' AND s.status <> 'running'"
 # the inner query is answered from zone maps where the ids of the shard are newer than all that is here
 _KNOWN = "SELECT {key} FROM store.{table} WHERE {by} IN (SELECT {by} FROM shard.{table})"
-_ADD = "INSERT INTO store.{table} BY NAME SELECT * FROM shard.{table} WHERE {key} NOT IN (" + _KNOWN + ")"
+_COUNT_KNOWN = f"SELECT count(*) FROM ({_KNOWN})"
+_ADD_ALL = "INSERT INTO store.{table} BY NAME SELECT * FROM shard.{table}"
+_ADD_NEW = _ADD_ALL + " WHERE {key} NOT IN (" + _KNOWN + ")"
 _KNOWN_CHAINS = _KNOWN.format(table="chains", key="chain_id", by="chain_id")
 _ADD_LINKS = f"INSERT INTO store.chain_artifacts BY NAME SELECT * FROM shard.chain_artifacts WHERE chain_id NOT IN ({_KNOWN_CHAINS})"
 _ADD_CARRIED = """INSERT INTO store.carried BY NAME SELECT * FROM shard.carried s
@@ -152,30 +159,32 @@ def _merge_one(target: Workspace, root: Path) -> list[MergedTable]:
 
 def _merge_in_transaction(target: Workspace) -> list[MergedTable]:
     database = target.database
+    found = dict(database.rows(_FOUND))
+    known = {table.name: database.rows(_COUNT_KNOWN.format(**table.fields))[0][0] if found[table.name] else 0 for table in _TABLES}
     for table in _TABLES:
-        _refuse_conflicts(target, table)
-    for mine, theirs in database.rows(_KEY_CONFLICT):
-        raise ConflictError("prediction", mine, f"the key of {theirs}", "the same key")
+        if known[table.name]:
+            _refuse_conflicts(target, table)
+    if found["predictions"] and database.rows(_ANY_KEY):
+        for mine, theirs in database.rows(_KEY_CONFLICT):
+            raise ConflictError("prediction", mine, f"the key of {theirs}", "the same key")
     database.execute(_WELCOME_BACK)
-    merged = []
+    added = {}
     for table in _TABLES:
-        fields = {"table": table.name, "key": table.key, "by": table.lookup or table.key, "same": table.same}
-        if table.ended:
-            database.execute(_OUTDATED.format(**fields))
+        if table.ended and known[table.name]:
+            database.execute(_OUTDATED.format(**table.fields))
         if table.name == "chains":
             database.execute(_ADD_LINKS)
-        (found,) = database.rows(_FOUND.format(table=table.name))[0]
-        merged.append(MergedTable(table.name, found, database.execute(_ADD.format(**fields)) if found else 0))
+        add = _ADD_NEW if known[table.name] else _ADD_ALL  # where none is known there is nothing to compare
+        added[table.name] = database.execute(add.format(**table.fields)) if found[table.name] else 0
     database.execute(_ADD_CARRIED)
-    return merged
+    return [MergedTable(name, found[name], added[name]) for name in added]
 
 
 def _refuse_conflicts(target: Workspace, table: _Table) -> None:
     differs = _differ(table.compared)
     if table.ended:
         differs = f"{differs} OR (s.status <> 'running' AND t.status <> 'running' AND {_differ(table.ended)})"
-    sql = _CONFLICT.format(key=table.key, table=table.name, same=table.same, differs=differs)
-    for (identifier,) in target.database.rows(sql):
+    for (identifier,) in target.database.rows(_CONFLICT.format(**table.fields, differs=differs)):
         raise ConflictError(table.noun, identifier, "of this workspace", "that of another one")
 
 
