@@ -17,7 +17,7 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.buffer import Buffer, FlushLimits
 from n4a_fast.database import Database
-from n4a_fast.errors import InvalidInputError, StoreLockedError
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError
 from n4a_fast.predictions import bulk
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
@@ -136,13 +136,17 @@ class Workspace:
             return self.predictions.write_bulk_in_transaction(checked)
 
     def keep_compiled(self) -> None:
-        """Store the compiled chains that wait for it."""
+        """Store the compiled chains that wait for it; if that cannot be, they wait on: they are derived, and a replay must not fail for them."""
         with self.lock:
-            if len(self.compiled):
+            if not len(self.compiled):
+                return
+            try:
                 self.flush()
                 with self.database.transaction():
                     self.compiled.write_in_transaction()
                 self.compiled.clear()
+            except StoreError:
+                pass  # what stands in the way of other rows too is told by their own flush
 
     def _load_artifact(self, artifact_id: str) -> Any:
         with self.lock:

@@ -430,3 +430,19 @@ def test_folds_that_know_different_classes_are_refused(store: WorkspaceStore) ->
     for call in (lambda: store.replay_chain(chain, NEW), lambda: store.replay_chains([chain], NEW)):
         with pytest.raises(ReplayError, match="know different classes"):
             call()
+
+
+def test_a_replay_does_not_fail_because_its_compiled_chain_cannot_be_stored(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chains = [pls_chain(store, pipeline, X, y, components) for components in (2, 3)]
+    store.flush()
+    expected = store.replay_chains(chains, NEW)
+    workspace = store._open()
+    with workspace.database.transaction():
+        workspace.database.execute("ALTER TABLE compiled_chains RENAME TO elsewhere")
+    workspace.keep_compiled()
+    with workspace.database.transaction():
+        workspace.database.execute("ALTER TABLE elsewhere RENAME TO compiled_chains")
+    with reopened(store) as again:
+        assert count(again, "compiled_chains") == 2
+        np.testing.assert_allclose(again.replay_chains(chains, NEW), expected, **CLOSE)

@@ -202,7 +202,7 @@ class Replayer:
         stages = line_of(plan, bench.names)
         assert stages is not None
         named = [replace(stage, name=name) for stage, name in zip(stages[: compiled.start], compiled.prefix, strict=True)]
-        return bench.after(named, blocks[0], axes[0], "X")
+        return bench.after(named, blocks[0], axes[0], f"X{compiled.source_index}")
 
     def _with_plan(self, compiled: CompiledChain, bench: Bench) -> ReplayPlan:
         """The operators of a chain that was compiled by another process."""
