@@ -151,7 +151,7 @@ def _console() -> Console:
 def _sizes(folder: Path) -> pl.DataFrame:
     """What lies in the workspace, as files and bytes."""
     database = [file for file in folder.glob(f"{DATABASE}*") if file.is_file()]
-    artifacts = [file for file in (folder / "artifacts").rglob("*") if file.is_file()]
+    artifacts = [file for file in (folder / "artifacts").glob("[!.]*/*") if file.is_file()]
     groups = {DATABASE: database, "artifacts/": artifacts}
     rows = [(name, len(files), report.size_text(sum(file.stat().st_size for file in files))) for name, files in groups.items()]
     return pl.DataFrame(rows, schema=["on disk", "files", "size"], orient="row")
