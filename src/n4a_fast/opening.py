@@ -43,7 +43,7 @@ def open_workspace(
         return shared
 
 
-def release_workspace(workspace: Workspace) -> None:
+def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAULTS) -> None:
     """One user less; the last one closes the file."""
     with _OPENING, workspace.lock:
         if workspace.users > 1:
@@ -52,6 +52,7 @@ def release_workspace(workspace: Workspace) -> None:
             workspace.close()
             _OPEN.pop(workspace.root, None)
         workspace.users -= 1
+        workspace.artifacts.leave(artifacts)
 
 
 def _make_folders(root: Path) -> None:

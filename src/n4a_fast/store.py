@@ -128,7 +128,7 @@ class WorkspaceStore:
     def close(self) -> None:
         """Write what is pending, durably, and let the file go; a second call does nothing."""
         if self._workspace is not None:
-            release_workspace(self._workspace)
+            release_workspace(self._workspace, self._artifacts)
         self._workspace = None
 
     def __repr__(self) -> str:

@@ -135,8 +135,11 @@ def test_stores_on_one_folder_share_what_they_trust(tmp_path: Path) -> None:
             default.load_artifact(saved)
         with pytest.raises(InvalidInputError, match="open with trusted='none'"):
             WorkspaceStore(tmp_path, trusted=["sklearn"])
-    with WorkspaceStore(tmp_path, trusted=["sklearn"]) as store:
-        assert store.load_artifact(saved) == [1]
+    with WorkspaceStore(tmp_path) as default, WorkspaceStore(tmp_path, trusted=["sklearn"]) as store:
+        assert store.load_artifact(saved) == default.load_artifact(saved) == [1]
+        store.close()
+        WorkspaceStore(tmp_path, trusted="none").close()  # what a closed store asked for is forgotten
+        assert default.load_artifact(saved) == [1]
 
 
 def test_damaged_bytes_are_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ class Artifacts(PendingRows):
         self._stored: dict[str, Row] = {}  # by id; bounded
         self._stored_as_of = -1  # the attachment during which they were read
         self._forgotten = 0  # how often they were given up
-        self.objects, self.trust = ObjectCache(), Trust()
+        self.objects = ObjectCache()
+        self._trusts: list[Trust] = []  # of each open store
         self._absent: frozenset[str] = frozenset()  # ids known not to be stored, within `looked_up`
         self._held: set[str] = set()
         self._unwritten_holds: set[str] = set()
@@ -71,12 +72,20 @@ class Artifacts(PendingRows):
         self._holds_are_noted = False
 
     def use(self, settings: ArtifactSettings) -> None:
-        """Settings of one more store on this folder; what it trusts holds for all of them."""
-        if settings.trust != Trust():
-            if self.trust not in (Trust(), settings.trust):
-                raise InvalidInputError(f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both alike")
-            self.trust = settings.trust
+        """Settings of one more store on this folder; what it trusts holds for all of them until it `leave`s."""
+        if settings.trust != Trust() and self.trust not in (Trust(), settings.trust):
+            raise InvalidInputError(f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both alike")
+        self._trusts.append(settings.trust)
         self.objects.limit = max(self.objects.limit, settings.object_cache_bytes)
+
+    def leave(self, settings: ArtifactSettings) -> None:
+        """A store that asked for these settings is closed."""
+        self._trusts.remove(settings.trust)
+
+    @property
+    def trust(self) -> Trust:
+        """What the stores on this folder agree on: the default, unless one of them asks for something else."""
+        return next((trust for trust in self._trusts if trust != Trust()), Trust())
 
     def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, cache_key: dict[str, str] | None = None, *,
              compress: bool = False) -> str:  # fmt: skip
