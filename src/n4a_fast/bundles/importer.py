@@ -15,7 +15,6 @@ import xxhash
 
 from n4a_fast import checks, jsontext
 from n4a_fast.artifacts.catalog import Artifacts
-from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.bundles.reader import ROWS, Bundle, read_bundle
 from n4a_fast.ids import content_id
 from n4a_fast.records.chains import Chains, with_artifacts
@@ -74,7 +73,7 @@ def _save_operators(artifacts: Artifacts, bundle: Bundle) -> dict[str, str]:
     models = set(bundle.rows["fold_artifacts"].values())
     return {
         name: artifacts.save_bytes(
-            data, contents_of(data).class_name, "model" if name in models else "transformer", bundle.formats[name], origin="imported"
+            data, bundle.classes[name], "model" if name in models else "transformer", bundle.formats[name], origin="imported"
         )
         for name, data in bundle.operators.items()
     }  # fmt: skip

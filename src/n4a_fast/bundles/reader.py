@@ -50,6 +50,7 @@ class Bundle:
     told: Mapping[str, Any] | None  # the chain as the writer's store had it
     rows: Mapping[str, Any]  # those of ROWS
     operators: Mapping[str, bytes]
+    classes: Mapping[str, str]  # of the pickled objects, by member
     formats: Mapping[str, str]
 
 
@@ -65,9 +66,10 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
     own = _own_entries(manifest)
     formats = {name: _format(path, name, own.get(name, {})) for name in operators}
     described = told is not None and not any(entry.get("composed") for entry in own.values())
-    rows = _rows_of_chain(path, own, told or {}, operators) if described else _rows_of_pipeline(path, manifest, pipeline or {}, operators, bool(own))
-    _check_chain(path, rows, operators)
-    return Bundle(path, manifest, pipeline, told, rows, operators, formats)
+    classes = {name: _class_in(path, name, data) for name, data in operators.items()}
+    rows = _rows_of_chain(path, own, told or {}, classes) if described else _rows_of_pipeline(path, manifest, pipeline or {}, classes, bool(own))
+    _check_chain(path, rows, classes)
+    return Bundle(path, manifest, pipeline, told, rows, operators, classes, formats)
 
 
 def header_of(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def _check_weights(path: Path, members: Mapping[str, bytes]) -> None:
         raise BundleError(path, f"it weighs its folds {weights}, a stored chain weighs them alike; load it with nirs4all")
 
 
-def _rows_of_chain(path: Path, own: Mapping[str, dict[str, Any]], told: Mapping[str, Any], operators: Mapping[str, bytes]) -> dict[str, Any]:
+def _rows_of_chain(path: Path, own: Mapping[str, dict[str, Any]], told: Mapping[str, Any], operators: Mapping[str, str]) -> dict[str, Any]:
     for name, kind in (("steps", list), ("model_step_idx", int), ("fold_artifacts", dict), ("shared_artifacts", dict)):
         if not isinstance(told.get(name), kind):
             raise BundleError(path, f"its chain.json has no {name}")
@@ -153,7 +155,7 @@ def _placed(name: str) -> re.Match[str] | None:
     return _PLACE.fullmatch(PurePosixPath(name).stem)
 
 
-def _by_place(told: Mapping[str, Any], operators: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+def _by_place(told: Mapping[str, Any], operators: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Artifact id and member, where members are named by step and fold, as nirs4all's store writes since 1.4."""
     names = {PurePosixPath(name).stem: name for name in operators}
     for step, value in told["shared_artifacts"].items():
@@ -163,14 +165,14 @@ def _by_place(told: Mapping[str, Any], operators: Mapping[str, bytes]) -> Iterat
         yield artifact_id, names.get(f"step_{told['model_step_idx']}_fold{str(fold).removeprefix('fold_')}", artifact_id)
 
 
-def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Artifact id and member for nirs4all 0.7, whose store names files by their content: told by the classes inside them.
 
     Folds are numbered in the order of their files' names, since nothing says which is which.
     """
     files: dict[str, list[str]] = {}
     for name in sorted(operators):
-        files.setdefault(_class_in(path, name, operators[name]), []).append(name)
+        files.setdefault(_short(operators[name]), []).append(name)
     wanted: list[tuple[str, list[str]]] = []
     for step in told["steps"]:
         classes = [word.strip().rpartition(".")[2] for word in str(step.get("operator_class")).split(",")]
@@ -190,12 +192,16 @@ def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, bytes
 
 def _class_in(path: Path, name: str, data: bytes) -> str:
     try:
-        return contents_of(data).class_name.rpartition(".")[2]
+        return contents_of(data).class_name
     except InvalidInputError as error:
         raise BundleError(path, f"its operator {name} cannot be read: {error}") from error
 
 
-def _rows_of_pipeline(path: Path, manifest: Mapping[str, Any], pipeline: Mapping[str, Any], operators: Mapping[str, bytes], own: bool) -> dict[str, Any]:
+def _short(class_name: str) -> str:
+    return class_name.rpartition(".")[2]
+
+
+def _rows_of_pipeline(path: Path, manifest: Mapping[str, Any], pipeline: Mapping[str, Any], operators: Mapping[str, str], own: bool) -> dict[str, Any]:
     """Rows for a bundle without a chain: as in nirs4all's loader, the steps that have operators run, in their order.
 
     That loader undoes a target step in the order of its operators, so this package writes them backwards.
@@ -217,25 +223,24 @@ def _rows_of_pipeline(path: Path, manifest: Mapping[str, Any], pipeline: Mapping
     for index, names in steps.items():
         if own and index <= len(listed) and "y_processing" in listed[index - 1]:
             names.reverse()
-    rows = [_step(index, listed[index - 1] if index <= len(listed) else None, names, operators, path) for index, names in sorted(steps.items())]
-    rows.append(_step(model, listed[model - 1] if model <= len(listed) else None, list(folds.values()), operators, path))
+    rows = [_step(index, listed[index - 1] if index <= len(listed) else None, names, operators) for index, names in sorted(steps.items())]
+    rows.append(_step(model, listed[model - 1] if model <= len(listed) else None, list(folds.values()), operators))
     shared = {str(index): names for index, names in steps.items()}
     return {"steps": rows, "model_step_idx": model, "fold_artifacts": folds, "shared_artifacts": shared, "branch_path": None, "source_index": None}
 
 
-def _step(index: int, written: Any, names: Sequence[str], operators: Mapping[str, bytes], path: Path) -> dict[str, Any]:
+def _step(index: int, written: Any, names: Sequence[str], operators: Mapping[str, str]) -> dict[str, Any]:
     """A chain's step from one of a pipeline; its words (`y_processing`, ...) tell replay what it is."""
-    classes = dict.fromkeys(_class_in(path, name, operators[name]) for name in names)
+    classes = dict.fromkeys(_short(operators[name]) for name in names)
     params = {} if not isinstance(written, dict) or set(written) & {"step", "class"} else written
     return {"step_idx": index, "operator_class": ", ".join(classes), "params": params, "artifact_ids": list(names), "stateless": False}
 
 
-def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, bytes]) -> None:
+def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, str]) -> None:
     """BundleError unless replay would take the chain, which is asked with stand-ins for the operators."""
-    for name, data in operators.items():
-        kind = _class_in(path, name, data)
-        if kind in _NOT_PLAIN:
-            raise BundleError(path, f"its operator {name} is a {kind}, which only nirs4all can run; load it with nirs4all")
+    for name, kind in operators.items():
+        if _short(kind) in _NOT_PLAIN:
+            raise BundleError(path, f"its operator {name} is a {_short(kind)}, which only nirs4all can run; load it with nirs4all")
 
     def stand_in(name: str) -> Any:
         if name not in operators:
