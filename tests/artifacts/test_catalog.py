@@ -126,6 +126,22 @@ def test_an_open_pipeline_keeps_what_it_saved_until_it_ends(store: WorkspaceStor
     assert references(store) == {saved: 1}
 
 
+def test_content_of_a_transaction_that_failed_can_be_saved_again(store: WorkspaceStore) -> None:
+    content_hash = foreign_file(store, [1.5])
+    with pytest.raises(RuntimeError, match="on the way"), store.transaction():
+        saved = store.save_artifact("again", "m", "model", "joblib")
+        register(store, content_hash)
+        raise RuntimeError("on the way")
+    with pytest.raises(NotFoundError):
+        store.load_artifact(saved)
+    owner = pipeline(store)
+    assert store.save_artifact("again", "m", "model", "joblib") == saved
+    chain(store, owner, {"fold_0": saved}, {"1": [register(store, content_hash)]})
+    finish(store, owner)
+    assert references(store) == {saved: 1, "config$1:0": 1}
+    assert store.load_artifact(saved) == "again"
+
+
 def test_holds_of_a_killed_process_do_not_last(tmp_path: Path) -> None:
     program = f"""
         from n4a_fast import WorkspaceStore

@@ -66,6 +66,7 @@ class Artifacts(PendingRows):
         self._trusts: list[Trust] = []  # of each open store
         self._absent: frozenset[str] = frozenset()  # ids known not to be stored, within `looked_up`
         self._held: set[str] = set()
+        self._noted: set[str] = set()  # held, and with a row that is pending or stored
         self._unwritten_holds: set[str] = set()
         self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
         self._journaled_changes = 0
@@ -105,7 +106,7 @@ class Artifacts(PendingRows):
 
     def register(self, artifact_id: str, path: str, content_hash: str, size_bytes: int, format_name: str, **texts: str) -> str:
         """Note a file that is already in the folder, once its content is verified; a known id with the same content is a no-op."""
-        if artifact_id not in self._held:
+        if artifact_id not in self._noted:
             checks.text(artifact_id, "artifact_id")
             self.files.claims.claim(artifact_id, checks.text(path, "path"))
         if (known := self._row(artifact_id, own=False)) is None:
@@ -190,6 +191,7 @@ class Artifacts(PendingRows):
     def release(self) -> None:
         """No pipeline of this session is open any more: only chains keep its artifacts from now on."""
         self._held.clear()
+        self._noted.clear()
 
     def fresh(self) -> dict[str, Any]:
         self._note_holds()
@@ -246,6 +248,7 @@ class Artifacts(PendingRows):
         """Rows may have gone: ids must be looked up again."""
         super().forget_known()
         self._stored.clear()
+        self._noted.clear()
         self._forgotten += 1
 
     def settle(self) -> None:
@@ -270,10 +273,11 @@ class Artifacts(PendingRows):
                 self.put(changed)
         elif is_new or _CACHE_KEY[0] in described:
             self.put(row)
-        elif artifact_id not in self._held:
+        elif artifact_id not in self._noted:
             self._found.put(row)  # no look-up, which may have to wait for another process
         self._hold(artifact_id)
         return artifact_id
+
     def _check_content(self, artifact_id: str, path: str, content_hash: str) -> None:
         _check_hash(checks.text(content_hash, "content_hash"))
         if not self.files.path(path).is_file():
@@ -313,6 +317,7 @@ class Artifacts(PendingRows):
 
     def _hold(self, artifact_id: str) -> None:
         self._held.add(artifact_id)
+        self._noted.add(artifact_id)
         self._unwritten_holds.add(artifact_id)
 
 
