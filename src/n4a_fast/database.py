@@ -40,6 +40,7 @@ _HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.001
+_NEVER = float("inf")  # without an attachment there is nothing to hand over
 _NO_LIMIT = 2**20  # megabytes
 
 Params = Sequence[Any]
@@ -55,7 +56,7 @@ class Database:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
         self._depth = 0
-        self._last_used = self._look_at = 0.0
+        self._last_used, self._look_at = 0.0, _NEVER
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
         # runs before a read or a transaction; False: rows that this process journaled need not be in place
         self.settle: Callable[[bool], object] = lambda _own: None
@@ -232,7 +233,7 @@ class Database:
 
     def make_way(self) -> None:
         """Between calls: detach if another process waits and this one has had its turn; looks rarely enough to cost nothing."""
-        if self._turnstile is None or self._attached_read_only is None or self._depth or (now := time.monotonic()) < self._look_at:
+        if (now := time.monotonic()) < self._look_at or self._depth or self._turnstile is None:
             return
         self._look_at = now + _LOOK_SECONDS
         if self._turnstile.is_awaited():
@@ -301,7 +302,7 @@ class Database:
         _INHERITED.append(self._connection)  # closing it here would write to the parent's file
         self.lock = threading.RLock()
         self._connection = self._attached_read_only = self._watcher = None
-        self._forked_inside = self._depth > 0
+        self._forked_inside, self._look_at = self._depth > 0, _NEVER
         self._depth, self._after_commit, self._forking = 0, [], False
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
@@ -360,7 +361,7 @@ class Database:
             self._turnstile.enter(self.lock_timeout, shared=shared)  # without a turn one attempt is left, and DuckDB names the holder
 
     def _let_go(self) -> None:
-        self._attached_read_only = None
+        self._attached_read_only, self._look_at = None, _NEVER
         if self._turnstile is not None:
             self._turnstile.leave()
 
