@@ -185,12 +185,22 @@ def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> Compil
     draft = _draft(work, back, evidence.center, predicted[0], given)
     expected = predicted[1:] if len(draft.weights) > 1 else predicted[1:, 0]
     found = np.concatenate([draft.apply(spectra) for spectra in evidence.before])
-    scale = float(np.abs(expected).max()) or 1.0
-    error = float(np.abs(found - expected).max()) / scale
+    error = _error(found, expected, len(evidence.before[0]))
     if not error <= TOLERANCE:  # so that NaN is given up too
         told = f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is not what its entry says"
         return PlainChain(draft.chain_id, (*draft.notes, told))
     return replace(draft, error=error)
+
+
+def _error(found: Array, expected: Array, n_rows: int) -> float:
+    """The largest difference, of the rows at hand relative to their largest value, of the others to theirs.
+
+    A value that is near zero by chance, beside others a thousand times as large, is no measure.
+    """
+    difference, size = np.abs(found - expected), np.abs(expected)
+    largest = float(size.max()) or 1.0
+    at_hand = max(float(size[:n_rows].max()), largest / 1000.0)
+    return float(np.maximum(difference[:n_rows].max() / at_hand, difference[n_rows:].max() / largest))
 
 
 def _run(work: _Work, rows: Array, wavelengths: Array | None) -> tuple[_Work, list[Array]]:
