@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -172,3 +175,20 @@ def test_built_chains_are_stored_and_predict_branch_by_branch(store: WorkspaceSt
         chain_id = store.save_chain(sweep.pipeline, **arguments)
         expected = models[branch].predict(inputs[branch]).ravel()
         np.testing.assert_allclose(np.ravel(replay_chain(store, chain_id, X)), expected, rtol=1e-12)
+
+
+TRACES: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "traces" / "traces.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_traces_of_nirs4all_give_its_own_chains_without_the_steps_of_other_branches(name: str) -> None:
+    told = TRACES[name]
+    steps = [SimpleNamespace(**{**step, "artifacts": SimpleNamespace(**step["artifacts"])}) for step in told["trace"]["steps"]]
+    builder = ChainBuilder(SimpleNamespace(**{**told["trace"], "steps": steps}))
+    for found, expected in zip([builder.build(), *builder.build_all()], [told["build"], *told["build_all"]], strict=True):
+        plain = [{key: value for key, value in step.items() if key != "operator_type"} for step in found["steps"]]
+        assert {**found, "steps": None} == {**expected, "steps": None}
+        others = [step for step in expected["steps"] if step not in plain]
+        assert [step for step in expected["steps"] if step in plain] == plain
+        assert not others or found["branch_path"]
+        assert not {one for step in others for one in step["artifact_ids"]} & {one for ids in found["shared_artifacts"].values() for one in ids}
