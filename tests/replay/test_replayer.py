@@ -15,11 +15,13 @@ import pytest
 from helpers import child, count, finish, read_line
 from replay_chains import Aware, spectra, target
 from replay_stores import begin, fitted_steps, plain, pls_chain, put_chain
+from sklearn.base import clone
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
 from sklearn.svm import SVR
+from sklearn.tree import DecisionTreeRegressor
 
 from n4a_fast import WorkspaceStore, replay_chain, replay_chains
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotFoundError, ReplayError
@@ -305,6 +307,15 @@ def test_processes_share_the_chains_that_are_not_linear(store: WorkspaceStore) -
     chains = several_chains(store)
     expected = store.replay_chains(chains, NEW)
     np.testing.assert_array_equal(store.replay_chains(chains, NEW, n_jobs=2), expected)
+
+
+@pytest.mark.parametrize("model", [RandomForestRegressor(3, random_state=0), DecisionTreeRegressor(random_state=0)])
+def test_workers_share_chains_inside_a_transaction_too(store: WorkspaceStore, model: Any) -> None:
+    pipeline = begin(store)
+    with store.transaction():
+        chains = [put_chain(store, pipeline, [StandardScaler().fit(X)], [clone(model).set_params(max_depth=depth).fit(X, y)]) for depth in (1, 2, 3)]
+        found = store.replay_chains(chains, NEW, n_jobs=2)
+    np.testing.assert_allclose(found, np.stack([plain(store, chain, NEW) for chain in chains]), **CLOSE)
 
 
 def test_progress_is_told_up_to_the_end(store: WorkspaceStore) -> None:

@@ -63,16 +63,12 @@ def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, 
         if work.n_jobs == 1:
             yield from ((one, _predicted(chains[one], loader_for(chains[one], bench), work, features, given)) for one in listed)
             continue
-        first = load_chain(chains[listed[0]], loader_for(chains[listed[0]], bench), folds=work.choice.folds)
-        if all(is_forest(model) for model in first.model.models.values()):
-            backend, loaders = "threading", [loader_for(chains[one], bench) for one in listed]
-        else:
-            reader = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
-            backend, loaders = "loky", [reader] * len(listed)
-        found = joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(
-            joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one, load in zip(listed, loaders, strict=True)
-        )
-        yield from zip(listed, found, strict=True)
+        # files alone: a thread that asked the store would wait for a transaction that waits for it
+        load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
+        first = load_chain(chains[listed[0]], load, folds=work.choice.folds)
+        backend = "threading" if all(is_forest(model) for model in first.model.models.values()) else "loky"
+        tasks = (joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one in listed)
+        yield from zip(listed, joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(tasks), strict=True)
 
 
 def _models_of(plan: ReplayPlan, work: Work) -> list[str]:
