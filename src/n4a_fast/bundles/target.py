@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from n4a_fast.durable import sync
-from n4a_fast.errors import InvalidInputError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 
 
 @contextmanager
@@ -28,6 +28,8 @@ def new_file(target: Path) -> Iterator[Path]:
         sync(draft)
         draft.replace(target)
         sync(target.parent)
+    except StoreError:  # some are OSErrors too, and say more
+        raise
     except OSError as error:
         raise StoreUnavailableError(target, error.strerror or str(error)) from error
     finally:
@@ -48,6 +50,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             sync(path)
         draft.replace(target)
         sync(target.parent)
+    except StoreError:  # some are OSErrors too, and say more
+        raise
     except OSError as error:
         raise StoreUnavailableError(target, error.strerror or str(error)) from error
     finally:
