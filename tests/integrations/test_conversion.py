@@ -18,7 +18,7 @@ from foreign import NEW, NUMBERS_OF_OLD, OLD, unpacked
 from helpers import DEADLINE, begin_sweep, child, counts, finish, predict, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import PipelineLibrary, WorkspaceStore
-from n4a_fast.errors import ArtifactCorruptError, InvalidInputError, NotAStoreError, StoreUnavailableError
+from n4a_fast.errors import ArtifactCorruptError, CopyDiffersError, InvalidInputError, NotAStoreError, StoreUnavailableError
 from n4a_fast.integrations.workspaces import convert
 
 SUMMARY = (
@@ -85,8 +85,11 @@ def test_a_newer_workspace_becomes_ours(new: Path, tmp_path: Path) -> None:
 
 def test_there_and_back_changes_nothing(new: Path, tmp_path: Path) -> None:
     PipelineLibrary(new).save_template({"pipeline": ["SNV"]}, "snv")
+    before = {path: path.stat().st_mtime_ns for path in new.rglob("*")}
     convert(new, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "back")
+    assert {path: path.stat().st_mtime_ns for path in new.rglob("*")} == before
+    assert not list(tmp_path.rglob("store.sqlite-*"))
     assert tables(tmp_path / "back") == tables(new)
     assert parquet(tmp_path / "back").equals(parquet(new))
     assert pq.read_schema(tmp_path / "back" / "arrays" / "array_dataset.parquet").equals(pq.read_schema(new / "arrays" / "array_dataset.parquet"))
@@ -196,6 +199,21 @@ def test_a_workspace_of_ours_goes_out_and_comes_in_again(tmp_path: Path) -> None
         assert np.array_equal(store.load_artifact(artifact)["weights"], np.arange(1000.0))
 
 
+def test_shards_that_wait_are_told_and_files_beside_the_store_come_along(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "ours") as store:
+        predict_with_arrays(store, begin_sweep(store))
+        with store.shard().open() as shard:
+            predict_with_arrays(shard, begin_sweep(shard))
+    (tmp_path / "ours" / "exports").mkdir()
+    (tmp_path / "ours" / "exports" / "best.txt").write_text("PLS")
+    report = convert(tmp_path / "ours", tmp_path / "theirs")
+    assert {table.table: (table.found, table.written) for table in report.tables if table.table in ("shards", "other files")} == {
+        "shards": (1, 0), "other files": (1, 1),
+    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "theirs").iterdir()} == {"store.sqlite", "arrays", "exports"}
+    assert (tmp_path / "theirs" / "exports" / "best.txt").read_text() == "PLS"
+
+
 def answers(store: WorkspaceStore) -> list[Any]:
     """What a store says, without the score that SQLite cannot hold."""
     predictions = store.query_predictions().drop("val_score").sort("prediction_id")
@@ -221,6 +239,16 @@ def test_rows_in_the_write_ahead_log_of_a_writer_at_work_come_along(new: Path, t
         with writer:
             writer.execute("INSERT INTO runs (run_id, name) VALUES ('late', 'just now')")
         assert convert(new, tmp_path / "ours").written("runs") == 2
+
+
+def test_a_workspace_that_changes_while_it_is_read_is_refused(new: Path, tmp_path: Path) -> None:
+    def write_too(what: str, _done: int, _total: int) -> None:
+        if what == "comparing predictions":
+            change(new, "UPDATE runs SET name = 'another'")
+
+    with pytest.raises(CopyDiffersError, match="the files differ"):
+        convert(new, tmp_path / "ours", progress=write_too)
+    assert not (tmp_path / "ours").exists()
 
 
 def test_nothing_is_overwritten_and_nothing_half_made_appears(new: Path, tmp_path: Path) -> None:

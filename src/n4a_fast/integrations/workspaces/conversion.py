@@ -27,9 +27,12 @@ from n4a_fast.integrations.workspaces.outgoing import Outgoing
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
 from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
 from n4a_fast.opening import open_workspace, release_workspace
+from n4a_fast.shards import FOLDER as SHARDS
+from n4a_fast.shards import shards_below
 from n4a_fast.workspace import STORE_FILE
 
-_LIBRARY = "library"
+_CONVERTED = frozenset({"arrays", "artifacts", SHARDS})
+_STORES = (STORE_FILE, "store.sqlite", ".")
 _ARTIFACTS = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_id"
 
 
@@ -47,7 +50,7 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
     told = progress or silent
     with draft_in(destination.with_name(f".{destination.name}.n4a_fast-conversion")) as draft:
         report = _send_out(source, draft, told) if _is_a_store_of_ours(source) else _bring_in(source, draft, told)
-        tables = (*report.tables, _copy_library(source, draft))
+        tables = (*report.tables, _copy_the_rest(source, draft))
         make_durable(draft)
         os.rename(draft, destination)
         sync(destination.parent)
@@ -78,9 +81,10 @@ def _send_out(root: Path, draft: Path, progress: Progress) -> Report:
             with closing(SQLiteSource(draft)) as written:
                 arrays = compare(written, workspace, progress, outgoing=True)
             files = _copy_artifacts(workspace.database, root, draft, progress)
+            shards = TableReport("shards", sum(1 for _ in shards_below(workspace)), 0, "not in the workspace before they are merged")
     finally:
         release_workspace(workspace)
-    return Report(root, draft, "n4a_fast workspace", (*tables, files), arrays, 0.0)
+    return Report(root, draft, "n4a_fast workspace", (*tables, files, shards), arrays, 0.0)
 
 
 def _copy_artifacts(database: Database, root: Path, draft: Path, progress: Progress) -> TableReport:
@@ -101,12 +105,16 @@ def _copy_artifacts(database: Database, root: Path, draft: Path, progress: Progr
     return TableReport("artifact files", len(by_path), len(by_path) - lost, f"{lost} are missing in the source" if lost else "")
 
 
-def _copy_library(root: Path, draft: Path) -> TableReport:
-    """Copy the templates of pipelines, which have one layout in both."""
-    if (root / _LIBRARY).is_dir():
-        shutil.copytree(root / _LIBRARY, draft / _LIBRARY, symlinks=True)
-    count = sum(path.is_file() for path in (draft / _LIBRARY).rglob("*"))
-    return TableReport("library files", count, count)
+def _copy_the_rest(root: Path, draft: Path) -> TableReport:
+    """Copy what lies beside the store as it is: the library of templates, exports, results of nirs4all's engine, logs."""
+    entries = [entry for entry in sorted(root.iterdir()) if entry.name not in _CONVERTED and not entry.name.startswith(_STORES)]
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, draft / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, draft / entry.name, follow_symlinks=False)
+    count = sum(path.is_file() for entry in entries for path in (draft / entry.name, *(draft / entry.name).rglob("*")))
+    return TableReport("other files", count, count, "copied as they are")
 
 
 def _require_free(destination: Path, source: Path) -> None:

@@ -21,7 +21,9 @@ class SQLiteSource:
 
     def __init__(self, root: Path) -> None:
         self.root, self.path = root, root / "store.sqlite"
-        self._connection = _opened(self.path)
+        # without a log the file alone is read: SQLite's own way would leave a log and its index beside it
+        self._immutable = not _has_log(self.path)
+        self._connection = _opened(self.path, self._immutable)
         try:
             self._connection.execute("BEGIN")  # one snapshot for all that follows
             self._names = frozenset(name for (name,) in self._connection.execute(_NAMES))
@@ -54,26 +56,31 @@ class SQLiteSource:
         return self._parquet.batches()
 
     def state(self) -> object:
-        return (self._connection.execute("PRAGMA data_version").fetchone(), self._parquet.state())
+        found = self.path.stat()
+        return ((found.st_ino, found.st_size, found.st_mtime_ns) if self._immutable else None, self._parquet.state())
 
     def close(self) -> None:
         self._connection.close()
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; on a read-only folder without a log, where SQLite could not even make its own files, an immutable one."""
+def _has_log(path: Path) -> bool:
+    """Whether a write-ahead log holds rows that are not in the file yet."""
     log = path.with_name(f"{path.name}-wal")
-    for mode in ("mode=ro", "mode=ro&immutable=1"):
-        try:
-            connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-            return connection
-        except sqlite3.OperationalError as error:
-            if mode != "mode=ro" or (log.exists() and log.stat().st_size):
-                raise StoreUnavailableError(path, str(error)) from error
-        except sqlite3.DatabaseError as error:
-            raise NotAStoreError(path, str(error)) from error
-    raise AssertionError("one of the modes returns or raises")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _opened(path: Path, immutable: bool) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    connection = None
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}", uri=True, isolation_level=None)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        return connection
+    except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
+        unavailable = isinstance(error, sqlite3.OperationalError)
+        raise (StoreUnavailableError if unavailable else NotAStoreError)(path, str(error)) from error
 
 
 def _column(name: str, values: list[Any]) -> pa.Array:
