@@ -74,7 +74,7 @@ def test_replay_1_row(measure: Measure, store: WorkspaceStore) -> None:
 
 @gate("replay_1000_rows", workload=f"replay_chain on 1,000 rows: {CHAIN}", baseline=PLAIN, size=1_000, seed=0, threads=1)
 def test_replay_1000_rows(measure: Measure, store: WorkspaceStore) -> None:
-    _one_chain(measure, store, 1_000, 3, 11)
+    _one_chain(measure, store, 1_000, 10, 7)
     assert measure.done
 
 
