@@ -33,21 +33,22 @@ HIGHER_IS_BETTER = frozenset({
 })  # fmt: skip
 
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
-_ARRAYS = """SELECT t.array_values AS y_true, t.width AS y_true_width, v.y_pred, v.y_pred_width, v.y_proba, v.y_proba_width,
-    i.array_values AS sample_indices, w.array_values AS weights
-FROM (FROM prediction_values WHERE id_key = ? AND prediction_id = ?) v
-LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
-LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
-LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash"""
+_VALUES = """SELECT y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash
+FROM prediction_values WHERE id_key = ? AND prediction_id = ?"""
+_SHARED = "SELECT content_hash, array_values, width FROM shared_arrays WHERE content_hash IN (?, ?)"
+_INDICES = "SELECT array_values FROM shared_indices WHERE content_hash = ?"
 _IS_NUMBER = "{} < 'nan'::DOUBLE"  # neither NaN nor NULL: DuckDB puts NaN above every number
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked whole
 _TOP_OF_GROUPS = """WITH bounds AS (
     SELECT {group} AS of_group, list_last({best}({score}, {n}) FILTER ({number})) AS bound, count(*) FILTER ({number}) < {n} AS is_small
-    FROM predictions{where} GROUP BY 1)
-SELECT {columns} FROM predictions JOIN bounds ON {group} IS NOT DISTINCT FROM of_group{where} {also} (is_small OR ({number} AND {score} {within} bound))
-QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
+    FROM predictions{where} GROUP BY 1),
+candidates AS (
+    SELECT {columns} FROM predictions JOIN (FROM bounds WHERE NOT is_small) ON {group} IS NOT DISTINCT FROM of_group AND {score} {within} bound
+    {where} {also} {number}
+    UNION ALL SELECT {columns} FROM predictions JOIN (FROM bounds WHERE is_small) ON {group} IS NOT DISTINCT FROM of_group {where})
+SELECT {columns} FROM candidates QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 _BOUNDED_AT_MOST = 1000
 _OF_RUN = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ?)"
 _OF_RUNS = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE list_contains(?, run_id))"
@@ -71,8 +72,15 @@ class PredictionQueries:
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
-        row = self._database.row(_ARRAYS, (ids.id_key(prediction_id), prediction_id))
-        return row and arrays.restored(row)
+        row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
+        if row is None:
+            return None
+        y_true, weights, indices = row["y_true_hash"], row["weights_hash"], row["sample_indices_hash"]
+        found = {address: (values, width) for address, values, width in self._database.rows(_SHARED, (y_true, weights))} if y_true or weights else {}
+        row["y_true"], row["y_true_width"] = found.get(y_true, (None, None))
+        row["weights"], _ = found.get(weights, (None, None))
+        row["sample_indices"] = self._database.rows(_INDICES, (indices,))[0][0] if indices else None
+        return arrays.restored(row)
 
     def query(self, limit: int | None, offset: int, **filters: Any) -> pl.DataFrame:
         where, params = where_clause(filters)
@@ -101,7 +109,7 @@ class PredictionQueries:
             columns=COLUMNS, group=group, score=score, where=where, order=f"{ranked(score, ascending)}, prediction_id", number=_IS_NUMBER.format(score),
             best="min" if ascending else "max", within="<=" if ascending else ">=", also="AND" if where else "WHERE", n=max(n, 1),
         )  # fmt: skip
-        return self._database.frame(text, [*params, *(params if sql is _TOP_OF_GROUPS else ()), n])
+        return self._database.frame(text, [*params * (3 if sql is _TOP_OF_GROUPS else 1), n])
 
     def of_chain(self, chain_id: str, partition: str | None, fold_id: str | None) -> pl.DataFrame:
         where, params = where_clause({"chain_id": chain_id, "partition": partition, "fold_id": fold_id})
