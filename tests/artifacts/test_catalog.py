@@ -214,6 +214,20 @@ def test_a_known_id_with_other_content_is_refused(tmp_path: Path) -> None:
         register(store, "sha256:" + "0" * 64)
 
 
+@pytest.mark.parametrize("format_name", ["joblib", "pickle"])
+def test_a_registered_file_that_is_no_pickle_is_named_when_it_is_loaded(store: WorkspaceStore, format_name: str) -> None:
+    path = store.workspace_path / "artifacts" / "ab" / "model_x.joblib"
+    path.parent.mkdir()
+    path.write_bytes(b"not a pickle at all")
+    register(store, "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(), format=format_name)
+    for call in (store.load_artifact, store.shared_artifact):
+        with pytest.raises(ArtifactCorruptError, match=r"model_x\.joblib"):
+            call("config$1:0")
+    assert store.verify_artifacts()  # the file is what was registered
+    with pytest.raises(InvalidInputError, match="no pickle"):
+        store.describe_artifact("config$1:0")
+
+
 @pytest.mark.parametrize("damage", [b"", b"other content"])
 def test_a_file_that_does_not_match_its_hash_is_not_registered(store: WorkspaceStore, damage: bytes) -> None:
     content_hash = foreign_file(store, [1.5])

@@ -122,6 +122,12 @@ def test_a_list_holds_for_what_this_workspace_saved_too(tmp_path: Path) -> None:
             store.load_artifact(path)
 
 
+def test_none_refuses_what_is_no_pickle_too() -> None:
+    for data in (b"", b"no pickle", pickle.dumps([1])):
+        with pytest.raises(UntrustedArtifactError):
+            trust("none").loads("a", data, "joblib", "saved")
+
+
 @pytest.mark.parametrize("wrong", ["", "sklearn", [], [""], ["a b"], [1], None, 3])
 def test_a_wrong_setting_is_refused(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(InvalidInputError, match="trusted must be"):

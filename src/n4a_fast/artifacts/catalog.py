@@ -9,6 +9,7 @@ kept in memory for as long as the file stays attached, since nobody else can cha
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from n4a_fast.artifacts.sessions import this_session
 from n4a_fast.artifacts.settings import ArtifactSettings
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
-from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
 from n4a_fast.records.rows import PendingRows, forget_oldest
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
 
@@ -140,7 +141,10 @@ class Artifacts(PendingRows):
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
         row = self.require(artifact_id)
         data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
-        return self.trust.loads(artifact_id, data, row["format"], row["origin"])
+        try:
+            return self.trust.loads(artifact_id, data, row["format"], row["origin"])
+        except (pickle.UnpicklingError, EOFError) as error:  # its bytes are those that were registered, and were no pickle then either
+            raise ArtifactCorruptError(self.files.path(row["artifact_path"]), "a pickle", f"none ({error})") from error
 
     def shared(self, artifact_id: str) -> Any:
         """Like `load`, one object for all who ask for this content: they must not change it."""

@@ -24,6 +24,7 @@ from n4a_fast.errors import InvalidInputError
 EXTENSIONS = {"joblib": "joblib", "cloudpickle": "pkl", "pickle": "pkl"}
 _PROTOCOL = 5
 _SETS = (set, frozenset)
+_PACKED = (b"\x78", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22M\x18", b"ZF")  # how compressed joblib files begin
 _JOBLIB_ARRAY = re.compile(rb"joblib\.numpy_pickle")  # what a file holds whose arrays lie between the opcodes
 
 
@@ -87,7 +88,7 @@ def loads(data: bytes | memoryview, format_name: str, *, plain: bool = False) ->
 
 def is_plain(data: bytes | memoryview) -> bool:
     """Whether `data` is one pickle from its first to its last byte, neither compressed nor with joblib's arrays between the opcodes."""
-    return bytes(data[:1]) == b"\x80" and _JOBLIB_ARRAY.search(data) is None
+    return not bytes(data[:6]).startswith(_PACKED) and _JOBLIB_ARRAY.search(data) is None
 
 
 def _dumped(pickler: Callable[..., Any], obj: Any) -> list[bytes | memoryview]:

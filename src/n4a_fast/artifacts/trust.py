@@ -65,7 +65,7 @@ class Trust:
         if self.prefixes is None and origin in OWN_ORIGINS:
             return codec.loads(data, format_name, plain=origin == "saved")
         if self.prefixes == ():
-            raise UntrustedArtifactError(artifact_id, next(iter(contents_of(data).globals), "nothing"), str(self))
+            raise UntrustedArtifactError(artifact_id, _first_global(data), str(self))
 
         def import_global(module: str, name: str) -> Any:
             found = self._import(module, name)
@@ -103,6 +103,13 @@ def trust(setting: str | Iterable[str]) -> Trust:
     if not prefixes or not all(isinstance(prefix, str) and prefix.replace(".", "a").isidentifier() for prefix in prefixes):
         raise InvalidInputError(f'trusted must be "{WORKSPACE}", "{NONE}" or a list of module names such as ["sklearn", "numpy"], got {setting!r}')
     return Trust(tuple(dict.fromkeys(prefixes)))
+
+
+def _first_global(data: bytes | memoryview) -> str:
+    try:
+        return next(iter(contents_of(data).globals), "nothing")
+    except InvalidInputError:
+        return "what cannot be told"
 
 
 def _is_known_class(found: type) -> bool:
