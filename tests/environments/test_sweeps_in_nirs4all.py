@@ -174,3 +174,9 @@ def test_nirs4all_s_own_command_line_uses_the_store(program: Program) -> None:
     program.run(EMBEDDED, "-c", init, N4A_FAST_INSTALL="1")
     with WorkspaceStore.open_readonly(program.folder / "made") as store:
         assert store.list_runs().is_empty()
+
+
+def test_the_demo_shows_the_sweep_and_replays_its_winner(program: Program) -> None:
+    demo = "from pathlib import Path; from rich.console import Console; from n4a_fast.cli.nirs4all_demo import Size, run_nirs4all_demo as run; "
+    shown = program.run(EMBEDDED, "-c", demo + "import sys; sys.exit(run(Path('demo'), Console(width=100), Size(1, 1, 2)))")
+    assert "largest difference to what nirs4all stored" in shown

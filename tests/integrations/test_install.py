@@ -160,3 +160,9 @@ def test_the_environment_variable_disturbs_no_other_program_and_refuses_other_ve
     refused = program("-c", "import nirs4all", version="1.4.10", N4A_FAST_INSTALL="1")
     assert refused.returncode == 1
     assert "UnsupportedVersionError: nirs4all 1.4.10 is not supported" in refused.stderr
+
+
+def test_the_demo_through_nirs4all_needs_the_version_it_names(program: Program) -> None:
+    done = program("-m", "n4a_fast", "demo", "--nirs4all", version="1.4.10")
+    assert done.returncode == 2
+    assert done.stderr == "n4a-fast: nirs4all 1.4.10 is not supported; n4a_fast works inside nirs4all 0.7.1: pip install nirs4all==0.7.1\n"

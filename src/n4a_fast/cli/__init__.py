@@ -19,7 +19,7 @@ from rich.console import Console
 
 from n4a_fast import WorkspaceStore, __version__
 from n4a_fast.cli import report, workspaces
-from n4a_fast.errors import StoreError
+from n4a_fast.errors import StoreError, UnsupportedVersionError
 from n4a_fast.integrations.workspaces import convert as convert_workspace
 from n4a_fast.integrations.workspaces import migrate as migrate_workspace
 
@@ -45,8 +45,14 @@ def main(
 
 
 @app.command()
-def demo(workspace: Annotated[Path, typer.Option(help="Folder to write to; an existing one gets another run.")] = Path("n4a_demo")) -> None:
+def demo(
+    workspace: Annotated[Path, typer.Option(help="Folder to write to; an existing one gets another run.")] = Path("n4a_demo"),
+    nirs4all: Annotated[bool, typer.Option("--nirs4all", help="Run a sweep of 100 variants through nirs4all 0.7.1 instead.")] = False,
+) -> None:
     """Run a sweep on real spectra, show the leaderboard, replay the best chains, draw plots."""
+    if nirs4all:
+        _demo_through_nirs4all(workspace)
+        return
     with _one_line_errors():
         try:
             from n4a_fast.cli.demo import run_demo
@@ -55,6 +61,18 @@ def demo(workspace: Annotated[Path, typer.Option(help="Folder to write to; an ex
                 raise
             _stop(f'the demo needs the package {error.name}; install it with: pip install "n4a_fast[demo]"', code=2)
         complaint = run_demo(workspace, _console()).complaint
+        if complaint is not None:
+            _stop(complaint)
+
+
+def _demo_through_nirs4all(workspace: Path) -> None:
+    from n4a_fast.cli.nirs4all_demo import run_nirs4all_demo
+
+    with _one_line_errors():
+        try:
+            complaint = run_nirs4all_demo(workspace, _console())
+        except UnsupportedVersionError as error:
+            _stop(str(error), code=2)
         if complaint is not None:
             _stop(complaint)
 
