@@ -49,7 +49,7 @@ class Declaration:
 
     @property
     def missing(self) -> list[str]:
-        """Programs, packages, and files (with a slash, below the repository) it cannot run without, which this machine has not."""
+        """Programs, packages, and files (with a slash; below the repository unless absolute) it cannot run without, which this machine has not."""
         return [name for name in self.needs if not (Path(FOLDER.parent / name).exists() if "/" in name else shutil.which(name) or find_spec(name))]
 
 

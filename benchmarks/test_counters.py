@@ -22,9 +22,10 @@ from workloads import SAMPLES, SCORES
 from n4a_fast import WorkspaceStore
 
 CALLS = 200
+VALGRIND = ("valgrind", "/usr/include/valgrind/callgrind.h")
 SWEEP = "390 drop-in pipelines of 21 predictions, n=200"
 dropin = partial(gate, size=8_190, seed=0, threads=1)
-instructions = partial(gate, size=300, seed=0, threads=1, needs=("valgrind",), baseline="reference.append_plainly: id, fields, JSON and a list")
+instructions = partial(gate, size=300, seed=0, threads=1, needs=VALGRIND, baseline="reference.append_plainly: id, fields, JSON and a list")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_save_prediction_arrays_instructions(measure: Measure, instruction_count
 
 @gate(
     "list_column_instructions", workload="ListColumn.append of 10,000 float32 values, converted to float64", size=10_000, seed=0, threads=1,
-    baseline="none: instructions per value, growing of the buffer counted in", needs=("valgrind",),
+    baseline="none: instructions per value, growing of the buffer counted in", needs=VALGRIND,
 )  # fmt: skip
 def test_list_column_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
     assert instruction_counts["append_int32"] > 0
@@ -118,7 +119,7 @@ def test_list_column_instructions(measure: Measure, instruction_counts: dict[str
 
 @gate(
     "kernel_instructions", workload="SNV and an affine map to one column, 20 spectra of 700 wavelengths, by the AVX2 kernel", size=14_000, seed=0, threads=1,
-    baseline="none: instructions per value of X", needs=("valgrind",),
+    baseline="none: instructions per value of X", needs=VALGRIND,
 )  # fmt: skip
 def test_kernel_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
     assert instruction_counts["snv_affine"] > instruction_counts["affine"] > 0
