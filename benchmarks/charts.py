@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "n4a"})
 _COLOURS = ("#2f6f9f", "#c2571a", "#4a8c4a", "#8a5a9e", "#a08a1f", "#3a8f8f", "#b04a6a", "#666666", "#7a4b2a", "#5566bb")
@@ -24,8 +24,7 @@ def ratios(results: list[dict[str, Any]]) -> bytes:
         colour = _COLOURS[capabilities.index(result["capability"]) % len(_COLOURS)]
         axes.plot([1, result["value"]], [place, place], color=colour, linewidth=1.2, alpha=0.5)
         axes.plot(result["value"], place, "o", color=colour, markersize=5)
-        side, offset = ("left", 6) if result["value"] >= 1 else ("right", -6)
-        axes.annotate(_number(result["value"]), (result["value"], place), xytext=(offset, -3), textcoords="offset points", fontsize=8, ha=side)
+        axes.annotate(_number(result["value"]), (max(result["value"], 1), place), xytext=(6, -3), textcoords="offset points", fontsize=8)
         if "at_least" in result["floor"]:
             axes.plot(max(result["floor"]["at_least"], 1e-3), place, "|", color="black", markersize=9)
     axes.axvline(1, color="#999999", linewidth=0.8)
@@ -55,6 +54,7 @@ def growth(results: list[dict[str, Any]]) -> bytes | None:
         axes.set_title(label, fontsize=9)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ms"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.25, which="major")
     for axes in grid[len(curves) :]:
         axes.set_visible(False)
