@@ -120,6 +120,15 @@ def test_steps_that_stay_plain_run_in_front_of_the_fused_ones(store: WorkspaceSt
             np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
 
 
+def test_other_weights_of_a_chain_with_steps_in_front_do_not_become_the_usual_ones(store: WorkspaceStore) -> None:
+    steps, Z = fitted_steps(X, [PowerTransformer()])
+    chain = put_chain(store, begin(store), steps, [Ridge(alpha).fit(Z, y) for alpha in (0.1, 10.0)])
+    for choice in ({"fold_weights": [1.0, 9.0]}, {}, {"folds": [1]}):
+        for _ in range(2):
+            np.testing.assert_allclose(store.replay_chains([chain], NEW, **choice)[0], plain(store, chain, NEW, **choice), **CLOSE)  # type: ignore[arg-type]
+            np.testing.assert_allclose(store.replay_chain(chain, NEW, **choice), plain(store, chain, NEW, **choice), **CLOSE)
+
+
 def test_operators_that_take_wavelengths_get_them(store: WorkspaceStore) -> None:
     chain = put_chain(store, begin(store), [Aware(), StandardScaler().fit(X)], [Ridge().fit(X, y)])
     axis = np.linspace(1.0, 2.0, 20)

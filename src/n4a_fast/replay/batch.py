@@ -11,7 +11,7 @@ A. Only compiled chains are cut into chunks of samples: an operator that runs pl
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from math import isfinite
@@ -39,25 +39,24 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
     """Predictions of many chains, one row a chain."""
     ids = _checked(chain_ids, work)
     unique = list(dict.fromkeys(ids))
-    bench = Bench(replayer.load_artifact, work.max_bytes // 8)
     tell = progress or (lambda _done, _total: None)
     with _blas_threads(work.threads):
         state = replayer.state()
         known = {} if work.return_proba else replayer.recall(unique, work.choice)
         rows = replayer.require([chain_id for chain_id in unique if chain_id not in known])
         output = Output(unique)
-        at_a_time = _AT_A_TIME if rows else len(unique)
-        for first in range(0, len(unique), at_a_time):
-            block = unique[first : first + at_a_time]
+        for block in _blocks(unique, _AT_A_TIME if rows else len(unique)):
+            bench = Bench(replayer.load_artifact, work.max_bytes // 8)
             for chain_id in block if not work.return_proba else ():
                 if chain_id not in known:
                     known[chain_id] = replayer.prepare(rows[chain_id], work.X, work.wavelengths, work.choice, bench, state)
             for group in _groups(block, known):
                 _run_group(replayer, group, work, bench, output)
             tell(output.done, len(unique))
-        for chain_id, found in plain_predictions(replayer, output.missing, work, bench):
-            output.put(chain_id, found)
-            tell(output.done, len(unique))
+        for block in _blocks(output.missing, _AT_A_TIME):
+            for chain_id, found in plain_predictions(replayer, block, work, Bench(replayer.load_artifact, work.max_bytes // 8)):
+                output.put(chain_id, found)
+                tell(output.done, len(unique))
     return output.rows(ids)
 
 
@@ -69,6 +68,11 @@ def _checked(chain_ids: Sequence[str], work: Work) -> list[str]:
     if work.threads < 1 or work.max_bytes < 1 or work.n_jobs == 0:
         raise InvalidInputError(f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero")
     return list(chain_ids)
+
+
+def _blocks(chain_ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:
+    """Parts of at most so many: each has a bench of its own, so that the operators of few chains are in memory at a time."""
+    yield from (chain_ids[first : first + most] for first in range(0, len(chain_ids), most))
 
 
 def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain]) -> list[list[CompiledChain]]:

@@ -47,8 +47,8 @@ class CompiledChain:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory, shared arrays included."""
-        return self.weights.nbytes + self.center.nbytes + 1024
+        """What it takes in memory, shared arrays included; operators, whose size nobody knows, count as 1 MB."""
+        return self.weights.nbytes + self.center.nbytes + (2**20 if self.plan else 1024)
 
     def apply(self, spectra: Array) -> Array:
         """Predictions (n,) or (n, targets) from spectra in C order as the stages before leave them."""

@@ -150,10 +150,14 @@ class Replayer:
         plan = load_chain(chain, loader_for(chain, bench), models=False)
         first = choose(tuple(plan.model.fold_ids), choice.folds)[0]
         plain = refusal(load_plan(chain, bench, [first]))
-        if plain is None:
-            return self.compile(load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
-        self._remember(plain, choice.key, state)
-        return plain
+        if plain is not None:
+            self._remember(plain, choice.key, state)
+            return plain
+        compiled = self.compile(load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
+        if isinstance(compiled, CompiledChain) and compiled.plan is not None:  # of many chains, operators are not kept
+            compiled = replace(compiled, plan=None)
+            self._remember(compiled, choice.key, state)
+        return compiled
 
     def compile(self, plan: ReplayPlan, X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State) -> CompiledChain | PlainChain:
         """The chain compiled on X, remembered, and kept for later processes; raises the plain path's error for X.
@@ -195,8 +199,8 @@ class Replayer:
             return None
         if compiled.start == 0:
             return blocks[0]
-        bench = bench or Bench(self.load_artifact)
-        plan = compiled.plan or self._with_plan(compiled, bench)
+        keep, bench = bench is None, bench or Bench(self.load_artifact)
+        plan = compiled.plan or self._with_plan(compiled, bench, keep)
         if compiled.start == WHOLE:
             return plain_features(plan, X, wavelengths)[0]
         stages = line_of(plan, bench.names)
@@ -204,12 +208,14 @@ class Replayer:
         named = [replace(stage, name=name) for stage, name in zip(stages[: compiled.start], compiled.prefix, strict=True)]
         return bench.after(named, blocks[0], axes[0], f"X{compiled.source_index}")
 
-    def _with_plan(self, compiled: CompiledChain, bench: Bench) -> ReplayPlan:
-        """The operators of a chain that was compiled by another process."""
+    def _with_plan(self, compiled: CompiledChain, bench: Bench, keep: bool) -> ReplayPlan:
+        """The operators of a chain that was compiled without keeping them, or by another process."""
         state = self.state()
         chain = self.require([compiled.chain_id])[compiled.chain_id]
         plan = load_chain(chain, loader_for(chain, bench), models=False)
-        self._remember(replace(compiled, plan=plan), None, state)
+        known = self._remembered.get((compiled.chain_id, None))
+        if keep and known is not None and known.chain is compiled:  # not one of other folds
+            self._remember(replace(compiled, plan=plan), None, state)
         return plan
 
     def _remember(self, chain: CompiledChain | PlainChain, key: bytes | None, state: State) -> None:
