@@ -24,7 +24,7 @@ from n4a_fast.predictions.queries import GROUPS, one_of, where_clause
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 
 _MEMORY = 64  # MB that DuckDB may use for its share of an export
-_SLICE_BYTES = 8 * 2**20
+_SLICE_BYTES = 16 * 2**20
 _FEWEST, _MOST, _FIRST = 64, 20_000, 512  # rows in a slice
 _MOST_FILES = 10_000
 _COLUMNS = tuple(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
