@@ -116,7 +116,7 @@ def test_a_forked_child_neither_holds_nor_frees_its_parents_turn(root: Path) -> 
     os.read(done[0], 1)
     assert not other.enter(0.01, shared=False)
     turnstile.leave()
-    assert other.enter(0, shared=False)
+    assert other.enter(5.0, shared=False)  # the child, still alive, would hold it for longer
     os.write(go[1], b"1")
     os.waitpid(process, 0)
     for descriptor in (*go, *done):
