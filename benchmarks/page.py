@@ -26,7 +26,9 @@ HEADLINES = (
     "dropin_pipeline_vs_row_by_row", "dropin_vs_nirs4all_0_7_1", "dropin_vs_nirs4all_1_4_10", "dropin_sustained", "bulk_vs_bare_insert",
     "a_million_end_to_end", "bytes_kept_per_prediction", "bytes_written_over_kept", "load_arrays_vs_one_by_one", "load_contiguous_of_a_million",
     "load_random_of_a_million", "lookup_with_arrays_of_a_million", "top_predictions_of_a_million", "query_of_a_pipeline_of_a_million", "open_a_million",
-    "delete_run_of_a_million", "vacuum_a_million", "replay_1_row", "replay_1000_rows", "replay_1000_chains", "replay_dgemm_peak",
+    "delete_run_of_a_million", "vacuum_a_million", "save_new_artifacts_vs_compressed", "load_artifacts_vs_compressed", "replay_1_row",
+    "replay_1000_rows", "replay_10000_rows", "replay_onnx_1000_rows", "replay_1000_chains", "replay_dgemm_peak", "replay_first_touch",
+    "writers_4_vs_1", "merge_of_100_shards_vs_bulk",
 )  # fmt: skip
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .4rem}
