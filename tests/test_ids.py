@@ -55,6 +55,13 @@ _KEYS = st.tuples(
 )  # fmt: skip
 
 
+@given(_KEYS)
+def test_what_is_derived_at_once_is_what_follows_step_by_step(parts: tuple[str, str | None, str, str, str, int | None]) -> None:
+    key = ids.natural_key(*parts)
+    identifier = ids.prediction_id(key)
+    assert ids.derived(*parts) == (key, identifier, ids.nk(key), ids.id_key(identifier))
+
+
 @given(_KEYS, _KEYS)
 def test_different_keys_never_share_a_hash(
     one: tuple[str, str | None, str, str, str, int | None], other: tuple[str, str | None, str, str, str, int | None]

@@ -89,9 +89,10 @@ class Buffer:
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit; by time, a thread does it."""
-        if max(self.predictions.fresh_rows, self.logs.fresh_rows) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
+        batch, limits = self.predictions.batch, self.limits
+        if batch.nbytes >= limits.nbytes or batch.fresh_rows >= limits.rows or self.logs.fresh_rows >= limits.rows:
             self.flush()
-        elif self._since is None and self.limits.seconds is not None:
+        elif self._since is None and limits.seconds is not None:
             self._since = time.monotonic()
             if self._watcher is None or not self._watcher.is_alive():
                 self._watcher = idleness.watch(self)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import operator
-from datetime import UTC, datetime
+import time
+from datetime import datetime, timedelta
 from typing import Any
 
 from n4a_fast.errors import InvalidInputError
 
 INT32 = 2**31 - 1
 INT64 = 2**63 - 1
+_EPOCH = datetime(1970, 1, 1)
 
 
 def now() -> datetime:
     """The current time in UTC, without a zone, as every `created_at` holds it."""
-    return datetime.now(UTC).replace(tzinfo=None)
+    return _EPOCH + timedelta(0, 0, time.time_ns() // 1000)  # half the time of now(UTC).replace(tzinfo=None)
 
 
 def text(value: Any, name: str) -> str:
     """`value` as text that UTF-8 can hold; an id or a name, so neither None nor a number."""
+    if type(value) is str and value.isascii():
+        return value
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be text, got {type(value).__name__}")
     try:
@@ -54,6 +58,8 @@ def real(value: Any, name: str) -> float | None:
 
 def integer(value: Any, name: str, limit: int = INT32) -> int:
     """`value` as an integer of the column's width; a float counts when it is whole."""
+    if type(value) is int and -limit - 1 <= value <= limit:
+        return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     try:
@@ -62,7 +68,7 @@ def integer(value: Any, name: str, limit: int = INT32) -> int:
         raise InvalidInputError(f"{name} must be a whole number, got {value!r}") from error
     if not -limit - 1 <= found <= limit:
         raise InvalidInputError(f"{name} = {found} does not fit its column (at most {limit})")
-    return found
+    return int(found)  # of True too: 1, which is how a natural key spells it
 
 
 def optional_integer(value: Any, name: str, limit: int = INT32) -> int | None:

@@ -264,9 +264,12 @@ class WorkspaceStore:
         from these, so it stays the same; with another `prediction_id` than before, the earlier id is gone.
         Scores may be NaN or infinite; `refit_context` marks a refit.
         """
-        self._open().require_places(pipeline_id, chain_id)
-        fields = {name: value for name, value in locals().items() if name in _PREDICTION_FIELDS}
-        return self._open().predictions.save(pipeline_id, chain_id, fold_id, partition, model_name, branch_id, prediction_id, **fields)
+        workspace = self._open()
+        workspace.require_places(pipeline_id, chain_id)
+        return workspace.predictions.save(
+            pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score, train_score, metric, task_type,
+            n_samples, n_features, scores, best_params, preprocessings, branch_id, branch_name, exclusion_count, exclusion_rate, refit_context,
+            prediction_id)  # fmt: skip
 
     @_writes
     def save_prediction_arrays(
@@ -698,8 +701,3 @@ def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout
     workspace.database.lock_timeout = lock_timeout  # shared by stores that may differ in it
     return workspace
 
-
-_PREDICTION_FIELDS = frozenset({
-    "dataset_name", "model_class", "val_score", "test_score", "train_score", "metric", "task_type", "n_samples", "n_features", "scores",
-    "best_params", "preprocessings", "branch_name", "exclusion_count", "exclusion_rate", "refit_context",
-})  # fmt: skip

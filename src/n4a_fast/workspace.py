@@ -120,7 +120,7 @@ class Workspace:
 
     def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
         """Buffer a prediction's arrays and what is known of its samples; without metadata it keeps those it had."""
-        content = jsontext.encode(checks.optional_mapping(sample_metadata, "sample_metadata"), "sample_metadata")
+        content = None if sample_metadata is None else jsontext.encode(checks.mapping(sample_metadata, "sample_metadata"), "sample_metadata")
         self.predictions.save_arrays(prediction_id, *arrays)
         if content is not None:
             self.metadata.save(prediction_id, content)

@@ -73,6 +73,32 @@ def test_any_memory_layout_is_taken(store: WorkspaceStore, sweep: Sweep, view: A
     np.testing.assert_array_equal(trip(store, sweep, y_proba=value)["y_proba"], value)
 
 
+def unaligned(values: Any) -> Any:
+    return np.frombuffer(b"x" + values.tobytes(), np.uint8)[1:].view(values.dtype)
+
+
+def read_only(values: Any) -> Any:
+    values.flags.writeable = False
+    return values
+
+
+@pytest.mark.parametrize(
+    "layout", [lambda x: x[::2], lambda x: x[::-1], lambda x: x.astype(x.dtype.newbyteorder()), np.ma.array, unaligned, read_only],
+    ids=["strided", "backwards", "other byte order", "masked array", "unaligned", "read-only"],
+)  # fmt: skip
+def test_targets_and_indices_are_taken_in_any_layout(store: WorkspaceStore, sweep: Sweep, layout: Any) -> None:
+    given = {"y_true": layout(np.arange(6.0)), "y_pred": layout(np.arange(6.0) + 0.5), "sample_indices": layout(np.arange(6) * 2**40)}
+    found = trip(store, sweep, **given)
+    for name, value in given.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64", ">i4", "bool", "float32"])
+def test_indices_of_any_dtype_come_back_whole(store: WorkspaceStore, sweep: Sweep, dtype: str) -> None:
+    found = trip(store, sweep, y_pred=np.zeros(3), sample_indices=np.array([0, 1, 1]).astype(dtype))["sample_indices"]
+    assert found.tolist() == [0, 1, 1]
+
+
 def test_the_caller_may_change_its_arrays_after_the_call(store: WorkspaceStore, sweep: Sweep) -> None:
     given_arrays: dict[str, Any] = {name: np.arange(3.0) for name in ("y_true", "y_pred", "y_proba", "weights")}
     given_arrays["sample_indices"] = np.arange(3)

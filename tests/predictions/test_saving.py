@@ -56,6 +56,13 @@ def test_each_part_of_the_key_makes_another_prediction(store: WorkspaceStore, sw
     assert sorted(store.query_predictions()["prediction_id"]) == sorted(made)
 
 
+def test_a_branch_is_the_same_in_every_type_that_counts_as_its_number(store: WorkspaceStore, sweep: Sweep) -> None:
+    ids = {predict(store, sweep.pipeline, sweep.chain, branch_id=branch) for branch in (True, 1, 1.0, np.int64(1))}
+    ids |= set(store.save_predictions({**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain, "branch_id": [True]}))
+    assert set(store.query_predictions()["prediction_id"]) == ids
+    assert len(ids) == 1
+
+
 def test_a_key_saved_by_a_later_process_has_the_same_id(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         sweep = begin_sweep(store)

@@ -7,8 +7,7 @@ Probabilities are 2-D `(n_samples, n_classes)` or 1-D, and come back in the shap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -16,9 +15,10 @@ from n4a_fast.errors import InvalidInputError
 
 Array = np.ndarray[Any, Any]
 
+_REAL, _WHOLE = np.dtype(np.float64), np.dtype(np.int64)
 
-@dataclass(frozen=True, slots=True)
-class Arrays:
+
+class Arrays(NamedTuple):
     """Checked arrays: C-contiguous, float64 (`sample_indices` int64), 1-D or 2-D; None where there is none."""
 
     y_true: Array | None
@@ -34,9 +34,9 @@ def checked(y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights
         y_true=_target(y_true, "y_true"), y_pred=_target(y_pred, "y_pred"), y_proba=_reals(y_proba, "y_proba", 2),
         sample_indices=_indices(sample_indices), weights=_target(weights, "weights", 1),
     )  # fmt: skip
-    lengths = {name: len(found) for name in ("y_true", "y_pred", "y_proba", "sample_indices") if (found := getattr(arrays, name)) is not None}
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+    per_sample = arrays[:4]
+    if len({len(found) for found in per_sample if found is not None}) > 1:
+        told = ", ".join(f"{name} has {len(found)}" for name, found in zip(Arrays._fields, per_sample, strict=False) if found is not None)
         raise InvalidInputError(f"arrays of one prediction must have one row per sample, but {told}")
     if arrays.y_true is not None and arrays.y_pred is not None and arrays.y_true.shape != arrays.y_pred.shape:
         raise InvalidInputError(f"y_true has shape {arrays.y_true.shape}, y_pred {arrays.y_pred.shape}; they must have the same targets")
@@ -54,7 +54,14 @@ def restored(row: dict[str, Any]) -> dict[str, Array | None]:
     }
 
 
+def _is_plain(value: Any, dtype: np.dtype[Any]) -> TypeGuard[Array]:
+    """Whether nothing has to be converted or can be refused."""
+    return type(value) is np.ndarray and value.dtype is dtype and value.ndim == 1 and value.flags.c_contiguous
+
+
 def _target(value: Any, name: str, most: int = 2) -> Array | None:
+    if _is_plain(value, _REAL):
+        return value
     found = _reals(value, name, 2)
     if found is not None and found.ndim == 2 and found.shape[1] == 1:
         found = found.reshape(-1)
@@ -75,10 +82,14 @@ def _reals(value: Any, name: str, most: int) -> Array | None:
 def _indices(value: Any) -> Array | None:
     if value is None:
         return None
+    if _is_plain(value, _WHOLE):
+        return value
     found = _numeric(value, "sample_indices")
     found = found.reshape(-1) if found.ndim == 2 and found.shape[1] == 1 else found
     if found.ndim != 1:
         raise InvalidInputError(f"sample_indices must be 1-D, got shape {found.shape}")
+    if found.dtype.kind in "ib" or (found.dtype.kind == "u" and found.dtype.itemsize < 8):  # every value fits
+        return np.ascontiguousarray(found, np.int64)
     with np.errstate(invalid="ignore"):  # what does not fit is found by the comparison
         whole = np.ascontiguousarray(found, np.int64) if found.size == 0 or np.isfinite(found).all() else None
     if whole is None or not np.array_equal(whole, found):

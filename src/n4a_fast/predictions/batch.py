@@ -36,6 +36,7 @@ class PredictionBatch:
         self._fresh_rows: dict[str, tuple[Any, ...]] = {}
         self._fresh_places: dict[str, int] = {}
         self._kept = 0  # references that are in the journal
+        self.nbytes = 0  # of the arrays held
 
     def __len__(self) -> int:
         return max(len(self._rows), len(self._references))
@@ -44,11 +45,6 @@ class PredictionBatch:
     def fresh_rows(self) -> int:
         """How many rows or arrays are fresh."""
         return max(len(self._fresh_rows), len(self._references) - self._kept)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays held."""
-        return self._y_pred.nbytes + self._y_proba.nbytes + self._shared.nbytes + self._indices.nbytes
 
     def __contains__(self, prediction_id: str) -> bool:
         return prediction_id in self._rows
@@ -91,6 +87,7 @@ class PredictionBatch:
         self._y_proba.append(y_proba)
         self._places[reference[0]] = self._fresh_places[reference[0]] = len(self._references)
         self._references.append(reference)
+        self.nbytes = self._y_pred.nbytes + self._y_proba.nbytes + self._shared.values.nbytes + self._indices.values.nbytes
 
     def fresh(self) -> dict[str, Any]:
         """What came after `keep`, for the journal: by table name, in what msgpack knows."""

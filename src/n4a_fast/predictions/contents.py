@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,17 +20,12 @@ class Contents:
     """Distinct arrays in the order of first sight."""
 
     def __init__(self, dtype: Literal["float64", "int64"]) -> None:
-        self._values = ListColumn("array_values", dtype)
+        self.values = ListColumn("array_values", dtype)
         self._widths: dict[str, int | None] = {}
         self._kept = 0
 
     def __bool__(self) -> bool:
         return bool(self._widths)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays held."""
-        return self._values.nbytes
 
     def add(self, values: Array | None) -> str | None:
         """The address of an array, which is copied unless its content is here already; None for none."""
@@ -41,12 +37,12 @@ class Contents:
         return address
 
     def _put(self, address: str, values: Array, width: int | None) -> None:
-        self._values.append(values)
+        self.values.append(values)
         self._widths[address] = width
 
     def fresh(self) -> dict[str, Any]:
         """What was added since `keep`, for the journal."""
-        return {"widths": list(self._widths.items())[self._kept :], "values": self._values.tail(self._kept)}
+        return {"widths": list(self._widths.items())[self._kept :], "values": self.values.tail(self._kept)}
 
     def keep(self) -> None:
         """What is fresh is in the journal."""
@@ -54,13 +50,13 @@ class Contents:
 
     def replay(self, content: dict[str, Any]) -> None:
         """Add again what `fresh` once gave."""
-        for (address, width), values in zip(content["widths"], unpacked(content["values"], self._values.dtype), strict=True):
+        for (address, width), values in zip(content["widths"], unpacked(content["values"], self.values.dtype), strict=True):
             if address not in self._widths and values is not None:
                 self._put(address, values, width)
 
     def columns(self) -> tuple[pa.Array, pa.ChunkedArray, pa.Array]:
         """Addresses, values and widths as Arrow."""
-        return pa.array(list(self._widths), pa.string()), lists(self._values), pa.array(list(self._widths.values()), pa.int32())
+        return pa.array(list(self._widths), pa.string()), lists(self.values), pa.array(list(self._widths.values()), pa.int32())
 
 
 def width_of(values: Array | None) -> int | None:
@@ -70,9 +66,14 @@ def width_of(values: Array | None) -> int | None:
 
 def content_hash(values: Array) -> str:
     """The address of an array: xxh3-128 of dtype, shape and bytes; `values` is contiguous."""
-    digest = xxhash.xxh3_128(f"{values.dtype.str}{values.shape}".encode())
-    digest.update(values.data if values.size else b"")
+    digest = _hash_of_form(values.dtype, values.shape).copy()
+    digest.update(values)  # type: ignore[arg-type]  # an array is a buffer
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_form(dtype: np.dtype[Any], shape: tuple[int, ...]) -> xxhash.xxh3_128:
+    return xxhash.xxh3_128(f"{dtype.str}{shape}".encode())
 
 
 def lists(column: ListColumn) -> pa.ChunkedArray:

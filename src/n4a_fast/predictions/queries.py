@@ -67,7 +67,7 @@ class PredictionQueries:
             return None
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
-            row.update(self.arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays.__slots__))
+            row.update(self.arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays._fields))
             row["sample_metadata"] = self._metadata.find(prediction_id)
         return row
 

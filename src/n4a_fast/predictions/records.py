@@ -19,70 +19,73 @@ class Predictions:
 
     def __init__(self, database: Database) -> None:
         self._table = PredictionTable(database)
-        self._batch = PredictionBatch()
+        self.batch = PredictionBatch()
 
-    def save(self, pipeline_id: str, chain_id: str | None, fold_id: Any, partition: str, model_name: str, branch_id: int | None,
-             prediction_id: str | None, **fields: Any) -> str:  # fmt: skip
-        """Buffer one row; its id is `prediction_id` or follows from the natural key."""
+    def save(
+        self, pipeline_id: str, chain_id: str | None, dataset_name: Any, model_name: Any, model_class: Any, fold_id: Any, partition: Any,
+        val_score: Any, test_score: Any, train_score: Any, metric: Any, task_type: Any, n_samples: Any, n_features: Any, scores: Any,
+        best_params: Any, preprocessings: Any, branch_id: Any, branch_name: Any, exclusion_count: Any, exclusion_rate: Any, refit_context: Any,
+        prediction_id: str | None,
+    ) -> str:  # fmt: skip
+        """Buffer one row, in the order of the schema; its id is `prediction_id` or follows from the natural key."""
         text, real, integer, maybe = checks.text, checks.real, checks.optional_integer, checks.optional_text
         fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
         partition, model_name = text(partition, "partition"), text(model_name, "model_name")
-        key = ids.natural_key(pipeline_id, chain_id, fold, partition, model_name, branch)
-        identifier = ids.prediction_id(key) if prediction_id is None else checks.identifier(prediction_id, "prediction_id")
-        get = fields.__getitem__
+        key, identifier, nk, id_key = ids.derived(pipeline_id, chain_id, fold, partition, model_name, branch)
+        if prediction_id is not None:
+            identifier = checks.identifier(prediction_id, "prediction_id")
+            id_key = ids.id_key(identifier)
         row = (
-            identifier, pipeline_id, chain_id, text(get("dataset_name"), "dataset_name"), model_name,
-            text(get("model_class"), "model_class"), fold, partition,
-            real(get("val_score"), "val_score"), real(get("test_score"), "test_score"), real(get("train_score"), "train_score"),
-            maybe(get("metric"), "metric"), maybe(get("task_type"), "task_type"), integer(get("n_samples"), "n_samples"),
-            integer(get("n_features"), "n_features"), jsontext.encode(checks.optional_mapping(get("scores"), "scores"), "scores"),
-            jsontext.encode(checks.optional_mapping(get("best_params"), "best_params"), "best_params"), maybe(get("preprocessings"), "preprocessings"), branch,
-            maybe(get("branch_name"), "branch_name"), integer(get("exclusion_count"), "exclusion_count"),
-            real(get("exclusion_rate"), "exclusion_rate"), maybe(get("refit_context"), "refit_context"), checks.now(),
-            ids.nk(key), ids.id_key(identifier),
+            identifier, pipeline_id, chain_id, text(dataset_name, "dataset_name"), model_name, text(model_class, "model_class"), fold, partition,
+            real(val_score, "val_score"), real(test_score, "test_score"), real(train_score, "train_score"), maybe(metric, "metric"),
+            maybe(task_type, "task_type"), integer(n_samples, "n_samples"), integer(n_features, "n_features"),
+            jsontext.encode(checks.optional_mapping(scores, "scores"), "scores"),
+            jsontext.encode(checks.optional_mapping(best_params, "best_params"), "best_params"), maybe(preprocessings, "preprocessings"), branch,
+            maybe(branch_name, "branch_name"), integer(exclusion_count, "exclusion_count"), real(exclusion_rate, "exclusion_rate"),
+            maybe(refit_context, "refit_context"), checks.now(), nk, id_key,
         )  # fmt: skip
-        self._batch.put(row, key)
+        self.batch.put(row, key)
         return identifier
 
     def save_arrays(self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> None:
         """Buffer copies of the arrays of a known prediction."""
         checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights)
-        if prediction_id not in self._batch and not self._is_stored(prediction_id):
+        if prediction_id not in self.batch and not self._is_stored(prediction_id):
             raise NotFoundError("prediction", prediction_id, "save the prediction before its arrays")
-        self._batch.put_arrays(prediction_id, checked)
+        self.batch.put_arrays(prediction_id, checked)
 
     def _is_stored(self, prediction_id: str) -> bool:
         """Whether the tables hold this prediction and nothing in memory replaces it."""
         key = self._table.key_of(prediction_id)
-        return key is not None and not self._batch.holds_key(ids.natural_key(*key))
+        return key is not None and not self.batch.holds_key(ids.natural_key(*key))
 
     def __len__(self) -> int:
-        return len(self._batch)
+        return len(self.batch)
 
     @property
     def fresh_rows(self) -> int:
         """Rows or arrays saved since the last flush."""
-        return self._batch.fresh_rows
+        return self.batch.fresh_rows
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays in memory."""
-        return self._batch.nbytes
+        return self.batch.nbytes
 
     def fresh(self) -> dict[str, Any]:
         """What was saved since the last flush, for the journal."""
-        return self._batch.fresh()
+        return self.batch.fresh()
 
     def keep(self) -> None:
         """What is fresh is in the journal."""
-        self._batch.keep()
+        self.batch.keep()
 
     def replay(self, content: dict[str, Any]) -> None:
         """Save again what `fresh` once gave."""
-        self._batch.replay(content)
+        self.batch.replay(content)
 
     def pending(self) -> dict[str, pa.Table]:
-        return self._batch.pending()
+        return self.batch.pending()
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         self._table.write_in_transaction(tables)
@@ -98,7 +101,7 @@ class Predictions:
 
     def clear(self) -> None:
         """Forget the batch: it is written, or given up."""
-        self._batch = PredictionBatch()
+        self.batch = PredictionBatch()
 
     def delete_in_transaction(self, prediction_id: str) -> bool:
         rows, _ = self._table.delete_in_transaction(one_id(prediction_id))
