@@ -34,6 +34,7 @@ cdef extern from "row_map.h" nogil:
         int64_t out_stride
     void n4a_map_run(const n4a_map *map, int threads, int level)
     int n4a_levels()
+    int n4a_best_level(int64_t targets)
     const char *n4a_level_name(int level)
 
 cdef enum:
@@ -41,13 +42,13 @@ cdef enum:
 
 __all__ = ["affine", "instruction_sets", "norm_affine", "snv", "snv_affine"]
 
-cdef int _best = n4a_levels() - 1
+cdef int _widest = n4a_levels() - 1
 cdef object _empty = np.empty
 
 
 def instruction_sets() -> list[str]:
-    """Names of the instruction sets that this machine can use, the one in use last."""
-    return [n4a_level_name(level).decode() for level in range(_best + 1)]
+    """Names of the instruction sets that this machine can use, the widest last; for a single target AVX2 is in use at most."""
+    return [n4a_level_name(level).decode() for level in range(_widest + 1)]
 
 
 def affine(X: object, W: object, b: object, center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
@@ -147,7 +148,7 @@ cdef object _mapped(n4a_statistic statistic, object X, object W, object b, objec
     if _overlap(&x.view, &result.view):
         raise ValueError("out overlaps X")
     if level < 0:
-        level = _best
+        level = n4a_best_level(map.targets)
     if map.rows * map.columns < NOGIL_FROM:
         n4a_map_run(&map, threads, level)
     else:
@@ -170,8 +171,8 @@ cdef const double *_transposed(_View view, object W) except NULL:
 cdef int _check(const n4a_map *map, int threads, int level) except -1:
     if threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
-    if level > _best:
-        raise ValueError(f"level {level} is not one of the {_best + 1} instruction sets of this machine")
+    if level > _widest:
+        raise ValueError(f"level {level} is not one of the {_widest + 1} instruction sets of this machine")
     if map.statistic == N4A_SNV and not 0 <= map.ddof < max(map.columns, 1):
         raise ValueError(f"ddof must be from 0 to {map.columns - 1} for rows of {map.columns} values, not {map.ddof}")
     return 0

@@ -20,6 +20,9 @@ typedef struct {
   double weight[MOST_TARGETS], center[MOST_TARGETS];
 } n4a_sums;
 
+/* Into the second cache: four rows and the next four do not fit into the first. */
+static inline void n4a_ask_for(const double *values) { __builtin_prefetch(values, 0, 2); }
+
 /* A deviation below 2^-48 of the mean is nothing but rounding and says nothing: NaN, as for a constant row. */
 static inline double n4a_inverse_deviation(double squares, double mean, double degrees) {
   return squares / degrees > mean * mean * 0x1p-96 ? 1 / sqrt(squares / degrees) : NAN;
@@ -89,6 +92,12 @@ int n4a_levels(void) {
 #else
   return 1;
 #endif
+}
+
+/* A single target waits for memory, not for arithmetic, and wide loads from rows that begin anywhere cross more lines of the cache. */
+int n4a_best_level(int64_t targets) {
+  int best = n4a_levels() - 1;
+  return targets == 1 && best > 1 ? 1 : best;
 }
 
 const char *n4a_level_name(int level) { return LEVELS[level].name; }

@@ -31,6 +31,8 @@ void n4a_map_run(const n4a_map *map, int threads, int level);
 
 /* Instruction sets from the portable one (0) up: how many this machine has, and their names. */
 int n4a_levels(void);
+/* The one that is best here for so many targets. */
+int n4a_best_level(int64_t targets);
 const char *n4a_level_name(int level);
 
 #endif

@@ -48,7 +48,7 @@ INLINE double NAME(reduce)(const double *x, int64_t columns, double middle, n4a_
   int64_t j = 0;
   for (; j + 4 * LANES <= columns; j += 4 * LANES)
     for (int u = 0; u < 4; u++) {
-      __builtin_prefetch(next + j + u * LANES);
+      n4a_ask_for(next + j + u * LANES);
       t[u] = NAME(step)(t[u], *(const VEC *)(x + j + u * LANES) - middle, kind);
     }
   for (; j < columns; j += LANES) t[0] = NAME(step)(t[0], NAME(some)(x + j, columns - j, middle) - middle, kind);
@@ -79,11 +79,12 @@ INLINE void NAME(part)(const double *x, int64_t xs, const double *w, int64_t ws,
   }
 }
 
-/* Products of R rows with C targets, U independent sums each, so that none waits for itself; asks for the next rows meanwhile. */
+/* Products of R rows with C targets, U independent sums each, so that none waits for itself. Asks for the rows after the next ones
+ * meanwhile, in the order in which they lie in memory where they lie side by side: in that order it comes nearly twice as fast. */
 INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *rows, const n4a_sums *sums, const int R, const int C, const int U,
                        const n4a_way way) {
-  const int64_t xs = map->x_stride, ws = map->weights_stride, n = map->columns;
-  const double *x = map->x + at * xs, *w = map->weights + target * ws, *next = target == 0 && at + 2 * R <= map->rows ? x + R * xs : x;
+  const int64_t xs = map->x_stride, ws = map->weights_stride, n = map->columns, by_row = xs == n ? LANES : xs, by_value = xs == n ? R : 1;
+  const double *x = map->x + at * xs, *w = map->weights + target * ws, *ahead = target == 0 && at + 3 * R <= map->rows ? x + 2 * R * xs : x;
   VEC total[4][4][4], one[4][4], two[4][4];
   for (int u = 0; u < U; u++)
     for (int r = 0; r < R; r++) {
@@ -93,7 +94,7 @@ INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *
   int64_t j = 0;
   for (; j + U * LANES <= n; j += U * LANES)
     for (int u = 0; u < U; u++) {
-      for (int r = 0; r < R; r++) __builtin_prefetch(next + r * xs + j + u * LANES);
+      for (int r = 0; r < R; r++) n4a_ask_for(ahead + (j + u * LANES) * by_value + r * by_row);
       NAME(part)(x + j + u * LANES, xs, w + j + u * LANES, ws, map->center + (way == CENTRED ? j + u * LANES : 0), rows, R, C, way, LANES, total[u],
                  one[u], two[u]);
     }

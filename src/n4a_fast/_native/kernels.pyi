@@ -14,7 +14,7 @@ __all__ = ["affine", "instruction_sets", "norm_affine", "snv", "snv_affine"]
 _Doubles = npt.NDArray[np.float64]
 
 def instruction_sets() -> list[str]:
-    """Names of the instruction sets that this machine can use, the one in use last."""
+    """Names of the instruction sets that this machine can use, the widest last; for a single target AVX2 is in use at most."""
 
 def affine(
     X: _Doubles,

@@ -11,7 +11,7 @@ A. Only compiled chains are cut into chunks of samples: an operator that runs pl
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from math import isfinite
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, finite
+from n4a_fast.replay.compiled import CompiledChain, PlainChain, finite
 from n4a_fast.replay.output import Output
 from n4a_fast.replay.replayer import Replayer
 from n4a_fast.replay.several import Work, plain_predictions
@@ -77,13 +77,11 @@ def _blocks(chain_ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:
 
 def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain]) -> list[list[CompiledChain]]:
     """Compiled chains that one matrix product serves, in the order given."""
-    found: dict[Any, list[CompiledChain]] = {}
+    found: dict[Hashable, list[CompiledChain]] = {}
     for chain_id in chain_ids:
         chain = known.get(chain_id)
         if isinstance(chain, CompiledChain):
-            apart = chain_id if chain.start == WHOLE else ""
-            key = (chain.start, chain.prefix, apart, chain.n_features, chain.source_index, chain.weights.shape, chain.statistic_key)
-            found.setdefault(key, []).append(chain)
+            found.setdefault(chain.group, []).append(chain)
     return list(found.values())
 
 
@@ -97,10 +95,10 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
     for first in range(0, len(group), at_a_time):
         block = group[first : first + at_a_time]
         target = output.block([chain.chain_id for chain in block], len(spectra), n_targets)
-        weights, intercept = _joined(block)
+        weights = replayer.joined.of(block)
         for row in range(0, len(spectra), rows_at_a_time):
             chunk = slice(row, row + rows_at_a_time)
-            _product_into(target[:, chunk], group[0], spectra[chunk], weights, intercept)
+            _product_into(target[:, chunk], group[0], spectra[chunk], weights)
         with np.errstate(all="ignore"):
             sums = target.reshape(len(block), -1).sum(axis=1)
         for chain, found, total in zip(block, target, sums.tolist(), strict=True):
@@ -108,31 +106,16 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
                 output.put(chain.chain_id, found)
 
 
-def _joined(block: Sequence[CompiledChain]) -> tuple[Array, Array]:
-    """The weights of all chains, and their intercepts at the centre of the first."""
-    weights = np.concatenate([chain.weights for chain in block])
-    intercept = np.concatenate([chain.intercept for chain in block]).reshape(len(block), -1)
-    center = block[0].center
-    same = {id(center)}
-    for number, chain in enumerate(block):
-        if id(chain.center) not in same:
-            if np.array_equal(chain.center, center):
-                same.add(id(chain.center))
-            else:
-                intercept[number] += chain.weights @ (center - chain.center)
-    return weights, intercept
-
-
-def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array, intercept: Array) -> None:
+def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array) -> None:
     """Predictions (chains, samples[, targets]) of a chunk of samples."""
-    rows = centred(first.statistic, spectra, first.center)
+    rows = np.empty((len(spectra), weights.shape[1]))
+    centred(first.statistic, spectra, first.center, rows[:, :-1])
+    rows[:, -1] = 1.0  # times the intercepts
     with np.errstate(all="ignore"):
         if target.ndim == 2:
             np.matmul(weights, rows.T, out=target)
-            target += intercept
         else:
-            found = (weights @ rows.T).reshape(*intercept.shape, -1)
-            np.add(found.transpose(0, 2, 1), intercept[:, None, :], out=target)
+            target[...] = (weights @ rows.T).reshape(len(target), target.shape[2], -1).transpose(0, 2, 1)
 
 
 def _blas_threads(threads: int) -> AbstractContextManager[Any]:

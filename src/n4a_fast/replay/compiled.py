@@ -11,7 +11,8 @@ B. Weights lie in rows, one a target, so that many chains are stacked by copying
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -44,6 +45,12 @@ class CompiledChain:
     n_sources: int = 1
     source_index: int | None = None
     plan: ReplayPlan | None = None  # without models; only where stages run before it
+    group: Hashable = field(init=False)  # equal for chains that one matrix product serves
+
+    def __post_init__(self) -> None:
+        apart = self.chain_id if self.start == WHOLE else ""
+        group = (self.start, self.prefix, apart, self.n_features, self.source_index, self.weights.shape, _key_of(self.statistic))
+        object.__setattr__(self, "group", group)  # once: a call over thousands of chains asks each of them
 
     @property
     def nbytes(self) -> int:
@@ -55,13 +62,6 @@ class CompiledChain:
         found = mapped(self.statistic, spectra, self.weights, self.intercept, self.center)
         return found[:, 0] if len(self.weights) == 1 else found
 
-    @property
-    def statistic_key(self) -> tuple[object, ...]:
-        """Equal for equal row statistics."""
-        if self.statistic is None:
-            return ()
-        return (self.statistic.kind, self.statistic.number, *(content_hash(array) for array in self.statistic.arrays))
-
 
 @dataclass(frozen=True, slots=True)
 class PlainChain:
@@ -69,6 +69,11 @@ class PlainChain:
 
     chain_id: str
     notes: tuple[str, ...]
+
+
+def _key_of(statistic: RowStatistic | None) -> Hashable:
+    """Equal for equal row statistics."""
+    return statistic and (statistic.kind, statistic.number, *(content_hash(array) for array in statistic.arrays))
 
 
 def content_hash(array: Array) -> str:

@@ -32,6 +32,7 @@ from n4a_fast.replay.folds import Folds, FoldWeights, choose, weights_of
 from n4a_fast.replay.forests import quickened
 from n4a_fast.replay.fuse import compile_chain, refusal
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
+from n4a_fast.replay.joined import Joined
 from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.persisted import CompiledChains
 from n4a_fast.replay.plan import ReplayPlan
@@ -78,6 +79,7 @@ class Replayer:
         self._database, self._chains, self._persisted, self._flush, self._keep = database, chains, persisted, flush, keep
         self._file, self._log = str(database.path), f"{database.path}.wal"
         self._remembered: Bounded[_Known] = Bounded(_REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024))
+        self.joined = Joined()
         self._generation = 0
 
     def forget_known(self) -> None:
@@ -108,6 +110,8 @@ class Replayer:
 
     def require(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows of these chains; NotFoundError names the first that is missing."""
+        if not chain_ids:
+            return {}
         with self._database.lock:
             self._flush()
             rows = self._chains.find_many(chain_ids)

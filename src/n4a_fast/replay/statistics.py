@@ -101,12 +101,12 @@ def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: 
         return np.asarray(centred(statistic, X, center) @ weights.T + intercept)
 
 
-def centred(statistic: RowStatistic | None, X: Array, center: Array) -> Array:
-    """The corrected rows of X less `center`."""
+def centred(statistic: RowStatistic | None, X: Array, center: Array, out: Array | None = None) -> Array:
+    """The corrected rows of X less `center`, in a new array or in `out`."""
     if statistic is not None and statistic.kind == "snv":
-        return kernels.snv(X, int(statistic.number), center)
+        return kernels.snv(X, int(statistic.number), center, out)
     with np.errstate(all="ignore"):
-        return np.asarray((X if statistic is None else statistic.apply(X)) - center)
+        return np.asarray(np.subtract(X if statistic is None else statistic.apply(X), center, out=out))
 
 
 def _mapped_radially(statistic: RowStatistic, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
