@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chemotools.scatter import StandardNormalVariate
 from children import count_calls, count_instructions
 from harness import Measure, gate
-from limits import MatrixProduct
 from reference import append_plainly
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 from workloads import SAMPLES, SCORES
 
 from n4a_fast import WorkspaceStore
+from n4a_fast._native import kernels
 
 CALLS = 200
 VALGRIND = ("valgrind", "/usr/include/valgrind/callgrind.h")
@@ -152,29 +152,28 @@ def test_save_prediction_work(measure: Measure, store: WorkspaceStore) -> None:
 
 
 @gate(
-    "replay_work", workload="replay_chain of a scaler and 5 PLS folds on 2,000 spectra of 700 wavelengths", size=2_000, seed=0, threads=1,
-    baseline="one matrix product of the spectra with a column of weights, by numpy",
+    "replay_work", workload="replay_chain of SNV, a scaler and 5 PLS folds on 2,000 spectra of 700 wavelengths", size=2_000, seed=0, threads=1,
+    baseline="the kernel alone, kernels.snv_affine, whose instructions kernel_instructions counts",
 )  # fmt: skip
 def test_replay_work(measure: Measure, store: WorkspaceStore) -> None:
     numbers = np.random.default_rng(0)
-    X, y = numbers.random((2_000, 700)), numbers.random(2_000)
-    scaler = StandardScaler().fit(X)
-    models = [PLSRegression(10).fit(scaler.transform(X[fold:]), y[fold:]) for fold in range(5)]
-    chain = _chain(store, scaler, models)
-    with threadpool_limits(1):
-        measure.work(MatrixProduct(2_000, 700, 1), lambda: store.replay_chain(chain, X))
-    expected = np.mean([model.predict(scaler.transform(X)) for model in models], axis=0)
+    X, y, W, b = numbers.random((2_000, 700)), numbers.random(2_000), numbers.random((700, 1)), np.zeros(1)
+    snv = StandardNormalVariate().fit(X)
+    scaler = StandardScaler().fit(snv.transform(X))
+    Z = scaler.transform(snv.transform(X))
+    models = [PLSRegression(10).fit(Z[fold:], y[fold:]) for fold in range(5)]
+    chain = _chain(store, [snv, scaler], models)
+    measure.work(lambda: kernels.snv_affine(X, W, b, center=W[:, 0]), lambda: store.replay_chain(chain, X), rounds=60)
+    expected = np.mean([model.predict(Z) for model in models], axis=0)
     assert np.allclose(store.replay_chain(chain, X), expected, rtol=0, atol=1e-12)
 
 
-def _chain(store: WorkspaceStore, scaler: StandardScaler, models: list[PLSRegression]) -> str:
+def _chain(store: WorkspaceStore, fitted: list[Any], models: list[PLSRegression]) -> str:
     pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
     folds = {str(fold): store.save_artifact(model, "PLSRegression", "model", "joblib") for fold, model in enumerate(models)}
-    shared = {"1": [store.save_artifact(scaler, "StandardScaler", "transformer", "joblib")]}
-    steps = [
-        {"step_idx": 1, "operator_class": "sklearn.preprocessing.StandardScaler", "params": {}, "artifact_id": shared["1"][0], "stateless": False},
-        {"step_idx": 2, "operator_class": "sklearn.cross_decomposition.PLSRegression", "params": {}, "artifact_id": None, "stateless": False},
-    ]
-    chain = store.save_chain(pipeline, steps, 2, "sklearn.cross_decomposition.PLSRegression", "", "per_fold", folds, shared)
+    shared = {str(number): [store.save_artifact(one, type(one).__name__, "transformer", "joblib")] for number, one in enumerate(fitted, 1)}
+    steps = [{"step_idx": int(number), "operator_class": "transformer", "params": {}, "artifact_id": ids[0]} for number, ids in shared.items()]
+    steps.append({"step_idx": len(steps) + 1, "operator_class": "sklearn.cross_decomposition.PLSRegression", "params": {}, "artifact_id": None})
+    chain = store.save_chain(pipeline, steps, len(steps), "sklearn.cross_decomposition.PLSRegression", "", "per_fold", folds, shared)
     store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
     return chain
