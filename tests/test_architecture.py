@@ -19,7 +19,7 @@ ROOT = ""  # the package itself: its __init__
 
 # Lowest first; a module imports from its own layer and from those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks", "idleness", "frames"),
+    ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks", "idleness", "frames", "interrupts"),
     ("database",),
     ("schema", "journal", "vacuum"),
     ("records", "artifacts", "predictions"),
@@ -39,7 +39,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 720,  # one facade, with the users' docstrings of every documented method
-    "database.py": 460,  # all that touches duckdb, and nothing else
+    "database.py": 470,  # all that touches duckdb, and nothing else
 }
 FACADE_STATEMENTS = 3
 

@@ -23,6 +23,7 @@ from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
+from n4a_fast.interrupts import Uninterrupted
 from n4a_fast.journal import Journal, Waiting
 from n4a_fast.predictions.metadata import SampleMetadata
 from n4a_fast.predictions.records import Predictions
@@ -79,9 +80,10 @@ class Buffer:
             self.put_in_tables(others=False)
             return
         self._files.sync()
-        self.journal.append(msgpack.encode(content))
-        for part in self.parts:
-            part.keep()
+        with Uninterrupted():
+            self.journal.append(msgpack.encode(content))
+            for part in self.parts:
+                part.keep()
         self._since = None
         self._database.keep_awake()
         if len(self.predictions) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
@@ -120,10 +122,15 @@ class Buffer:
         with self._writable_for_journal():
             self.take_notice()  # a reader has attached the file anew
             waiting = self.journal.others_waiting() if others else []
-            with self._database.transaction(settled=False):
-                batches = [_written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
-                self.journal.place_in_transaction(waiting)
-                self._delete_again_in_transaction(batches)
+            with Uninterrupted():
+                with self._database.transaction(settled=False):
+                    batches = [_written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
+                    self.journal.place_in_transaction(waiting)
+                    self._delete_again_in_transaction(batches)
+                self._forget_placed(waiting)
+
+    def _forget_placed(self, waiting: list[Waiting]) -> None:
+        """What is in the tables now leaves memory and journals."""
         self.journal.rewind(waiting)
         self._since = None
         for part in self.parts:
@@ -164,6 +171,11 @@ class Buffer:
 
     def take_notice(self) -> None:
         """After other processes may have used the file: let memory hold what they left of this one's journal, and then what is fresh."""
+        self._database.attach()  # a wait that Ctrl-C may end
+        with Uninterrupted():
+            self._take_notice()
+
+    def _take_notice(self) -> None:
         frames = self.journal.take_notice()
         if self._deletions != len(self.journal.deleted_runs):
             self._deletions = len(self.journal.deleted_runs)

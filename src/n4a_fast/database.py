@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import pyarrow as pa
 from n4a_fast import idleness
 from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.forks import tell_of_forks
+from n4a_fast.interrupts import Uninterrupted
 from n4a_fast.turnstile import Turnstile
 
 _ATTACH_WRITE = "ATTACH '{path}' AS store (TYPE duckdb, ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
@@ -36,6 +37,7 @@ _SETTINGS = (
     "SET enable_progress_bar = false",  # after two seconds it would be drawn on the user's stdout
 )
 _DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
+_INTERRUPTED = "Query interrupted"  # what DuckDB makes of Ctrl-C
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
@@ -125,16 +127,19 @@ class Database:
     # -- writing ---------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self, *, settled: bool = True) -> Iterator[None]:
-        """All writes of the block commit together, durably, or not at all; a nested block joins the outer one."""
+    def transaction(self, *, settled: bool = True, of_user: bool = False) -> Iterator[None]:
+        """All writes of the block commit together, durably, or not at all; a nested block joins the outer one.
+
+        Ctrl-C waits until it has committed, but for a block `of_user`, which may take long.
+        """
         with self.lock:
             if self._depth:
                 yield
                 return
-            with self._use_settled() if settled else self._use() as connection:
-                connection.execute("BEGIN")
+            with self._use_settled() if settled else self._use() as connection, nullcontext() if of_user else Uninterrupted():
                 self._depth = 1
-                try:
+                try:  # from the first statement on: Ctrl-C may strike anywhere
+                    connection.execute("BEGIN")
                     yield
                     connection.execute("COMMIT")
                 except BaseException:
@@ -243,13 +248,14 @@ class Database:
         """Let go of the file and its lock; the next statement takes them again."""
         with self.lock:
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
-                try:
-                    self._connection.execute("USE memory")
-                    self._connection.execute("DETACH store")
-                except duckdb.Error as error:  # the disk was full, and DuckDB gave the file up
-                    self._drop_connection()
-                    raise self._translated(error) from error
-                self._let_go()
+                with Uninterrupted():
+                    try:
+                        self._connection.execute("USE memory")
+                        self._connection.execute("DETACH store")
+                    except duckdb.Error as error:  # the disk was full, and DuckDB gave the file up
+                        self._drop_connection()
+                        raise self._translated(error) from error
+                    self._let_go()
 
     def keep_awake(self) -> None:
         """The store is in use: it rests when it has not been for a moment."""
@@ -317,6 +323,10 @@ class Database:
                 yield self._attached()
             except duckdb.Error as error:
                 raise self._translated(error) from error
+            except RuntimeError as error:
+                if str(error) == _INTERRUPTED:
+                    raise KeyboardInterrupt from error
+                raise
             finally:
                 self._last_used = time.monotonic()
 
@@ -341,8 +351,6 @@ class Database:
                 self._connection.execute(setting)
         self.detach()
         self._attach_in_turn(self._connection)
-        self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
-        self.attachment += 1
         self.keep_awake()
         return self._connection
 
@@ -352,8 +360,13 @@ class Database:
         try:
             _attach_when_free(connection, (_ATTACH_READ if self.read_only else _ATTACH_WRITE).format(path=_quoted(self.path)), deadline)
             connection.execute("USE store")
-        except BaseException:
+            self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
+            self.attachment += 1
+        except duckdb.Error:
             self._let_go()
+            raise
+        except BaseException:  # an interrupt, perhaps when the file was attached already
+            self._drop_connection()
             raise
 
     def _enter(self, *, shared: bool) -> None:
@@ -370,11 +383,11 @@ class Database:
         if self._depth:  # the caller's own transaction: its rows must be seen
             yield
             return
-        connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
+            connection.execute("BEGIN TRANSACTION READ ONLY")
             yield
         finally:
-            connection.execute("ROLLBACK")
+            self._roll_back(connection)
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._after_commit = []

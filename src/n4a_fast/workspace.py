@@ -55,7 +55,7 @@ class Workspace:
                 raise InvalidInputError("transaction() is already open; use one block")
             self.flush()
             try:
-                with self.database.transaction():
+                with self.database.transaction(of_user=True):
                     yield
                     self.flush()
             except BaseException:

@@ -83,10 +83,18 @@ class PredictionBatch:
         self._put_values((prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), *hashes), arrays.y_pred, arrays.y_proba)
 
     def _put_values(self, reference: tuple[Any, ...], y_pred: Any, y_proba: Any) -> None:
-        self._y_pred.append(y_pred)
-        self._y_proba.append(y_proba)
-        self._places[reference[0]] = self._fresh_places[reference[0]] = len(self._references)
-        self._references.append(reference)
+        place = len(self._references)
+        try:
+            self._references.append(reference)
+            self._y_pred.append(y_pred)
+            self._y_proba.append(y_proba)
+        except BaseException:  # an interrupt: a row that no prediction refers to, as long in every column
+            self._references[place:] = [reference]
+            for column in (self._y_pred, self._y_proba):
+                if len(column) == place:
+                    column.append(None)
+            raise
+        self._places[reference[0]] = self._fresh_places[reference[0]] = place
         self.nbytes = self._y_pred.nbytes + self._y_proba.nbytes + self._shared.values.nbytes + self._indices.values.nbytes
 
     def fresh(self) -> dict[str, Any]:

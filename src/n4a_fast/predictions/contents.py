@@ -37,8 +37,11 @@ class Contents:
         return address
 
     def _put(self, address: str, values: Array, width: int | None) -> None:
-        self.values.append(values)
-        self._widths[address] = width
+        try:
+            self.values.append(values)
+        finally:
+            if len(self.values) > len(self._widths):  # an interrupt may strike when they are there already
+                self._widths[address] = width
 
     def fresh(self) -> dict[str, Any]:
         """What was added since `keep`, for the journal."""

@@ -1,0 +1,35 @@
+"""Ctrl-C kept waiting while memory and disk are brought into agreement.
+
+An interrupt between the commit of rows and their leaving memory would store them twice; one inside
+a turn at the file would leave DuckDB attached to what this process takes for free.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Uninterrupted:
+    """In the main thread, Ctrl-C takes effect at the end of the outermost block; a second one at once."""
+
+    def __enter__(self) -> None:
+        self._arrived: list[FrameType | None] = []
+        handler = signal.getsignal(signal.SIGINT)
+        self._handler = handler if callable(handler) and threading.current_thread() is threading.main_thread() else None
+        if self._handler is not None and not isinstance(getattr(self._handler, "__self__", None), Uninterrupted):
+            signal.signal(signal.SIGINT, self._note)
+        else:  # an outer block does it, Ctrl-C means something else, or it never comes to this thread
+            self._handler = None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            if self._arrived:
+                self._handler(signal.SIGINT, self._arrived[0])
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._arrived.append(frame)
+        if len(self._arrived) > 1 and self._handler is not None:
+            self._handler(number, frame)
