@@ -15,7 +15,7 @@ import pytest
 from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, count, counts, predict, predict_with_arrays, save_chain
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
+from n4a_fast.errors import ForeignStoreError, InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
 
 # name: parameters as the API reference documents them, in order, with their defaults
 DOCUMENTED = {
@@ -261,6 +261,26 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
         assert store.get_prediction(prediction, load_arrays=True) is not None
         store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
         assert begin_pipeline(store, sweep.run)
+
+
+@pytest.mark.parametrize("opened", [WorkspaceStore, WorkspaceStore.open_readonly])
+def test_a_workspace_of_nirs4all_1_4_is_left_alone(tmp_path: Path, opened: Callable[[Path], WorkspaceStore]) -> None:
+    (tmp_path / "store.sqlite").write_bytes(b"")
+    with pytest.raises(ForeignStoreError, match=f"n4a-fast convert {tmp_path} NEW_FOLDER"):
+        opened(tmp_path)
+    assert not (tmp_path / "store.duckdb").exists()
+
+
+@pytest.mark.parametrize("wrong", ["1", None, -1.0, float("nan"), True])
+def test_a_lock_timeout_that_is_no_time_is_refused(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(InvalidInputError, match="lock_timeout must be a number of seconds"):
+        WorkspaceStore(tmp_path / "new", lock_timeout=wrong)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_path_that_no_folder_can_have_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="cannot be the path"):
+        WorkspaceStore("a\0b")
 
 
 def test_leaving_the_block_writes_and_closes_even_after_an_error(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def count(value: Any, name: str) -> int:
     return found
 
 
+def seconds(value: Any, name: str) -> float:
+    """A time to wait: a number that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InvalidInputError(f"{name} must be a number of seconds, not negative, got {value!r}")
+    return float(value)
+
+
 def mapping(value: Any, name: str) -> dict[Any, Any]:
     """`value` as a dict; None is an empty one."""
     return optional_mapping(value, name) or {}

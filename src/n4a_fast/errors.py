@@ -14,7 +14,7 @@
     +-- StoreUnavailableError (OSError)       free disk space, or mend the folder's permissions
     +-- StoreFormatError                      this file cannot be opened as it is
     |   +-- NotAStoreError                    not a DuckDB file, or not a workspace
-    |   +-- ForeignStoreError                 written by nirs4all: migrate it
+    |   +-- ForeignStoreError                 written by nirs4all: migrate or convert it
     |   +-- CopyDiffersError                  what was copied is not what was read; nothing took effect
     |   +-- NewerFormatError                  upgrade n4a_fast
     |   +-- BundleError                       get the bundle again from where it came; nothing was imported
@@ -42,8 +42,8 @@ class StoreError(Exception):
 class NotFoundError(StoreError, KeyError):
     """An id that the store does not know."""
 
-    def __init__(self, kind: str, identifier: str, cure: str = "check the id, or list what the store holds") -> None:
-        super().__init__(f"no {kind} {identifier!r} in this workspace; {cure}")
+    def __init__(self, kind: str, identifier: str, cure: str = "check the id, or list what the store holds", where: str = " in this workspace") -> None:
+        super().__init__(f"no {kind} {identifier!r}{where}; {cure}")
         self.kind, self.identifier = kind, identifier
 
     def __str__(self) -> str:  # KeyError would print the repr of the sentence
@@ -144,7 +144,8 @@ class ForeignStoreError(StoreFormatError):
 
     def __init__(self, path: Path) -> None:
         told = f"{path} was written by nirs4all, not by n4a_fast; it was left unchanged"
-        super().__init__(f"{told}: run `n4a-fast migrate {path.parent}`, or choose another workspace folder")
+        command = f"n4a-fast convert {path.parent} NEW_FOLDER" if path.suffix == ".sqlite" else f"n4a-fast migrate {path.parent}"
+        super().__init__(f"{told}: run `{command}`, or choose another workspace folder")
         self.path = path
 
 

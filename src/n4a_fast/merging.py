@@ -134,7 +134,7 @@ def _checked(target: Workspace, sources: Iterable[Path]) -> Iterable[Path]:
         if root == target.root:
             raise InvalidInputError(f"{source} is the workspace to merge into; merge others into it")
         if not (root / STORE_FILE).is_file():
-            raise NotFoundError("workspace", str(source), "check the path: a workspace is a folder with a store.duckdb")
+            raise NotFoundError("workspace", str(source), "check the path: a workspace is a folder with a store.duckdb", where="")
         yield root
 
 

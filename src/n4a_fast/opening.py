@@ -11,10 +11,10 @@ import os
 import threading
 from pathlib import Path
 
-from n4a_fast import schema
+from n4a_fast import checks, schema
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.buffer import FlushLimits
-from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 from n4a_fast.workspace import Workspace
 
 
@@ -22,6 +22,9 @@ def open_workspace(
     path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None, artifacts: ArtifactSettings = DEFAULTS
 ) -> Workspace:
     """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits` are those of the last to give any."""
+    checks.seconds(lock_timeout, "lock_timeout")
+    if "\0" in str(path):
+        raise InvalidInputError(f"{str(path)!r} cannot be the path of a folder")
     root = Path(os.path.realpath(path))
     with _OPENING:
         shared = _OPEN.get(root)

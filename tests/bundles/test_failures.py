@@ -47,6 +47,14 @@ def test_a_folder_is_never_replaced_by_a_file(store: WorkspaceStore, sweep: Swee
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["workspace", name])
 
 
+@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.parametrize("target", ["", "a\0b", "x" * 300])
+def test_a_path_that_names_no_file_is_refused(store: WorkspaceStore, sweep: Sweep, chain: str, name: str, target: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError if len(target) > 255 else InvalidInputError):
+        export(store, sweep, chain, name, tmp_path / target if target else Path())
+    assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
+
+
 FULL_DISK = """
 import json, resource, signal, sys
 from pathlib import Path

@@ -167,7 +167,9 @@ def test_an_imported_chain_survives_and_goes_with_its_run(tmp_path: Path) -> Non
 
 
 def test_a_missing_file_and_a_store_for_reading_are_refused(store: WorkspaceStore, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"nobody\.n4a"):
+    with pytest.raises(NotFoundError, match=r"no bundle '.*nobody\.n4a'; check the path"):
         store.import_chain(tmp_path / "nobody.n4a")
+    with pytest.raises(BundleError, match="is a folder"):
+        store.import_chain(tmp_path)
     with WorkspaceStore.open_readonly(store.workspace_path) as reader, pytest.raises(ReadOnlyError):
         reader.import_chain(DATA / "plain-store-1.4.10.n4a")

@@ -12,7 +12,8 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from helpers import Sweep, save_chain
+from bundle_chains import CASES, case, save
+from helpers import Sweep, child, finish, save_chain
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -76,3 +77,26 @@ def test_an_unknown_format_chain_or_a_lost_artifact_leave_no_file(store: Workspa
     with pytest.raises(ArtifactMissingError):
         store.export_chain(chain, target)
     assert not target.exists()
+
+
+EXPORT_ALL = """
+import sys
+from pathlib import Path
+from n4a_fast import WorkspaceStore
+
+with WorkspaceStore.open_readonly(sys.argv[1]) as store:
+    for chain in sys.argv[3:]:
+        for kind in ("n4a", "n4a.py"):
+            store.export_chain(chain, Path(sys.argv[2]) / f"{chain}.{kind}", format=kind)
+"""
+
+
+def test_another_process_writes_the_same_bytes(store: WorkspaceStore, tmp_path: Path) -> None:
+    chains = [save(store, *case(name)) for name in CASES]
+    store.close()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        finish(child(EXPORT_ALL, tmp_path / "workspace", tmp_path / folder, *chains))
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "two"))
+    assert len(one) == 2 * len(CASES)
+    assert one == two

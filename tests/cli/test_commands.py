@@ -101,6 +101,30 @@ def test_file_that_is_no_store_is_one_line_on_stderr(tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
+def test_a_workspace_of_nirs4all_1_4_is_told_how_to_come_in(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").write_bytes(b"")
+    for command in (("info",), ("sql", "SELECT 1"), ("migrate",)):
+        result = invoke(command[0], tmp_path, *command[1:])
+        assert result.exit_code == 1
+        assert f"n4a-fast convert {tmp_path} NEW_FOLDER" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("convert", "new")])
+def test_a_path_that_is_not_there_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = invoke(command[0], tmp_path / "absent", *(tmp_path / name for name in command[1:]))
+    assert result.exit_code == 1
+    assert f"no workspace '{tmp_path / 'absent'}'; check the path" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_tells_the_database_from_the_original_kept_beside_it(workspace: Path) -> None:
+    (workspace / "store.duckdb.nirs4all").write_bytes(bytes(5_000_000))
+    sizes = {line.split()[0]: line.split()[1:] for line in invoke("info", workspace).output.splitlines() if line.startswith("  store.duckdb")}
+    assert sizes["store.duckdb.nirs4all"] == ["1", "5.0", "MB"]
+    assert sizes["store.duckdb"][0] == "1"
+
+
 def test_info_and_sql_leave_the_files_as_they_are(workspace: Path) -> None:
     before = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()}
     invoke("info", workspace)
@@ -113,6 +137,6 @@ def test_demo_without_its_packages_names_the_cure(tmp_path: Path, package: str) 
     code = f"import sys; sys.modules[{package!r}] = None; from n4a_fast.cli import app; app(['demo', '--workspace', {str(tmp_path / 'w')!r}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.returncode == 2
-    assert 'pip install "n4a_fast[demo]"' in done.stderr
+    assert "pip install chemotools matplotlib scikit-learn threadpoolctl" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "w").exists()

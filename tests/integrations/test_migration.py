@@ -242,7 +242,7 @@ def test_a_copy_that_differs_never_takes_effect(old: Path, what: str) -> None:
 def test_what_is_no_old_workspace_is_refused(tmp_path: Path, empty_workspace: Path) -> None:
     with pytest.raises(NotAStoreError, match="holds no store"):
         migrate(tmp_path)
-    with pytest.raises(NotAStoreError, match="convert"):
+    with pytest.raises(ForeignStoreError, match="n4a-fast convert"):
         migrate(unpacked(NEW, tmp_path))
     (tmp_path / "other").mkdir()
     change(tmp_path / "other" / "store.duckdb", "CREATE TABLE runs (run_id VARCHAR)")

@@ -58,6 +58,11 @@ def test_pages_join_to_the_whole_in_one_order(filled: tuple[WorkspaceStore, Swee
     assert pages["prediction_id"].to_list() == store.query_predictions()["prediction_id"].to_list()
 
 
+def test_a_branch_that_is_no_number_is_refused(store: WorkspaceStore) -> None:
+    with pytest.raises(InvalidInputError, match="branch_id must be a whole number, got 'a'"):
+        store.query_predictions(branch_id="a")  # type: ignore[arg-type]
+
+
 def test_a_branch_filter_takes_zero_as_a_branch(store: WorkspaceStore, sweep: Sweep) -> None:
     for branch in (None, 0, 1):
         predict(store, sweep.pipeline, sweep.chain, branch_id=branch)

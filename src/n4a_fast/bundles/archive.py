@@ -29,7 +29,9 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
             _check(path, files, limit)
             return {info.filename: _content(path, archive, info) for info in files}
     except FileNotFoundError as error:
-        raise NotFoundError("bundle", str(path), "check the path") from error
+        raise NotFoundError("bundle", str(path), "check the path", where="") from error
+    except IsADirectoryError as error:
+        raise BundleError(path, "it is a folder; give the path of a .n4a file") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BundleError(path, f"it is no whole ZIP file ({error}); copy it again") from error
     except OSError as error:

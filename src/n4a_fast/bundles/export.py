@@ -7,6 +7,7 @@ from pathlib import Path
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.bundles.n4a import export_n4a
 from n4a_fast.bundles.script import export_script
+from n4a_fast.bundles.target import with_suffix
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.records.chains import Chains
 
@@ -21,4 +22,4 @@ def export_chain(chains: Chains, artifacts: Artifacts, chain_id: str, target: Pa
     chain = chains.find(chain_id)
     if chain is None:
         raise NotFoundError("chain", chain_id)
-    return FORMATS[name](chain, artifacts, target if target.suffix else target.with_name(f"{target.name}.{name}"))
+    return FORMATS[name](chain, artifacts, with_suffix(target, f".{name}"))

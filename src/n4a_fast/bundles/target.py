@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,32 +19,29 @@ from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
     """A path to write to; it becomes `target`, durably, when the block ends well, and goes away otherwise."""
-    if target.is_dir():
-        raise InvalidInputError(f"{target} is a folder; give the path of a file")
-    draft = target.with_name(f".{uuid4().hex}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _draft_of(target) as draft:
+        if target.is_dir():
+            raise InvalidInputError(f"{target} is a folder; give the path of a file")
         yield draft
-        sync(draft)
-        draft.replace(target)
-        sync(target.parent)
-    except StoreError:  # some are OSErrors too, and say more
-        raise
-    except OSError as error:
-        raise StoreUnavailableError(target, error.strerror or str(error)) from error
-    finally:
-        _remove(draft)
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill; it becomes `target`, durably, when the block ends well, and goes away otherwise."""
-    draft = target.with_name(f".{uuid4().hex}.tmp")
-    try:
+    with _draft_of(target) as draft:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InvalidInputError(f"{target} exists already and is no empty folder; give the path of a new one")
-        target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
+        yield draft
+
+
+@contextmanager
+def _draft_of(target: Path) -> Iterator[Path]:
+    if not target.name or "\0" in str(target):
+        raise InvalidInputError(f"{str(target)!r} names no file; give the path of one")
+    draft = target.with_name(f".{uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         for path in (*draft.rglob("*"), draft):
             sync(path)
@@ -55,7 +52,12 @@ def new_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise StoreUnavailableError(target, error.strerror or str(error)) from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
+
+
+def with_suffix(target: Path, suffix: str) -> Path:
+    """`target` with `suffix`, unless it has one."""
+    return target if target.suffix or not target.name else target.with_name(target.name + suffix)
 
 
 def write_text(target: Path, text: str) -> Path:
@@ -66,7 +68,7 @@ def write_text(target: Path, text: str) -> Path:
 
 
 def _remove(draft: Path) -> None:
-    try:
+    """What is left of a draft: nothing once it was renamed."""
+    shutil.rmtree(draft, ignore_errors=True)
+    with suppress(OSError):  # never made: a parent that is no folder was told already
         draft.unlink()
-    except OSError:
-        pass  # renamed by now, or never made: a parent that is no folder says so in the error above

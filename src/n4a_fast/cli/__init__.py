@@ -22,6 +22,7 @@ from n4a_fast.cli import report, workspaces
 from n4a_fast.errors import StoreError, UnsupportedVersionError
 from n4a_fast.integrations.workspaces import convert as convert_workspace
 from n4a_fast.integrations.workspaces import migrate as migrate_workspace
+from n4a_fast.integrations.workspaces.migration import BACKUP_FILE
 
 app = typer.Typer(name="n4a-fast", help="Look into n4a_fast workspaces, and try the package on real spectra.", no_args_is_help=True, add_completion=False)
 
@@ -32,7 +33,7 @@ SELECT r.name, r.status, strftime(r.created_at, '%Y-%m-%d %H:%M') AS created, co
 FROM runs r LEFT JOIN pipelines p USING (run_id) GROUP BY ALL ORDER BY created DESC, r.run_id DESC LIMIT 20
 """
 ROWS_SHOWN = 100
-DEMO_PACKAGES = ("chemotools", "matplotlib", "sklearn", "threadpoolctl")
+DEMO_PACKAGES = {"chemotools": "chemotools", "matplotlib": "matplotlib", "sklearn": "scikit-learn", "threadpoolctl": "threadpoolctl"}
 
 Workspace = Annotated[Path, typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="PATH")]
 
@@ -59,7 +60,7 @@ def demo(
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in DEMO_PACKAGES:
                 raise
-            _stop(f'the demo needs the package {error.name}; install it with: pip install "n4a_fast[demo]"', code=2)
+            _stop(f"the demo needs the package {error.name}; install what it takes: pip install {' '.join(DEMO_PACKAGES.values())}", code=2)
         complaint = run_demo(workspace, _console()).complaint
         if complaint is not None:
             _stop(complaint)
@@ -99,7 +100,7 @@ def info(path: Workspace) -> None:
 @app.command()
 def sql(
     path: Workspace,
-    query: Annotated[str, typer.Argument(help="One SELECT in DuckDB's SQL.")],
+    query: Annotated[str, typer.Argument(help="One SELECT in DuckDB's SQL.", metavar="QUERY")],
     csv: Annotated[bool, typer.Option("--csv", help="Every row and column as CSV.")] = False,
 ) -> None:
     """Ask a workspace in SQL, read-only."""
@@ -125,8 +126,8 @@ def migrate(path: Annotated[Path, typer.Argument(help="Workspace folder of nirs4
 
 @app.command()
 def convert(
-    src: Annotated[Path, typer.Argument(help="Workspace folder: nirs4all's, or n4a_fast's.")],
-    dst: Annotated[Path, typer.Argument(help="New folder: n4a_fast's for the first, nirs4all 1.4's for the second.")],
+    src: Annotated[Path, typer.Argument(help="Workspace folder: nirs4all's, or n4a_fast's.", metavar="SRC")],
+    dst: Annotated[Path, typer.Argument(help="New folder: n4a_fast's for the first, nirs4all 1.4's for the second.", metavar="DST")],
 ) -> None:
     """Write a workspace anew in another folder: nirs4all's as n4a_fast's, n4a_fast's as nirs4all's."""
     console = _console()
@@ -169,7 +170,8 @@ def _console() -> Console:
 def _sizes(folder: Path) -> pl.DataFrame:
     """What lies in the workspace, as files and bytes."""
     database = [file for file in folder.glob(f"{DATABASE}*") if file.is_file()]
+    kept = [file for file in database if file.name.startswith(BACKUP_FILE)]
     artifacts = [file for file in (folder / "artifacts").glob("[!.]*/*") if file.is_file()]
-    groups = {DATABASE: database, "artifacts/": artifacts}
-    rows = [(name, len(files), report.size_text(sum(file.stat().st_size for file in files))) for name, files in groups.items()]
+    groups = {DATABASE: [file for file in database if file not in kept], "artifacts/": artifacts, BACKUP_FILE: kept}
+    rows = [(name, len(files), report.size_text(sum(file.stat().st_size for file in files))) for name, files in groups.items() if files or files is not kept]
     return pl.DataFrame(rows, schema=["on disk", "files", "size"], orient="row")

@@ -147,7 +147,7 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
             terms.append(_OF_RUNS if name == "run_id" and allowed is FILTERS else f"list_contains(?, {name})")
             params.append([str(item) for item in value] if name == "fold_id" else list(value))
             continue
-        plain = f"{name} = ?"
+        plain, value = f"{name} = ?", checks.integer(value, name) if name == "branch_id" else value
         terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and allowed is FILTERS else plain)
         params.append(str(value) if name == "fold_id" else value)  # saved as text, whatever it was
     return (" WHERE " + " AND ".join(terms) if terms else ""), params

@@ -32,8 +32,11 @@ def create(path: Path) -> None:
 def prepare(database: Database) -> None:
     """Make `database` ready: create a missing file, migrate an older format, refuse any other with the cure."""
     if not database.path.exists():
+        other = database.path.with_name("store.sqlite")
+        if other.exists():  # a collection would take the artifacts there for orphans
+            raise ForeignStoreError(other)
         if database.read_only:
-            raise NotFoundError("store file", str(database.path), "check the path, or create it with WorkspaceStore(path)")
+            raise NotFoundError("store file", str(database.path), "check the path, or create it with WorkspaceStore(path)", where="")
         create(database.path)
         return
     if not database.path.is_file():

@@ -17,12 +17,12 @@ from pathlib import Path
 from n4a_fast.artifacts.files import ZSTD, ArtifactFiles
 from n4a_fast.database import Database
 from n4a_fast.durable import sync
-from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotAStoreError
+from n4a_fast.errors import ArtifactMissingError, InvalidInputError
 from n4a_fast.integrations.workspaces.batches import Source
 from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in, make_durable
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
-from n4a_fast.integrations.workspaces.migration import is_ours, take_in
+from n4a_fast.integrations.workspaces.migration import is_ours, require_workspace, take_in
 from n4a_fast.integrations.workspaces.outgoing import Outgoing
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
 from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
@@ -41,8 +41,8 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
 
     `src` stays as it is. `dst` must not exist, or be an empty folder (InvalidInputError otherwise).
     Every row, array and artifact is compared with the source before `dst` appears; CopyDiffersError,
-    ArtifactCorruptError, and `dst` does not appear, if they differ. Raises NotAStoreError for a `src`
-    that is no workspace.
+    ArtifactCorruptError, and `dst` does not appear, if they differ. Raises NotFoundError for a `src`
+    that is not there, NotAStoreError for one that is no workspace.
     """
     started = time.monotonic()
     source, destination = Path(os.path.realpath(src)), Path(os.path.abspath(dst))
@@ -58,10 +58,7 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
 
 
 def _is_a_store_of_ours(root: Path) -> bool:
-    found = [name for name in (STORE_FILE, "store.sqlite") if (root / name).is_file()]
-    if len(found) != 1:
-        raise NotAStoreError(root, f"it holds {' and '.join(found) or 'neither store.duckdb nor store.sqlite'}")
-    return found == [STORE_FILE] and is_ours(root)
+    return require_workspace(root, (STORE_FILE, "store.sqlite")) == [STORE_FILE] and is_ours(root)
 
 
 def _bring_in(root: Path, draft: Path, progress: Progress) -> Report:

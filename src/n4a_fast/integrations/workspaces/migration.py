@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from n4a_fast.durable import sync
-from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, StoreUnavailableError
+from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, NotFoundError, StoreUnavailableError
 from n4a_fast.integrations.workspaces.batches import Source
 from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in
@@ -34,7 +35,8 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
     """Make a DuckDB workspace of nirs4all (0.7, early 0.8) one of ours, in place; what was done, table by table.
 
     The original stays beside it as `store.duckdb.nirs4all`; artifacts stay where they are. A workspace
-    that is ours already is left alone and reported so. Raises NotAStoreError for anything else,
+    that is ours already is left alone and reported so. Raises NotFoundError for a path that is not there,
+    ForeignStoreError for one that `convert` takes in, NotAStoreError for anything else,
     ConflictError when a backup would be overwritten, StoreLockedError while another process uses the
     file, CopyDiffersError when the copy is not equal; the original is then as it was.
     `progress(what, done, total)` is called as rows are copied and compared.
@@ -75,10 +77,20 @@ def _artifact_files(source: Source) -> TableReport:
 
 def _folder(path: Path) -> Path:
     root = path.parent if path.name == STORE_FILE else path
-    if not (root / STORE_FILE).is_file():
-        cure = "; convert(src, dst) takes in workspaces with a store.sqlite" if (root / "store.sqlite").is_file() else ""
-        raise NotAStoreError(root, f"it holds no {STORE_FILE}{cure}")
+    if (root / "store.sqlite").is_file() and not (root / STORE_FILE).is_file():
+        raise ForeignStoreError(root / "store.sqlite")
+    require_workspace(root, (STORE_FILE,))
     return Path(os.path.realpath(root))
+
+
+def require_workspace(root: Path, files: Sequence[str]) -> list[str]:
+    """Which of these store files the folder holds; an error unless it is one of them."""
+    if not root.is_dir():
+        raise NotFoundError("workspace", str(root), "check the path", where="")
+    found = [name for name in files if (root / name).is_file()]
+    if len(found) != 1:
+        raise NotAStoreError(root, f"it holds {' and '.join(found) or 'no ' + ' and no '.join(files)}")
+    return found
 
 
 def is_ours(root: Path) -> bool:
