@@ -214,3 +214,16 @@ def test_a_failed_creation_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError):
         create_file(tmp_path / "store.duckdb", ["CREATE TABLE t (x INTEGER)", "CREATE NONSENSE"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reads_of_one_moment_settle_once(database: Database) -> None:
+    settled: list[bool] = []
+    database.settle = settled.append
+    with database.settled():
+        values(database)
+        with database.settled():
+            values(database)
+        values(database)
+    assert settled == [True]
+    values(database)
+    assert settled == [True, True]

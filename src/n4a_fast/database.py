@@ -57,7 +57,7 @@ class Database:
         self.lock = threading.RLock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
-        self._depth = 0
+        self._depth, self._is_settled = 0, False
         self._last_used, self._look_at = 0.0, _NEVER
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
         # runs before a read or a transaction; False: rows that this process journaled need not be in place
@@ -70,9 +70,23 @@ class Database:
 
     # -- reading ---------------------------------------------------------------------------
 
+    @contextmanager
+    def settled(self, own: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        """All reads of the block see the tables at one moment: what waits is put in place before it, and nothing during it."""
+        with self.lock:
+            outer = self._is_settled
+            if not self._depth and not outer:
+                self.settle(own)
+            self._is_settled = True
+            try:
+                with self._use() as connection:
+                    yield connection
+            finally:
+                self._is_settled = outer
+
     def rows(self, sql: str, params: Params = (), *, own: bool = True) -> list[tuple[Any, ...]]:
         """All result rows as tuples; `own` as in `row`."""
-        with self._use_settled(own) as connection:
+        with self.settled(own) as connection:
             return connection.execute(sql, list(params)).fetchall()
 
     def rows_unsettled(self, sql: str) -> list[tuple[Any, ...]]:
@@ -82,20 +96,20 @@ class Database:
 
     def row(self, sql: str, params: Params = (), *, own: bool = True) -> dict[str, Any] | None:
         """The first result row by column name, or None; `own=False` when the caller knows what this process saved last."""
-        with self._use_settled(own) as connection:
+        with self.settled(own) as connection:
             found = connection.execute(sql, list(params)).fetchall()
             names = [column[0] for column in connection.description or ()]
             return dict(zip(names, found[0], strict=True)) if found else None
 
     def arrow(self, sql: str, params: Params = ()) -> pa.Table:
         """The result as an Arrow table; typed even when it has no rows."""
-        with self._use_settled() as connection:
+        with self.settled() as connection:
             table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
             return table
 
     def arrow_in_little_memory(self, megabytes: int, sql: str, params: Params = ()) -> pa.Table:
         """Like `arrow`, while DuckDB keeps no more than this, its cache of the file included; twice as much where that is too little."""
-        with self._use_settled() as connection:
+        with self.settled() as connection:
             while True:
                 connection.execute(f"SET memory_limit = '{megabytes}MB'")
                 try:
@@ -114,7 +128,7 @@ class Database:
 
     def frame_of_user_sql(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """Like `frame`, for SQL from outside: one SELECT that cannot write; InvalidInputError otherwise."""
-        with self._use_settled() as connection:
+        with self.settled() as connection:
             try:
                 kinds = [statement.type for statement in connection.extract_statements(sql)]
                 if kinds != [duckdb.StatementType.SELECT]:
@@ -136,7 +150,7 @@ class Database:
             if self._depth:
                 yield
                 return
-            with self._use_settled() if settled else self._use() as connection, nullcontext() if of_user else Uninterrupted():
+            with self.settled() if settled else self._use() as connection, nullcontext() if of_user else Uninterrupted():
                 self._depth = 1
                 try:  # from the first statement on: Ctrl-C may strike anywhere
                     connection.execute("BEGIN")
@@ -172,7 +186,7 @@ class Database:
 
     def select(self, sql: str, **tables: pa.Table) -> pa.Table:
         """An Arrow result of SQL over the store and the Arrow tables given by name."""
-        with self._use_settled() as connection, _registered(connection, tables):
+        with self.settled() as connection, _registered(connection, tables):
             table: pa.Table = connection.sql(sql).to_arrow_table()
             return table
 
@@ -200,7 +214,7 @@ class Database:
 
     def copy_into(self, draft: Path) -> None:
         """Write everything committed into a new file beside this one, without its free blocks."""
-        with self._use_settled() as connection:
+        with self.settled() as connection:
             connection.execute(_ATTACH_DRAFT.format(path=_quoted(draft)))
             try:
                 connection.execute("COPY FROM DATABASE store TO draft")
@@ -211,7 +225,7 @@ class Database:
     @contextmanager
     def beside(self, other: Database, name: str) -> Iterator[None]:
         """The file of another database under `name`, read-only, for statements of this one; nobody writes to it meanwhile."""
-        with self.lock, other.lock, self._use_settled() as connection:
+        with self.lock, other.lock, self.settled() as connection:
             other.detach()
             deadline = time.monotonic() + other.lock_timeout
             other._enter(shared=True)
@@ -309,7 +323,7 @@ class Database:
         self.lock = threading.RLock()
         self._connection = self._attached_read_only = self._watcher = None
         self._forked_inside, self._look_at = self._depth > 0, _NEVER
-        self._depth, self._after_commit, self._forking = 0, [], False
+        self._depth, self._after_commit, self._forking, self._is_settled = 0, [], False, False
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
 
@@ -329,14 +343,6 @@ class Database:
                 raise
             finally:
                 self._last_used = time.monotonic()
-
-    @contextmanager
-    def _use_settled(self, own: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self.lock:
-            if not self._depth:
-                self.settle(own)
-            with self._use() as connection:
-                yield connection
 
     def _attached(self) -> duckdb.DuckDBPyConnection:
         if self._connection is not None and self._attached_read_only in (self.read_only, False):

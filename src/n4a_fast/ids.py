@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from functools import lru_cache
 
 import xxhash
@@ -112,6 +113,12 @@ def id_key(identifier: str) -> int:
 def time_prefix(pipeline_id: str) -> int:
     """The 48 bits of milliseconds that a UUIDv7 begins with; of any other id, as many bits of its hash."""
     return id_key(pipeline_id) >> 16
+
+
+def nk_bounds(pipeline_ids: Iterable[str]) -> tuple[int, int]:
+    """The smallest and the largest `nk` that predictions of these pipelines can have; there is at least one of them."""
+    prefixes = [time_prefix(pipeline_id) for pipeline_id in pipeline_ids]
+    return min(prefixes) << 16, max(prefixes) << 16 | 0xFFFF
 
 
 def content_id(content: bytes) -> str:

@@ -310,8 +310,7 @@ class WorkspaceStore:
         `columns` names some of y_true, y_pred, y_proba, sample_indices, weights; `filters` are those of
         `query_predictions`, and `chain_id`. The arrays are read-only views of shared buffers.
         """
-        reader = self._open().arrays
-        return reader.load(reader.ids(prediction_ids, filters), columns)
+        return self._open().arrays.load(prediction_ids, filters, columns)
 
     def iter_arrays(
         self, prediction_ids: Sequence[str] | None = None, *, batch_size: int = 10_000, columns: Sequence[str] = ("y_true", "y_pred"),
@@ -319,8 +318,7 @@ class WorkspaceStore:
     ) -> Iterator[LoadedArrays]:  # fmt: skip
         """`load_arrays` in pieces of `batch_size` predictions, for more than memory holds."""
         self.flush()
-        reader = self._open().arrays
-        return reader.batches(reader.ids(prediction_ids, filters), columns, batch_size)
+        return self._open().arrays.batches(prediction_ids, filters, columns, batch_size)
 
     @_reads
     def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from n4a_fast import ids
-from n4a_fast.predictions.keys import Column, natural_keys
+from n4a_fast.predictions.keys import Column, id_keys, natural_keys
 
 TEXTS = st.sampled_from(["", "a", "=", "=a", "é\x1f", ids.uuid7(), ids.uuid7(), "x" * 36])
 BRANCHES = st.none() | st.integers(-2, 2)
@@ -53,3 +53,16 @@ def test_a_million_neighbouring_keys_do_not_collide() -> None:
     keys = natural_keys(columns, len(folds))
     assert keys.are_distinct()
     assert len(np.unique(keys.nk & np.uint64(0xFFFF))) == 2**16
+
+
+HEX = st.text("0123456789abcdefABCDEF", min_size=12, max_size=12)
+FORMS = st.builds("{0}-{1}-{2}-{3}-{4}".format, *[HEX.map(lambda text, size=size: text[:size]) for size in (8, 4, 4, 4, 12)])  # type: ignore[misc]
+NEARLY = st.tuples(FORMS, st.integers(0, 35), st.sampled_from("g_-+ é\u0661")).map(lambda given: given[0][: given[1]] + given[2] + given[0][given[1] + 1 :])
+
+
+@settings(deadline=None)
+@given(st.lists(FORMS | NEARLY, max_size=6), st.lists(FORMS | NEARLY | st.text(), max_size=6), st.integers(0, 2))
+def test_many_id_keys_are_those_of_each_id(uuids: list[str], others: list[str], start: int) -> None:
+    for identifiers in (uuids, others):
+        encodable = [each for each in identifiers if each.isprintable() or each.isascii()]
+        assert id_keys(pa.array(encodable, pa.string())[start:]).tolist() == [ids.id_key(each) for each in encodable[start:]]

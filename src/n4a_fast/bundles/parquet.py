@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from n4a_fast.bundles.target import new_file, new_folder
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.predictions.queries import GROUPS, one_of, where_clause
+from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 
 _MEMORY = 64  # MB that DuckDB may use for its share of an export
@@ -42,7 +42,7 @@ ORDER BY created_at, prediction_id"""
 
 def export_predictions(database: Database, target: Path, arrays: bool, partition_by: str | Sequence[str] | None, filters: dict[str, Any]) -> Path:
     """Write the predictions that match every filter; with `partition_by` as a folder with a file for each value of these columns."""
-    where, params = where_clause(filters)
+    where, params = where_on_predictions(database, filters)
     names = tuple(one_of(name, GROUPS, "partition_by") for name in ([partition_by] if isinstance(partition_by, str) else partition_by or ()))
     if len(set(names)) < len(names):
         raise InvalidInputError(f"partition_by={list(names)} names a column twice")

@@ -44,12 +44,12 @@ def checked(y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights
 
 
 def restored(row: dict[str, Any]) -> dict[str, Array | None]:
-    """The five arrays of a stored row, float64 (`sample_indices` int64), 2-D where they were."""
+    """The five arrays of a stored row as arrays of their own, float64 (`sample_indices` int64), 2-D where they were."""
     return {
         "y_true": _shaped(row["y_true"], row["y_true_width"]),
         "y_pred": _shaped(row["y_pred"], row["y_pred_width"]),
         "y_proba": _shaped(row["y_proba"], row["y_proba_width"]),
-        "sample_indices": None if row["sample_indices"] is None else np.asarray(row["sample_indices"], np.int64),
+        "sample_indices": None if row["sample_indices"] is None else np.array(row["sample_indices"], np.int64),
         "weights": _shaped(row["weights"], None),
     }
 
@@ -112,5 +112,5 @@ def _numeric(value: Any, name: str) -> Array:
 def _shaped(values: Any, width: int | None) -> Array | None:
     if values is None:
         return None
-    flat = np.asarray(values, np.float64)
+    flat = np.array(values, np.float64)
     return flat if width is None else flat.reshape(-1 if width else 0, width)

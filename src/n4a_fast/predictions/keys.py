@@ -19,6 +19,9 @@ _OPTIONAL = ("chain_id", "branch_id")
 _DASHES = (8, 13, 18, 23)
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 _PLACES_OF_DIGITS = np.array([place for place in range(36) if place not in _DASHES])
+_NO_DIGIT = 16
+_DIGIT_OF = np.full(256, _NO_DIGIT, np.uint8)
+_DIGIT_OF[_DIGITS] = _DIGIT_OF[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = np.arange(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,19 @@ def natural_keys(columns: Mapping[str, Column], rows: int) -> Keys:
         first, second = _fold(first, parts[0], ids.FACTORS[0]), _fold(second, parts[1], ids.FACTORS[1])
     prefix = _of_distinct(columns["pipeline_id"], lambda value: (ids.time_prefix(value or ""),))[0]
     return Keys(prefix << _u64(16) | first >> _u64(48), first << _u64(16) | second >> _u64(48))
+
+
+def id_keys(identifiers: pa.StringArray) -> Numbers:
+    """The column `id_key` of predictions; there is no missing one."""
+    offsets = np.frombuffer(identifiers.buffers()[1], np.int32)[identifiers.offset :][: len(identifiers) + 1]
+    if not len(identifiers) or (np.diff(offsets) != 36).any():
+        return np.array([ids.id_key(identifier) for identifier in identifiers.to_pylist()], np.uint64)
+    text = np.frombuffer(identifiers.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, 36)
+    digits = _DIGIT_OF[text[:, _PLACES_OF_DIGITS[:16]]]
+    keys = np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").reshape(-1).astype(np.uint64)
+    for row in np.flatnonzero((digits == _NO_DIGIT).any(1) | (text[:, [8, 13]] != ord("-")).any(1) | (text > 127).any(1)):
+        keys[row] = ids.id_key(identifiers[row].as_py())  # no UUID, at least not in the usual form
+    return keys
 
 
 def _hashes(column: Column, optional: bool) -> Numbers:

@@ -16,6 +16,7 @@ from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
 from n4a_fast.predictions.metadata import SampleMetadata
+from n4a_fast.predictions.shared import SharedContents
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
@@ -35,8 +36,6 @@ HIGHER_IS_BETTER = frozenset({
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _VALUES = """SELECT y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash
 FROM prediction_values WHERE id_key = ? AND prediction_id = ?"""
-_SHARED = "SELECT content_hash, array_values, width FROM shared_arrays WHERE content_hash IN (?, ?)"
-_INDICES = "SELECT array_values FROM shared_indices WHERE content_hash = ?"
 _IS_NUMBER = "{} < 'nan'::DOUBLE"  # neither NaN nor NULL: DuckDB puts NaN above every number
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
@@ -51,6 +50,9 @@ candidates AS (
 SELECT {columns} FROM candidates QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 _BOUNDED_AT_MOST = 1000
 _OF_RUN = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ?)"
+# as text, UUIDs in the usual form are in the order of their numbers
+_ENDS_OF_RUNS = """SELECT min(pipeline_id), max(pipeline_id) FROM pipelines WHERE list_contains(?, run_id)
+HAVING bool_and(regexp_full_match(pipeline_id, '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'))"""
 _OF_RUNS = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE list_contains(?, run_id))"
 _LIKE = "model_class LIKE ? ESCAPE '\\'"
 
@@ -59,31 +61,41 @@ class PredictionQueries:
     """Every question about predictions; reads only."""
 
     def __init__(self, database: Database) -> None:
-        self._database, self._metadata = database, SampleMetadata(database)
+        self._database, self._metadata, self._contents = database, SampleMetadata(database), SharedContents(database)
 
     def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+        with self._database.settled():
+            return self._find(prediction_id, load_arrays)
+
+    def _find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
         row = self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
         if row is None:
             return None
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
-            row.update(self.arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays._fields))
+            row.update(self._arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays._fields))
             row["sample_metadata"] = self._metadata.find(prediction_id)
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+        with self._database.settled():
+            return self._arrays_of(prediction_id)
+
+    def _arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
         row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
         if row is None:
             return None
-        y_true, weights, indices = row["y_true_hash"], row["weights_hash"], row["sample_indices_hash"]
-        found = {address: (values, width) for address, values, width in self._database.rows(_SHARED, (y_true, weights))} if y_true or weights else {}
-        row["y_true"], row["y_true_width"] = found.get(y_true, (None, None))
-        row["weights"], _ = found.get(weights, (None, None))
-        row["sample_indices"] = self._database.rows(_INDICES, (indices,))[0][0] if indices else None
+        row["y_true"], row["y_true_width"] = self._contents.reals(row["y_true_hash"]) or (None, None)
+        row["weights"], _ = self._contents.reals(row["weights_hash"]) or (None, None)
+        row["sample_indices"], _ = self._contents.indices(row["sample_indices_hash"]) or (None, None)
         return arrays.restored(row)
 
     def query(self, limit: int | None, offset: int, **filters: Any) -> pl.DataFrame:
-        where, params = where_clause(filters)
+        with self._database.settled():
+            return self._query(limit, offset, filters)
+
+    def _query(self, limit: int | None, offset: int, filters: dict[str, Any]) -> pl.DataFrame:
+        where, params = where_on_predictions(self._database, filters)
         sql = f"SELECT {COLUMNS} FROM predictions{where} ORDER BY created_at DESC, prediction_id DESC"
         if limit is not None:
             sql, params = f"{sql} LIMIT ?", [*params, checks.count(limit, "limit")]
@@ -151,6 +163,19 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
         terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and allowed is FILTERS else plain)
         params.append(str(value) if name == "fold_id" else value)  # saved as text, whatever it was
     return (" WHERE " + " AND ".join(terms) if terms else ""), params
+
+
+def where_on_predictions(database: Database, filters: dict[str, Any]) -> tuple[str, list[Any]]:
+    """`where_clause` for the table of predictions, with bounds of `nk`: then a pipeline's or a run's rows are found without reading all others."""
+    where, params = where_clause(filters)
+    ends = _listed(filters.get("pipeline_id"))
+    if not ends and (runs := _listed(filters.get("run_id"))):
+        ends = [end for found in database.rows(_ENDS_OF_RUNS, (runs,)) for end in found]
+    return (f"{where} AND nk BETWEEN ? AND ?", [*params, *ids.nk_bounds(ends)]) if ends else (where, params)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def ranked(column: str, ascending: bool) -> str:

@@ -14,10 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from n4a_fast import ids
+from n4a_fast import checks
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
-from n4a_fast.predictions.queries import where_clause
+from n4a_fast.predictions import keys
+from n4a_fast.predictions.queries import where_on_predictions
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 
@@ -156,29 +157,54 @@ class ArrayReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def ids(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any]) -> pa.Table:
-        """The predictions asked for, as columns `prediction_id` and `id_key`; NotFoundError for an id that is not stored."""
+    def load(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str]) -> LoadedArrays:
+        """Arrays of the predictions asked for, in the order of their ids; NotFoundError for an id that is not stored."""
+        names = _checked(columns)
+        with self._database.settled():
+            wanted = self._wanted(prediction_ids, filters)
+            rows, loaded = self._loaded(wanted, names)
+            if prediction_ids is not None:
+                self._require_known(wanted.filter(pa.array(rows < 0)))
+            return loaded
+
+    def batches(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str], batch_size: int) -> Iterator[LoadedArrays]:
+        """The same in pieces of `batch_size` predictions, each as it is stored when its turn comes."""
+        names, size = _checked(columns), checks.count(batch_size, "batch_size")
+        if not size:
+            raise InvalidInputError("batch_size must be 1 or more")
+        with self._database.settled():
+            wanted = self._wanted(prediction_ids, filters)
+            if prediction_ids is not None:
+                self._require_known(wanted)
+        return (self._piece(wanted.slice(start, size), names) for start in range(0, wanted.num_rows, size))
+
+    def _piece(self, wanted: pa.Table, columns: Sequence[str]) -> LoadedArrays:
+        with self._database.settled():
+            return self._loaded(wanted, columns)[1]
+
+    def _wanted(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any]) -> pa.Table:
+        """The predictions asked for, as columns `prediction_id` and `id_key`."""
         if prediction_ids is None:
-            where, params = where_clause(filters)
+            where, params = where_on_predictions(self._database, filters)
             return self._database.arrow(_MATCHING.format(where=where), params)
         if any(value is not None for value in filters.values()):
             raise InvalidInputError("give prediction_ids or filters, not both")
-        wanted = _with_keys(_ids_column(prediction_ids))
-        distinct = wanted if pc.count_distinct(wanted["prediction_id"]).as_py() == len(wanted) else _with_keys(wanted["prediction_id"].unique())
+        return _with_keys(_ids_column(prediction_ids))
+
+    def _require_known(self, wanted: pa.Table) -> None:
+        if not wanted.num_rows:
+            return
+        distinct = _with_keys(wanted["prediction_id"].unique())
         if self._database.select(_KNOWN, wanted=distinct)["n"][0].as_py() < distinct.num_rows:
             raise NotFoundError("prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py()))
-        return wanted
 
-    def load(self, wanted: pa.Table, columns: Sequence[str]) -> LoadedArrays:
-        """Arrays of the predictions in `wanted`, in its order."""
-        unknown = [name for name in columns if name not in COLUMNS]
-        if unknown or not columns:
-            raise InvalidInputError(f"columns must name some of {', '.join(COLUMNS)}; got {', '.join(unknown) or 'none'}")
+    def _loaded(self, wanted: pa.Table, columns: Sequence[str]) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
+        """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
         placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
         found = self._database.select(_VALUES.format(columns=", ".join(_STORED[name] for name in columns)), wanted=placed).combine_chunks()
         rows = np.full(wanted.num_rows, -1)
         rows[found["place"].to_numpy()] = np.arange(len(found))
-        return LoadedArrays(wanted["prediction_id"], {name: self._views(name, found, rows) for name in columns})
+        return rows, LoadedArrays(wanted["prediction_id"], {name: self._views(name, found, rows) for name in columns})
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""
@@ -190,10 +216,12 @@ class ArrayReader:
         of_found = np.append(contents, -1)[hashes.indices.fill_null(len(contents)).to_numpy()].astype(np.int64)
         return ListViews(_one_chunk(shared["array_values"]), _one_chunk(shared["width"]), np.append(of_found, -1)[rows])
 
-    def batches(self, wanted: pa.Table, columns: Sequence[str], batch_size: int) -> Iterator[LoadedArrays]:
-        """The same in pieces of `batch_size` predictions."""
-        for start in range(0, wanted.num_rows, batch_size):
-            yield self.load(wanted.slice(start, batch_size), columns)
+
+def _checked(columns: Sequence[str]) -> tuple[str, ...]:
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown or not columns:
+        raise InvalidInputError(f"columns must name some of {', '.join(COLUMNS)}; got {', '.join(unknown) or 'none'}")
+    return tuple(columns)
 
 
 def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
@@ -207,8 +235,7 @@ def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
 
 
 def _with_keys(identifiers: pa.Array) -> pa.Table:
-    keys = pa.array([ids.id_key(identifier) for identifier in identifiers.to_pylist()], pa.uint64())
-    return pa.table({"prediction_id": identifiers, "id_key": keys})
+    return pa.table({"prediction_id": identifiers, "id_key": keys.id_keys(identifiers)})
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -37,15 +37,17 @@ _HAS_VALUES = f"(SELECT 1 FROM prediction_values v SEMI JOIN new_values b ON {_S
 _INSERT = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _INSERT_SHARED = "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash = b.content_hash)"
 
-_HASHES = "SELECT y_true_hash AS h FROM {v} UNION SELECT weights_hash FROM {v} UNION SELECT sample_indices_hash FROM {v}"
-_HASHES_OF = _HASHES.format(v="gone_values")
-_GONE_HASHES = f"WITH gone_values AS (SELECT v.* FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format('v', 'gone')}) {_HASHES_OF}"
+_GONE_CONTENTS = f"""SELECT min(v.rowid) AS first_row, max(v.rowid) AS last_row, list(DISTINCT y_true_hash) AS y_true_hash,
+    list(DISTINCT weights_hash) AS weights_hash, list(DISTINCT sample_indices_hash) AS sample_indices_hash
+FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format("v", "gone")}"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
-_DELETE_UNUSED = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM hashes EXCEPT ({still_used}))"
-_STILL_USED = "SELECT {column} FROM prediction_values v SEMI JOIN hashes ON v.{column} = hashes.h"
+_UNUSED = "SELECT h FROM contents WHERE NOT EXISTS (FROM prediction_values v WHERE v.{column} = h {near})"
+_NEAR = "AND v.rowid BETWEEN {first} AND {last}"
+_NEIGHBOURS = 50_000  # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
+_DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
 _DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
-_IDS_OF_PIPELINES = "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id)"
+_IDS_OF_PIPELINES = "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
 _IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
 _PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
@@ -58,8 +60,8 @@ class PredictionTable:
         self._database = database
 
     def key_of(self, prediction_id: str) -> tuple[Any, ...] | None:
-        """The natural key of a stored prediction, or None."""
-        found = self._database.rows(_KEY_OF, (ids.id_key(prediction_id), prediction_id))
+        """The natural key of a prediction in the tables, or None; the caller knows what is in memory."""
+        found = self._database.rows(_KEY_OF, (ids.id_key(prediction_id), prediction_id), own=False)
         return found[0] if found else None
 
     def is_beyond(self, keys: Keys) -> bool:
@@ -97,7 +99,8 @@ class PredictionTable:
         return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
 
     def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
-        return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids,))
+        bounds = ids.nk_bounds(pipeline_ids) if pipeline_ids else (0, 0)
+        return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids, *bounds))
 
     def ids_of_dataset(self, dataset_name: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_DATASET, (dataset_name,))
@@ -136,13 +139,23 @@ class PredictionTable:
         self._database.insert(_RENAME_VALUES, renamed=renamed)
 
     def _delete_values_in_transaction(self, gone: pa.Table) -> int:
-        hashes = self._database.select(_GONE_HASHES, gone=gone)
+        found = self._database.select(_GONE_CONTENTS, gone=gone).to_pylist()[0]
         deleted = self._database.insert(_DELETE_VALUES, gone=gone)
         if deleted:
+            near = _NEAR.format(first=found["first_row"] - _NEIGHBOURS, last=found["last_row"] + _NEIGHBOURS)
             for table, columns in _REFERENCES.items():
-                still_used = " UNION ".join(_STILL_USED.format(column=column) for column in columns)
-                self._database.insert(_DELETE_UNUSED.format(table=table, still_used=still_used), hashes=hashes)
+                self._delete_unused_in_transaction(table, {content for column in columns for content in found[column]} - {None}, near)
         return deleted
+
+    def _delete_unused_in_transaction(self, table: str, contents: set[str], near: str) -> None:
+        """Remove those of the contents that nothing refers to; all predictions are looked through only for what has no user in the neighbourhood."""
+        left = pa.table({"h": pa.array(sorted(contents), pa.string())})
+        for where in (near, ""):
+            for column in _REFERENCES[table]:
+                if left.num_rows:
+                    left = self._database.select(_UNUSED.format(column=column, near=where), contents=left)
+        if left.num_rows:
+            self._database.insert(_DELETE_CONTENTS.format(table=table), contents=left)
 
 
 def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
