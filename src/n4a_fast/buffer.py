@@ -36,6 +36,7 @@ from n4a_fast.records.runs import Runs
 Parts = tuple[Runs, Pipelines, Chains, Logs, Predictions, Artifacts, Projects, SampleMetadata]
 Tables = dict[str, pa.Table]
 
+_LOOK_SECONDS = 0.025
 _DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
 
 
@@ -99,19 +100,20 @@ class Buffer:
             if self._watcher is None or not self._watcher.is_alive():
                 self._watcher = idleness.watch(self)
 
-    def rest_when_idle(self) -> bool:
-        """For the watching thread: flush what has been in memory for too long; whether nothing has to be watched."""
+    def rest_when_idle(self) -> float | None:
+        """For the watching thread: flush what has been in memory for too long; when to look again, None when nothing has to be watched."""
         with self._database.lock:
             if self._since is None or self.limits.seconds is None:
                 self._watcher = None
-                return True
-            if time.monotonic() - self._since >= self.limits.seconds and not self._database.in_transaction:
+                return None
+            left = self._since + self.limits.seconds - time.monotonic()
+            if left <= 0 and not self._database.in_transaction:
                 self._since = time.monotonic()
                 try:
                     self.flush()
                 except StoreError:
                     pass  # it is still in memory; the next call that flushes meets the cause itself, in its own thread
-        return False
+        return min(max(left, _LOOK_SECONDS), 1.0)  # the limit may become shorter
 
     def put_in_tables(self, *, others: bool = True) -> None:
         """Write what is in memory, and what waits in the journals of other processes, to the tables, in one transaction."""
@@ -196,6 +198,7 @@ class Buffer:
         """Parts that hold what other processes have journaled; none when that is nothing."""
         if not waiting:
             return []
+        self.artifacts.forget_ids()
         parts = new_parts(self._database, self._files)
         for journal in waiting:
             for frame in journal.contents:

@@ -42,6 +42,7 @@ _HOLDER = re.compile(r"\(PID (\d+)\)")
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.001
+_WATCH_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _NO_LIMIT = 2**20  # megabytes
 
@@ -195,6 +196,11 @@ class Database:
         """Number of the present attachment, 0 without one: while it stays the same, nobody else can write to the file."""
         return self.attachment if self._attached_read_only is not None else 0
 
+    def settled_attachment(self) -> int:
+        """`attached`, once the file is, and what other processes have journaled is in its tables."""
+        with self.settled(own=False):
+            return self.attachment
+
     def after_commit(self, hook: Callable[[], object]) -> None:
         """Run `hook` once the open transaction has committed; never if it rolls back."""
         self._require_transaction()
@@ -277,17 +283,17 @@ class Database:
         if self._watcher is None or not self._watcher.is_alive():
             self._watcher = idleness.watch(self)
 
-    def rest_when_idle(self) -> bool:
-        """For the watching thread: make way between calls, rest after a moment without any; whether there is nothing to watch."""
+    def rest_when_idle(self) -> float | None:
+        """For the watching thread: make way between calls, rest after a moment without any; when to look again, None when there is nothing to watch."""
         with self.lock:
             if not self._closed:
                 patience = idleness.IDLE_SECONDS if self._turnstile is None else idleness.PATIENCE_SECONDS
                 if time.monotonic() - self._last_used < patience:
                     self.make_way()
-                    return False
+                    return _WATCH_SECONDS
                 self._come_to_rest()
             self._watcher = None
-            return True
+            return None
 
     def _come_to_rest(self) -> None:
         for step in (self.rest, self.detach):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import threading
+from collections.abc import Collection
 from pathlib import Path
 
+from n4a_fast._native import disk
+
 _WRITE_BACK = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux alone has it
-_AT_ONCE = 8
+_THREADS = 6  # 200 paths take 8 ms by 6, 10 by 4 or 12
+_PATHS_A_THREAD = 24
 _START = 2  # SYNC_FILE_RANGE_WRITE
 
 
@@ -23,20 +26,37 @@ def sync(path: Path | str) -> None:
         os.close(descriptor)
 
 
-def sync_all(paths: Iterable[Path | str]) -> None:
-    """`sync` each that is still there, at once: the file system writes them together (17 take 3 ms instead of 60)."""
-    wanted = list(paths)
-    try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(_sync_what_is_there, wanted))
-    except RuntimeError:  # the interpreter ends, and starts no thread any more
-        for path in wanted:
-            _sync_what_is_there(path)
+class Syncing:
+    """`sync` of each path that is still there, begun at once, in threads that need no GIL meanwhile."""
 
+    def __init__(self, paths: Collection[str]) -> None:
+        self.paths = frozenset(paths)
+        self._pid, self._unsynced = os.getpid(), set(paths)
+        self._errors: list[OSError] = []
+        self._threads: list[threading.Thread] = []
+        ordered, count = sorted(paths), min(_THREADS, -(-len(paths) // _PATHS_A_THREAD))
+        for first in range(count):
+            thread = threading.Thread(target=self._sync, args=(ordered[first::count],), name="n4a_fast-sync", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends, and starts no thread any more: `wait` does it
+                return
+            self._threads.append(thread)
 
-def _sync_what_is_there(path: Path | str) -> None:
-    with suppress(FileNotFoundError):
-        sync(path)
+    def wait(self) -> None:
+        """Return when all of it survives a power loss; OSError if something does not."""
+        if self._pid == os.getpid():  # a forked child has none of the threads
+            for thread in self._threads:
+                thread.join()
+        self._sync(sorted(self._unsynced))
+        if self._errors:
+            raise self._errors[0]
+
+    def _sync(self, paths: list[str]) -> None:
+        for path, number in zip(paths, disk.sync([os.fsencode(path) for path in paths]), strict=True):
+            if number not in (0, errno.ENOENT):
+                self._errors.append(OSError(number, os.strerror(number), path))
+        self._unsynced.difference_update(paths)
 
 
 def start_sync(descriptor: int) -> None:

@@ -9,14 +9,13 @@ from typing import Protocol
 
 IDLE_SECONDS = 0.25
 PATIENCE_SECONDS = 1.0  # while nobody waits: a sweep that stores a pipeline now and then is not interrupted in between
-_LOOK_SECONDS = 0.025
 
 
 class Resting(Protocol):
     """Something that can tell whether it is idle, and rest."""
 
-    def rest_when_idle(self) -> bool:
-        """Rest if nothing happened for `IDLE_SECONDS`; whether there is nothing to watch until it is used again."""
+    def rest_when_idle(self) -> float | None:
+        """Rest if nothing happened for a while; in how many seconds to look again, None for not until it is used again."""
 
 
 def watch(resting: Resting) -> threading.Thread:
@@ -29,7 +28,8 @@ def watch(resting: Resting) -> threading.Thread:
 def _watch(reference: weakref.ref[Resting]) -> None:
     while True:
         resting = reference()
-        if resting is None or resting.rest_when_idle():
+        seconds = None if resting is None else resting.rest_when_idle()
+        if seconds is None:
             return
         del resting  # it must not live on because it is watched
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(seconds)

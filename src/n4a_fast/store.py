@@ -24,6 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
+from n4a_fast.artifacts.catalog import Written
 from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyReport
 from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
 from n4a_fast.buffer import FlushLimits
@@ -483,8 +484,8 @@ class WorkspaceStore:
         `content_hash` is "sha256:<hex>" or an xxh3-128; loading verifies it. The same id with the same
         hash again is a no-op, with another hash a ConflictError.
         """
-        texts = {"operator_class": operator_class, "artifact_type": artifact_type}
-        return self._open().artifacts.register(artifact_id, path, content_hash, size_bytes, format, **texts)
+        written = Written(artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes)
+        return self._open().register_artifact(written)
 
     @_writes
     def update_artifact_cache_key(self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from n4a_fast import checks, jsontext
+from n4a_fast.artifacts.catalog import Written
 from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.buffer import Buffer, FlushLimits
 from n4a_fast.database import Database
-from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError
+from n4a_fast.errors import ConflictError, InvalidInputError, StoreError, StoreLockedError
 from n4a_fast.predictions import bulk
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
@@ -82,6 +83,13 @@ class Workspace:
         self.pipelines.require_known(pipeline_id)
         if chain_id is not None:
             self.chains.require(chain_id)
+
+    def register_artifact(self, written: Written) -> str:
+        """Note a file that is already below `artifacts/`; ConflictError when its id means other content."""
+        (result,) = self.artifacts.register([written])
+        if isinstance(result, ConflictError):
+            raise result
+        return result
 
     def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
         """Let a chain of this session refer to other artifacts: old id to new."""
@@ -201,8 +209,7 @@ class Workspace:
         pipelines = self.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
         chains = self.chains.of_pipelines(pipelines)
         with self.collector.transaction():
-            for chain_id, artifact_ids in self.collector.transient(run_id, dataset_name, chains, set(winners)).items():
-                self.chains.unlink_in_transaction(chain_id, artifact_ids)
+            self.chains.unlink_in_transaction(self.collector.transient(run_id, dataset_name, chains, set(winners)))
             return len(self.collector.collect_in_transaction())
 
     def invalidate_dataset(self, dataset_hash: str) -> int:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -28,7 +27,7 @@ from n4a_fast.artifacts.sessions import this_session
 from n4a_fast.artifacts.settings import ArtifactSettings
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
-from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError
+from n4a_fast.errors import ArtifactCorruptError, ConflictError, InvalidInputError, NotFoundError
 from n4a_fast.records.rows import PendingRows, forget_oldest
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
 
@@ -39,7 +38,8 @@ _POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
 _FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
 _REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
 _ADDRESSES = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_path"
-_GET_MANY = "SELECT * FROM stored_artifacts WHERE list_contains(?, artifact_id)"
+_GET_MANY = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE list_contains(?, artifact_id)"
+_IDS = "SELECT artifact_id FROM stored_artifacts LIMIT ?"
 _FIND_CACHED = "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at DESC, artifact_id LIMIT 1"
 _INVALIDATE = "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND chain_path_hash IS NOT NULL"
 _IF_ABSENT = "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts)"
@@ -50,7 +50,20 @@ _RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
 _CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
 _HASH_LENGTHS = (32, 64)
 _KNOWN_AT_MOST = 100_000
+_IDS_AT_MOST = 10_000  # read in 2 ms; a look-up of a few takes 1.5
 _READ_AHEAD = 512  # rows saved after the one that is asked for: a sweep is loaded in the order in which it was saved
+
+
+class Written(NamedTuple):
+    """A file below `artifacts/` as the one who wrote it describes it."""
+
+    artifact_id: str
+    path: str
+    content_hash: str
+    operator_class: str
+    artifact_type: str
+    format: str
+    size_bytes: int
 
 
 class Artifacts(PendingRows):
@@ -65,7 +78,8 @@ class Artifacts(PendingRows):
         self._forgotten = 0  # how often they were given up
         self.objects = ObjectCache()
         self._trusts: list[Trust] = []  # of each open store
-        self._absent: frozenset[str] = frozenset()  # ids known not to be stored, within `looked_up`
+        self._ids: set[str] | None = None  # of all that are stored, during the attachment `_ids_as_of`; None: too many
+        self._ids_as_of = -1
         self._held: set[str] = set()
         self._noted: set[str] = set()  # held, and with a row that is pending or stored
         self._unwritten_holds: set[str] = set()
@@ -105,37 +119,59 @@ class Artifacts(PendingRows):
         codec.check_format(format_name)
         return self._save([data], format_name, origin, False, _described(operator_class, artifact_type, {}))
 
-    def register(self, artifact_id: str, path: str, content_hash: str, size_bytes: int, format_name: str, **texts: str) -> str:
-        """Note a file that is already in the folder, once its content is verified; a known id with the same content is a no-op."""
-        if artifact_id not in self._noted:
-            checks.text(artifact_id, "artifact_id")
-            self.files.claims.claim(artifact_id, checks.text(path, "path"))
-        if (known := self._row(artifact_id, own=False)) is None:
-            codec.check_format(format_name)
-            size = checks.integer(size_bytes, "size_bytes", checks.INT64)
-            described = {name: checks.text(value, name) for name, value in texts.items()}
-            self._check_content(artifact_id, path, content_hash)
-            self.put({
-                "artifact_id": artifact_id, "artifact_path": path, "content_hash": content_hash, "format": format_name,
-                "size_bytes": size, "created_at": checks.now(), "origin": "registered", **described,
-            })  # fmt: skip
-        elif known["content_hash"] != content_hash:
-            raise ConflictError("artifact", artifact_id, known["content_hash"], content_hash)
-        self._hold(artifact_id)
-        return artifact_id
+    def register(self, written: Sequence[Written]) -> list[str | ConflictError]:
+        """Note files that are already in the folder, once their content is verified: the id of each, or what stands against it.
 
-    @contextmanager
-    def looked_up(self, artifact_ids: list[str]) -> Iterator[None]:
-        """Ask the database once for all that the block, which holds the workspace's lock, is about to register."""
-        self.files.claims.claim(*artifact_ids)
-        found = self._database.rows(_GET_MANY, (artifact_ids,), own=False)
-        rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
-        self._keep_stored({row["artifact_id"]: row for row in rows})
-        self._absent = frozenset(artifact_ids) - {row["artifact_id"] for row in rows}
-        try:
-            yield
-        finally:
-            self._absent = frozenset()
+        A known id with the same content is a no-op. The disk begins with the files at once.
+        """
+        self.files.claims.claim(*(checks.text(value, name) for each in written for name, value in (("artifact_id", each[0]), ("path", each[1]))))
+        self._look_up(each.artifact_id for each in written)
+        results = [self._register(each) for each in written]
+        self.files.begin_sync()
+        return results
+
+    def _register(self, written: Written) -> str | ConflictError:
+        known = self._current(written.artifact_id)
+        if known is None:
+            self.put(self._verified(written))
+        elif known["content_hash"] != written.content_hash:
+            return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
+        self._hold(written.artifact_id)
+        return written.artifact_id
+
+    def _verified(self, written: Written) -> Row:
+        """The row of a file that holds what it is said to."""
+        artifact_id, path, content_hash, operator_class, artifact_type, format_name, size_bytes = written
+        codec.check_format(format_name)
+        row = {
+            "artifact_id": artifact_id, "artifact_path": path, "content_hash": checks.text(content_hash, "content_hash"), "format": format_name,
+            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(), "origin": "registered",
+            **_described(operator_class, artifact_type, {}),
+        }  # fmt: skip
+        _check_hash(content_hash)
+        self.files.adopt_verified(artifact_id, path, content_hash)
+        return row
+
+    def _look_up(self, artifact_ids: Iterable[str]) -> None:
+        """Let memory hold the rows of those of these artifacts that are stored, by whatever process."""
+        ids = self._stored_ids()
+        self._keep_stored({})  # the file is attached: what is pending or known counts
+        asked = [artifact_id for artifact_id in artifact_ids if self._current(artifact_id) is None and (ids is None or artifact_id in ids)]
+        if asked:
+            found = self._database.rows(_GET_MANY, (asked,), own=False)
+            rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
+            self._keep_stored({row["artifact_id"]: row for row in rows})
+
+    def _stored_ids(self) -> set[str] | None:
+        """Ids of all stored artifacts, what other processes have journaled included; None when memory does not know them."""
+        if self._database.in_transaction:
+            return None
+        if (attachment := self._database.settled_attachment()) != self._ids_as_of:
+            found = self._database.rows(_IDS, (_IDS_AT_MOST,), own=False)
+            self._ids, self._ids_as_of = {name for (name,) in found} if len(found) < _IDS_AT_MOST else None, attachment
+        if self._ids is not None and len(self._ids) > _KNOWN_AT_MOST:
+            self._ids = None
+        return self._ids
 
     def load(self, artifact_id: str) -> Any:
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
@@ -253,7 +289,12 @@ class Artifacts(PendingRows):
         super().forget_known()
         self._stored.clear()
         self._noted.clear()
+        self.forget_ids()
         self._forgotten += 1
+
+    def forget_ids(self) -> None:
+        """Rows of other processes have come: which ids there are must be asked anew."""
+        self._ids_as_of = -1
 
     def settle(self) -> None:
         """All of this is in its tables, which tell a collection what is in use; a journal would not be enough."""
@@ -282,16 +323,9 @@ class Artifacts(PendingRows):
         self._hold(artifact_id)
         return artifact_id
 
-    def _check_content(self, artifact_id: str, path: str, content_hash: str) -> None:
-        _check_hash(checks.text(content_hash, "content_hash"))
-        if not self.files.path(path).is_file():
-            raise ArtifactMissingError(artifact_id, self.files.path(path))
-        self.files.read(artifact_id, path, content_hash)
-        self.files.adopt(path)
-
     def _row(self, artifact_id: str, own: bool = True) -> Row | None:
         """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in memory."""
-        if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str) or artifact_id in self._absent:
+        if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str):
             return row
         self._keep_stored({row["artifact_id"]: row for row in self._read(artifact_id, own)})
         return self._current(artifact_id)
@@ -317,6 +351,8 @@ class Artifacts(PendingRows):
             self._stored.clear()  # another process may have changed them
             self._stored_as_of = self._database.attached
         self._stored.update(rows)
+        if self._ids is not None:
+            self._ids.update(rows)
         forget_oldest(self._stored, _KNOWN_AT_MOST)
 
     def _hold(self, artifact_id: str) -> None:

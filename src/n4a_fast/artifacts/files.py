@@ -25,7 +25,7 @@ import xxhash
 
 from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
-from n4a_fast.durable import start_sync, sync_all
+from n4a_fast.durable import Syncing, start_sync
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
 Content = bytes | memoryview
@@ -45,6 +45,7 @@ class ArtifactFiles:
         self.claims = Claims(root / SAVING)
         self._unsynced: dict[str, None] = {}
         self._synced: set[str] = set()  # bounded
+        self._syncing: Syncing | None = None
         self._folders: set[str] = set()  # those that are there: at most 256
 
     def path(self, relative: str) -> Path:
@@ -89,23 +90,35 @@ class ArtifactFiles:
             start_sync(file.fileno())
         self._remember_unsynced(path)
 
+    def adopt_verified(self, artifact_id: str, relative: str, content_hash: str) -> None:
+        """Like `adopt`, once the content is verified; `begin_sync` starts the disk on many of these together."""
+        self.read(artifact_id, relative, content_hash)
+        self._remember_unsynced(f"{self._root}/{relative}")
+
+    def begin_sync(self) -> Syncing:
+        """Begin in threads with what `sync` will be asked for."""
+        if self._syncing is None:
+            folders = {os.path.dirname(path) for path in self._unsynced}
+            self._syncing = Syncing({*self._unsynced, *folders, self._root})  # what was collected before it was ever referred to is gone
+        return self._syncing
+
     def sync(self) -> None:
         """Make every file added since the last call survive a power loss."""
-        if not self._unsynced:
-            return
-        folders = {os.path.dirname(path) for path in self._unsynced}
-        try:
-            sync_all([*self._unsynced, *folders, str(self.root)])  # what was collected before it was ever referred to is gone
-        except OSError as error:
-            raise StoreUnavailableError(self.root, error.strerror or str(error)) from error
-        if len(self._synced) > 2**17:
-            self._synced.clear()
-        self._synced.update(self._unsynced)
-        self._unsynced.clear()
+        while self._unsynced:
+            syncing, self._syncing = self.begin_sync(), None
+            try:
+                syncing.wait()
+            except OSError as error:
+                raise StoreUnavailableError(self.root, error.strerror or str(error)) from error
+            if len(self._synced) > 2**17:
+                self._synced.clear()
+            self._synced.update(syncing.paths & self._unsynced.keys())
+            for path in syncing.paths:
+                self._unsynced.pop(path, None)
 
     def unlink(self, relatives: Iterable[str]) -> int:
         """Remove files, as `listed` names them, that no row refers to any more; how many there were."""
-        removed = 0
+        removed, self._syncing = 0, None  # a file that comes back under the name of one of these is another one
         for relative in relatives:
             path = f"{self.root}/{relative}"
             self._unsynced.pop(path, None)

@@ -72,8 +72,8 @@ class Collector:
         finally:
             self._artifacts.files.claims.unlock()
 
-    def transient(self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]) -> dict[str, list[str]]:
-        """By chain id, the artifacts that a refit has made unnecessary.
+    def transient(self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]) -> list[tuple[str, str]]:
+        """Ids of chains, each with that of an artifact that a refit has made unnecessary for it.
 
         Fold models go unless a stored prediction needs them: its own fold, or every fold for an
         average. The shared artifacts of a losing chain go when no prediction refers to the chain.
@@ -81,7 +81,10 @@ class Collector:
         folds: dict[str, set[str]] = {}
         for chain_id, fold_id in self._database.rows(_FOLDS_TO_KEEP, (run_id, dataset_name)):
             folds.setdefault(chain_id, set()).add(str(fold_id or "").removeprefix("fold_"))
-        return {chain["chain_id"]: _unneeded(chain, folds.get(chain["chain_id"]), chain["pipeline_id"] in winners) for chain in chains}
+        return [
+            (chain["chain_id"], artifact_id)
+            for chain in chains for artifact_id in _unneeded(chain, folds.get(chain["chain_id"]), chain["pipeline_id"] in winners)
+        ]  # fmt: skip
 
 
 def _is_claimed(path: str, claimed: frozenset[str]) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import polars as pl
 
 from n4a_fast import jsontext
+from n4a_fast.artifacts.catalog import Written
 from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.errors import ConflictError, InvalidInputError
 from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
@@ -69,7 +70,7 @@ class Nirs4allStore(WorkspaceStore):
 
     _names: ArtifactNames
     _chain_ids: dict[str, list[str]]  # by pipeline, of those that this store has not ended
-    _awaiting: list[tuple[Any, ...]]  # arguments of register_existing_artifact
+    _awaiting: list[Written]  # to be registered by the next call
     _is_copy = False
 
     # -- chains and artifacts ----------------------------------------------------------------
@@ -99,19 +100,18 @@ class Nirs4allStore(WorkspaceStore):
         An id that is taken by other content gets the content's hash appended, in the chains that mean it, too.
         """
         if not self._names.is_registered(artifact_id, content_hash):
-            self._awaiting.append((artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes))
+            self._awaiting.append(Written(artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes))
         return artifact_id
 
-    def _register_awaiting(self, workspace: Workspace) -> None:
+    def _register_awaiting(self) -> None:
+        workspace = super()._open(writing=True)
         awaiting, self._awaiting = self._awaiting, []
-        with workspace.lock, workspace.artifacts.looked_up([described[0] for described in awaiting]):
-            for artifact_id, *described in awaiting:
-                try:
-                    stored_id = super().register_existing_artifact(artifact_id, *described)
-                except ConflictError as error:
-                    stored_id = super().register_existing_artifact(free_id(error), *described)
-                self._let_chains_mean(artifact_id, stored_id)
-                self._names.note(artifact_id, described[1], stored_id)
+        with workspace.lock:
+            for written, stored_id in zip(awaiting, workspace.artifacts.register(awaiting), strict=True):
+                if isinstance(stored_id, ConflictError):
+                    stored_id = workspace.register_artifact(written._replace(artifact_id=free_id(stored_id)))
+                self._let_chains_mean(written.artifact_id, stored_id)
+                self._names.note(written.artifact_id, written.content_hash, stored_id)
 
     def _let_chains_mean(self, artifact_id: str, stored_id: str) -> None:
         meant = self._names.meant(artifact_id)
@@ -201,7 +201,7 @@ class Nirs4allStore(WorkspaceStore):
             self._connect(self._path, read_only=self._read_only, lock_timeout=30.0)
         workspace = super()._open(writing=writing)
         if self._awaiting:
-            self._register_awaiting(workspace)
+            self._register_awaiting()
         return workspace
 
 

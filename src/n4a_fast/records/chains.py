@@ -28,11 +28,12 @@ _OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain
 _STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
 _UNLINK_ALL = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
-_UNLINK = "DELETE FROM chain_artifacts WHERE chain_id = ? AND list_contains(?, artifact_id)"
+_UNLINK = "DELETE FROM chain_artifacts c USING batch b WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
 _EMPTY = "SELECT chain_id FROM chains WHERE list_contains(?, chain_id) AND chain_id NOT IN (SELECT chain_id FROM predictions WHERE chain_id IS NOT NULL)"
 _UNLINK_THESE = "DELETE FROM chain_artifacts WHERE list_contains(?, chain_id)"
 _DELETE_THESE = "DELETE FROM chains WHERE list_contains(?, chain_id)"
 _DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
+_FRAME = pl.DataFrame(table_of([], CHAINS)).schema
 
 
 class Chains(PendingRows):
@@ -84,7 +85,7 @@ class Chains(PendingRows):
         rows = [self._rows.get(chain_id) for chain_id in chain_ids]
         if not rows or None in rows:
             return None
-        return pl.DataFrame(table_of([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], CHAINS))
+        return pl.DataFrame([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], schema=_FRAME, orient="row")
 
     def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
         """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""
@@ -114,9 +115,9 @@ class Chains(PendingRows):
         row = self._rows[chain_id]
         self.put({**row, **{name: jsontext.encode(renamed(jsontext.decode(row[name]), names), name) for name in _REFERRING}})
 
-    def unlink_in_transaction(self, chain_id: str, artifact_ids: list[str]) -> None:
-        """The chain stops keeping these artifacts alive."""
-        self._database.execute(_UNLINK, (chain_id, artifact_ids))
+    def unlink_in_transaction(self, links: Sequence[tuple[str, str]]) -> None:
+        """Chains stop keeping artifacts alive: pairs of their ids."""
+        self._database.insert(_UNLINK, batch=table_of(list(links), CHAIN_ARTIFACTS))
 
     def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
         self._database.execute(_UNLINK_ALL, (pipeline_ids,))

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast.database import Database
-from n4a_fast.schema.columns import table_of
 
 _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
@@ -82,8 +81,8 @@ class PendingRows:
         """The rows as one Arrow table by table name; empty when there are none."""
         if not self._rows:
             return {}
-        names = self._schema.names
-        return {self._table: table_of([tuple(row.get(name) for name in names) for row in self._rows.values()], self._schema)}
+        columns = [pa.array([row.get(field.name) for row in self._rows.values()], field.type) for field in self._schema]
+        return {self._table: pa.Table.from_arrays(columns, schema=self._schema)}
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         """Put the batch of this table, if there is one, in place of the rows with its ids."""

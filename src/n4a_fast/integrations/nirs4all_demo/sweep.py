@@ -2,7 +2,7 @@
 
 5 scatter corrections, 2 filters and 10 sizes of PLS make 100 variants, each with 5 folds, on 300
 made spectra of 1,076 channels. Owns the spectra, the pipeline and the clock around a store's
-methods. Imports nothing of n4a_fast, so that it also runs where nirs4all's own store does:
+methods and its threads. Imports nothing of n4a_fast, so that it also runs where nirs4all's own store does:
 
     python sweep.py WORKSPACE [--scatters 5] [--filters 2] [--sizes 10] [--jobs 1] [--seed 0]
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,11 @@ class Size:
 
 @dataclass(slots=True)
 class Clock:
-    """Time spent in a store's public methods, nested calls counted once."""
+    """Time spent in a store's public methods, nested calls counted once, and CPU time of the threads that it starts."""
 
     wall: float = 0.0
     cpu: float = 0.0
+    threads: float = 0.0
     calls: dict[str, tuple[int, float]] = field(default_factory=dict)
     depth: int = 0
 
@@ -79,14 +81,40 @@ def time_in(store: type) -> Iterator[Clock]:
     for name in names:
         if not isinstance(own.get(name), classmethod) and name != "open_readonly":
             setattr(store, name, clock.counted(name, getattr(store, name)))
+    libraries = _Libraries()
     try:
         yield clock
     finally:
+        clock.threads = libraries.others()
         for name in names:
             if name in own:
                 setattr(store, name, own[name])
             elif name in vars(store):
                 delattr(store, name)
+
+
+class _Libraries:
+    """Threads that are none of the store's: the calling one, those that are there now (BLAS), and Polars' pool, which spins while it waits."""
+
+    def __init__(self) -> None:
+        self._known = set(_threads())
+        self._start = self._others()
+
+    def others(self) -> float:
+        """Seconds of CPU time, until now, of all other threads, those that have ended included."""
+        return self._others() - self._start
+
+    def _others(self) -> float:
+        if not self._known:
+            return 0.0
+        theirs = sum(seconds for name, seconds in _threads().items() if name in self._known or name[1].startswith("polars"))
+        return max(0.0, time.process_time() - theirs)
+
+
+def _threads() -> dict[tuple[str, str], float]:
+    """CPU seconds of each thread of this process by id and name; Linux alone tells them, elsewhere there are none."""
+    folders = list(Path("/proc/self/task").glob("*"))
+    return {(folder.name, (folder / "comm").read_text().strip()): int((folder / "schedstat").read_text().split()[0]) / 1e9 for folder in folders}
 
 
 def spectra(seed: int = 0) -> tuple[Any, Any]:
@@ -135,13 +163,14 @@ def timed_sweep(workspace: str, size: Size) -> dict[str, Any]:
     from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
 
     with time_in(WorkspaceStore) as clock:
-        wall, cpu = time.perf_counter(), time.thread_time()
+        wall, cpu = time.perf_counter(), time.process_time()
         result = run_sweep(workspace, size)
-        wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     slowest = sorted(clock.calls.items(), key=lambda item: -item[1][1])
     return {
         "store": f"{WorkspaceStore.__module__}.{WorkspaceStore.__qualname__}", "variants": size.variants, "predictions": result.num_predictions,
-        "wall": wall, "store_wall": clock.wall, "cpu": cpu, "store_cpu": clock.cpu, "calls": dict(slowest[:8]),
+        "wall": wall, "store_wall": clock.wall, "cpu": cpu, "store_cpu": clock.cpu + clock.threads, "store_threads": clock.threads,
+        "calls": dict(slowest[:8]),
     }  # fmt: skip
 
 
