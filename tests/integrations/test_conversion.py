@@ -18,7 +18,7 @@ from foreign import NEW, NUMBERS_OF_OLD, OLD, unpacked
 from helpers import DEADLINE, begin_sweep, child, counts, finish, predict, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import PipelineLibrary, WorkspaceStore
-from n4a_fast.errors import ArtifactCorruptError, CopyDiffersError, InvalidInputError, NotAStoreError, StoreUnavailableError
+from n4a_fast.errors import ArtifactCorruptError, CopyDiffersError, InvalidInputError, NotAStoreError, NotFoundError, StoreUnavailableError
 from n4a_fast.integrations.workspaces import convert
 
 SUMMARY = (
@@ -300,8 +300,11 @@ except StoreError as error:
 
 
 def test_what_is_no_workspace_is_refused(new: Path, tmp_path: Path, empty_workspace: Path) -> None:
-    with pytest.raises(NotAStoreError, match="neither"):
+    with pytest.raises(NotFoundError, match="check the path"):
         convert(tmp_path / "nothing", tmp_path / "ours")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotAStoreError, match=r"no store.duckdb and no store.sqlite"):
+        convert(tmp_path / "empty", tmp_path / "ours")
     (new / "store.duckdb").write_bytes((empty_workspace / "store.duckdb").read_bytes())
     with pytest.raises(NotAStoreError, match="store.duckdb and store.sqlite"):
         convert(new, tmp_path / "ours")
