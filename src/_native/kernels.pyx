@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
-"""Row statistics and affine maps of spectra: SNV or a norm, then X @ W + b, without the spectra in between.
+"""Row statistics and affine maps of spectra: SNV or a norm, then X @ W + b, without the spectra in between; sums of decision trees.
 
 Owns: the checks of what comes in, and the choice of instruction set when the module is loaded.
 Promises: bad arguments raise before any work; inputs may be read-only; NaN and infinity go through
@@ -14,7 +14,7 @@ to the rows that have them; a row gives the same bits alone, among others and in
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 import numpy as np
 
@@ -37,10 +37,18 @@ cdef extern from "row_map.h" nogil:
     int n4a_best_level(int64_t targets)
     const char *n4a_level_name(int level)
 
+cdef extern from "forest.h" nogil:
+    ctypedef struct n4a_node:
+        double threshold, value
+        int32_t feature
+        int32_t children[2]
+    int n4a_forest_is_sound(const n4a_node *nodes, int64_t count, const int32_t *roots, int64_t trees, int64_t features)
+    void n4a_forest_sum(const n4a_node *nodes, const int32_t *roots, int64_t trees, const float *x, int64_t x_stride, int64_t rows, double *total)
+
 cdef enum:
     NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
 
-__all__ = ["affine", "instruction_sets", "norm_affine", "snv", "snv_affine"]
+__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine"]
 
 cdef int _widest = n4a_levels() - 1
 cdef object _empty = np.empty
@@ -80,6 +88,35 @@ def snv(X: object, ddof: int = 0, center: object = None, out: object = None, thr
     return _mapped(N4A_SNV, X, None, None, center, ddof, out, threads, level)
 
 
+def new_nodes(count: int) -> object:
+    """An array of nodes for `forest_sum`, to be filled: records of threshold, value, feature and two children."""
+    return np.empty(count, dtype=_NODE)
+
+
+def forest_sum(nodes: object, roots: object, X: object) -> object:
+    """Sums, tree by tree, of the values of the leaves that the rows of a float32 X (n, m) come to: an array (n,).
+
+    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is its own child.
+    A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError before any work.
+    """
+    nodes, roots = np.ascontiguousarray(nodes, dtype=_NODE), np.ascontiguousarray(roots, dtype=np.int32)
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    if nodes.ndim != 1 or roots.ndim != 1 or X.ndim != 2:
+        raise ValueError(f"expected 1, 1 and 2 dimensions, got {nodes.ndim}, {roots.ndim} and {X.ndim}")
+    total = np.zeros(len(X))
+    cdef uintptr_t node = nodes.ctypes.data, root = roots.ctypes.data, x = X.ctypes.data, out = total.ctypes.data
+    cdef int64_t count = len(nodes), trees = len(roots), columns = X.shape[1], rows = len(X)
+    cdef bint sound
+    with nogil:
+        sound = n4a_forest_is_sound(<const n4a_node *>node, count, <const int32_t *>root, trees, columns)
+        if sound:
+            n4a_forest_sum(<const n4a_node *>node, <const int32_t *>root, trees, <const float *>x, columns, rows, <double *>out)
+    if not sound:
+        raise ValueError(f"a root, child or feature lies outside the {count} nodes and {columns} columns, or a child before its node")
+    return total
+
+
+_NODE = np.dtype([("threshold", np.float64), ("value", np.float64), ("feature", np.int32), ("children", np.int32, 2)], align=True)
 _NORMS = {"l1": N4A_NORM_1, "l2": N4A_NORM_2, "max": N4A_NORM_MAX}
 
 

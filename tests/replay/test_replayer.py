@@ -25,6 +25,8 @@ from sklearn.tree import DecisionTreeRegressor
 
 from n4a_fast import WorkspaceStore, replay_chain, replay_chains
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotFoundError, ReplayError
+from n4a_fast.replay import joined
+from n4a_fast.replay.compiled import CompiledChain
 from n4a_fast.replay.operators import version_of
 
 Array = np.ndarray[Any, Any]
@@ -312,6 +314,26 @@ def test_a_bound_on_memory_changes_no_value(store: WorkspaceStore, max_bytes: in
     np.testing.assert_allclose(store.replay_chains(chains, NEW, max_bytes=max_bytes), store.replay_chains(chains, NEW), **CLOSE)
 
 
+def test_joined_weights_serve_the_chains_that_they_were_joined_from_alone(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    a, b, c = (pls_chain(store, pipeline, X, y, components) for components in (2, 3, 4))
+    expected = {chain: plain(store, chain, NEW) for chain in (a, b, c)}
+    for asked in ([a, b], [a, b], [a, c], [b, a], [a, b]):  # the same first chain, as many: found under one key
+        np.testing.assert_allclose(store.replay_chains(asked, NEW), np.stack([expected[chain] for chain in asked]), **CLOSE)
+
+
+def test_what_is_remembered_of_joined_weights_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joined, "_REMEMBERED_BYTES", 4000)
+    made = joined.Joined()
+    chains = [CompiledChain(str(n), 0, (), 20, None, np.zeros(20), np.full((1, 20), float(n)), np.array([n + 0.5]), 0.0, ()) for n in range(40)]
+    for block in (chains[:10], chains[:11], chains, chains[10:20]):
+        found = made.of(block)
+        assert made.of(block) is found or len(block) == 40  # too large to be kept
+        np.testing.assert_array_equal(found[:, 0], [float(chain.chain_id) for chain in block])
+        np.testing.assert_array_equal(found[:, -1], found[:, 0] + 0.5)
+    assert made._stacks._used <= 4000
+
+
 def test_processes_share_the_chains_that_are_not_linear(store: WorkspaceStore) -> None:
     chains = several_chains(store)
     expected = store.replay_chains(chains, NEW)
@@ -372,8 +394,12 @@ def test_a_model_that_is_missing_is_named_before_any_work(store: WorkspaceStore)
     chain = store.get_chain(forest)
     assert chain is not None
     store.get_artifact_path(chain["fold_artifacts"]["fold_1"]).unlink()
+    done: list[int] = []
     with pytest.raises(ArtifactMissingError, match=chain["fold_artifacts"]["fold_1"]):
-        store.replay_chains([*chains, forest], NEW)
+        store.replay_chains([*chains, forest], NEW, progress=lambda so_far, _: done.append(so_far))
+    with pytest.raises(InvalidInputError, match="no fold '7'"):
+        store.replay_chains([*chains, forest], NEW, folds=[7], progress=lambda so_far, _: done.append(so_far))
+    assert not done
     assert store.replay_chains([*chains, forest], NEW, folds=[0]).shape == (len(chains) + 1, 13)
 
 
@@ -447,9 +473,12 @@ def test_folds_that_know_different_classes_are_refused(store: WorkspaceStore) ->
     labels = np.arange(30) % 3
     folds = [RandomForestClassifier(2, random_state=0).fit(X[labels != missing], labels[labels != missing]) for missing in (0, 1)]
     chain = put_chain(store, begin(store), [], folds)
-    for call in (lambda: store.replay_chain(chain, NEW), lambda: store.replay_chains([chain], NEW)):
+    others, done = several_chains(store), list[int]()
+    told = lambda so_far, _: done.append(so_far)  # noqa: E731
+    for call in (lambda: store.replay_chain(chain, NEW), lambda: store.replay_chains([*others, chain], NEW, progress=told)):
         with pytest.raises(ReplayError, match="know different classes"):
             call()
+    assert not done
 
 
 def test_a_replay_does_not_fail_because_its_compiled_chain_cannot_be_stored(store: WorkspaceStore) -> None:

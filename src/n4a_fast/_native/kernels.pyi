@@ -9,7 +9,7 @@ and a row gives the same bits alone, among others and in any thread. Bad argumen
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["affine", "instruction_sets", "norm_affine", "snv", "snv_affine"]
+__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine"]
 
 _Doubles = npt.NDArray[np.float64]
 
@@ -67,3 +67,13 @@ def snv(
     level: int = -1,
 ) -> _Doubles:
     """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or `out`."""
+
+def new_nodes(count: int) -> npt.NDArray[np.void]:
+    """An array of nodes for `forest_sum`, to be filled: records of threshold, value, feature and two children."""
+
+def forest_sum(nodes: npt.NDArray[np.void], roots: npt.NDArray[np.int32], X: npt.NDArray[np.float32]) -> _Doubles:
+    """Sums, tree by tree, of the values of the leaves that the rows of a float32 X (n, m) come to: an array (n,).
+
+    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is its own child.
+    A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError before any work.
+    """

@@ -24,7 +24,7 @@ from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.compiled import CompiledChain, PlainChain, finite
 from n4a_fast.replay.output import Output
 from n4a_fast.replay.replayer import Replayer
-from n4a_fast.replay.several import Work, plain_predictions
+from n4a_fast.replay.several import Work, plain_predictions, require_models
 from n4a_fast.replay.stages import Bench
 from n4a_fast.replay.statistics import centred
 
@@ -42,15 +42,16 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
     tell = progress or (lambda _done, _total: None)
     with _blas_threads(work.threads):
         state = replayer.state()
-        known = {} if work.return_proba else replayer.recall(unique, work.choice)
-        rows = replayer.require([chain_id for chain_id in unique if chain_id not in known])
+        known = replayer.recall(unique, work.choice)
+        rows = replayer.require([chain_id for chain_id in unique if not isinstance(known.get(chain_id), CompiledChain)])
+        require_models(replayer, rows.values(), work.choice.folds)  # before any work is done
         output = Output(unique)
-        for block in _blocks(unique, _AT_A_TIME if rows else len(unique)):
+        for block in _blocks(unique, _AT_A_TIME if len(known) < len(unique) else len(unique)):
             bench = Bench(replayer.load_artifact, work.max_bytes // 8)
-            for chain_id in block if not work.return_proba else ():
+            for chain_id in block:
                 if chain_id not in known:
                     known[chain_id] = replayer.prepare(rows[chain_id], work.X, work.wavelengths, work.choice, bench, state)
-            for group in _groups(block, known):
+            for group in _groups(block, known, work.return_proba):
                 _run_group(replayer, group, work, bench, output)
             tell(output.done, len(unique))
         for block in _blocks(output.missing, _AT_A_TIME):
@@ -75,12 +76,12 @@ def _blocks(chain_ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:
     yield from (chain_ids[first : first + most] for first in range(0, len(chain_ids), most))
 
 
-def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain]) -> list[list[CompiledChain]]:
+def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain], return_proba: bool) -> list[list[CompiledChain]]:
     """Compiled chains that one matrix product serves, in the order given."""
     found: dict[Hashable, list[CompiledChain]] = {}
     for chain_id in chain_ids:
         chain = known.get(chain_id)
-        if isinstance(chain, CompiledChain):
+        if isinstance(chain, CompiledChain) and chain.answers(return_proba):
             found.setdefault(chain.group, []).append(chain)
     return list(found.values())
 
@@ -89,6 +90,11 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
     spectra = replayer.spectra_for(group[0], work.X, work.wavelengths, bench)
     if spectra is None:
         return  # another width: the plain path says so
+    if group[0].link is not None:
+        for chain in group:
+            if (answer := chain.answer(spectra, work.return_proba)) is not None:
+                output.put(chain.chain_id, answer)
+        return
     n_targets, width = group[0].weights.shape
     at_a_time = max(1, work.max_bytes // 4 // (8 * n_targets * width))
     rows_at_a_time = max(1, work.max_bytes // 8 // (8 * max(width, spectra.shape[1])))

@@ -46,7 +46,8 @@ def combine(
 
 def _regressed(model: Any, spectra: Array, targets: Sequence[TargetStep], place: Place) -> Array:
     """One fold's prediction in the unit of the targets, shape (n, t)."""
-    found = np.asarray(predicted(model, "predict", spectra.copy(), place))
+    own = spectra if getattr(model, "reads_only", False) else spectra.copy()
+    found = np.asarray(predicted(model, "predict", own, place))
     if found.dtype.kind not in "fiub" or found.ndim not in (1, 2) or len(found) != len(spectra):
         raise place.error(f"predicted {found.dtype} of shape {found.shape} for {len(spectra)} samples; expected real numbers, one row a sample")
     values = found.astype(np.float64).reshape(len(spectra), -1)
@@ -70,7 +71,7 @@ def _undone(operator: Any, values: Array, place: Place) -> Array:
 
 
 def _classified(models: Mapping[str, Any], weights: Array, spectra: Array, targets: Sequence[TargetStep], place: Place, return_proba: bool) -> NDArray[Any]:
-    classes = _common_classes(models, place)
+    classes = common_classes(models, place)
     soft = classes is not None and all(hasattr(model, "predict_proba") for model in models.values())
     if return_proba and not soft:
         raise InvalidInputError(f"return_proba=True: {place} of chain {place.chain_id!r} has no predict_proba; ask for labels")
@@ -82,13 +83,18 @@ def _classified(models: Mapping[str, Any], weights: Array, spectra: Array, targe
         labels: NDArray[Any] = np.asarray(classes[np.argmax(proba, axis=1)])
     else:
         labels = _voted([_labels(model, spectra, place) for model in models.values()], weights, classes, place)
+    return labels_undone(labels, targets)
+
+
+def labels_undone(labels: NDArray[Any], targets: Sequence[TargetStep]) -> NDArray[Any]:
+    """Labels back through the target steps, such as encoders."""
     for step in reversed(targets):
         for operator in reversed(step.operators):
             labels = _label_undone(operator, labels, step.place)
     return labels
 
 
-def _common_classes(models: Mapping[str, Any], place: Place) -> NDArray[Any] | None:
+def common_classes(models: Mapping[str, Any], place: Place) -> NDArray[Any] | None:
     """The classes all folds know, in their order; None when the models do not say."""
     first: tuple[str, NDArray[Any]] | None = None
     for key, model in models.items():

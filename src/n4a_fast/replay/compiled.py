@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from n4a_fast.replay.links import Link
 from n4a_fast.replay.plan import ReplayPlan
 from n4a_fast.replay.statistics import RowStatistic, mapped
 
@@ -45,11 +46,12 @@ class CompiledChain:
     n_sources: int = 1
     source_index: int | None = None
     plan: ReplayPlan | None = None  # without models; only where stages run before it
+    link: Link | None = None  # of a classifier, whose weights give the scores of each fold
     group: Hashable = field(init=False)  # equal for chains that one matrix product serves
 
     def __post_init__(self) -> None:
         apart = self.chain_id if self.start == WHOLE else ""
-        group = (self.start, self.prefix, apart, self.n_features, self.source_index, self.weights.shape, _key_of(self.statistic))
+        group = (self.start, self.prefix, apart, self.n_features, self.source_index, self.weights.shape, self.link is None, _key_of(self.statistic))
         object.__setattr__(self, "group", group)  # once: a call over thousands of chains asks each of them
 
     @property
@@ -58,9 +60,23 @@ class CompiledChain:
         return self.weights.nbytes + self.center.nbytes + (2**20 if self.plan else 1024)
 
     def apply(self, spectra: Array) -> Array:
-        """Predictions (n,) or (n, targets) from spectra in C order as the stages before leave them."""
+        """Predictions, or scores of a classifier, (n,) or (n, targets) from spectra in C order as the stages before leave them."""
         found = mapped(self.statistic, spectra, self.weights, self.intercept, self.center)
         return found[:, 0] if len(self.weights) == 1 else found
+
+    def answers(self, return_proba: bool) -> bool:
+        """Whether it can tell this; else the plain path says why not."""
+        return not return_proba or (self.link is not None and self.link.soft)
+
+    def answer(self, spectra: Array, return_proba: bool = False) -> NDArray[Any] | None:
+        """What the chain predicts; None where it is not finite and the plain path must have its say."""
+        found = self.apply(spectra)
+        if not finite(found):
+            return None
+        if self.link is None:
+            return found
+        answer = self.link.answer(found, return_proba)
+        return answer if not return_proba or finite(answer) else None
 
 
 @dataclass(frozen=True, slots=True)

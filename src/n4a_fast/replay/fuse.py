@@ -25,6 +25,7 @@ from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, content_h
 from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.kernels import is_radial, radial_part
+from n4a_fast.replay.links import Link, link_of, scores_of
 from n4a_fast.replay.operators import Unfused, entry_of, inverse_is_linear, linear_part, made_with, probed, row_statistic
 from n4a_fast.replay.plan import ReplayPlan, TargetStep
 from n4a_fast.replay.stages import Bench, Stage, line_of, without_models
@@ -48,8 +49,12 @@ class _Work:
     fold_weights: Array
     stages: tuple[Stage, ...]
     bench: Bench
+    link: Link | None = None
 
     def predict(self, features: Array, given: int) -> Array:
+        """What the plain path predicts, of a classifier the scores of each fold."""
+        if self.link is not None:
+            return scores_of(self.models, features, given, self.plan.model.place)
         return np.asarray(combine(self.models, self.fold_weights, features, given, self.plan.targets, self.plan.model.place, False))
 
 
@@ -60,7 +65,11 @@ def compile_chain(plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: An
     work = _Work(plan, models, fold_weights, stages or (), bench)
     fused = f"{plan.model.place}: fused with {len(models)} folds" if len(models) > 1 else f"{plan.model.place}: fused"
     try:
-        weights = _in_target_unit(_model_weights(work), plan.targets)
+        if any(classifies(model) for model in models.values()):
+            work = replace(work, link=link_of(models, fold_weights, plan.targets, plan.model.place))
+            weights = np.hstack([linear_part(model, _width_of(model), "score") for model in models.values()])
+        else:
+            weights = _in_target_unit(_model_weights(work), plan.targets)
     except Unfused as error:
         return _with_kernels(work, X, wavelengths, fused, str(error), stages is not None)
     if stages is None:
@@ -80,9 +89,7 @@ def refusal(plan: ReplayPlan) -> PlainChain | None:
 
 
 def _require_linear(model: Any) -> None:
-    if classifies(model):
-        raise Unfused(f"{type(model).__name__} classifies")
-    entry_of(model, "predict")
+    entry_of(model, "score" if classifies(model) else "predict")
 
 
 def _with_kernels(work: _Work, X: Any, wavelengths: Any, fused: str, reason: str, in_line: bool) -> CompiledChain | PlainChain:
@@ -186,10 +193,23 @@ def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> Compil
     expected = predicted[1:] if len(draft.weights) > 1 else predicted[1:, 0]
     found = np.concatenate([draft.apply(spectra) for spectra in evidence.before])
     error = _error(found, expected, len(evidence.before[0]))
+    if work.link is not None:
+        error = max(error, _difference_of_answers(work, work.link, found, np.concatenate(evidence.features), given))
     if not error <= TOLERANCE:  # so that NaN is given up too
         told = f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is not what its entry says"
         return PlainChain(draft.chain_id, (*draft.notes, told))
     return replace(draft, error=error)
+
+
+def _difference_of_answers(work: _Work, link: Link, scores: Array, features: Array, given: int) -> float:
+    """The largest difference of probabilities, infinite if a label differs."""
+
+    def plain(return_proba: bool) -> NDArray[Any]:
+        return combine(work.models, work.fold_weights, features, given, work.plan.targets, work.plan.model.place, return_proba)
+
+    if not np.array_equal(link.answer(scores, False), plain(False)):
+        return np.inf
+    return float(np.abs(link.answer(scores, True) - plain(True)).max()) if link.soft else 0.0
 
 
 def _error(found: Array, expected: Array, n_rows: int) -> float:
@@ -254,7 +274,7 @@ def _draft(work: _Work, back: _Back, center: Array, intercept: Array, given: int
     operators = [*(stage.operator for stage in fused), *work.models.values(), *(one for step in plan.targets for one in step.operators)]
     return CompiledChain(
         plan.chain_id, back.start, tuple(stage.name for stage in work.stages[:front]), given, back.statistic, center, np.ascontiguousarray(back.weights.T),
-        intercept.copy(), 0.0, back.notes, made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if back.start else None,
+        intercept.copy(), 0.0, back.notes, made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if back.start else None, work.link,
     )  # fmt: skip
 
 

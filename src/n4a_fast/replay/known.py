@@ -87,6 +87,10 @@ def _transformed_target(operator: Any) -> str | None:
     return _all_linear(_predictors("regressor_"))(operator)
 
 
+def _link_is_known(operator: Any) -> str | None:
+    return "clips its scores to probabilities" if getattr(operator, "loss", "") == "modified_huber" else None
+
+
 def _fills_only_nan(operator: Any) -> str | None:
     plain = operator.missing_values is np.nan or (isinstance(operator.missing_values, float) and np.isnan(operator.missing_values))
     return None if plain and not operator.add_indicator else "marks or fills values that are not NaN"
@@ -240,6 +244,10 @@ _SKLEARN = (
     *_entries("sklearn.multioutput", "MultiOutputRegressor", "predict", when=_all_linear(_predictors("estimators_"))),
     *_entries("sklearn.model_selection", "GridSearchCV RandomizedSearchCV", "predict", when=_all_linear(_predictors("best_estimator_"))),
     *_entries("sklearn.compose", "TransformedTargetRegressor", "predict", when=_transformed_target),
+    *_entries("sklearn.linear_model", "LogisticRegression LogisticRegressionCV RidgeClassifier RidgeClassifierCV", "score", _coefficients, _link_is_known),
+    *_entries("sklearn.linear_model", "SGDClassifier Perceptron PassiveAggressiveClassifier", "score", _coefficients, _link_is_known),
+    *_entries("sklearn.svm", "LinearSVC", "score", _coefficients),
+    *_entries("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis", "score", _coefficients),
     *_entries("sklearn.pipeline", "Pipeline", "predict", when=_all_linear(_pipeline("predict"))),
 )
 _CHEMOTOOLS = (

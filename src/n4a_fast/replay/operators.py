@@ -32,7 +32,7 @@ Part: TypeAlias = Callable[[Any, int], Any]
 
 FAR = 2.0**30
 WIDEST = 8192  # columns; a probed operator on more would need more memory than it is worth
-ROLES = ("transform", "predict", "statistic")
+ROLES = ("transform", "predict", "score", "statistic")
 
 
 @dataclass(frozen=True, slots=True)

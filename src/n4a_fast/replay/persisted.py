@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from n4a_fast.database import Database
 from n4a_fast.replay.compiled import CompiledChain, content_hash
+from n4a_fast.replay.links import link_from_json
 from n4a_fast.replay.operators import version_of
 from n4a_fast.replay.statistics import RowStatistic
 from n4a_fast.schema.columns import COMPILED_ARRAYS, COMPILED_CHAINS, table_of
@@ -100,7 +101,7 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
     statistic = chain.statistic
     recipe = {
         "start": chain.start, "prefix": chain.prefix, "n_features": chain.n_features, "center": content_hash(chain.center), "error": chain.error,
-        "notes": chain.notes, "n_sources": chain.n_sources, "source_index": chain.source_index,
+        "notes": chain.notes, "n_sources": chain.n_sources, "source_index": chain.source_index, "link": chain.link and chain.link.as_json(),
         "statistic": statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)],
     }  # fmt: skip
     names = [content_hash(array) for array in _arrays_of(chain)]
@@ -115,6 +116,7 @@ def _restored(
     return CompiledChain(
         chain_id, recipe["start"], tuple(recipe["prefix"]), recipe["n_features"], statistic, centers[recipe["center"]], weights, intercept, recipe["error"],
         tuple(recipe["notes"]), made_with, recipe["n_sources"], recipe["source_index"],
+        link=link_from_json(recipe["link"]) if recipe.get("link") else None,
     )  # fmt: skip
 
 

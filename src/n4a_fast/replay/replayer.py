@@ -26,7 +26,8 @@ from n4a_fast.artifacts.reader import ArtifactReader, reader_of
 from n4a_fast.database import Database
 from n4a_fast.errors import NotFoundError, StoreError
 from n4a_fast.records.chains import Chains, artifact_ids
-from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain, finite
+from n4a_fast.replay.combine import common_classes
+from n4a_fast.replay.compiled import WHOLE, CompiledChain, PlainChain
 from n4a_fast.replay.execute import execute, plain_features
 from n4a_fast.replay.folds import Folds, FoldWeights, choose, weights_of
 from n4a_fast.replay.forests import quickened
@@ -37,6 +38,7 @@ from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.persisted import CompiledChains
 from n4a_fast.replay.plan import ReplayPlan
 from n4a_fast.replay.stages import Bench, Bounded, line_of
+from n4a_fast.replay.tags import classifies
 
 Array: TypeAlias = NDArray[np.float64]
 State: TypeAlias = tuple[int, ...]
@@ -89,8 +91,8 @@ class Replayer:
     def replay(self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool) -> NDArray[Any]:
         """Predictions of one chain."""
         known = self._remembered.get((chain_id, choice.key))
-        if known is not None and known.seen == self.state() and isinstance(known.chain, CompiledChain) and not return_proba:
-            found = self.fused(known.chain, X, wavelengths)
+        if known is not None and known.seen == self.state() and isinstance(known.chain, CompiledChain):
+            found = self.fused(known.chain, X, wavelengths, return_proba)
             if found is not None:
                 return found
         return self._replay_unprepared(chain_id, X, wavelengths, choice, return_proba)
@@ -98,13 +100,13 @@ class Replayer:
     def _replay_unprepared(self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool) -> NDArray[Any]:
         state = self.state()
         known = self.recall([checks.text(chain_id, "chain_id")], choice).get(chain_id)
-        if isinstance(known, CompiledChain) and not return_proba and (found := self.fused(known, X, wavelengths)) is not None:
+        if isinstance(known, CompiledChain) and (found := self.fused(known, X, wavelengths, return_proba)) is not None:
             return found
         bench = Bench(self.load_artifact)
         plan = load_plan(self.require([chain_id])[chain_id], bench, choice.folds)
-        if known is None and not return_proba:
+        if known is None:
             compiled = self.compile(plan, X, wavelengths, choice, bench, state)
-            if isinstance(compiled, CompiledChain) and (found := self.fused(compiled, X, wavelengths)) is not None:
+            if isinstance(compiled, CompiledChain) and (found := self.fused(compiled, X, wavelengths, return_proba)) is not None:
                 return found
         return execute(quickened(plan), X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights, return_proba=return_proba)
 
@@ -150,11 +152,14 @@ class Replayer:
         return found
 
     def prepare(self, chain: Mapping[str, Any], X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State) -> CompiledChain | PlainChain:
-        """Like `compile`, with the models of all folds loaded only if the first one may fuse."""
+        """Like `compile`, with the models of all folds loaded only if the first one may fuse, or classifies: then they must know the same classes."""
         plan = load_chain(chain, loader_for(chain, bench), models=False)
         first = choose(tuple(plan.model.fold_ids), choice.folds)[0]
-        plain = refusal(load_plan(chain, bench, [first]))
+        alone = load_plan(chain, bench, [first])
+        plain = refusal(alone)
         if plain is not None:
+            if classifies(alone.model.models[first]):
+                common_classes(load_plan(chain, bench, choice.folds).model.models, plan.model.place)
             self._remember(plain, choice.key, state)
             return plain
         compiled = self.compile(load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
@@ -182,13 +187,10 @@ class Replayer:
                     self._keep()
         return compiled
 
-    def fused(self, compiled: CompiledChain, X: Any, wavelengths: Any) -> Array | None:
+    def fused(self, compiled: CompiledChain, X: Any, wavelengths: Any, return_proba: bool) -> NDArray[Any] | None:
         """Predictions of a compiled chain; None where the plain path must have its say."""
-        spectra = self.spectra_for(compiled, X, wavelengths)
-        if spectra is None:
-            return None
-        found = compiled.apply(spectra)
-        return found if finite(found) else None
+        spectra = self.spectra_for(compiled, X, wavelengths) if compiled.answers(return_proba) else None
+        return None if spectra is None else compiled.answer(spectra, return_proba)
 
     def spectra_for(self, compiled: CompiledChain, X: Any, wavelengths: Any, bench: Bench | None = None) -> Array | None:
         """What the compiled part of a chain is given, its stages in front run plainly; None for spectra of another width.

@@ -10,7 +10,7 @@ A. Forests go to threads: a tree is one call without the interpreter's lock, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from n4a_fast.records.chains import artifact_ids
 from n4a_fast.replay.combine import combine
 from n4a_fast.replay.execute import plain_features
-from n4a_fast.replay.folds import choose, weights_of
+from n4a_fast.replay.folds import Folds, choose, read_folds, weights_of
 from n4a_fast.replay.forests import is_forest, quickened
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.load import load_chain
-from n4a_fast.replay.plan import ReplayPlan
+from n4a_fast.replay.plan import Place, ReplayPlan
 from n4a_fast.replay.replayer import Choice, Replayer, loader_for
 from n4a_fast.replay.stages import Bench, line_of
 
@@ -54,8 +54,6 @@ def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, 
         return
     chains = replayer.require(chain_ids)
     plans = {chain_id: load_chain(chains[chain_id], loader_for(chains[chain_id], bench), models=False) for chain_id in chain_ids}
-    models = [artifact for plan in plans.values() for artifact in _models_of(plan, work)]
-    replayer.reader(models).require_files(models)  # before any work is done
     names = {chain_id: _names(plan, bench) for chain_id, plan in plans.items()}
     for _, alike in groupby(sorted(chain_ids, key=lambda chain_id: names[chain_id]), key=lambda chain_id: names[chain_id]):
         listed = list(alike)
@@ -71,8 +69,14 @@ def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, 
         yield from zip(listed, joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(tasks), strict=True)
 
 
-def _models_of(plan: ReplayPlan, work: Work) -> list[str]:
-    return [plan.model.fold_ids[key] for key in choose(tuple(plan.model.fold_ids), work.choice.folds)]
+def require_models(replayer: Replayer, chains: Iterable[Chain], folds: Folds) -> None:
+    """An error unless these chains have such folds and the files of their models are there; nothing is loaded."""
+    models: list[str] = []
+    for chain in chains:
+        stored = read_folds(chain["fold_artifacts"], Place(chain["chain_id"], int(chain["model_step_idx"]), chain["model_class"]))
+        models += [stored[key] for key in (choose(tuple(stored), folds) if stored else ())]
+    if models:
+        replayer.reader(models).require_files(models)
 
 
 def _artifacts_of(chain: Chain) -> list[str]:
