@@ -84,13 +84,13 @@ def _quiet(text: str) -> str:
 
 
 def _compiled(line: Line) -> CompiledChain | None:
-    """The whole chain as one linear map, or None."""
+    """The whole chain as one linear map whose values are the predictions, or None."""
     width, models = _width(line), {part.fold: part.operator for part in line.predicting}
     if not width or any(part.composed for part in line.parts):
         return None
     plan = replace(line.plan, model=replace(line.plan.model, models=MappingProxyType(models)))
     found = compile_chain(plan, np.full(len(models), 1.0 / len(models)), _likely_spectra(line, width), None, Bench(_never))
-    return found if isinstance(found, CompiledChain) and found.start == 0 else None
+    return found if isinstance(found, CompiledChain) and found.start == 0 and found.link is None else None
 
 
 def _never(artifact_id: str) -> Any:
