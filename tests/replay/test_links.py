@@ -36,7 +36,7 @@ X = spectra(90, 20, seed=3)
 NEW = spectra(23, 20, seed=4)
 RANKS = np.argsort(np.argsort(target(X)))
 NAMES: dict[str, Callable[[Array], Array]] = {
-    "text": lambda codes: np.array(["barley", "oat", "rye", "wheat"])[codes], "int": lambda codes: codes * 3 - 2, "float": lambda codes: codes + 0.5,
+    "text": lambda codes: np.array(["barley", "oat", "rye", "wheat"])[codes], "int": lambda codes: codes * 3 - 2, "float": lambda codes: codes * 2.0,
     "bool": lambda codes: codes > 0,
 }  # fmt: skip
 SOFT: dict[str, Callable[[], Any]] = {
