@@ -23,13 +23,9 @@ from n4a_fast.errors import InvalidInputError
 
 EXTENSIONS = {"joblib": "joblib", "cloudpickle": "pkl", "pickle": "pkl"}
 _PROTOCOL = 5
-_SETS = (set, frozenset)
+_SETS = frozenset({set, frozenset})
 _PACKED = (b"\x78", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22M\x18", b"ZF")  # how compressed joblib files begin
 _JOBLIB_ARRAY = re.compile(rb"joblib\.numpy_pickle")  # what a file holds whose arrays lie between the opcodes
-
-
-class _HasSet(Exception):
-    """The fast picklers cannot write a set in a fixed order."""
 
 
 class _Chunks(list[bytes | memoryview]):
@@ -40,16 +36,10 @@ class _Chunks(list[bytes | memoryview]):
 
 
 class _Plain(pickle.Pickler):
-    def persistent_id(self, obj: Any) -> None:
-        if type(obj) in _SETS and len(obj) > 1:
-            raise _HasSet
+    """C's pickler with attributes: from Python 3.13 on, its own `persistent_id` cannot be set."""
 
 
 class _Cloud(cloudpickle.Pickler):  # type: ignore[misc]
-    def persistent_id(self, obj: Any) -> None:
-        if type(obj) in _SETS and len(obj) > 1:
-            raise _HasSet
-
     def reducer_override(self, obj: Any) -> Any:
         return _without_mark(obj, super().reducer_override(obj))
 
@@ -70,10 +60,8 @@ def chunks(obj: Any, format_name: str) -> list[bytes | memoryview]:
     check_format(format_name)
     is_cloud = format_name == "cloudpickle"
     try:
-        try:
-            return _dumped(_Cloud if is_cloud else _Plain, obj)
-        except _HasSet:
-            return _dumped(_ordered_cloud() if is_cloud else _Ordered, obj)
+        written = _dumped_by_c(_Cloud if is_cloud else _Plain, obj)
+        return _dumped(_ordered_cloud() if is_cloud else _Ordered, obj) if written is None else written
     except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
         cure = "" if is_cloud else "; format='cloudpickle' also takes lambdas and local classes"
         raise InvalidInputError(f"{type(obj).__name__} cannot be saved as {format_name} ({error}){cure}") from error
@@ -89,6 +77,15 @@ def loads(data: bytes | memoryview, format_name: str, *, plain: bool = False) ->
 def is_plain(data: bytes | memoryview) -> bool:
     """Whether `data` is one pickle from its first to its last byte, neither compressed nor with joblib's arrays between the opcodes."""
     return not bytes(data[:6]).startswith(_PACKED) and _JOBLIB_ARRAY.search(data) is None
+
+
+def _dumped_by_c(pickler: Callable[..., Any], obj: Any) -> list[bytes | memoryview] | None:
+    """The pickle; None when it holds a set, which these picklers cannot write in a fixed order."""
+    written, met = _Chunks(), list[Any]()
+    writing = pickler(written, _PROTOCOL)
+    writing.persistent_id = met.append  # given every object; a method of ours would take a third of the time
+    writing.dump(obj)
+    return written if _SETS.isdisjoint(map(type, met)) or all(len(found) < 2 for found in met if type(found) in _SETS) else None
 
 
 def _dumped(pickler: Callable[..., Any], obj: Any) -> list[bytes | memoryview]:
