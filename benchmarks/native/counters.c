@@ -26,6 +26,7 @@ static void asked(size_t size) {
 }
 
 int fsync(int file) { n4a_syncs++; return NEXT(fsync)(file); }
+int syncfs(int file) { n4a_syncs++; return NEXT(syncfs)(file); }
 int fdatasync(int file) { n4a_syncs++; return NEXT(fdatasync)(file); }
 ssize_t write(int file, const void *data, size_t size) { return wrote(NEXT(write)(file, data, size)); }
 ssize_t pwrite(int file, const void *data, size_t size, off_t at) { return wrote(NEXT(pwrite)(file, data, size, at)); }

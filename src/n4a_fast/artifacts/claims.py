@@ -49,6 +49,12 @@ class Claims:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._own.update(new)
 
+    @property
+    def descriptor(self) -> int:
+        """A file of this folder that is open since before the first claim of this process."""
+        self._open()
+        return self._lock
+
     def settle(self) -> None:
         """The database tells now what is in use."""
         if self._own and self._pid == os.getpid():

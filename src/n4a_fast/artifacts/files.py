@@ -19,7 +19,6 @@ from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -34,6 +33,7 @@ _DRAFT = ".draft"
 _ENDINGS = tuple(dict.fromkeys(extension + form for extension in EXTENSIONS.values() for form in ("", ZSTD)))
 _MAPPED_FROM = 2**20  # reading is faster than mapping below this
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe put in a file's place must not stop us
+_PIECES_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -63,7 +63,7 @@ class ArtifactFiles:
         stored: Sequence[Content] = ()
         while True:
             self.claims.claim(name)
-            found = next((found for found in (ending, *_ENDINGS) if os.path.lexists(f"{folder}/{name}.{found}")), None)
+            found = next((found for found in _ENDINGS if os.path.lexists(f"{folder}/{name}.{found}")), None)
             if found is None:
                 stored = stored or ([compressed(pieces)] if compress else pieces)
                 if self._write(f"{folder}/{name}.{ending}", stored):
@@ -96,10 +96,10 @@ class ArtifactFiles:
         self._remember_unsynced(f"{self._root}/{relative}")
 
     def begin_sync(self) -> Syncing:
-        """Begin in threads with what `sync` will be asked for."""
+        """Begin in a thread with what `sync` will be asked for."""
         if self._syncing is None:
             folders = {os.path.dirname(path) for path in self._unsynced}
-            self._syncing = Syncing({*self._unsynced, *folders, self._root})  # what was collected before it was ever referred to is gone
+            self._syncing = Syncing({*self._unsynced, *folders, self._root}, self.claims.descriptor)
         return self._syncing
 
     def sync(self) -> None:
@@ -197,12 +197,12 @@ class ArtifactFiles:
     def _holds(self, path: str, pieces: Sequence[Content]) -> bool:
         """Whether a stored file has this very content."""
         try:
-            content = np.frombuffer(content_at(path), np.uint8)  # memoryviews compare byte by byte, 20 times slower
+            content = pa.py_buffer(content_at(path))  # compares like memcmp; memoryviews go byte by byte, numpy makes an array of bools
         except (FileNotFoundError, ArtifactCorruptError):
             return False
         ends = list(accumulate(map(len, pieces), initial=0))
         parts = zip(pairwise(ends), pieces, strict=True)
-        return len(content) == ends[-1] and all(np.array_equal(content[start:end], np.frombuffer(piece, np.uint8)) for (start, end), piece in parts)
+        return content.size == ends[-1] and all(content.slice(start, end - start).equals(pa.py_buffer(piece)) for (start, end), piece in parts)
 
     def _remember_unsynced(self, path: str) -> None:
         if path not in self._synced:
@@ -257,13 +257,21 @@ def decompressed(data: Content, path: str) -> Content:
 def _write_draft(path: str, stored: Sequence[Content]) -> None:
     descriptor = os.open(path, _WRITE, 0o666)
     try:
-        for piece in stored:
-            written = 0
-            while written < len(piece):  # a write stops at 2 GB, and where the disk is full
-                written += os.write(descriptor, memoryview(piece)[written:] if written else piece)
+        for first in range(0, len(stored), _PIECES_AT_ONCE):
+            _write_pieces(descriptor, stored[first : first + _PIECES_AT_ONCE])
         start_sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_pieces(descriptor: int, pieces: Sequence[Content]) -> None:
+    """In one call: ext4 takes 250 kB in large folios then, in half the time of four calls."""
+    written = os.writev(descriptor, pieces)
+    for piece in pieces:  # a write stops at 2 GB, and where the disk is full
+        rest = memoryview(piece)[written:]
+        written = max(0, written - len(piece))
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def _mapped(descriptor: int) -> memoryview:
