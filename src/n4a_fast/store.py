@@ -233,11 +233,10 @@ class WorkspaceStore:
 
         `steps` holds dicts with `step_idx`, `operator_class`, `params`, `artifact_id`, `stateless`;
         `fold_artifacts` maps a fold to its model's artifact id, `shared_artifacts` a step index to
-        one id or a list. Artifacts may be registered afterwards; while the chain is stored they are kept.
+        one id or a list. Artifacts may be registered afterwards; from now on, while the chain is there, they are kept.
         """
-        self._open().pipelines.require_known(pipeline_id)
         texts = {"model_class": model_class, "preprocessings": preprocessings, "fold_strategy": fold_strategy}
-        return self._open().chains.save(pipeline_id, steps, model_step_idx, fold_artifacts, shared_artifacts, branch_path, source_index, **texts)
+        return self._open().save_chain(pipeline_id, steps, model_step_idx, fold_artifacts, shared_artifacts, branch_path, source_index, **texts)
 
     @_reads
     def get_chain(self, chain_id: str) -> dict[str, Any] | None:

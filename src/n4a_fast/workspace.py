@@ -91,6 +91,13 @@ class Workspace:
             raise result
         return result
 
+    def save_chain(self, pipeline_id: str, *described: Any, **texts: Any) -> str:
+        """Buffer a chain; collections of other processes spare what it names from now on."""
+        self.pipelines.require_known(pipeline_id)
+        chain_id = self.chains.save(pipeline_id, *described, **texts)
+        self.artifacts.claim(self.chains.references(chain_id))
+        return chain_id
+
     def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
         """Let a chain of this session refer to other artifacts: old id to new."""
         with self.lock:

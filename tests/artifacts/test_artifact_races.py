@@ -41,6 +41,14 @@ for number in range(20):
 store.close()
 """
 )
+NAME_AND_WAIT = (
+    OPEN.replace("argv[1]", "argv[1], flush_interval=None")
+    + """
+save_chain(store, begin_pipeline(store, store.begin_run("r", {}, [])), fold_artifacts={"fold_0": sys.argv[2]})
+print("named")
+sys.stdin.readline()
+"""
+)
 COLLECT_MANY = OPEN + "print('ready')\nremoved = sum(store.gc_artifacts() for _ in range(30))\nprint(removed)\nstore.close()\n"
 
 
@@ -111,6 +119,29 @@ def test_registering_a_known_file_protects_it_like_a_save(tmp_path: Path) -> Non
         finish(child(PAUSED_COLLECTION, tmp_path))
         use(store, known)
         assert store.load_artifact(known) == "known"
+
+
+def test_a_chain_keeps_what_it_names_from_its_save_on_though_nobody_saved_that_again(tmp_path: Path) -> None:
+    names = [unused(tmp_path, content) for content in ("fold", "shared", "step")]
+    with WorkspaceStore(tmp_path, flush_interval=None) as store:
+        pipeline = begin_pipeline(store, store.begin_run("r", {}, []))
+        step = {"step_idx": 1, "operator_class": "x", "params": {}, "artifact_id": names[2], "stateless": False}
+        save_chain(store, pipeline, steps=[step], fold_artifacts={"fold_0": names[0]}, shared_artifacts={"_source_map": {"1": {"0": [names[1]]}}})
+        assert finish(child(PAUSED_COLLECTION, tmp_path)).split() == ["removed", "0"]
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+        assert finish(child(PAUSED_COLLECTION, tmp_path)).split() == ["removed", "0"]
+        assert [store.load_artifact(name) for name in names] == ["fold", "shared", "step"]
+
+
+def test_a_chain_that_its_process_never_flushed_keeps_nothing(tmp_path: Path) -> None:
+    name = unused(tmp_path, "known")
+    naming = child(NAME_AND_WAIT, tmp_path, name)
+    assert read_line(naming) == "named"
+    assert finish(child(PAUSED_COLLECTION, tmp_path)).split() == ["removed", "0"]
+    kill(naming)
+    with WorkspaceStore(tmp_path) as store:
+        assert store.gc_artifacts() == 1
+    assert files(tmp_path) == []
 
 
 def test_collections_that_run_all_the_time_take_nothing_that_is_in_use(tmp_path: Path) -> None:

@@ -173,6 +173,11 @@ class Artifacts(PendingRows):
             self._ids = None
         return self._ids
 
+    def claim(self, artifact_ids: set[str]) -> None:
+        """A chain in memory names these, stored or not: no collection takes them until it is in its table."""
+        if new := artifact_ids - self._noted:
+            self.files.claims.claim(*sorted(new))
+
     def load(self, artifact_id: str) -> Any:
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
         row = self.require(artifact_id)

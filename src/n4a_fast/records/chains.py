@@ -59,6 +59,10 @@ class Chains(PendingRows):
         self.put(row)
         return str(row["chain_id"])
 
+    def references(self, chain_id: str) -> set[str]:
+        """Ids of all artifacts that a pending chain refers to."""
+        return artifacts_of(self._rows[chain_id])
+
     def require(self, chain_id: str) -> None:
         """NotFoundError unless the chain is stored or pending."""
         if not self.exists(chain_id):
