@@ -206,6 +206,17 @@ def test_files_of_nirs4all_are_registered_verified_and_loaded(store: WorkspaceSt
     assert store.load_artifact("config$1:0") == [1.5]
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_files_of_nirs4all_are_verified_by_each_load(store: WorkspaceStore, damage: Any) -> None:
+    register(store, foreign_file(store, [1.5]))
+    path = store.get_artifact_path("config$1:0")
+    path.write_bytes(damage(path.read_bytes()))
+    for call in (store.load_artifact, store.shared_artifact, store.describe_artifact):
+        with pytest.raises(ArtifactCorruptError, match=r"model_x\.joblib"):
+            call("config$1:0")
+    assert set(store.verify_artifacts().damaged) == {"config$1:0"}
+
+
 def test_a_known_id_with_other_content_is_refused(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         content_hash = foreign_file(store, [1.5])
