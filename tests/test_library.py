@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline
+from helpers import Sweep, begin_pipeline, child, kill, read_line
 from sklearn.preprocessing import StandardScaler
 
 from n4a_fast import PipelineLibrary, WorkspaceStore
+from n4a_fast import library as library_module
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -291,3 +292,45 @@ def test_of_many_writers_of_one_name_exactly_one_wins(library: PipelineLibrary) 
         winners = [number for number in pool.map(save, range(8)) if number is not None]
     assert [library.load_template("pls")] == [{"writer": number} for number in winners]
     assert hidden(library) == []
+
+
+REPLACING = """
+import sys
+from n4a_fast import PipelineLibrary
+library = PipelineLibrary(sys.argv[1])
+for number in range(10**9):
+    library.save_template({"step": number}, "pls", notes=str(number), overwrite=True)
+    if number == 3:
+        print("begun", flush=True)
+"""
+
+
+def test_a_template_that_is_being_replaced_is_always_there_and_whole(library: PipelineLibrary) -> None:
+    folder = library.library_path / "general" / "pls"
+    for _ in range(3):
+        writer = child(REPLACING, library.workspace_path)
+        assert read_line(writer) == "begun"
+        for _ in range(300):
+            assert library.load_template("pls")["step"] >= 0
+        kill(writer)
+        step = library.load_template("pls")["step"]
+        assert (library.get_template_metadata("pls")["notes"], (folder / "README.md").is_file()) == (str(step), True)
+    assert [found["name"] for found in library.list_templates()] == ["pls"]
+
+
+def test_where_folders_cannot_be_exchanged_a_template_steps_aside_and_comes_back(library: PipelineLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library_module, "_exchanged", lambda *_: False)
+    library.save_template({"step": 1}, "pls")
+    library.save_template({"step": 2}, "pls", overwrite=True)
+    assert library.load_template("pls") == {"step": 2}
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name.startswith(".draft"):
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(StoreUnavailableError):
+        library.save_template({"step": 3}, "pls", overwrite=True)
+    assert library.load_template("pls") == {"step": 2}

@@ -3,12 +3,14 @@
 A template is a folder of `pipeline.json` (the configuration), `metadata.json` (name, category,
 description, tags, metrics, notes, times) and `README.md` for people; nirs4all reads and writes the
 same folders. A template appears, is replaced and disappears by a rename, so no reader meets half of
-one; a draft that a crash left has a name with a leading dot and is ignored. Names become folder
+one; where the system cannot exchange two folders at once (outside Linux) it is missing for an instant
+while it is replaced. A draft that a crash left has a name with a leading dot and is ignored. Names become folder
 names as in nirs4all: lower case, spaces as underscores, characters that file systems refuse left out.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -34,6 +36,7 @@ from n4a_fast.store import WorkspaceStore
 
 _PIPELINE, _METADATA, _README = "pipeline.json", "metadata.json", "README.md"
 _REFUSED_BY_FILE_SYSTEMS = str.maketrans("", "", '<>:"/\\|?*')
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a draft needs some
 
 
@@ -307,9 +310,11 @@ def _copy_files(source: Path, draft: Path) -> None:
 
 
 def _put(draft: Path, target: Path, name: str, overwrite: bool) -> None:
-    """Rename the draft to its place; an old template steps aside first and comes back if that fails."""
+    """Rename the draft to its place; an old template takes the draft's, or steps aside first and comes back if that fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if overwrite and target.exists():
+        if _exchanged(draft, target):
+            return
         with _draft_in(draft.parent) as aside:
             old = target.rename(aside / target.name)
             try:
@@ -324,6 +329,12 @@ def _put(draft: Path, target: Path, name: str, overwrite: bool) -> None:
         if target.exists():  # another process was first
             raise TemplateExistsError(name, target) from error
         raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step, where the system can."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    return exchange is not None and exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
 def _readme(metadata: Mapping[str, Any]) -> str:

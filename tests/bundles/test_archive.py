@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import random
 import shutil
 import stat
 import struct
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 from bundle_chains import case, save, spectra
-from helpers import counts
+from helpers import child, counts, finish
 
 from n4a_fast import WorkspaceStore, inspect_bundle
 from n4a_fast.errors import BundleError, UntrustedArtifactError
@@ -170,6 +171,79 @@ def test_links_and_encrypted_members_are_refused(store: WorkspaceStore, bundle: 
         archive.writestr("locked", b"x")
         archive.getinfo("locked").flag_bits |= 1
     refused(store, bundle, "is encrypted")
+
+
+ODD = (None, True, -1, 2**70, "", "../x", [], {}, [1], {"a": 1}, "\ud800", float("nan"))
+
+
+def bent(value: Any, dice: random.Random) -> Any:
+    """JSON with some of its values exchanged for odd ones, some gone."""
+    if dice.random() < 0.15:
+        return dice.choice(ODD)
+    if isinstance(value, dict):
+        return {key: bent(item, dice) if dice.random() < 0.15 else item for key, item in value.items() if dice.random() > 0.03}
+    if isinstance(value, list):
+        return [bent(item, dice) if dice.random() < 0.2 else item for item in value if dice.random() > 0.05]
+    return value
+
+
+def damaged(bundle: Path, dice: random.Random) -> None:
+    """Other bytes somewhere in the file, or members that were changed before they were packed, with no hashes to tell."""
+    if dice.random() < 0.3:
+        content = bytearray(bundle.read_bytes())
+        for _ in range(3):
+            content[dice.randrange(len(content))] = dice.randrange(256)
+        bundle.write_bytes(content)
+        return
+
+    def change(members: Members) -> None:
+        for name, data in list(members.items()):
+            if name.endswith(".json"):
+                members[name] = json.dumps(bent(json.loads(data), dice)).encode() if dice.random() < 0.5 else data
+            elif dice.random() < 0.1:
+                members[name] = data[: dice.randrange(len(data))]
+        told = json.loads(members["manifest.json"])
+        if isinstance(told, dict):
+            members["manifest.json"] = json.dumps({key: item for key, item in told.items() if key != "artifact_integrity"}).encode()
+
+    rewritten(bundle, change, integrity=False)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_damaged_is_told_as_such_and_leaves_nothing(store: WorkspaceStore, tmp_path: Path, good_bundle: Path, seed: int) -> None:
+    dice, written = random.Random(seed), Path(__file__).parent.parent / "data" / "bundles"
+    bundles, refusals = [good_bundle, *sorted(written.glob("*.n4a"))], 0
+    for _ in range(40):
+        bundle = Path(shutil.copy(dice.choice(bundles), tmp_path / "model.n4a"))
+        damaged(bundle, dice)
+        before = counts(store, "runs", "chains", "artifacts")
+        for look in (inspect_bundle, store.import_chain):
+            try:
+                look(bundle)
+            except BundleError:
+                refusals += 1
+                assert counts(store, "runs", "chains", "artifacts") == before
+    assert refusals > 20
+
+
+def test_looking_and_importing_load_no_library_that_a_bundle_names(store: WorkspaceStore) -> None:
+    code = """
+import sys
+from pathlib import Path
+from n4a_fast import WorkspaceStore, inspect_bundle
+from n4a_fast.errors import BundleError
+with WorkspaceStore(sys.argv[1]) as store:
+    for path in sorted(Path(sys.argv[2]).glob("*.n4a")):
+        try:
+            assert any(name.startswith("sklearn.") for name in inspect_bundle(path).globals)
+            store.import_chain(path)
+        except BundleError:
+            pass
+    assert store.sql("SELECT count(*) FROM chains").item() > 5
+assert not {"sklearn", "joblib", "nirs4all"} & set(sys.modules)
+"""
+    store.close()
+    finish(child(code, store.workspace_path, Path(__file__).parent.parent / "data" / "bundles"))
 
 
 class Writes:

@@ -7,6 +7,7 @@ ever extracted to disk. What the members mean is for `reader`.
 
 from __future__ import annotations
 
+import errno
 import stat
 import zipfile
 import zlib
@@ -35,6 +36,8 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BundleError(path, f"it is no whole ZIP file ({error}); copy it again") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # the archive points before its own beginning
+            raise BundleError(path, "it is no whole ZIP file; copy it again") from error
         raise StoreUnavailableError(path, error.strerror or str(error)) from error
 
 

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
+from n4a_fast import checks
 from n4a_fast.artifacts import codec
 from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.bundles.archive import members_of
@@ -67,8 +68,13 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
     formats = {name: _format(path, name, own.get(name, {})) for name in operators}
     described = told is not None and not any(entry.get("composed") for entry in own.values())
     classes = {name: _class_in(path, name, data) for name, data in operators.items()}
-    rows = _rows_of_chain(path, own, told or {}, classes) if described else _rows_of_pipeline(path, manifest, pipeline or {}, classes, bool(own))
-    _check_chain(path, rows, classes)
+    try:
+        rows = _rows_of_chain(path, own, told or {}, classes) if described else _rows_of_pipeline(path, manifest, pipeline or {}, classes, bool(own))
+        _check_chain(path, rows, classes)
+    except BundleError:
+        raise
+    except (ReplayError, ValueError, TypeError, LookupError, AttributeError) as error:  # JSON of any other form
+        raise BundleError(path, f"its chain cannot be replayed: {error}") from error
     return Bundle(path, manifest, pipeline, told, rows, operators, classes, formats)
 
 
@@ -131,7 +137,7 @@ def _format(path: Path, name: str, told: Mapping[str, Any]) -> str:
 
 def _check_weights(path: Path, members: Mapping[str, bytes]) -> None:
     weights = _json(path, members, "fold_weights.json") if "fold_weights.json" in members else {}
-    if len(set(weights.values())) > 1:
+    if any(weight != next(iter(weights.values())) for weight in weights.values()):
         raise BundleError(path, f"it weighs its folds {weights}, a stored chain weighs them alike; load it with nirs4all")
 
 
@@ -220,6 +226,8 @@ def _rows_of_pipeline(path: Path, manifest: Mapping[str, Any], pipeline: Mapping
         else:
             steps.setdefault(int(place["step"]), []).append(name)
     listed = pipeline.get("steps") or []
+    if not isinstance(listed, list):
+        raise BundleError(path, "its pipeline.json has no list of steps")
     for index, names in steps.items():
         if own and index <= len(listed) and "y_processing" in listed[index - 1]:
             names.reverse()
@@ -237,7 +245,7 @@ def _step(index: int, written: Any, names: Sequence[str], operators: Mapping[str
 
 
 def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, str]) -> None:
-    """BundleError unless replay would take the chain, which is asked with stand-ins for the operators."""
+    """Raises unless replay would take the chain, which is asked with stand-ins for the operators."""
     for name, kind in operators.items():
         if _short(kind) in _NOT_PLAIN:
             raise BundleError(path, f"its operator {name} is a {_short(kind)}, which only nirs4all can run; load it with nirs4all")
@@ -250,7 +258,8 @@ def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, st
     def refused(name: str) -> Any:
         raise ImportError("a bundle must hold its operators; classes that it merely names are not imported")
 
-    try:
-        load_chain({"chain_id": path.name, **rows}, stand_in, resolve=refused)
-    except (ReplayError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BundleError(path, f"its chain cannot be replayed: {error}") from error
+    load_chain({"chain_id": path.name, **rows}, stand_in, resolve=refused)
+    for name, number in {"model_step_idx": rows["model_step_idx"], "source_index": rows["source_index"] or 0}.items():
+        checks.integer(number, name)
+    for name in rows["fold_artifacts"].values():
+        stand_in(name)
