@@ -1,7 +1,11 @@
-"""A process that sweeps when told: each line of its input is a folder and a number of pipelines; it answers with the seconds they took."""
+"""A process that sweeps when told; it answers with the seconds that took.
+
+Each line of its input is a folder, a number of pipelines, whether to close the store, and a pickled shard or "-".
+"""
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from contextlib import ExitStack
@@ -16,10 +20,11 @@ def main() -> None:
         sweeps: dict[str, Sweep] = {}
         print("ready", flush=True)
         for line in sys.stdin:
-            folder, pipelines, closing = line.rsplit(maxsplit=2)
+            folder, pipelines, closing, shard = line.rsplit(maxsplit=3)
             start = time.perf_counter()
             if folder not in sweeps:
-                sweeps[folder] = Sweep(stores.enter_context(WorkspaceStore(folder, lock_timeout=120.0)))
+                store = WorkspaceStore(folder, lock_timeout=120.0) if shard == "-" else pickle.loads(bytes.fromhex(shard)).open()
+                sweeps[folder] = Sweep(stores.enter_context(store))
             for _ in range(int(pipelines)):
                 sweeps[folder].pipeline()
             if closing == "close":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from harness import FOLDER, Measure, gate, report
 from workloads import SAMPLES, Sweep, fill
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.shards import Shard
 
 PIPELINES = 240  # of 21 predictions; one process puts them into the tables in two parts
 Team = Callable[[int], list["Worker"]]
@@ -28,9 +30,9 @@ class Worker:
         self._process = subprocess.Popen([sys.executable, FOLDER / "sweep_worker.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._answer() == "ready"
 
-    def begin(self, folder: Path, pipelines: int, *, close: bool = False) -> None:
+    def begin(self, folder: Path, pipelines: int, *, close: bool = False, shard: Shard[WorkspaceStore] | None = None) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{folder} {pipelines} {'close' if close else 'stay'}\n")
+        self._process.stdin.write(f"{folder} {pipelines} {'close' if close else 'stay'} {pickle.dumps(shard).hex() if shard else '-'}\n")
         self._process.stdin.flush()
 
     def seconds(self) -> float:
@@ -121,12 +123,12 @@ def test_shards_2_and_merge_vs_1(measure: Measure, team: Team, tmp_path: Path) -
         with WorkspaceStore(tmp_path / f"shards_{next(turns)}") as store:
             shards = [store.shard() for _ in workers]
             for worker, shard in zip(workers, shards, strict=True):
-                worker.begin(shard.path, PIPELINES, close=True)
+                worker.begin(shard.path, PIPELINES, close=True, shard=shard)
             assert all(worker.seconds() > 0 for worker in workers)
             added.append(store.merge(*shards).added("predictions"))
 
-    measure.ratio(alone, on_shards, rounds=2, warmup=0)
-    assert added == [2 * PIPELINES * 21] * 2
+    measure.ratio(alone, on_shards, rounds=3)
+    assert added == [2 * PIPELINES * 21] * 4
 
 
 def merge_against_bulk(measure: Measure, folder: Path, shards: int, rows: int, rounds: int) -> None:

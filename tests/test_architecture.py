@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "artifacts", "predictions"),
     ("replay", "bundles", "buffer"),
     ("workspace",),
-    ("opening", "merging", "shards", "stats"),
+    ("opening", "journaled", "merging", "shards", "stats"),
     ("store",),
     ("library", "chain_builder"),
     ("integrations",),
@@ -39,7 +39,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 720,  # one facade, with the users' docstrings of every documented method
-    "database.py": 470,  # all that touches duckdb, and nothing else
+    "database.py": 510,  # all that touches duckdb, and nothing else
 }
 FACADE_STATEMENTS = 3
 

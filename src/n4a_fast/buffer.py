@@ -25,6 +25,7 @@ from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 from n4a_fast.interrupts import Uninterrupted
 from n4a_fast.journal import Journal, Waiting
+from n4a_fast.predictions.journaled import JournaledPredictions
 from n4a_fast.predictions.metadata import SampleMetadata
 from n4a_fast.predictions.records import Predictions
 from n4a_fast.records.chains import Chains
@@ -61,7 +62,7 @@ class Buffer:
         self, database: Database, files: ArtifactFiles, limits: FlushLimits, *,
         forget_known: Callable[[], None], delete_in_transaction: Callable[[list[str]], object],
     ) -> None:  # fmt: skip
-        self.parts = new_parts(database, files)
+        self.parts = new_parts(database, files, Predictions(database))
         self.limits, self.journal = limits, Journal(database)
         self.runs, self.pipelines, _, self.logs, self.predictions, self.artifacts, *_ = self.parts
         self._database, self._files = database, files
@@ -69,6 +70,7 @@ class Buffer:
         self._deletions = 0  # how many runs had been deleted when ids were last known for sure
         self._since: float | None = None  # when the first row that may not be flushed was saved
         self._watcher: threading.Thread | None = None
+        self.stays_journaled = False  # while nothing has asked for the tables, they are left empty at rest, too
         database.settle, database.rest = self.settle, self.rest
 
     def flush(self) -> None:
@@ -121,6 +123,7 @@ class Buffer:
         if not self._has_own() and not (others and self.journal.others_waiting()):
             return
         self._files.sync()
+        self.stays_journaled = False
         with self._writable_for_journal():
             self.take_notice()  # a reader has attached the file anew
             waiting = self.journal.others_waiting() if others else []
@@ -162,8 +165,15 @@ class Buffer:
             self.put_in_tables()
 
     def rest(self) -> None:
-        if self._has_own():
+        if self._has_own() and not self.stays_journaled:
             self.put_in_tables(others=False)
+
+    def journaled(self) -> Tables | None:
+        """What other processes have journaled, as tables; None when there is something of this process, too."""
+        self.take_notice()
+        if self._has_own():
+            return None
+        return {name: table for parts in self._parts_of_others(self.journal.others_waiting()) for part in parts for name, table in part.pending().items()}
 
     def _has_own(self) -> bool:
         return not self.journal.is_empty or bool(self._fresh())
@@ -199,7 +209,7 @@ class Buffer:
         if not waiting:
             return []
         self.artifacts.forget_ids()
-        parts = new_parts(self._database, self._files)
+        parts = new_parts(self._database, self._files, JournaledPredictions(self._database))
         for journal in waiting:
             for frame in journal.contents:
                 _replay(parts, frame)
@@ -230,10 +240,10 @@ class Buffer:
             self._database.read_only = True
 
 
-def new_parts(database: Database, files: ArtifactFiles) -> Parts:
+def new_parts(database: Database, files: ArtifactFiles, predictions: Predictions) -> Parts:
     """What has tables of its own, in the order in which they are written."""
     return (
-        Runs(database), Pipelines(database), Chains(database), Logs(database), Predictions(database), Artifacts(database, files),
+        Runs(database), Pipelines(database), Chains(database), Logs(database), predictions, Artifacts(database, files),
         Projects(database), SampleMetadata(database),
     )  # fmt: skip
 

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.buffer import Tables
+from n4a_fast.database import Database
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, StoreUnavailableError
+from n4a_fast.journaled import read_each
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions.table import KEY
 from n4a_fast.schema.columns import ALL
@@ -63,9 +66,8 @@ class _Table:
         lookup = f"s.{self.lookup} = t.{self.lookup} AND " if self.lookup else ""
         return f"{lookup}s.{self.key} = t.{self.key}"
 
-    @property
-    def fields(self) -> dict[str, str]:
-        return {"table": self.name, "key": self.key, "by": self.lookup or self.key, "same": self.same}
+    def fields(self, shard: str) -> dict[str, str]:
+        return {"shard": shard, "table": self.name, "key": self.key, "by": self.lookup or self.key, "same": self.same}
 
     @property
     def compared(self) -> list[str]:
@@ -93,24 +95,27 @@ _TABLES = (
     _Table("logs", "log entry", "log_id"),
 )
 
-_FOUND = " UNION ALL ".join(f"SELECT '{table.name}', count(*) FROM shard.{table.name}" for table in _TABLES)
-_CONFLICT = "SELECT s.{key} FROM shard.{table} s JOIN store.{table} t ON {same} WHERE {differs} LIMIT 1"
+_LINKS, _CARRIED = "chain_artifacts", "carried"  # what follows other rows
+_ATTACHED, _REGISTERED = "shard.", "shard_"  # how names of tables to be merged begin: in a file that is attached, and in memory
+_NAMES = (*(table.name for table in _TABLES), _LINKS, _CARRIED)
+_FOUND = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {_ATTACHED}{name}" for name in _NAMES)
+_CONFLICT = "SELECT s.{key} FROM {shard}{table} s JOIN store.{table} t ON {same} WHERE {differs} LIMIT 1"
 _SAME_KEY = " AND ".join(f"s.{name} IS NOT DISTINCT FROM t.{name}" for name in KEY)
-_KEY_CONFLICT = f"""SELECT s.prediction_id, t.prediction_id FROM shard.predictions s JOIN store.predictions t
+_KEY_CONFLICT = f"""SELECT s.prediction_id, t.prediction_id FROM {{shard}}predictions s JOIN store.predictions t
 ON s.nk = t.nk AND {_SAME_KEY} WHERE s.prediction_id <> t.prediction_id LIMIT 1"""
-_ANY_KEY = "SELECT 1 FROM store.predictions WHERE nk IN (SELECT nk FROM shard.predictions) LIMIT 1"
-_OUTDATED = "DELETE FROM store.{table} t USING shard.{table} s WHERE {same} AND t.status = 'running' AND s.status <> 'running'"
-# the inner query is answered from zone maps where the ids of the shard are newer than all that is here
-_KNOWN = "SELECT {key} FROM store.{table} WHERE {by} IN (SELECT {by} FROM shard.{table})"
-_COUNT_KNOWN = f"SELECT count(*) FROM ({_KNOWN})"
-_ADD_ALL = "INSERT INTO store.{table} BY NAME SELECT * FROM shard.{table}"
+_ANY_KEY = "SELECT 1 FROM store.predictions WHERE nk IN (SELECT nk FROM {shard}predictions) LIMIT 1"
+_OUTDATED = "DELETE FROM store.{table} t USING {shard}{table} s WHERE {same} AND t.status = 'running' AND s.status <> 'running'"
+# both are answered from zone maps where the ids of the shard are newer than all that is here
+_COUNT_KNOWN = "SELECT count(*) FROM store.{table} t SEMI JOIN {shard}{table} s ON {same}"
+_KNOWN = "SELECT {key} FROM store.{table} WHERE {by} IN (SELECT {by} FROM {shard}{table})"
+_ADD_ALL = "INSERT INTO store.{table} BY NAME SELECT * FROM {shard}{table}"
 _ADD_NEW = _ADD_ALL + " WHERE {key} NOT IN (" + _KNOWN + ")"
-_KNOWN_CHAINS = _KNOWN.format(table="chains", key="chain_id", by="chain_id")
-_ADD_LINKS = f"INSERT INTO store.chain_artifacts BY NAME SELECT * FROM shard.chain_artifacts WHERE chain_id NOT IN ({_KNOWN_CHAINS})"
-_ADD_CARRIED = """INSERT INTO store.carried BY NAME SELECT * FROM shard.carried s
+_ADD_LINKS = """INSERT INTO store.chain_artifacts BY NAME SELECT * FROM {shard}chain_artifacts
+WHERE chain_id NOT IN (SELECT chain_id FROM store.chains WHERE chain_id IN (SELECT chain_id FROM {shard}chains))"""
+_ADD_CARRIED = """INSERT INTO store.carried BY NAME SELECT * FROM {shard}carried s
 WHERE NOT EXISTS (FROM store.carried t WHERE t.table_name = s.table_name AND t.row_id = s.row_id)"""
-_WELCOME_BACK = "DELETE FROM store.deleted_runs WHERE run_id IN (SELECT run_id FROM shard.runs)"
-_NEW_FILES = """SELECT artifact_id, artifact_path FROM shard.stored_artifacts
+_WELCOME_BACK = "DELETE FROM store.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
+_NEW_FILES = """SELECT artifact_id, artifact_path FROM {shard}stored_artifacts
 WHERE artifact_id NOT IN (SELECT artifact_id FROM store.stored_artifacts)"""
 
 
@@ -119,8 +124,8 @@ def merge(target: Workspace, sources: Sequence[Path], progress: Progress) -> Mer
     roots = tuple(_checked(target, sources))
     found: dict[str, int] = {}
     added: dict[str, int] = {}
-    for number, root in enumerate(roots, 1):
-        for table in _merge_one(target, root):
+    for number, (root, tables) in enumerate(read_each(roots, target.database.lock_timeout), 1):
+        for table in _merge_attached(target, root) if tables is None else _merge_tables(target, root, tables):
             found[table.table] = found.get(table.table, 0) + table.found
             added[table.table] = added.get(table.table, 0) + table.added
         progress(str(root), number, len(roots))
@@ -138,53 +143,69 @@ def _checked(target: Workspace, sources: Iterable[Path]) -> Iterable[Path]:
         yield root
 
 
-def _merge_one(target: Workspace, root: Path) -> list[MergedTable]:
+def _merge_attached(target: Workspace, root: Path) -> list[MergedTable]:
     source = open_workspace(root, read_only=True, lock_timeout=target.database.lock_timeout)
     try:
         with target.lock, source.lock:
             source.flush()
             source.buffer.put_in_tables()
             with target.database.beside(source.database, "shard"):
-                files = [(str(name), str(path)) for name, path in target.database.rows(_NEW_FILES)]
-                _bring_files(target.artifacts.files, source.artifacts.files, files)
-                with target.database.transaction():
-                    tables = _merge_in_transaction(target)
-            target.artifacts.settle()
-            target.forget_known()
+                tables = _take(target, _ATTACHED, dict(target.database.rows(_FOUND)), source.artifacts.files)
             target.database.make_way()
             return tables
     finally:
         release_workspace(source)
 
 
-def _merge_in_transaction(target: Workspace) -> list[MergedTable]:
-    database = target.database
-    found = dict(database.rows(_FOUND))
-    known = {table.name: database.rows(_COUNT_KNOWN.format(**table.fields))[0][0] if found[table.name] else 0 for table in _TABLES}
-    for table in _TABLES:
-        if known[table.name]:
-            _refuse_conflicts(target, table)
-    if found["predictions"] and database.rows(_ANY_KEY):
-        for mine, theirs in database.rows(_KEY_CONFLICT):
+def _merge_tables(target: Workspace, root: Path, tables: Tables) -> list[MergedTable]:
+    with target.lock:
+        with target.database.registered({f"{_REGISTERED}{name}": table for name, table in tables.items()}):
+            found = {name: tables[name].num_rows if name in tables else 0 for name in _NAMES}
+            merged = _take(target, _REGISTERED, found, ArtifactFiles(root / "artifacts"))
+        target.database.make_way()
+        return merged
+
+
+def _take(target: Workspace, shard: str, found: dict[str, int], files: ArtifactFiles) -> list[MergedTable]:
+    new = target.database.rows(_NEW_FILES.format(shard=shard)) if found["stored_artifacts"] else []
+    _bring_files(target.artifacts.files, files, [(str(name), str(path)) for name, path in new])
+    with target.database.transaction():
+        tables = _merge_in_transaction(target.database, shard, found)
+    target.artifacts.settle()
+    target.forget_known()
+    return tables
+
+
+def _merge_in_transaction(database: Database, shard: str, found: dict[str, int]) -> list[MergedTable]:
+    tables = {table.name: (table, table.fields(shard)) for table in _TABLES if found[table.name]}
+    known = {name: database.rows(_COUNT_KNOWN.format(**fields))[0][0] for name, (_, fields) in tables.items()}
+    for name, (table, fields) in tables.items():
+        if known[name]:
+            _refuse_conflicts(database, table, fields)
+    if found["predictions"] and database.rows(_ANY_KEY.format(shard=shard)):
+        for mine, theirs in database.rows(_KEY_CONFLICT.format(shard=shard)):
             raise ConflictError("prediction", mine, f"the key of {theirs}", "the same key")
-    database.execute(_WELCOME_BACK)
-    added = {}
-    for table in _TABLES:
-        if table.ended and known[table.name]:
-            database.execute(_OUTDATED.format(**table.fields))
-        if table.name == "chains":
-            database.execute(_ADD_LINKS)
-        add = _ADD_NEW if known[table.name] else _ADD_ALL  # where none is known there is nothing to compare
-        added[table.name] = database.execute(add.format(**table.fields)) if found[table.name] else 0
-    database.execute(_ADD_CARRIED)
+    if found["runs"]:
+        database.execute(_WELCOME_BACK.format(shard=shard))
+    added = dict.fromkeys((table.name for table in _TABLES), 0)
+    for name, (table, fields) in tables.items():
+        if table.ended and known[name]:
+            known[name] -= database.execute(_OUTDATED.format(**fields))
+        if name == "chains" and found[_LINKS]:
+            database.execute(_ADD_LINKS.format(shard=shard))
+        if known[name] < found[name]:
+            add = _ADD_NEW if known[name] else _ADD_ALL  # where none is known there is nothing to compare
+            added[name] = database.execute(add.format(**fields))
+    if found[_CARRIED]:
+        database.execute(_ADD_CARRIED.format(shard=shard))
     return [MergedTable(name, found[name], added[name]) for name in added]
 
 
-def _refuse_conflicts(target: Workspace, table: _Table) -> None:
+def _refuse_conflicts(database: Database, table: _Table, fields: dict[str, str]) -> None:
     differs = _differ(table.compared)
     if table.ended:
         differs = f"{differs} OR (s.status <> 'running' AND t.status <> 'running' AND {_differ(table.ended)})"
-    for (identifier,) in target.database.rows(_CONFLICT.format(**table.fields, differs=differs)):
+    for (identifier,) in database.rows(_CONFLICT.format(**fields, differs=differs)):
         raise ConflictError(table.noun, identifier, "of this workspace", "that of another one")
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from n4a_fast.buffer import FlushLimits
 from n4a_fast.ids import uuid7
 from n4a_fast.merging import MergeReport, Progress, merge
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.workspace import STORE_FILE, Workspace
 
 FOLDER = "shards"
+_LIMITS = FlushLimits(rows=16_384)  # nobody else reads a shard, so its tables can wait
 Store = TypeVar("Store")
 
 
@@ -31,13 +33,15 @@ class Shard(Generic[Store]):
 
     def open(self) -> Store:
         """The shard's store, created with the first opening; it knows the runs that it was made for."""
-        if self.runs:
-            workspace = open_workspace(self.path, read_only=False, lock_timeout=30.0)
-            try:
-                _introduce(workspace, self.runs)
-            finally:
-                release_workspace(workspace)
-        return self.opener(self.path)
+        is_new = not (self.path / STORE_FILE).exists()
+        workspace = open_workspace(self.path, read_only=False, lock_timeout=30.0)
+        try:
+            _introduce(workspace, self.runs, is_new)
+            store = self.opener(self.path)
+            workspace.buffer.limits, workspace.buffer.stays_journaled = _LIMITS, is_new
+            return store
+        finally:
+            release_workspace(workspace)
 
 
 def new_shard(workspace: Workspace, path: str | Path | None, run_id: str | None, opener: Callable[[Path], Store]) -> Shard[Store]:
@@ -57,9 +61,9 @@ def merge_all(workspace: Workspace, sources: Sequence[str | Path | Shard[Any]], 
     return merge(workspace, paths or list(shards_below(workspace)), progress)
 
 
-def _introduce(workspace: Workspace, runs: tuple[Mapping[str, Any], ...]) -> None:
+def _introduce(workspace: Workspace, runs: tuple[Mapping[str, Any], ...], is_new: bool) -> None:
     with workspace.lock:
         for run in runs:
-            if not workspace.runs.exists(run["run_id"]):
+            if is_new or not workspace.runs.exists(run["run_id"]):
                 workspace.runs.put(dict(run))
         workspace.flush()

@@ -115,14 +115,12 @@ class PredictionTable:
         self._insert_values_in_transaction(tables)
 
     def _insert_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        values = tables.get("prediction_values")
-        if values is None:
+        if "prediction_values" not in tables:
             return
-        for name, columns in _REFERENCES.items():
-            if name in tables:
-                used = {content for column in columns for content in values[column].to_pylist()}
-                self._database.insert(_INSERT_SHARED.format(table=name), batch=_once_per_content(tables[name], used))
-        self._database.insert(_INSERT.format(table="prediction_values"), batch=values)
+        tables = with_used_contents(tables)
+        for name in _REFERENCES.keys() & tables:
+            self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
+        self._database.insert(_INSERT.format(table="prediction_values"), batch=tables["prediction_values"])
 
     def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
         renamed = self._database.select(_RENAMED, batch=rows)
@@ -156,6 +154,17 @@ class PredictionTable:
                     left = self._database.select(_UNUSED.format(column=column, near=where), contents=left)
         if left.num_rows:
             self._database.insert(_DELETE_CONTENTS.format(table=table), contents=left)
+
+
+def with_used_contents(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The tables of a batch without shared arrays that none of its predictions has, and each of these once."""
+    values = tables.get("prediction_values")
+    kept = {name: table for name, table in tables.items() if name not in _REFERENCES}
+    for name, columns in _REFERENCES.items():
+        if name in tables and values is not None:
+            used = {content for column in columns for content in values[column].to_pylist()}
+            kept[name] = _once_per_content(tables[name], used)
+    return kept
 
 
 def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
