@@ -25,6 +25,11 @@ def prediction_batch(matrix: np.ndarray[Any, Any]) -> pa.Table:
     return pa.table({"prediction_id": [str(row) for row in range(rows)], "y_pred": values})
 
 
+def _in_row_groups(table: pa.Table) -> pa.Table:
+    """Record batches of a row group each, which is how DuckDB inserts with all its threads."""
+    return pa.Table.from_batches(table.to_batches(2048), table.schema)
+
+
 class BareTable:
     """A DuckDB file with one table without keys, filled from one Arrow table again and again."""
 
@@ -33,7 +38,7 @@ class BareTable:
         self._connection.execute("SET wal_autocheckpoint = '256MB'")
         self._connection.execute(f"ATTACH '{path}' AS bare (ROW_GROUP_SIZE {row_group})")
         self._connection.execute("USE bare")
-        self._connection.register("batch", batch)
+        self._connection.register("batch", _in_row_groups(batch))
         self._connection.execute("CREATE TABLE bare AS SELECT * FROM batch LIMIT 0")
 
     def insert(self) -> None:
@@ -77,7 +82,7 @@ class BareTables:
         return int(self._connection.execute("SELECT count(*) FROM predictions").fetchall()[0][0])
 
     def _insert(self, sql: str, batch: pa.Table) -> None:
-        self._connection.register("batch", batch)
+        self._connection.register("batch", _in_row_groups(batch))
         self._connection.execute(sql).fetchall()
         self._connection.unregister("batch")
 

@@ -39,7 +39,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 720,  # one facade, with the users' docstrings of every documented method
-    "database.py": 510,  # all that touches duckdb, and nothing else
+    "database.py": 535,  # all that touches duckdb, and nothing else
 }
 FACADE_STATEMENTS = 3
 

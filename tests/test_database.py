@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 from helpers import DEADLINE, child, finish, plain_rows, read_line
 
+from n4a_fast import database as database_module
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreLockedError, StoreUnavailableError
 from n4a_fast.schema.creation import create_file
@@ -82,6 +84,31 @@ def test_writes_say_how_many_rows_they_changed(database: Database) -> None:
         assert database.execute("UPDATE t SET name = 'a' WHERE x > 1") == 2
         assert database.execute("DELETE FROM t WHERE x = 9") == 0
         assert database.execute("DELETE FROM t") == 3
+
+
+@pytest.mark.parametrize("rows", [1, 2048, 2049, 5000])
+def test_rows_inserted_by_several_threads_keep_their_order_and_values(database: Database, rows: int) -> None:
+    lists = [None if row % 7 == 0 else [float(row)] * (row % 5) for row in range(rows + 1)]
+    names = pa.array([str(row % 3) for row in range(rows + 1)]).dictionary_encode()
+    batch = pa.table({"x": pa.array(range(rows + 1), pa.int32()), "name": names, "v": pa.array(lists, pa.list_(pa.float64()))}).slice(1)
+    with database.transaction():
+        database.execute("ALTER TABLE t ADD COLUMN v DOUBLE[]")
+        assert database.insert("INSERT INTO t SELECT * FROM batch", batch=batch) == rows
+    assert database.rows("SELECT x, name, v FROM t ORDER BY rowid") == [(row, str(row % 3), lists[row]) for row in range(1, rows + 1)]
+
+
+def test_what_was_written_does_not_stay_in_memory(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_CACHE", "16MB")
+    monkeypatch.setattr(database_module, "_TRIM_EVERY", 8 * 2**20)
+    batch = pa.table({"x": np.arange(2**18, dtype=np.int32), "name": [f"{hash(number):064x}" for number in range(2**18)]})
+    limit = database.rows("SELECT current_setting('memory_limit')")
+    for _ in range(6):
+        with database.transaction():
+            database.insert("INSERT INTO t SELECT * FROM batch", batch=batch)
+    ((held, kept),) = database.rows("SELECT (SELECT sum(memory_usage_bytes) FROM duckdb_memory()), (SELECT count(*) FROM t)")
+    assert kept == 6 * 2**18
+    assert held < 24 * 2**20
+    assert database.rows("SELECT current_setting('memory_limit')") == limit
 
 
 def test_hooks_run_after_the_outermost_commit_only(database: Database, file: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from n4a_fast import ids
 
@@ -68,7 +69,7 @@ def natural_keys(columns: Mapping[str, Column], rows: int) -> Keys:
     for name in _ORDER:
         parts = _hashes(columns[name], name in _OPTIONAL)
         first, second = _fold(first, parts[0], ids.FACTORS[0]), _fold(second, parts[1], ids.FACTORS[1])
-    prefix = _of_distinct(columns["pipeline_id"], lambda value: (ids.time_prefix(value or ""),))[0]
+    prefix = _of_distinct(columns["pipeline_id"], lambda values: np.array([[ids.time_prefix(value or "")] for value in values], np.uint64))[0]
     return Keys(prefix << _u64(16) | first >> _u64(48), first << _u64(16) | second >> _u64(48))
 
 
@@ -86,15 +87,22 @@ def id_keys(identifiers: pa.StringArray) -> Numbers:
 
 
 def _hashes(column: Column, optional: bool) -> Numbers:
-    return _of_distinct(column, lambda value: ids.hash_of(ids.optional(value) if optional else value or ""))
+    return _of_distinct(column, lambda values: _lanes([ids.optional(value) if optional else value or "" for value in values]))
 
 
-def _of_distinct(column: Column, numbers_of: Callable[[Any], tuple[int, ...]]) -> Numbers:
-    """What a function gives for each row, called once for each distinct value; one row for each number it gives."""
+def _lanes(parts: list[str]) -> Numbers:
+    """`ids.hash_of` of each part."""
+    digests = b"".join([xxhash.xxh3_128_digest(part.encode("utf-8", "surrogatepass")) for part in parts])
+    lanes: Numbers = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)[:, ::-1]  # the digest begins with the high half
+    return lanes
+
+
+def _of_distinct(column: Column, numbers_of: Callable[[list[Any]], Numbers]) -> Numbers:
+    """What a function gives for each row, asked once for all distinct values; one row for each number it gives of a value."""
     if isinstance(column, pa.Scalar):
-        return np.array([numbers_of(column.as_py())], np.uint64).T
+        return numbers_of([column.as_py()]).T
     encoded = pa.chunked_array(column).dictionary_encode().unify_dictionaries().combine_chunks()
-    found = np.array([numbers_of(value) for value in [*encoded.dictionary.to_pylist(), None]], np.uint64)
+    found = numbers_of([*encoded.dictionary.to_pylist(), None])
     codes = encoded.indices.fill_null(len(found) - 1).to_numpy(zero_copy_only=False)
     taken: Numbers = found[codes].T
     return taken
