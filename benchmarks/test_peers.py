@@ -11,20 +11,21 @@ from typing import IO
 
 import pytest
 from harness import Measure, report
-from workloads import Sweep
+from workloads import Sweep, fill
 
 from n4a_fast import WorkspaceStore
 
 FOLDER = Path(__file__).parent
 OLD, NEW = (f".venv-nirs4all-{version}/bin/python" for version in ("0.7.1", "1.4.10"))
-PIPELINES = 60
-beside = partial(report, workload=f"a drop-in pipeline of 21 predictions, n=200, {PIPELINES} there", size=21 * PIPELINES, seed=0, threads=1)
+THERE = 10_000
+ROUNDS = 7
+beside = partial(report, workload="a drop-in pipeline of 21 predictions, n=200, 10,000 predictions there", size=THERE, seed=0, threads=1)
 
 
 @contextmanager
 def peer(program: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A child that saves one pipeline in nirs4all's own store for each line that it gets."""
-    command = [str(FOLDER.parent / program), str(FOLDER / "peer_sweep.py"), str(folder)]
+    command = [str(FOLDER.parent / program), str(FOLDER / "peer_sweep.py"), str(folder), str(THERE)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         yield child
         _pipe(child.stdin).close()
@@ -45,18 +46,17 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 @beside("dropin_vs_nirs4all_0_7_1", baseline="nirs4all 0.7.1's own store: DuckDB 1.x, row by row", needs=(OLD,))
 def test_dropin_vs_nirs4all_0_7_1(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     _compare(measure, store, OLD, tmp_path)
-    assert len(store.query_predictions()) == 21 * (PIPELINES + 8)
+    assert len(store.query_predictions()) == THERE + 21 * (ROUNDS + 1)
 
 
 @beside("dropin_vs_nirs4all_1_4_10", baseline="nirs4all 1.4.10's own store: SQLite, arrays of a pipeline as one Parquet batch", needs=(NEW,))
 def test_dropin_vs_nirs4all_1_4_10(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     _compare(measure, store, NEW, tmp_path)
-    assert len(store.query_predictions()) == 21 * (PIPELINES + 8)
+    assert len(store.query_predictions()) == THERE + 21 * (ROUNDS + 1)
 
 
 def _compare(measure: Measure, store: WorkspaceStore, program: str, tmp_path: Path) -> None:
     sweep = Sweep(store)
+    fill(store, THERE)
     with peer(program, tmp_path / "peer") as child:
-        for _ in range(PIPELINES):
-            _turn(child), sweep.pipeline()
-        measure.ratio(lambda: _turn(child), sweep.pipeline, rounds=7)
+        measure.ratio(lambda: _turn(child), sweep.pipeline, rounds=ROUNDS)
