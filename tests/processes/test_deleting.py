@@ -26,11 +26,14 @@ def test_what_is_saved_in_a_deleted_run_goes_with_it(tmp_path: Path) -> None:
             predict_with_arrays(store, sweep)
         store.log_step(doomed.pipeline, 1, "SNV", "start")
         store.flush()
-        finish(child(DELETE, tmp_path, doomed.run))
-        predict_with_arrays(store, doomed, fold_id="later")  # nothing has told this process yet
-        late = begin_pipeline(store, doomed.run)
-        save_chain(store, late)
-        store.complete_pipeline(doomed.pipeline, 0.1, 0.2, "rmse", 5)
+        workspace = store._open()
+        with workspace.lock:  # or the thread that watches for idleness might learn of the deletion in between
+            workspace.database.detach()
+            finish(child(DELETE, tmp_path, doomed.run))
+            predict_with_arrays(store, doomed, fold_id="later")  # nothing has told this process yet
+            late = begin_pipeline(store, doomed.run)
+            save_chain(store, late)
+            store.complete_pipeline(doomed.pipeline, 0.1, 0.2, "rmse", 5)
         predict_with_arrays(store, kept, fold_id="later")
         store.complete_pipeline(kept.pipeline, 0.1, 0.2, "rmse", 5)
         assert counts(store, *TABLES) == {
