@@ -6,9 +6,12 @@ into a bare table, a file written and synced, memory copied, matrices multiplied
 
 from __future__ import annotations
 
+import ctypes
 import os
+import pickle
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +19,8 @@ from typing import Any, Self
 import duckdb
 import numpy as np
 import pyarrow as pa
+
+from n4a_fast.durable import start_sync
 
 
 def prediction_batch(matrix: np.ndarray[Any, Any]) -> pa.Table:
@@ -133,6 +138,30 @@ def write_and_sync(path: Path, content: bytes | memoryview) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+class BareFiles:
+    """Objects pickled into new files of one folder, unnamed, unhashed and unchecked, durable by one call for all; and read back."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder, self._numbers = folder, count()
+        self._descriptor = os.open(folder, os.O_RDONLY)
+
+    def save(self, objects: Iterable[Any]) -> list[Path]:
+        """The new files; the disk has them on return."""
+        paths = []
+        for obj, number in zip(objects, self._numbers, strict=False):
+            paths.append(self._folder / str(number))
+            with paths[-1].open("xb", buffering=0) as file:
+                file.write(pickle.dumps(obj, 5))
+                start_sync(file.fileno())
+        if ctypes.CDLL(None).syncfs(self._descriptor):
+            raise OSError("syncfs failed")
+        return paths
+
+    def load(self, paths: Iterable[Path]) -> list[Any]:
+        return [pickle.loads(path.read_bytes()) for path in paths]
 
 
 class MemoryCopy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable
 from copy import copy
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import Measure, gate, report
+from limits import BareFiles
 from reference import CompressedArtifacts
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import RandomForestRegressor
@@ -49,15 +51,36 @@ def plain(tmp_path: Path) -> CompressedArtifacts:
     return CompressedArtifacts(tmp_path / "compressed")
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> BareFiles:
+    return BareFiles(tmp_path / "bare")
+
+
+def beside(measure: Measure, limit: Callable[[], object], ours: Callable[[], object], rounds: int = 5) -> None:
+    """Note which share of what the machine can do at most ours is, both in turns."""
+    shares = []
+    for _ in range(rounds):
+        seconds = []
+        for call in (limit, ours):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        shares.append(seconds[0] / seconds[1])
+    measure.note(share_of_pickle_and_bare_files=statistics.median(shares))
+
+
 @gate("save_new_artifacts_vs_compressed", workload="100 new PLS(10 x 700), durable with their pipeline", baseline=f"{COMPRESSED}; 10 of them",
       size=MODELS, seed=0, threads=1)  # fmt: skip
-def test_saving_new_content(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts) -> None:
+def test_saving_new_content(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
     numbers, others = count(), count(10**6)
     saved: list[str] = []
-    measure.ratio(
-        lambda: [plain.save(model(next(others))) for _ in range(10)],
-        lambda: saved.extend(save_pipeline(store, [model(next(numbers)) for _ in range(MODELS)])), rounds=9, scale=10.0,
-    )  # fmt: skip
+
+    def save() -> None:
+        saved.extend(save_pipeline(store, [model(next(numbers)) for _ in range(MODELS)]))
+
+    save()
+    beside(measure, lambda: bare.save([model(next(others)) for _ in range(MODELS)]), save)
+    measure.ratio(lambda: [plain.save(model(next(others))) for _ in range(10)], save, rounds=9, scale=10.0)
     assert len(set(saved)) == len(saved) >= MODELS
     assert np.array_equal(store.load_artifact(saved[-1]).coef_, PLS.coef_ + next(numbers) - 1)
 
@@ -75,9 +98,10 @@ def test_saving_known_content(measure: Measure, store: WorkspaceStore, plain: Co
 
 @gate("load_artifacts_vs_compressed", workload="load_artifact of 100 PLS(10 x 700), each verified and unpickled", baseline="joblib.load of 20, not verified",
       size=MODELS, seed=0, threads=1)  # fmt: skip
-def test_loading(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts) -> None:
-    ids = save_pipeline(store, [model(number) for number in range(MODELS)])
-    names = [plain.save(model(number)) for number in range(20)]
+def test_loading(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
+    objects = [model(number) for number in range(MODELS)]
+    ids, paths, names = save_pipeline(store, objects), bare.save(objects), [plain.save(obj) for obj in objects[:20]]
+    beside(measure, lambda: bare.load(paths), lambda: [store.load_artifact(name) for name in ids])
     measure.ratio(lambda: [plain.load(name) for name in names], lambda: [store.load_artifact(name) for name in ids], rounds=15, scale=5.0)
     assert np.array_equal(store.load_artifact(ids[7]).coef_, PLS.coef_ + 7)
     assert store.load_artifact(ids[0]) is not store.load_artifact(ids[0])
@@ -98,19 +122,26 @@ def forests() -> Callable[[], RandomForestRegressor]:
 
 @gate("save_forest_vs_compressed", workload="save of 5 new RandomForest(100), durable with their pipeline", baseline=f"{COMPRESSED}; one of them",
       size=5, seed=0, threads=1)  # fmt: skip
-def test_saving_a_forest(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts) -> None:
+def test_saving_a_forest(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
     new = forests()
     saved: list[str] = []
-    measure.ratio(lambda: plain.save(new()), lambda: saved.extend(save_pipeline(store, [new() for _ in range(5)])), rounds=9, scale=5.0)
+
+    def save() -> None:
+        saved.extend(save_pipeline(store, [new() for _ in range(5)]))
+
+    save()
+    beside(measure, lambda: bare.save([new() for _ in range(5)]), save)
+    measure.ratio(lambda: plain.save(new()), save, rounds=9, scale=5.0)
     assert len(set(saved)) == len(saved)
     assert store.load_artifact(saved[-1]).predict(X[:3, :20]).shape == (3,)
 
 
 @gate("load_forest_vs_compressed", workload="load of a RandomForest(100), verified", baseline="joblib.load, not verified", size=100, seed=0, threads=1)
-def test_loading_a_forest(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts) -> None:
+def test_loading_a_forest(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
     new = forests()
     forest = new()
-    (saved,), name = save_pipeline(store, [forest]), plain.save(forest)
+    (saved,), name, paths = save_pipeline(store, [forest]), plain.save(forest), bare.save([forest])
+    beside(measure, lambda: bare.load(paths), lambda: store.load_artifact(saved), rounds=9)
     measure.ratio(lambda: plain.load(name), lambda: store.load_artifact(saved), rounds=15)
     assert np.array_equal(store.load_artifact(saved).predict(X[:5, :20]), forest.predict(X[:5, :20]))
 
