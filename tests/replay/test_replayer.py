@@ -22,6 +22,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeRegressor
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from n4a_fast import WorkspaceStore, replay_chain, replay_chains
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotFoundError, ReplayError
@@ -312,6 +313,18 @@ def test_many_chains_are_rows_in_order(store: WorkspaceStore) -> None:
 def test_a_bound_on_memory_changes_no_value(store: WorkspaceStore, max_bytes: int) -> None:
     chains = several_chains(store)
     np.testing.assert_allclose(store.replay_chains(chains, NEW, max_bytes=max_bytes), store.replay_chains(chains, NEW), **CLOSE)
+
+
+def test_matrix_products_run_in_as_many_threads_as_asked_for(store: WorkspaceStore) -> None:
+    chains, seen = several_chains(store), list[int]()
+
+    def look(_done: int, _total: int) -> None:
+        seen.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
+
+    with threadpool_limits(2, user_api="blas"):
+        found = [store.replay_chains(chains, NEW, threads=threads, progress=look) for threads in (1, 2)]
+    assert set(seen) == {1, 2}
+    np.testing.assert_allclose(found[1], found[0], **CLOSE)
 
 
 def test_joined_weights_serve_the_chains_that_they_were_joined_from_alone(store: WorkspaceStore) -> None:
