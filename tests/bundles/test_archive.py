@@ -240,7 +240,7 @@ with WorkspaceStore(sys.argv[1]) as store:
         except BundleError:
             pass
     assert store.sql("SELECT count(*) FROM chains").item() > 5
-assert not {"sklearn", "joblib", "nirs4all"} & set(sys.modules)
+assert not {"sklearn", "scipy", "nirs4all"} & set(sys.modules)
 """
     store.close()
     finish(child(code, store.workspace_path, Path(__file__).parent.parent / "data" / "bundles"))

@@ -102,6 +102,8 @@ def _numeric(value: Any, name: str) -> Array:
         found = np.asarray(value)
     except ValueError as error:
         raise InvalidInputError(f"{name} is ragged ({error}); give one row per sample") from error
+    if np.ma.is_masked(value):
+        raise InvalidInputError(f"{name} has masked values, which cannot be stored as such; fill them, with NaN for instance")
     if found.size == 0 and found.dtype == object:
         found = found.astype(np.float64)
     if found.dtype.kind not in "fiub":
