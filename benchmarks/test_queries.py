@@ -124,10 +124,16 @@ def test_lookup_with_arrays_of_a_million(measure: Measure, million: Sides) -> No
 
 
 def _lookup(measure: Measure, sides: Sides) -> int:
-    one = sides.ids[len(sides.ids) // 2]
-    bare = [f"SELECT {columns} FROM {table} WHERE prediction_id = '{one}'" for columns, table in ((COLUMNS, "predictions"), ("*", "prediction_arrays"))]
-    measure.ratio(lambda: [sides.bare.sql(query) for query in bare], lambda: sides.store.get_prediction(one, load_arrays=True), rounds=21)
-    return len(sides.store.get_prediction(one, load_arrays=True)["y_pred"])  # type: ignore[index]
+    """Both sides ask for another prediction each time."""
+    ours, theirs = iter(sides.ids[len(sides.ids) // 2 :]), iter(sides.ids[len(sides.ids) // 2 :])
+
+    def bare() -> None:
+        one = next(theirs)
+        for columns, table in ((COLUMNS, "predictions"), ("*", "prediction_arrays")):
+            sides.bare.sql(f"SELECT {columns} FROM {table} WHERE prediction_id = '{one}'")
+
+    measure.ratio(bare, lambda: sides.store.get_prediction(next(ours), load_arrays=True), rounds=21)
+    return len(sides.store.get_prediction(next(ours), load_arrays=True)["y_pred"])  # type: ignore[index]
 
 
 @on_100k("load_contiguous", workload="load_arrays of 10,000 neighbours, y_true and y_pred", baseline=BY_ROWID)
