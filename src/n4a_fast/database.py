@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
@@ -52,6 +52,7 @@ _CACHE = "512MB"  # what DuckDB may keep of what was written; it would keep ever
 _TRIM_EVERY = 256 * 2**20  # bytes written
 
 Params = Sequence[Any]
+Result = TypeVar("Result")
 
 
 class Database:
@@ -114,17 +115,16 @@ class Database:
             table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
             return table
 
-    def arrow_in_little_memory(self, megabytes: int, sql: str, params: Params = ()) -> pa.Table:
-        """Like `arrow`, while DuckDB keeps no more than this, its cache of the file included; twice as much where that is too little."""
+    def in_little_memory(self, megabytes: int, work: Callable[[], Result]) -> Result:
+        """What `work` gives while DuckDB keeps no more than this, its cache of the file included; twice as much where that is too little."""
         with self.settled() as connection:
             while True:
                 connection.execute(f"SET memory_limit = '{megabytes}MB'")
                 try:
-                    table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
-                    return table
-                except duckdb.OutOfMemoryException:
+                    return work()
+                except StoreError as error:
                     megabytes *= 2
-                    if megabytes > _NO_LIMIT:
+                    if not isinstance(error.__cause__, duckdb.OutOfMemoryException) or megabytes > _NO_LIMIT:
                         raise
                 finally:
                     connection.execute("RESET memory_limit")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline, begin_sweep, plain_rows, predict, predict_with_arrays
+from helpers import Sweep, begin_pipeline, begin_sweep, child, finish, plain_rows, predict, predict_with_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,6 +140,32 @@ def test_an_unknown_id_among_many_is_refused_before_the_first_piece(store: Works
     for call in (store.iter_arrays, store.load_arrays):
         with pytest.raises(NotFoundError, match="unknown"):
             call([known, bare, known, "unknown"])
+
+
+STREAM = """
+import sys
+from n4a_fast import WorkspaceStore
+def largest():  # getrusage would begin with the memory of the parent
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024
+with WorkspaceStore.open_readonly(sys.argv[1]) as store:
+    list(store.iter_arrays(fold_id="0", batch_size=1000))
+    before, total, rows = largest(), 0.0, 0
+    for piece in store.iter_arrays(batch_size=1000):
+        total, rows = total + float(piece.y_pred_2d()[:, 0].sum()), rows + len(piece)
+    print(largest() - before, rows, int(total))
+"""
+
+
+def test_a_stream_takes_little_memory_however_much_there_is(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).random((5_000, 1_000))
+    for turn in range(10):
+        matrix[:, 0] = turn
+        columns = {"pipeline_id": begin_pipeline(store, sweep.run), "dataset_name": "corn", "model_name": f"m{turn}", "model_class": "m", "partition": "val"}
+        store.save_predictions({**columns, "fold_id": [str(row) for row in range(len(matrix))]}, y_pred=matrix)
+    store.close()
+    grown, rows, total = map(int, finish(child(STREAM, tmp_path / "workspace")).split())
+    assert (rows, total) == (50_000, 5_000 * 45)
+    assert grown < 200  # MB, of 400 in the file
 
 
 # -- questions about pipelines ---------------------------------------------------------------

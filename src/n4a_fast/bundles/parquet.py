@@ -9,6 +9,7 @@ in the order of time, and so do the predictions of each.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from n4a_fast.bundles.target import new_file, new_folder
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
+from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 
 _MEMORY = 64  # MB that DuckDB may use for its share of an export
@@ -30,14 +32,9 @@ _MOST_FILES = 10_000
 _COLUMNS = tuple(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 _KEYS = "SELECT id_key FROM predictions{where}"
 _VALUES = "SELECT DISTINCT {columns} FROM predictions{where} ORDER BY ALL NULLS FIRST"
-_ROWS = "SELECT {columns} FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
-_ROWS_WITH_ARRAYS = """SELECT {columns}, t.array_values AS y_true, v.y_pred, v.y_proba, i.array_values AS sample_indices, w.array_values AS weights
-FROM (SELECT * FROM predictions{where} {also} id_key BETWEEN ? AND ?) p
-LEFT JOIN (SELECT * EXCLUDE (id_key) FROM prediction_values WHERE id_key BETWEEN ? AND ?) v USING (prediction_id)
-LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
-LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
-LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash
-ORDER BY created_at, prediction_id"""
+_ROWS = "SELECT {columns}, id_key FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
+# a dictionary of numbers that hardly repeat costs time and is given up at the end
+_REPETITIVE = (*PREDICTIONS.names, *(f"{name}.list.element" for name in ("y_true", "sample_indices", "weights")))
 
 
 def export_predictions(database: Database, target: Path, arrays: bool, partition_by: str | Sequence[str] | None, filters: dict[str, Any]) -> Path:
@@ -81,9 +78,9 @@ class _Source:
     """Slices of the matching predictions."""
 
     def __init__(self, database: Database, columns: Sequence[str], arrays: bool, where: str, params: list[Any]) -> None:
-        self._database, self._where, self._params, self._turns = database, where, params, 2 if arrays else 1
-        template = _ROWS_WITH_ARRAYS if arrays else _ROWS
-        self._sql = template.format(columns=", ".join(columns), where=where, also="AND" if where else "WHERE")
+        self._database, self._where, self._params = database, where, params
+        self._arrays = ArrayReader(database) if arrays else None
+        self._sql = _ROWS.format(columns=", ".join(columns), where=where, also="AND" if where else "WHERE")
 
     @property
     def schema(self) -> pa.Schema:
@@ -91,7 +88,8 @@ class _Source:
 
     def slices(self) -> Iterator[pa.Table]:
         """All rows, the next slice chosen by the size of the last."""
-        keys = np.sort(self._database.arrow_in_little_memory(_MEMORY, _KEYS.format(where=self._where), self._params)["id_key"].to_numpy())
+        found = self._database.in_little_memory(_MEMORY, lambda: self._database.arrow(_KEYS.format(where=self._where), self._params))
+        keys = np.sort(found["id_key"].to_numpy())
         start, size = 0, _FIRST
         while start < len(keys):
             last = keys[min(start + size, len(keys)) - 1]
@@ -101,14 +99,28 @@ class _Source:
             size = int(np.clip(_SLICE_BYTES // max(table.nbytes // max(table.num_rows, 1), 1), _FEWEST, _MOST))
 
     def _between(self, first: int, last: int) -> pa.Table:
-        return _as_text(self._database.arrow_in_little_memory(_MEMORY, self._sql, [*self._params, *(first, max(last, 0)) * self._turns]))
+        return self._database.in_little_memory(_MEMORY, lambda: self._read(first, max(last, 0)))
+
+    def _read(self, first: int, last: int) -> pa.Table:
+        rows = self._database.arrow(self._sql, [*self._params, first, last])
+        table = _as_text(rows.drop_columns("id_key"))
+        if self._arrays is not None:
+            for name, values in self._arrays.of(rows).arrow_columns().items():
+                table = table.append_column(name, values)
+        return table
 
 
 def _write(source: _Source, draft: Path) -> None:
+    """Each slice is written in another thread while the next one is read."""
     schema = source.schema
-    with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(draft, schema, compression="zstd", use_dictionary=list(_REPETITIVE)) as writer, ThreadPoolExecutor(1, "n4a_fast-parquet") as pool:
+        written: Future[None] | None = None
         for table in source.slices():
-            writer.write_table(table.cast(schema))
+            if written is not None:
+                written.result()
+            written = pool.submit(writer.write_table, table.cast(schema))
+        if written is not None:
+            written.result()
 
 
 def _as_text(table: pa.Table) -> pa.Table:

@@ -21,6 +21,7 @@ from n4a_fast.predictions import keys
 from n4a_fast.predictions.queries import where_on_predictions
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
+_STREAMED_MEMORY = 128  # MB that DuckDB keeps while arrays are read piece by piece: it would come to hold the whole file
 
 _VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
 JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
@@ -137,7 +138,11 @@ class LoadedArrays:
 
     def to_arrow(self) -> pa.Table:
         """`prediction_id` and a list column per array, row-major."""
-        return pa.table({"prediction_id": self._ids, **{name: views.to_arrow() for name, views in self._views.items()}})
+        return pa.table({"prediction_id": self._ids, **self.arrow_columns()})
+
+    def arrow_columns(self) -> dict[str, pa.ListArray]:
+        """The list columns of `to_arrow` by name."""
+        return {name: views.to_arrow() for name, views in self._views.items()}
 
     def to_polars(self) -> pl.DataFrame:
         """The same as a Polars frame."""
@@ -179,6 +184,10 @@ class ArrayReader:
         return (self._piece(wanted.slice(start, size), names) for start in range(0, wanted.num_rows, size))
 
     def _piece(self, wanted: pa.Table, columns: Sequence[str]) -> LoadedArrays:
+        return self._database.in_little_memory(_STREAMED_MEMORY, lambda: self.of(wanted, columns))
+
+    def of(self, wanted: pa.Table, columns: Sequence[str] = COLUMNS) -> LoadedArrays:
+        """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its order."""
         with self._database.settled():
             return self._loaded(wanted, columns)[1]
 
