@@ -34,8 +34,8 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(store: Wo
     store.begin_run("r", {}, [])
     store.flush()
     synced: list[str] = []
-    native, fdatasync = durable.disk.sync, os.fdatasync
-    monkeypatch.setattr(durable.disk, "sync", lambda paths: synced.extend(map(os.fsdecode, paths)) or native(paths))
+    sync_all, fdatasync = durable.sync_all, os.fdatasync
+    monkeypatch.setattr(durable, "sync_all", lambda paths, witness: synced.extend(paths) or sync_all(paths, witness))
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append("journal") or fdatasync(descriptor))
     for number in range(3):
         register(store, f"a{number}", f"content {number}")
@@ -48,8 +48,11 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(store: Wo
 
 
 def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
     with monkeypatch.context() as patch:
-        patch.setattr(durable.disk, "sync", lambda paths: [errno.EIO] * len(paths))
+        patch.setattr(durable, "sync_all", fail)
         register(store, "a", "content")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match=r"[Ii]nput/output"):
@@ -61,8 +64,8 @@ def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(store
 
 def test_a_file_that_comes_back_under_its_name_is_made_durable_again(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    native = durable.disk.sync
-    monkeypatch.setattr(durable.disk, "sync", lambda paths: synced.extend(map(os.fsdecode, paths)) or native(paths))
+    sync_all = durable.sync_all
+    monkeypatch.setattr(durable, "sync_all", lambda paths, witness: synced.extend(paths) or sync_all(paths, witness))
     register(store, "a", "content")
     files = store._open().artifacts.files
     (path,) = files.root.rglob("model_*")
