@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from helpers import DEADLINE, child, finish, plain_rows, read_line
 
-from n4a_fast import database as database_module
-from n4a_fast.database import Database
+from n4a_fast.database import Database, connections
+from n4a_fast.database import database as database_module
 from n4a_fast.errors import InvalidInputError, StoreLockedError, StoreUnavailableError
 from n4a_fast.schema.creation import create_file
 
@@ -98,7 +98,7 @@ def test_rows_inserted_by_several_threads_keep_their_order_and_values(database: 
 
 
 def test_what_was_written_does_not_stay_in_memory(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "_CACHE", "16MB")
+    monkeypatch.setattr(connections, "_CACHE", "16MB")
     monkeypatch.setattr(database_module, "_TRIM_EVERY", 8 * 2**20)
     batch = pa.table({"x": np.arange(2**18, dtype=np.int32), "name": [f"{hash(number):064x}" for number in range(2**18)]})
     limit = database.rows("SELECT current_setting('memory_limit')")

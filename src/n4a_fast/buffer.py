@@ -165,7 +165,8 @@ class Buffer:
             self.put_in_tables()
 
     def rest(self) -> None:
-        if self._has_own() and not self.stays_journaled:
+        """What was flushed goes into the tables; what was not is still for its flush to make durable."""
+        if not self.journal.is_empty and not self.stays_journaled:
             self.put_in_tables(others=False)
 
     def journaled(self) -> Tables | None:

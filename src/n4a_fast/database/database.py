@@ -1,4 +1,4 @@
-"""The one DuckDB attachment of a store file: the only module that imports duckdb.
+"""The one DuckDB attachment of a store file.
 
 It owns the connection, the settings, transactions, the file lock and the way results become
 Polars frames. The file is attached when work needs it and our turn has come, and detached when
@@ -10,12 +10,10 @@ parent's attachment: it starts with a fresh one.
 
 from __future__ import annotations
 
-import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,31 +22,18 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast import idleness
-from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.database import connections
+from n4a_fast.database.failures import INTERRUPTED, translated
+from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 from n4a_fast.forks import tell_of_forks
 from n4a_fast.interrupts import Uninterrupted
 from n4a_fast.turnstile import Turnstile
 
-_ROW_GROUP = 2048
-_ATTACH_WRITE = f"ATTACH '{{path}}' AS store (TYPE duckdb, ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0')"
-_ATTACH_DRAFT = "ATTACH '{path}' AS draft (ROW_GROUP_SIZE 2048, STORAGE_VERSION 'v1.5.0')"
-_ATTACH_BESIDE = "ATTACH '{path}' AS {name} (TYPE duckdb, READ_ONLY)"
-_ATTACH_READ = "ATTACH '{path}' AS store (TYPE duckdb, READ_ONLY)"
-_SETTINGS = (
-    "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false",
-    "SET enable_progress_bar = false",  # after two seconds it would be drawn on the user's stdout
-)
-_DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
-_INTERRUPTED = "Query interrupted"  # what DuckDB makes of Ctrl-C
-_HOLDER = re.compile(r"\(PID (\d+)\)")
-_LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.001
 _WATCH_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _NO_LIMIT = 2**20  # megabytes
-_SPARE_AT_MOST = 2  # a merge has two files open at once
-_CACHE = "512MB"  # what DuckDB may keep of what was written; it would keep everything, up to 80 % of the memory
 _TRIM_EVERY = 256 * 2**20  # bytes written
 
 Params = Sequence[Any]
@@ -168,7 +153,9 @@ class Database:
                     raise
                 finally:
                     self._depth = 0
-                self._trim_cache(connection)
+                if self._untrimmed >= _TRIM_EVERY:
+                    self._untrimmed = 0
+                    connections.trim_cache(connection)
             hooks, self._after_commit = self._after_commit, []
         for hook in hooks:
             hook()
@@ -187,7 +174,7 @@ class Database:
 
     def insert(self, sql: str, **tables: pa.Table) -> int:
         """Like `execute`, with each Arrow table visible in the SQL under its keyword's name."""
-        with self._use() as connection, _registered(connection, {name: _in_row_groups(table) for name, table in tables.items()}):
+        with self._use() as connection, connections.registered(connection, {name: connections.in_row_groups(table) for name, table in tables.items()}):
             self._require_transaction()
             self._untrimmed += sum(table.nbytes for table in tables.values())
             found = connection.execute(sql).fetchall()
@@ -195,7 +182,7 @@ class Database:
 
     def select(self, sql: str, **tables: pa.Table) -> pa.Table:
         """An Arrow result of SQL over the store and the Arrow tables given by name."""
-        with self.settled() as connection, _registered(connection, tables):
+        with self.settled() as connection, connections.registered(connection, tables):
             table: pa.Table = connection.sql(sql).to_arrow_table()
             return table
 
@@ -229,7 +216,7 @@ class Database:
     def copy_into(self, draft: Path) -> None:
         """Write everything committed into a new file beside this one, without its free blocks."""
         with self.settled() as connection:
-            connection.execute(_ATTACH_DRAFT.format(path=_quoted(draft)))
+            connections.attach(connection, draft, "draft", 0.0, read_only=False)
             try:
                 connection.execute("COPY FROM DATABASE store TO draft")
                 connection.execute("CHECKPOINT draft")
@@ -239,7 +226,7 @@ class Database:
     @contextmanager
     def registered(self, tables: dict[str, pa.Table]) -> Iterator[None]:
         """Arrow tables under these names, for all statements of the block."""
-        with self._use() as connection, _registered(connection, tables):
+        with self._use() as connection, connections.registered(connection, tables):
             yield
 
     @contextmanager
@@ -251,13 +238,13 @@ class Database:
             other._enter(shared=True)
             try:
                 try:
-                    _attach_when_free(connection, _ATTACH_BESIDE.format(path=_quoted(other.path), name=name), deadline)
+                    connections.attach(connection, other.path, name, deadline, read_only=True)
                 except duckdb.Error as error:
                     raise other._translated(error) from error
                 yield
             finally:
-                if self._connection is connection and name in _attached_names(connection):
-                    connection.execute(f"DETACH {name}")
+                if self._connection is connection:
+                    connections.detach_if_attached(connection, name)
                 other._let_go()
 
     def peek(self, sql: str) -> list[tuple[Any, ...]] | None:
@@ -322,7 +309,7 @@ class Database:
             try:
                 self.detach()
                 if self._attached_read_only is None:  # not within a transaction
-                    _keep_for_the_next(self._connection)
+                    connections.keep_for_the_next(self._connection)
                     self._connection = None
             finally:
                 self._drop_connection()
@@ -342,7 +329,7 @@ class Database:
 
     def forget_after_fork(self) -> None:
         """In a forked child: leave the parent's connection alone, for good, and start anew."""
-        _INHERITED.append(self._connection)  # closing it here would write to the parent's file
+        connections.leave_to_parent(self._connection)
         self.lock = threading.RLock()
         self._connection = self._attached_read_only = self._watcher = None
         self._forked_inside, self._look_at = self._depth > 0, _NEVER
@@ -361,7 +348,7 @@ class Database:
             except duckdb.Error as error:
                 raise self._translated(error) from error
             except RuntimeError as error:
-                if str(error) == _INTERRUPTED:
+                if str(error) == INTERRUPTED:
                     raise KeyboardInterrupt from error
                 raise
             finally:
@@ -375,7 +362,7 @@ class Database:
         if self._forked_inside:  # DuckDB refuses the file that the parent had attached
             raise StoreUnavailableError(self.path, "this process was forked inside a transaction; fork before or after it, or start processes by spawn or loky")
         if self._connection is None:
-            self._connection = _connected()
+            self._connection = connections.connected()
         self.detach()
         self._attach_in_turn(self._connection)
         self.keep_awake()
@@ -385,7 +372,7 @@ class Database:
         deadline = time.monotonic() + self.lock_timeout
         self._enter(shared=self.read_only)
         try:
-            _attach_when_free(connection, (_ATTACH_READ if self.read_only else _ATTACH_WRITE).format(path=_quoted(self.path)), deadline)
+            connections.attach(connection, self.path, "store", deadline, read_only=self.read_only)
             connection.execute("USE store")
             self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
             self.attachment += 1
@@ -416,17 +403,6 @@ class Database:
         finally:
             self._roll_back(connection)
 
-    def _trim_cache(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let DuckDB forget what it has written beyond `_CACHE`, so that memory does not grow with the rows."""
-        if self._untrimmed >= _TRIM_EVERY:
-            self._untrimmed = 0
-            try:
-                connection.execute(f"SET memory_limit = '{_CACHE}'")
-            except duckdb.OutOfMemoryException:
-                pass  # more than that is in use at this moment; the next time will do
-            finally:
-                connection.execute("RESET memory_limit")
-
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._after_commit = []
         try:
@@ -445,88 +421,14 @@ class Database:
             raise RuntimeError("writes need an open transaction")
 
     def _translated(self, error: duckdb.Error) -> StoreError:
-        text = str(error).strip()
-        if _is_lock_conflict(error):
-            holder = _HOLDER.search(text)
-            return StoreLockedError(self.path, int(holder.group(1)) if holder else None)
-        if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
-            return NotAStoreError(self.path, "not a DuckDB file")
-        if isinstance(error, duckdb.SerializationException) or (isinstance(error, duckdb.IOException) and _DAMAGE.search(text)):
-            return NotAStoreError(self.path, f"the file is damaged: {text}")
         if isinstance(error, duckdb.FatalException):
             self._drop_connection()
-        if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
-            return InvalidInputError(text)
-        return StoreUnavailableError(self.path, text)
-
-
-def _connected() -> duckdb.DuckDBPyConnection:
-    """A connection without a file: the one that a closed store has left, or a new one, which takes 13 ms."""
-    with suppress(IndexError):
-        return _SPARE.pop()
-    connection = duckdb.connect(":memory:")
-    for setting in _SETTINGS:
-        connection.execute(setting)
-    return connection
-
-
-def _keep_for_the_next(connection: duckdb.DuckDBPyConnection | None) -> None:
-    if connection is not None and len(_SPARE) < _SPARE_AT_MOST:
-        _SPARE.append(connection)
-
-
-def _leave_spare_to_parent() -> None:
-    _INHERITED.extend(_SPARE)  # it has threads, which a forked child has not
-    _SPARE.clear()
-
-
-def _attach_when_free(connection: duckdb.DuckDBPyConnection, statement: str, deadline: float) -> None:
-    while True:
-        try:
-            connection.execute(statement)
-            return
-        except duckdb.IOException as error:
-            if not _is_lock_conflict(error) or time.monotonic() >= deadline:
-                raise
-        time.sleep(_LOCK_POLL_SECONDS)
-
-
-def _attached_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
-
-
-@contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Table]) -> Iterator[None]:
-    for name, table in tables.items():
-        connection.register(name, table)
-    try:
-        yield
-    finally:
-        for name in tables:
-            connection.unregister(name)
-
-
-def _in_row_groups(table: pa.Table) -> pa.Table:
-    """The same rows in record batches of a row group: DuckDB's threads share these, of a single batch one thread does all (53 and 96 ms for 16,384 rows)."""
-    return pa.Table.from_batches(table.to_batches(_ROW_GROUP), table.schema) if table.num_rows > _ROW_GROUP else table
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+        return translated(self.path, error)
 
 
 def _as_frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(table)
 
 
-def _is_lock_conflict(error: duckdb.Error) -> bool:
-    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
-
-
 def _names(kinds: Sequence[duckdb.StatementType]) -> str:
     return " and ".join(str(kind).rpartition(".")[2] for kind in kinds) or "empty"
-
-
-_INHERITED: list[object] = []
-_SPARE: list[duckdb.DuckDBPyConnection] = []
-os.register_at_fork(after_in_child=_leave_spare_to_parent)

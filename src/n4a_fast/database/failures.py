@@ -1,0 +1,34 @@
+"""What DuckDB's errors mean for a store file, told from their kind and text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
+
+INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-C
+_DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
+_HOLDER = re.compile(r"\(PID (\d+)\)")
+
+
+def translated(path: Path, error: duckdb.Error) -> StoreError:
+    """The error of ours that says the same of the file at `path`."""
+    text = str(error).strip()
+    if is_lock_conflict(error):
+        holder = _HOLDER.search(text)
+        return StoreLockedError(path, int(holder.group(1)) if holder else None)
+    if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
+        return NotAStoreError(path, "not a DuckDB file")
+    if isinstance(error, duckdb.SerializationException) or (isinstance(error, duckdb.IOException) and _DAMAGE.search(text)):
+        return NotAStoreError(path, f"the file is damaged: {text}")
+    if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
+        return InvalidInputError(text)
+    return StoreUnavailableError(path, text)
+
+
+def is_lock_conflict(error: duckdb.Error) -> bool:
+    """Whether another process has the file."""
+    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
