@@ -59,13 +59,13 @@ def test_many_files_are_written_together(tmp_path: Path, witness: int) -> None:
     assert not any(unwritten(path) for path in paths)
 
 
-def test_what_another_program_has_left_in_memory_is_not_waited_for(tmp_path: Path, witness: int) -> None:
-    large = tmp_path / "of another program"
-    large.write_bytes(bytes(1280 * durable._WAITING_AT_MOST))
+def test_where_much_waits_in_memory_the_files_are_written_alone(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = written(tmp_path, 20)
+    assert durable._waiting() > 0
+    monkeypatch.setattr(durable, "_WAITING_AT_MOST", 0)
+    monkeypatch.setattr(durable, "_sync_file_system", lambda _witness: pytest.fail("would wait for what other programs have left"))
     durable.sync_all([*paths, tmp_path / "gone", tmp_path], witness)
     assert not any(unwritten(path) for path in paths)
-    assert unwritten(large)
 
 
 def test_a_file_system_that_is_not_known_is_synced_file_by_file() -> None:
