@@ -6,7 +6,10 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 READY := .venv/.ready
 SWEEP_SIZES := 2
 SANITIZED := build/sanitized
-BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(shell find src/_native -type f)
+# an editable install knows its modules by name: this file changes when one comes or goes
+MODULES := build/.modules
+$(shell mkdir -p build && find src/n4a_fast -name '*.py' | sort > $(MODULES).now && { cmp -s $(MODULES).now $(MODULES) || cp $(MODULES).now $(MODULES); })
+BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(MODULES) $(shell find src/_native -type f)
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
@@ -37,7 +40,7 @@ wheel: $(READY)
 	@$(PIP) wheel --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
-# The package is installed in place: Python sources are live, and only a change of what is compiled installs again.
+# The package is installed in place: Python sources are live, and only a change of what is compiled, or a new module, installs again.
 $(READY): $(BUILD_INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "n4a_fast needs Python 3.11 or later; give one with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
