@@ -124,11 +124,16 @@ class Artifacts(PendingRows):
 
         A known id with the same content is a no-op. The disk begins with the files at once.
         """
-        self.files.claims.claim(*(checks.text(value, name) for each in written for name, value in (("artifact_id", each[0]), ("path", each[1]))))
-        self._look_up(each.artifact_id for each in written)
+        if not all(map(self._is_noted, written)):
+            self.files.claims.claim(*(checks.text(value, name) for each in written for name, value in (("artifact_id", each[0]), ("path", each[1]))))
+            self._look_up(each.artifact_id for each in written)
         results = [self._register(each) for each in written]
         self.files.begin_sync()
         return results
+
+    def _is_noted(self, written: Written) -> bool:
+        """Whether this session holds the artifact and memory knows its row: nobody has to be asked."""
+        return isinstance(written.artifact_id, str) and written.artifact_id in self._noted and self._current(written.artifact_id) is not None
 
     def _register(self, written: Written) -> str | ConflictError:
         known = self._current(written.artifact_id)

@@ -95,17 +95,18 @@ class ArtifactFiles:
         self.read(artifact_id, relative, content_hash)
         self._remember_unsynced(f"{self._root}/{relative}")
 
-    def begin_sync(self) -> Syncing:
-        """Begin in a thread with what `sync` will be asked for."""
-        if self._syncing is None:
+    def begin_sync(self) -> None:
+        """Begin in a thread with what `sync` will be asked for, if that is anything."""
+        if self._unsynced and self._syncing is None:
             folders = {os.path.dirname(path) for path in self._unsynced}
             self._syncing = Syncing({*self._unsynced, *folders, self._root}, self.claims.descriptor)
-        return self._syncing
 
     def sync(self) -> None:
         """Make every file added since the last call survive a power loss."""
         while self._unsynced:
-            syncing, self._syncing = self.begin_sync(), None
+            self.begin_sync()
+            syncing, self._syncing = self._syncing, None
+            assert syncing is not None
             try:
                 syncing.wait()
             except OSError as error:
