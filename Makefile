@@ -78,9 +78,10 @@ peers: $(READY) environments
 	@touch $@
 
 # nirs4all 0.7.1 as it is installed above, with this package and its DuckDB 2 found before the DuckDB beside nirs4all.
+# The name of the .pth file comes before that of n4a_fast_environment.pth, which imports numpy.
 .venv-nirs4all-embedded/.ready: .venv-nirs4all-0.7.1/.ready $(BUILD_INPUTS)
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	@.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(@D)/lib/python3*/site-packages)/zz_nirs4all.pth
+	@.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(@D)/lib/python3*/site-packages)/a_nirs4all.pth
 	@$(@D)/bin/python -m pip -qq --disable-pip-version-check install -e .
 	@touch $@
 
