@@ -7,10 +7,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreUnavailableError
 
 ROWS = 4000
 
@@ -73,4 +76,14 @@ def test_a_kill_during_vacuum_leaves_a_whole_store(tmp_path: Path) -> None:
             assert store.load_arrays(ids).y_pred_2d().shape == (2 * ROWS, 200)
     with WorkspaceStore(tmp_path) as store:
         store.vacuum()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
+
+
+def test_a_vacuum_that_the_disk_has_no_room_for_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        store.complete_run(store.begin_run("r", {}, []), {})
+        monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1))
+        with pytest.raises(StoreUnavailableError, match="the disk has 1"):
+            store.vacuum()
+        assert store.list_runs().height == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
