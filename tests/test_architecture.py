@@ -21,7 +21,7 @@ ROOT = ""  # the package itself: its __init__
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "ids", "jsontext", "_native", "version", "checks", "durable", "turnstile", "forks", "idleness", "frames", "interrupts"),
     ("database",),
-    ("schema", "journal", "vacuum"),
+    ("schema", "journal", "vacuum", "between"),
     ("records", "artifacts", "predictions"),
     ("replay", "bundles", "buffer"),
     ("workspace",),

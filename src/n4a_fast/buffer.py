@@ -21,6 +21,7 @@ from msgspec import msgpack
 from n4a_fast import idleness
 from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.between import tables_beyond
 from n4a_fast.database import Database
 from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 from n4a_fast.interrupts import Uninterrupted
@@ -129,7 +130,7 @@ class Buffer:
             waiting = self.journal.others_waiting() if others else []
             with Uninterrupted():
                 with self._database.transaction(settled=False):
-                    batches = [_written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
+                    batches = [self._written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
                     self.journal.place_in_transaction(waiting)
                     self._delete_again_in_transaction(batches)
                 self._forget_placed(waiting)
@@ -153,7 +154,7 @@ class Buffer:
         """Write what other processes have journaled since the transaction began; it stays theirs if the transaction fails."""
         waiting = self.journal.others_waiting()
         if waiting:
-            batches = [_written_in_transaction(parts) for parts in self._parts_of_others(waiting)]
+            batches = [self._written_in_transaction(parts) for parts in self._parts_of_others(waiting)]
             self.journal.place_in_transaction(waiting)
             self._delete_again_in_transaction(batches)
             self._database.after_commit(lambda: self.journal.rewind(waiting))
@@ -216,6 +217,14 @@ class Buffer:
                 _replay(parts, frame)
         return [parts]
 
+    def _written_in_transaction(self, parts: Parts) -> Tables:
+        """Write what the parts hold in memory; its tables."""
+        tables: Tables = {name: table for part in parts for name, table in part.pending().items()}
+        beyond = tables_beyond(self._database, tables)
+        for part in parts:
+            part.write_in_transaction(tables, beyond)
+        return tables
+
     def _delete_again_in_transaction(self, batches: list[Tables]) -> None:
         """Runs that some process deleted stay deleted, whatever another one had in its journal or memory."""
         if self.journal.deleted_runs:
@@ -253,14 +262,6 @@ def _replay(parts: Parts, frame: bytes) -> None:
     content = msgpack.decode(frame)
     for part in parts:
         part.replay(content)
-
-
-def _written_in_transaction(parts: Parts) -> Tables:
-    """Write what the parts hold in memory; its tables."""
-    tables: Tables = {name: table for part in parts for name, table in part.pending().items()}
-    for part in parts:
-        part.write_in_transaction(tables)
-    return tables
 
 
 def _pipelines_of(tables: Tables) -> set[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -272,8 +272,8 @@ class Artifacts(PendingRows):
             self._hold_changes.append((None, this_session()))
         self._holds_are_noted = bool(self._held)
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        super().write_in_transaction(tables)
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
         self._found.write_in_transaction(tables)
         rows, as_of = self._rows, self._forgotten
         self._database.after_commit(lambda: self._keep_stored(rows) if self._forgotten == as_of else None)
@@ -374,7 +374,7 @@ class Artifacts(PendingRows):
 class _FoundRows(PendingRows):
     """Rows of content whose file was there already: most likely stored, by whatever process, and left as they are then."""
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         if self._table in tables:
             self._database.insert(_SAVED_HERE, batch=tables[self._table])
             self._database.insert(_IF_ABSENT, batch=tables[self._table])

@@ -6,6 +6,7 @@ Rows whose prediction has gone are swept after a delete.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -50,8 +51,8 @@ class SampleMetadata(PendingRows):
         contents: dict[str, Any] = {row["content_hash"]: row["content"] for row in self.values()}
         return {**super().pending(), "shared_metadata": table_of(list(contents.items()), SHARED_METADATA)} if contents else {}
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        super().write_in_transaction(tables)
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
         if "shared_metadata" in tables:
             self._database.insert(_INSERT, batch=tables["shared_metadata"])
 

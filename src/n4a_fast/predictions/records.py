@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from n4a_fast.database import Database
 from n4a_fast.errors import NotFoundError
 from n4a_fast.predictions import arrays, bulk
 from n4a_fast.predictions.batch import PredictionBatch
-from n4a_fast.predictions.table import PredictionTable, one_id
+from n4a_fast.predictions.table import PREDICTION_TABLES, PredictionTable, one_id
 
 
 class Predictions:
@@ -87,8 +88,8 @@ class Predictions:
     def pending(self) -> dict[str, pa.Table]:
         return self.batch.pending()
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        self._table.write_in_transaction(tables)
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        self._table.write_in_transaction(tables, known_new=PREDICTION_TABLES & tables.keys() <= set(beyond))
 
     def write_bulk_in_transaction(self, given: bulk.Bulk) -> list[str]:
         """Write the predictions of a bulk call; their ids."""

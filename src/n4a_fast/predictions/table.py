@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast import ids
+from n4a_fast.between import Range, tables_between
 from n4a_fast.database import Database
 from n4a_fast.predictions.keys import Keys
 from n4a_fast.schema.columns import LOOKUP_COLUMNS
 
+PREDICTION_TABLES = {"predictions", "prediction_values"}
 KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
 _SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.{name}" for name in KEY)
 
@@ -29,8 +31,6 @@ WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
 _REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
 _REPLACED_BY_ID = f"DELETE FROM predictions p USING batch b WHERE {_SAME_ID.format('p', 'b')}"
 _LARGEST = 2**64 - 1
-_BETWEEN = """(SELECT 1 FROM predictions WHERE nk BETWEEN ? AND ? LIMIT 1) UNION ALL (SELECT 1 FROM predictions WHERE id_key BETWEEN ? AND ? LIMIT 1)
-UNION ALL (SELECT 1 FROM prediction_values WHERE id_key BETWEEN ? AND ? LIMIT 1)"""
 _HAS_KEY = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_KEY} LIMIT 1)"
 _HAS_ROW = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')} LIMIT 1)"
 _HAS_VALUES = f"(SELECT 1 FROM prediction_values v SEMI JOIN new_values b ON {_SAME_ID.format('v', 'b')} LIMIT 1)"
@@ -66,8 +66,9 @@ class PredictionTable:
 
     def is_beyond(self, keys: Keys) -> bool:
         """Whether nothing is stored between the smallest and the largest of these keys, and of the ids that follow from them."""
-        bounds = [int(bound) for column in (keys.nk, keys.id_key, keys.id_key) for bound in (column.min(initial=_LARGEST), column.max(initial=0))]
-        return not self._database.rows(_BETWEEN, bounds)
+        columns = (("predictions", "nk", keys.nk), ("predictions", "id_key", keys.id_key), ("prediction_values", "id_key", keys.id_key))
+        ranges = [Range(table, name, int(column.min(initial=_LARGEST)), int(column.max(initial=0))) for table, name, column in columns]
+        return not tables_between(self._database, ranges)
 
     def write_in_transaction(self, tables: dict[str, pa.Table], *, known_new: bool = False) -> None:
         """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id; `known_new` when there are none."""

@@ -6,7 +6,7 @@ checked here; a replay names the one that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -101,8 +101,8 @@ class Chains(PendingRows):
         tables = super().pending()
         return {**tables, "chain_artifacts": table_of(links, CHAIN_ARTIFACTS)} if links else tables
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        super().write_in_transaction(tables)
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
         if "chain_artifacts" in tables:
             self._database.insert(_LINK, batch=tables["chain_artifacts"])
 

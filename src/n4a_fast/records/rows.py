@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -84,11 +84,12 @@ class PendingRows:
         columns = [pa.array([row.get(field.name) for row in self._rows.values()], field.type) for field in self._schema]
         return {self._table: pa.Table.from_arrays(columns, schema=self._schema)}
 
-    def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        """Put the batch of this table, if there is one, in place of the rows with its ids."""
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        """Put the batch of this table, if there is one, in place of the rows with its ids; in the tables named `beyond` there are none."""
         if self._table in tables:
             batch = tables[self._table]
-            self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
+            if self._table not in beyond:
+                self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
             self._database.insert(_INSERTED.format(table=self._table), batch=batch)
 
     def clear(self) -> None:
