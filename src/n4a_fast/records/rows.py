@@ -23,6 +23,7 @@ class PendingRows:
     def __init__(self, database: Database, table: str, schema: pa.Schema) -> None:
         self._database, self._table, self._schema = database, table, schema
         self._key = schema.names[0]
+        self._times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
         self._rows: dict[str, dict[str, Any]] = {}
         self._fresh: dict[str, dict[str, Any]] = {}  # the rows put since the last flush
         self._known: dict[str, None] = {}  # ids seen in the table, the newest last
@@ -75,7 +76,10 @@ class PendingRows:
     def replay(self, content: dict[str, Any]) -> None:
         """Put again what `fresh` once gave."""
         for row in content.get(self._table, ()):
-            self.put({name: _from_journal(value, self._schema.field(name).type) for name, value in row.items()})
+            for name in self._times:
+                if row.get(name) is not None:
+                    row[name] = datetime.fromisoformat(row[name])
+            self.put(row)
 
     def pending(self) -> dict[str, pa.Table]:
         """The rows as one Arrow table by table name; empty when there are none."""
@@ -96,10 +100,6 @@ class PendingRows:
         """Forget the rows: they are written, or given up."""
         self._remember(self._rows)
         self._rows, self._fresh = {}, {}
-
-
-def _from_journal(value: Any, kind: pa.DataType) -> Any:
-    return datetime.fromisoformat(value) if isinstance(value, str) and pa.types.is_timestamp(kind) else value
 
 
 def forget_oldest(known: dict[str, Any], most: int) -> None:
