@@ -11,11 +11,12 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from helpers import PREDICTION, Sweep, begin_pipeline, predict_with_arrays, save_chain
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import WorkspaceStore, merging
 
 Acknowledge = Callable[..., None]
 FOLDS, PARTITIONS = 3, ("train", "val")  # of a drop-in pipeline
@@ -54,19 +55,35 @@ def delete(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random)
             acknowledge("deleted", run)
 
 
-def fill_pipeline(store: WorkspaceStore, run: str, name: str) -> str:
+def merge(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random) -> None:
+    """The shards below, those that are not here first, again and again; what is taken from a journal is said before and after."""
+    take = merging._merge_tables
+
+    def take_and_say(target: Any, root: Path, tables: Any) -> Any:
+        acknowledge("taking", root.name)
+        merged = take(target, root, tables)
+        acknowledge("taken", root.name)
+        return merged
+
+    merging._merge_tables = take_and_say
+    while True:
+        there = set(store.list_pipelines()["name"])
+        store.merge(*sorted((store.workspace_path / "shards").iterdir(), key=lambda shard: (shard.name in there, dice.random())))
+
+
+def fill_pipeline(store: WorkspaceStore, run: str, name: str, shift: float = 0.0) -> str:
     pipeline = begin_pipeline(store, run, name)
     artifact = store.save_artifact({"worker": pipeline}, "dict", "model", "joblib")
     chain = save_chain(store, pipeline, fold_artifacts={"fold_0": artifact})
     for fold in range(FOLDS):
         for partition in PARTITIONS:
-            predict_with_arrays(store, Sweep(run, pipeline, chain), fold, fold_id=str(fold), partition=partition)
+            predict_with_arrays(store, Sweep(run, pipeline, chain), fold + shift, fold_id=str(fold), partition=partition)
     store.log_step(pipeline, 1, "SNV", "end")
     store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
     return pipeline
 
 
-WORKLOADS = {"drop-in": drop_in, "draining": drop_in, "bulk": bulk, "delete": delete}
+WORKLOADS = {"drop-in": drop_in, "draining": drop_in, "bulk": bulk, "delete": delete, "merge": merge}
 
 
 def work(workload: str, folder: str, acknowledgements: str, seed: str) -> None:

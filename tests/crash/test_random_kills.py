@@ -14,12 +14,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 from helpers import DEADLINE, counts
-from nursery import BULK_ROWS, FOLDS, PARTITIONS
+from nursery import BULK_ROWS, FOLDS, PARTITIONS, fill_pipeline
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.journaled import journaled
 
-KILLS = 14  # of each of the four workloads
+KILLS = 14  # of each workload
+SHARDS, PIPELINES = 24, 3  # to merge, and in each
 OF_PIPELINE = FOLDS * len(PARTITIONS)
+PER_PIPELINE = {"pipelines": 1, "chains": 1, "predictions": OF_PIPELINE, "prediction_arrays": OF_PIPELINE, "logs": 1, "artifacts": 1, "chain_artifacts": 1}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,50 @@ def test_kills_at_random_moments(tmp_path: Path, nursery: subprocess.Popen[str],
             else:
                 check_pipelines(store, said)
             assert store.sql("SELECT count(*) AS n FROM (SELECT prediction_id FROM predictions GROUP BY ALL HAVING count(*) > 1)")["n"][0] == 0
+
+
+def test_merges_of_shards_in_their_journals_are_killed_and_repeated(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
+    dice = random.Random("merge")
+    folder, acknowledged = tmp_path / "workspace", tmp_path / "acknowledged"
+    shards = fill_shards(folder)
+    inside, undone = 0, 0
+    for _ in range(KILLS):
+        killed(nursery, "merge", folder, acknowledged, dice)
+        said = [tuple(line.split()) for line in acknowledged.read_text().splitlines()]
+        with WorkspaceStore(folder) as store:
+            check_pipelines(store, [])
+            there = dict(store.list_pipelines().group_by("name").len().rows())
+        assert there == dict.fromkeys(there, PIPELINES)  # each shard is whole
+        assert {shard for word, shard in said if word == "taken"} <= set(there)
+        inside += said[-1][0] == "taking"
+        undone += said[-1][0] == "taking" and said[-1][1] not in there
+    assert inside >= KILLS // 3, "too few of the kills struck in the middle of a merge"
+    assert undone > 0
+    assert all(journaled(shard, 5.0) for shard in shards)  # and they still rest where they were
+    with WorkspaceStore(folder) as store, WorkspaceStore(tmp_path / "at once") as at_once:
+        at_once.merge(*shards)
+        assert store.merge().added("pipelines") == PIPELINES * (SHARDS - len(there))
+        assert sum(table.added for table in store.merge().tables) == 0
+        for table, per_pipeline in PER_PIPELINE.items():
+            expected = sorted(at_once.sql(f"FROM {table}").rows(), key=repr)
+            assert len(expected) == SHARDS * PIPELINES * per_pipeline
+            assert sorted(store.sql(f"FROM {table}").rows(), key=repr) == expected, table
+        assert store.list_runs()["run_id"].to_list() == at_once.list_runs()["run_id"].to_list()
+        artifacts = [store.load_artifact(artifact)["worker"] for artifact in store.sql("FROM artifacts")["artifact_id"]]
+        assert sorted(artifacts) == sorted(store.list_pipelines()["pipeline_id"])
+
+
+def fill_shards(folder: Path) -> list[Path]:
+    """So many shards below a new workspace, each closed after some pipelines; all differ."""
+    with WorkspaceStore(folder) as store:
+        run = store.begin_run("merge", {}, [])
+        shards = [store.shard(run_id=run) for _ in range(SHARDS)]
+    for number, shard in enumerate(shards):
+        with shard.open() as private:
+            for _ in range(PIPELINES):
+                fill_pipeline(private, run, shard.path.name, shift=10.0 * number)
+        assert journaled(shard.path, 5.0)
+    return [shard.path for shard in shards]
 
 
 def check_pipelines(store: WorkspaceStore, said: list[tuple[str, ...]]) -> None:
