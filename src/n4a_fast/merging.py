@@ -182,7 +182,8 @@ def _merge_in_transaction(database: Database, shard: str, found: dict[str, int])
     for name, (table, fields) in tables.items():
         if known[name]:
             _refuse_conflicts(database, table, fields)
-    if found["predictions"] and database.rows(_ANY_KEY.format(shard=shard)):
+    # a prediction that is known and equal has its key for itself already
+    if known.get("predictions", 0) < found["predictions"] and database.rows(_ANY_KEY.format(shard=shard)):
         for mine, theirs in database.rows(_KEY_CONFLICT.format(shard=shard)):
             raise ConflictError("prediction", mine, f"the key of {theirs}", "the same key")
     if found["runs"]:
