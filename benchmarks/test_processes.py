@@ -114,20 +114,34 @@ def test_writers_8_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
 def test_shards_2_and_merge_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
     workers, turns = team(2), count()
     added: list[int] = []
+    one: list[float] = []
+    filling: list[float] = []
+    bulk: list[float] = []
+    matrix = np.random.default_rng(0).random((2 * PIPELINES * 21, SAMPLES))
 
     def alone() -> None:
         workers[0].begin(tmp_path / f"one_{next(turns)}", 2 * PIPELINES, close=True)
-        workers[0].seconds()
+        one.append(workers[0].seconds())
 
     def on_shards() -> None:
         with WorkspaceStore(tmp_path / f"shards_{next(turns)}") as store:
             shards = [store.shard() for _ in workers]
             for worker, shard in zip(workers, shards, strict=True):
                 worker.begin(shard.path, PIPELINES, close=True, shard=shard)
-            assert all(worker.seconds() > 0 for worker in workers)
+            filling.append(max(worker.seconds() for worker in workers))
             added.append(store.merge(*shards).added("predictions"))
 
+    def by_the_bulk_call() -> None:
+        with WorkspaceStore(tmp_path / f"bulk_{next(turns)}") as store:
+            start = time.perf_counter()
+            fill(store, len(matrix), matrix)
+            bulk.append(time.perf_counter() - start)
+
     measure.ratio(alone, on_shards, rounds=3)
+    for _ in range(3):
+        by_the_bulk_call()
+    seconds, filled, saved = map(statistics.median, (one, filling, bulk))
+    measure.note(filling_ms=round(1000 * filled), bulk_ms=round(1000 * saved), limit=round(seconds / (filled + saved), 2))  # were a merge a bulk save
     assert added == [2 * PIPELINES * 21] * 4
 
 
