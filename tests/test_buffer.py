@@ -78,3 +78,13 @@ def test_a_flush_that_fails_by_time_is_met_by_the_next_call(tmp_path: Path, monk
     store.close()
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, "predictions", "prediction_arrays") == {"predictions": 1, "prediction_arrays": 1}
+
+
+def test_rows_that_come_to_rest_a_few_at_a_time_share_the_space_of_many(tmp_path: Path) -> None:
+    for number in range(30):
+        with WorkspaceStore(tmp_path) as store:
+            predict_with_arrays(store, begin_sweep(store), number)
+    assert (tmp_path / "store.duckdb").stat().st_size < 10 * 2**20  # 41 MB if each rest kept row groups of its own
+    with WorkspaceStore(tmp_path) as store:
+        expected = {"runs": 30, "pipelines": 30, "chains": 30, "predictions": 30, "prediction_arrays": 30}
+        assert counts(store, *expected) == expected

@@ -64,6 +64,18 @@ def attach(connection: Connection, path: Path, name: str, deadline: float, *, re
         time.sleep(_LOCK_POLL_SECONDS)
 
 
+def detach_store(connection: Connection, *, joined: bool) -> None:
+    """Detach the store's file; `joined`: rows at the ends of its tables move together into common row groups."""
+    if joined:
+        connection.execute("SET max_vacuum_tasks = 1")
+    try:
+        connection.execute("USE memory")
+        connection.execute("DETACH store")
+    finally:
+        if joined:
+            connection.execute("SET max_vacuum_tasks = 0")
+
+
 def detach_if_attached(connection: Connection, name: str) -> None:
     """Detach a file that an error may have detached already."""
     if (name,) in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall():

@@ -35,6 +35,9 @@ _WATCH_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program compute
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _NO_LIMIT = 2**20  # megabytes
 _TRIM_EVERY = 256 * 2**20  # bytes written
+# bytes; each checkpoint begins new row groups, and a sweep that rests after each pipeline would keep 1.4 MB for each. More than that pays for its own:
+# joining them to others writes these once more
+_FEW = 2**20
 
 Params = Sequence[Any]
 Result = TypeVar("Result")
@@ -59,6 +62,7 @@ class Database:
         self._watcher: threading.Thread | None = None
         self._after_commit: list[Callable[[], object]] = []
         self._untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
+        self._inserted = 0  # since the file was attached
         tell_of_forks(self)
 
     # -- reading ---------------------------------------------------------------------------
@@ -176,7 +180,8 @@ class Database:
         """Like `execute`, with each Arrow table visible in the SQL under its keyword's name."""
         with self._use() as connection, connections.registered(connection, {name: connections.in_row_groups(table) for name, table in tables.items()}):
             self._require_transaction()
-            self._untrimmed += sum(table.nbytes for table in tables.values())
+            nbytes = sum(table.nbytes for table in tables.values())
+            self._untrimmed, self._inserted = self._untrimmed + nbytes, self._inserted + nbytes
             found = connection.execute(sql).fetchall()
             return int(found[0][0]) if found else 0
 
@@ -271,8 +276,7 @@ class Database:
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
                 with Uninterrupted():
                     try:
-                        self._connection.execute("USE memory")
-                        self._connection.execute("DETACH store")
+                        connections.detach_store(self._connection, joined=0 < self._inserted < _FEW)
                     except duckdb.Error as error:  # the disk was full, and DuckDB gave the file up
                         self._drop_connection()
                         raise self._translated(error) from error
@@ -375,7 +379,7 @@ class Database:
             connections.attach(connection, self.path, "store", deadline, read_only=self.read_only)
             connection.execute("USE store")
             self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
-            self.attachment += 1
+            self.attachment, self._inserted = self.attachment + 1, 0
         except duckdb.Error:
             self._let_go()
             raise
