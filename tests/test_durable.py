@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def written(folder: Path, files: int) -> list[Path]:
 
 def test_many_files_are_written_together(tmp_path: Path, witness: int) -> None:
     paths = written(tmp_path, 20)
-    durable.sync_all([*paths, tmp_path / "gone", tmp_path], witness)
+    durable.sync_all([*paths, tmp_path / "gone", tmp_path], witness, as_a_whole=True)
     assert not any(unwritten(path) for path in paths)
 
 
@@ -64,7 +66,7 @@ def test_where_much_waits_in_memory_the_files_are_written_alone(tmp_path: Path, 
     assert durable._waiting() > 0
     monkeypatch.setattr(durable, "_WAITING_AT_MOST", 0)
     monkeypatch.setattr(durable, "_sync_file_system", lambda _witness: pytest.fail("would wait for what other programs have left"))
-    durable.sync_all([*paths, tmp_path / "gone", tmp_path], witness)
+    Syncing([*map(str, paths), str(tmp_path / "gone"), str(tmp_path)], witness).wait()
     assert not any(unwritten(path) for path in paths)
 
 
@@ -77,6 +79,20 @@ def test_a_sync_that_was_begun_is_whole_once_it_was_waited_for(tmp_path: Path, w
     paths = written(tmp_path, 20)
     Syncing([*map(str, paths), str(tmp_path / "gone"), str(tmp_path)], witness).wait()
     assert not any(unwritten(path) for path in paths)
+
+
+def test_the_disk_has_been_asked_when_the_caller_goes_on(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(durable, "_sync_file_system", lambda descriptor: asked.append(descriptor) or time.sleep(0.1))
+    monkeypatch.setattr(durable, "_WAITING_AT_MOST", 2**40)
+    patience = sys.getswitchinterval()
+    sys.setswitchinterval(60.0)  # a thread that lets go of the GIL does not get it back while its caller computes
+    try:
+        syncing = Syncing([str(tmp_path)], witness)
+        assert asked == [witness]
+    finally:
+        sys.setswitchinterval(patience)
+    syncing.wait()
 
 
 def test_what_cannot_be_synced_is_told_to_who_waits(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +114,7 @@ def test_without_threads_the_one_who_waits_does_it(tmp_path: Path, witness: int,
 
 def test_a_forked_child_does_it_itself(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, parent, real = threading.Event(), os.getpid(), durable.sync_all
-    monkeypatch.setattr(durable, "sync_all", lambda paths, witness: go_on.wait() if os.getpid() == parent else real(paths, witness))
+    monkeypatch.setattr(durable, "sync_all", lambda *how, **rest: go_on.wait() if os.getpid() == parent else real(*how, **rest))
     paths = written(tmp_path, 3)
     syncing = Syncing([str(path) for path in paths], witness)
     if not (child := os.fork()):

@@ -35,12 +35,12 @@ def sync(path: Path | str) -> None:
         os.close(descriptor)
 
 
-def sync_all(paths: Iterable[Path | str], witness: int) -> None:
+def sync_all(paths: Iterable[Path | str], witness: int, *, as_a_whole: bool) -> None:
     """`sync` each that is still there, all on one file system; `witness` is open there since before the first was written."""
-    wanted = list(paths)
-    if _is_synced_as_a_whole(os.fstat(witness).st_dev) and _waiting() <= _WAITING_AT_MOST:
+    if as_a_whole:
         _sync_file_system(witness)
         return
+    wanted = list(paths)
     try:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(_sync_what_is_there, wanted))
@@ -54,6 +54,8 @@ class Syncing:
 
     def __init__(self, paths: Collection[str], witness: int) -> None:
         self.paths = frozenset(paths)
+        # asked here: a thread that has to ask waits 5 ms for the GIL at each step, while its caller computes
+        self._as_a_whole = _is_synced_as_a_whole(os.fstat(witness).st_dev) and _waiting() <= _WAITING_AT_MOST
         self._witness, self._pid, self._is_done = witness, os.getpid(), False
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._sync, name="n4a_fast-sync", daemon=True)
@@ -71,7 +73,7 @@ class Syncing:
 
     def _sync(self) -> None:
         try:
-            sync_all(self.paths, self._witness)
+            sync_all(self.paths, self._witness, as_a_whole=self._as_a_whole)
         except OSError as error:
             self._error = error
         self._is_done = True

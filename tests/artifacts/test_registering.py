@@ -35,7 +35,7 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(store: Wo
     store.flush()
     synced: list[str] = []
     sync_all, fdatasync = durable.sync_all, os.fdatasync
-    monkeypatch.setattr(durable, "sync_all", lambda paths, witness: synced.extend(paths) or sync_all(paths, witness))
+    monkeypatch.setattr(durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest))
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append("journal") or fdatasync(descriptor))
     for number in range(3):
         register(store, f"a{number}", f"content {number}")
@@ -48,7 +48,7 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(store: Wo
 
 
 def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(store
 def test_a_file_that_comes_back_under_its_name_is_made_durable_again(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     sync_all = durable.sync_all
-    monkeypatch.setattr(durable, "sync_all", lambda paths, witness: synced.extend(paths) or sync_all(paths, witness))
+    monkeypatch.setattr(durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest))
     register(store, "a", "content")
     files = store._open().artifacts.files
     (path,) = files.root.rglob("model_*")
