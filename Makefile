@@ -9,7 +9,7 @@ SANITIZED := build/sanitized
 # an editable install knows its modules by name: this file changes when one comes or goes
 MODULES := build/.modules
 $(shell mkdir -p build && find src/n4a_fast -name '*.py' | sort > $(MODULES).now && { cmp -s $(MODULES).now $(MODULES) || cp $(MODULES).now $(MODULES); })
-BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(MODULES) $(shell find src/_native -type f)
+BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(wildcard src/n4a_fast_environment.*) $(MODULES) $(shell find src/_native -type f)
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
@@ -78,7 +78,6 @@ peers: $(READY) environments
 	@touch $@
 
 # nirs4all 0.7.1 as it is installed above, with this package and its DuckDB 2 found before the DuckDB beside nirs4all.
-# The name of the .pth file comes before that of n4a_fast_environment.pth, which imports numpy.
 .venv-nirs4all-embedded/.ready: .venv-nirs4all-0.7.1/.ready $(BUILD_INPUTS)
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(@D)/lib/python3*/site-packages)/a_nirs4all.pth

@@ -154,9 +154,20 @@ def test_the_environment_variable_switches_without_a_change_to_the_program(progr
     assert answer(program("sweep.py", N4A_FAST_INSTALL=value))[0] == home
 
 
+def test_what_the_environment_variable_switched_can_be_switched_back(program: Program) -> None:
+    script = LOOK + (
+        "from n4a_fast.integrations.nirs4all import is_installed\nfound = [is_installed()]\nn4a_fast.uninstall()\nfound += [is_installed()]\n"
+        "import nirs4all\nprint(json.dumps([found, sorted(homes(*EARLY))]))"
+    )
+    assert answer(program("-c", script, N4A_FAST_INSTALL="1")) == [[True, False], [THEIRS]]
+    assert answer(program("-c", script)) == [[False, False], [THEIRS]]
+
+
 def test_the_environment_variable_disturbs_no_other_program_and_refuses_other_versions(program: Program) -> None:
     done = program("-c", "print('fine')", version=None, N4A_FAST_INSTALL="1")
     assert (done.stdout, done.stderr) == ("fine\n", "")
+    done = program("-c", "import sys; print({'n4a_fast', 'numpy', 'duckdb'} & set(sys.modules))", N4A_FAST_INSTALL="1")
+    assert (done.stdout, done.stderr) == ("set()\n", "")
     refused = program("-c", "import nirs4all", version="1.4.10", N4A_FAST_INSTALL="1")
     assert refused.returncode == 1
     assert "UnsupportedVersionError: nirs4all 1.4.10 is not supported" in refused.stderr

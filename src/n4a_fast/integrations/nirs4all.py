@@ -22,6 +22,7 @@ SUPPORTED = ("0.7.1",)
 PACKAGE = "nirs4all"
 _HOME = "nirs4all.pipeline.storage.workspace_store"  # where nirs4all defines the class that all others import
 _NAME = "WorkspaceStore"
+_ENVIRONMENT = "n4a_fast_environment"  # the module, outside the package, that the environment variable lets Python import
 _KEPT = "_n4a_fast_replaced"  # nirs4all's own class, kept in its home while ours is in place
 
 
@@ -46,7 +47,7 @@ def install_when_imported() -> None:
 
 def uninstall() -> None:
     """nirs4all's own store is back wherever `install` had replaced it; stores that are open stay what they are."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not _waits(finder)]
     home = sys.modules.get(_HOME)
     if home is not None and _KEPT in vars(home):
         _exchange(Nirs4allStore, vars(home).pop(_KEPT))
@@ -55,7 +56,12 @@ def uninstall() -> None:
 def is_installed() -> bool:
     """Whether nirs4all uses, or will use once it is imported, this package's store."""
     home = sys.modules.get(_HOME)
-    return _KEPT in vars(home) if home is not None else any(isinstance(finder, _Finder) for finder in sys.meta_path)
+    return _KEPT in vars(home) if home is not None else any(map(_waits, sys.meta_path))
+
+
+def _waits(finder: object) -> bool:
+    """Whether this is a finder that will exchange the class when nirs4all is imported."""
+    return isinstance(finder, _Finder) or type(finder).__module__ == _ENVIRONMENT
 
 
 class _Finder:
