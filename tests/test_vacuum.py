@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import DEADLINE, child, count, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreUnavailableError
@@ -48,6 +49,20 @@ def test_vacuum_gives_the_space_of_deleted_rows_back_and_keeps_the_rest(tmp_path
     with WorkspaceStore(tmp_path) as store:
         assert store.list_runs()["name"].to_list() == ["still writable", "b"]
         assert np.array_equal(store.load_arrays(ids[ROWS:]).y_pred_2d(), kept)
+
+
+def test_what_another_process_has_journaled_counts_before_and_after(tmp_path: Path) -> None:
+    WorkspaceStore(tmp_path).close()
+    code = "import sys; from helpers import *; s = WorkspaceStore(sys.argv[1]); w = begin_sweep(s)\n" + (
+        "for fold in range(900): predict_with_arrays(s, w, fold, fold_id=str(fold))\ns.flush(); print('flushed', flush=True); sys.stdin.readline(); s.close()"
+    )
+    writer = child(code, tmp_path)
+    assert read_line(writer) == "flushed"
+    with WorkspaceStore(tmp_path) as store:
+        report = store.vacuum()
+        assert report.after <= report.before
+        assert count(store, "predictions") == 900
+    writer.communicate("go\n", timeout=DEADLINE)
 
 
 def test_a_kill_during_vacuum_leaves_a_whole_store(tmp_path: Path) -> None:
