@@ -53,6 +53,17 @@ def test_a_table_with_a_row_of_the_batch_is_not(store: WorkspaceStore, database:
         assert tables_beyond(database, batch_of(store)) == {"logs"}
 
 
+def test_pipelines_that_were_in_the_tables_while_they_ran_are_there_once_when_they_end(store: WorkspaceStore) -> None:
+    sweep = begin_sweep(store)
+    store.list_pipelines()  # in the tables, running
+    begun = [sweep.pipeline]
+    for _ in range(3):  # each ends in one batch with the beginning of the next
+        store.complete_pipeline(begun[-1], 0.1, 0.2, "rmse", 5)
+        begun.append(full_pipeline(store, sweep.run))
+        rows = store.sql("SELECT pipeline_id, status FROM pipelines ORDER BY pipeline_id").rows()
+        assert rows == [*((pipeline, "completed") for pipeline in begun[:-1]), (begun[-1], "running")]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stored=st.lists(st.integers(0, 40), min_size=1, unique=True), asked=st.lists(st.integers(0, 40), min_size=1))
 def test_what_is_stored_is_never_beyond(database: Database, stored: list[int], asked: list[int]) -> None:
