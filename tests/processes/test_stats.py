@@ -60,6 +60,13 @@ def test_writers_of_other_processes_are_told_dead_or_alive(tmp_path: Path) -> No
     alive.communicate("go\n", timeout=DEADLINE)
 
 
+def test_info_says_of_a_shard_that_its_writer_has_ended(store: WorkspaceStore, tmp_path: Path) -> None:
+    with store.shard(tmp_path / "shard").open() as shard:  # closed, it rests in its journal
+        predict_with_arrays(shard, begin_sweep(shard))
+    shown = CliRunner().invoke(app, ["info", str(tmp_path / "shard")]).output
+    assert [str(os.getpid()), "ended", "1"] in [line.split() for line in shown.splitlines()]
+
+
 def test_info_beside_a_sweep_counts_what_is_flushed_and_names_the_writer(tmp_path: Path) -> None:
     writer = child(WRITE, tmp_path)
     assert read_line(writer) == "written"

@@ -89,7 +89,7 @@ def info(path: Workspace) -> None:
         console.print(report.frame_table(_sizes(store.workspace_path)))
         console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows"))))
         if writers:
-            rows = [(writer.pid, "running" if writer.is_alive else "killed", writer.flushes) for writer in writers]
+            rows = [(writer.pid, "running" if writer.is_alive else "ended", writer.flushes) for writer in writers]
             console.print(report.frame_table(pl.DataFrame(rows, schema=["writer", "process", "flushes not yet in the tables"], orient="row")))
         runs = store.sql(RUNS_SQL)
         console.print(report.frame_table(runs.drop("error")))
