@@ -18,7 +18,7 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.buffer import Buffer, FlushLimits
 from n4a_fast.database import Database
-from n4a_fast.errors import ConflictError, InvalidInputError, StoreError, StoreLockedError
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError
 from n4a_fast.predictions import bulk
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
@@ -87,7 +87,7 @@ class Workspace:
     def register_artifact(self, written: Written) -> str:
         """Note a file that is already below `artifacts/`; ConflictError when its id means other content."""
         (result,) = self.artifacts.register([written])
-        if isinstance(result, ConflictError):
+        if isinstance(result, StoreError):
             raise result
         return result
 

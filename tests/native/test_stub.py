@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import n4a_fast._native as native
-from n4a_fast._native import columns, kernels, keys
+from n4a_fast._native import columns, files, kernels, keys
 
 # Cython gives every class these; they are not part of what users call.
 MACHINERY = {"__new__", "__reduce__", "__setstate__", "__reduce_cython__", "__setstate_cython__", "__pyx_vtable__", "__doc__", "__module__", "__weakref__"}
@@ -81,7 +81,7 @@ def _argument_differences(name: str, described: list[tuple[str, object]], built:
     return [] if described == built else [f"arguments of {name}: {described} in the stub, {built} built"]
 
 
-@pytest.mark.parametrize("module", [columns, kernels, keys])
+@pytest.mark.parametrize("module", [columns, files, kernels, keys])
 def test_the_stub_describes_the_built_module_and_nothing_else(module: ModuleType) -> None:
     assert differences(module, _stub(module)) == []
 

@@ -8,11 +8,8 @@ kept in memory for as long as the file stays attached, since nobody else can cha
 
 from __future__ import annotations
 
-import json
 import pickle
-import sys
 from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +24,7 @@ from n4a_fast.artifacts.sessions import this_session
 from n4a_fast.artifacts.settings import ArtifactSettings
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
-from n4a_fast.errors import ArtifactCorruptError, ConflictError, InvalidInputError, NotFoundError
+from n4a_fast.errors import ArtifactCorruptError, ConflictError, InvalidInputError, NotFoundError, StoreError
 from n4a_fast.records.rows import PendingRows, forget_oldest
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
 
@@ -107,7 +104,7 @@ class Artifacts(PendingRows):
              compress: bool = False) -> str:  # fmt: skip
         """Store an object under the hash of its bytes; the same bytes give the same id."""
         described = _described(operator_class, artifact_type, cache_key or {})
-        described["libraries"] = _libraries(type(obj).__module__.partition(".")[0])
+        described["libraries"] = codec.libraries(type(obj).__module__.partition(".")[0])
         return self._save(codec.chunks(obj, format_name), format_name, "saved", compress, described)
 
     def save_bytes(self, data: bytes, operator_class: str, artifact_type: str, format_name: str, *, origin: str) -> str:
@@ -119,13 +116,21 @@ class Artifacts(PendingRows):
         codec.check_format(format_name)
         return self._save([data], format_name, origin, False, _described(operator_class, artifact_type, {}))
 
-    def register(self, written: Sequence[Written]) -> list[str | ConflictError]:
+    def begin_registering(self, written: Sequence[Written]) -> None:
+        """Let a thread begin with the files that `register` will verify: it is called next for these, before the flush."""
+        self._claim(written)
+        self.files.begin_verifying(each.path for each in written)
+
+    def _claim(self, written: Sequence[Written]) -> None:
+        self.files.claims.claim(*(checks.text(value, name) for each in written for name, value in (("artifact_id", each[0]), ("path", each[1]))))
+
+    def register(self, written: Sequence[Written]) -> list[str | StoreError]:
         """Note files that are already in the folder, once their content is verified: the id of each, or what stands against it.
 
         A known id with the same content is a no-op. The disk begins with the files at once.
         """
         if not all(map(self._is_noted, written)):
-            self.files.claims.claim(*(checks.text(value, name) for each in written for name, value in (("artifact_id", each[0]), ("path", each[1]))))
+            self._claim(written)
             self._look_up(each.artifact_id for each in written)
         results = [self._register(each) for each in written]
         self.files.begin_sync()
@@ -135,10 +140,13 @@ class Artifacts(PendingRows):
         """Whether this session holds the artifact and memory knows its row: nobody has to be asked."""
         return isinstance(written.artifact_id, str) and written.artifact_id in self._noted and self._current(written.artifact_id) is not None
 
-    def _register(self, written: Written) -> str | ConflictError:
+    def _register(self, written: Written) -> str | StoreError:
         known = self._current(written.artifact_id)
         if known is None:
-            self.put(self._verified(written))
+            try:
+                self.put(self._verified(written))
+            except StoreError as error:
+                return error
         elif known["content_hash"] != written.content_hash:
             return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
         self._hold(written.artifact_id)
@@ -383,14 +391,6 @@ class _FoundRows(PendingRows):
 def _described(operator_class: str, artifact_type: str, cache_key: dict[str, str]) -> dict[str, str]:
     texts = {"operator_class": operator_class, "artifact_type": artifact_type, **cache_key}
     return {name: checks.text(value, name) for name, value in texts.items()}
-
-
-@lru_cache(maxsize=64)
-def _libraries(package: str) -> str:
-    """Versions of numpy and of an object's own package, as JSON."""
-    modules = {name: sys.modules.get(name) for name in sorted({"numpy", package})}
-    versions = {name: getattr(module, "__version__", None) for name, module in modules.items()}
-    return json.dumps({name: version for name, version in versions.items() if isinstance(version, str)})
 
 
 def _check_hash(content_hash: str) -> None:

@@ -11,9 +11,12 @@ Loading runs code that the file names: callers verify the content first.
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import re
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -125,3 +128,11 @@ def _without_mark(obj: Any, reduced: Any) -> Any:
         return reduced
     mark = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(obj)
     return (reduced[0], tuple(None if mark is not None and item is mark else item for item in reduced[1]), *reduced[2:])
+
+
+@lru_cache(maxsize=64)
+def libraries(package: str) -> str:
+    """Versions of numpy and of an object's own package, as JSON."""
+    modules = {name: sys.modules.get(name) for name in sorted({"numpy", package})}
+    versions = {name: getattr(module, "__version__", None) for name, module in modules.items()}
+    return json.dumps({name: version for name, version in versions.items() if isinstance(version, str)})

@@ -24,6 +24,7 @@ import xxhash
 
 from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
+from n4a_fast.artifacts.verifying import Verifying, opened
 from n4a_fast.durable import Syncing, start_sync
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
@@ -92,14 +93,29 @@ class ArtifactFiles:
 
     def adopt_verified(self, artifact_id: str, relative: str, content_hash: str) -> None:
         """Like `adopt`, once the content is verified; `begin_sync` starts the disk on many of these together."""
-        self.read(artifact_id, relative, content_hash)
-        self._remember_unsynced(f"{self._root}/{relative}")
+        path, digits = self._place(relative), content_hash.removeprefix("sha256:")
+        if not (isinstance(self._syncing, Verifying) and self._syncing.holds(path, digits)):
+            self.read(artifact_id, relative, content_hash)
+        self._remember_unsynced(path)
+
+    def begin_verifying(self, relatives: Iterable[str]) -> None:
+        """Begin in a thread with what `adopt_verified` of these files and then `sync` will be asked for; what cannot be read is left to them."""
+        if self._syncing is None:
+            places = []
+            for relative in relatives:
+                with suppress(UnsafePathError):
+                    places.append(self._place(relative))
+            files = opened(path for path in places if not path.endswith(ZSTD))
+            if files:
+                self._syncing = Verifying(files, self._with_folders({*self._unsynced, *files}), self.claims.descriptor)
 
     def begin_sync(self) -> None:
         """Begin in a thread with what `sync` will be asked for, if that is anything."""
         if self._unsynced and self._syncing is None:
-            folders = {os.path.dirname(path) for path in self._unsynced}
-            self._syncing = Syncing({*self._unsynced, *folders, self._root}, self.claims.descriptor)
+            self._syncing = Syncing(self._with_folders(set(self._unsynced)), self.claims.descriptor)
+
+    def _with_folders(self, paths: set[str]) -> set[str]:
+        return {*paths, *map(os.path.dirname, paths), self._root}
 
     def sync(self) -> None:
         """Make every file added since the last call survive a power loss."""

@@ -4,7 +4,7 @@ nirs4all 0.7.1 names an artifact by configuration and step, so another sweep of 
 other spectra, uses the same names for other models; its own store keeps the first, and replays the
 wrong one. Here the later content gets an id of its own, and the chains that mean it are told.
 nirs4all also registers everything a run has made again after each of its pipelines: what is
-registered already costs one look into a dict. Nothing is verified, stored or collected here.
+registered already costs one look into `registered`. Nothing is verified, stored or collected here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,8 @@ class ArtifactNames:
     """Which stored artifact each of nirs4all's ids stands for, in one store."""
 
     def __init__(self) -> None:
-        self._registered: dict[str, str] = {}  # nirs4all's id -> content hash
+        self.registered: dict[str, str] = {}  # nirs4all's id -> hash of the content that was registered last under it
         self._renamed: dict[str, str] = {}  # nirs4all's id -> stored id, where they differ
-
-    def is_registered(self, artifact_id: str, content_hash: str) -> bool:
-        """Whether this is what was registered last under this id."""
-        return self._registered.get(artifact_id) == content_hash
 
     def meant(self, artifact_id: str) -> str:
         """The stored id that chains saved until now have for one of nirs4all's."""
@@ -32,14 +28,14 @@ class ArtifactNames:
 
     def note(self, artifact_id: str, content_hash: str, stored_id: str) -> None:
         """From now on chains mean `stored_id`."""
-        self._registered[artifact_id] = content_hash
+        self.registered[artifact_id] = content_hash
         self._renamed.pop(artifact_id, None)
         if stored_id != artifact_id:
             self._renamed[artifact_id] = stored_id
 
     def forget_registered(self) -> None:
         """Artifacts may have been collected: each must be registered anew. Chains keep their meaning."""
-        self._registered.clear()
+        self.registered.clear()
 
     def in_references(self, value: Any) -> Any:
         """What a chain refers to, by stored ids."""

@@ -12,6 +12,7 @@ import atexit
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -22,7 +23,7 @@ import polars as pl
 from n4a_fast import jsontext
 from n4a_fast.artifacts.catalog import Written
 from n4a_fast.artifacts.checkup import Progress
-from n4a_fast.errors import ConflictError, InvalidInputError
+from n4a_fast.errors import ConflictError, InvalidInputError, StoreError
 from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all_sql import Connection
 from n4a_fast.store import WorkspaceStore
@@ -57,6 +58,23 @@ def _begins(method: Callable[Concatenate[WorkspaceStore, P], str]) -> Callable[C
     return call
 
 
+def _before_registering(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
+    """The method, which makes nothing durable that was saved before it: artifacts that await registration may wait on."""
+
+    @wraps(method)
+    def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        assert isinstance(self, Nirs4allStore)
+        if not self._awaiting:
+            return method(self, *args, **kwargs)
+        self._lets_wait = threading.get_ident()  # another thread that comes in between registers early, or for both
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._lets_wait = 0
+
+    return call
+
+
 _save_chain = _tolerant(WorkspaceStore.save_chain)
 
 
@@ -65,12 +83,14 @@ class Nirs4allStore(WorkspaceStore):
 
     begin_run = _begins(_tolerant(WorkspaceStore.begin_run))
     begin_pipeline = _begins(_tolerant(WorkspaceStore.begin_pipeline))
-    save_prediction = _tolerant(WorkspaceStore.save_prediction)
+    save_prediction = _before_registering(_tolerant(WorkspaceStore.save_prediction))
+    save_prediction_arrays = _before_registering(WorkspaceStore.save_prediction_arrays)
     log_step = _tolerant(WorkspaceStore.log_step)
 
     _names: ArtifactNames
     _chain_ids: dict[str, list[str]]  # by pipeline, of those that this store has not ended
-    _awaiting: list[Written]  # to be registered by the next call
+    _awaiting: list[Written]  # to be registered by the next call that makes anything durable, or reads
+    _lets_wait = 0  # the thread whose call does neither
     _is_copy = False
 
     # -- chains and artifacts ----------------------------------------------------------------
@@ -89,29 +109,40 @@ class Nirs4allStore(WorkspaceStore):
 
     def get_chains_for_pipeline(self, pipeline_id: str) -> pl.DataFrame:
         """Like the store's; chains that this store saved a moment ago need not be put in their table first."""
-        pending = self._open().chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
+        workspace = self._opened()
+        with workspace.lock:
+            if self._awaiting:  # nirs4all asks between the registrations and the predictions: a thread reads the files meanwhile
+                workspace.artifacts.begin_registering(self._awaiting)
+            pending = workspace.chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
         return super().get_chains_for_pipeline(pipeline_id) if pending is None else pending
 
     def register_existing_artifact(
         self, artifact_id: str, path: str, content_hash: str, operator_class: str, artifact_type: str, format: str, size_bytes: int
     ) -> str:
-        """Like the store's, at the next call: nirs4all comes with all that a run has made, after each pipeline.
+        """Like the store's, at the next call that reads or ends something: nirs4all comes with all that a run has made, after each pipeline.
 
-        An id that is taken by other content gets the content's hash appended, in the chains that mean it, too.
+        That call raises what stands against it, for the first such artifact, when all others are registered. An id that
+        is taken by other content gets the content's hash appended, in the chains that mean it, too.
         """
-        if not self._names.is_registered(artifact_id, content_hash):
+        if self._names.registered.get(artifact_id) != content_hash:
             self._awaiting.append(Written(artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes))
         return artifact_id
 
     def _register_awaiting(self) -> None:
         workspace = super()._open(writing=True)
-        awaiting, self._awaiting = self._awaiting, []
         with workspace.lock:
+            awaiting, self._awaiting = self._awaiting, []
+            refused = []
             for written, stored_id in zip(awaiting, workspace.artifacts.register(awaiting), strict=True):
                 if isinstance(stored_id, ConflictError):
-                    stored_id = workspace.register_artifact(written._replace(artifact_id=free_id(stored_id)))
+                    (stored_id,) = workspace.artifacts.register([written._replace(artifact_id=free_id(stored_id))])
+                if isinstance(stored_id, StoreError):
+                    refused.append(stored_id)
+                    continue
                 self._let_chains_mean(written.artifact_id, stored_id)
                 self._names.note(written.artifact_id, written.content_hash, stored_id)
+        if refused:
+            raise refused[0]
 
     def _let_chains_mean(self, artifact_id: str, stored_id: str) -> None:
         meant = self._names.meant(artifact_id)
@@ -195,12 +226,15 @@ class Nirs4allStore(WorkspaceStore):
         store._names, store._chain_ids, store._awaiting = ArtifactNames(), {}, []
         return store
 
-    def _open(self, *, writing: bool = False) -> Workspace:
+    def _opened(self, *, writing: bool = False) -> Workspace:
         if self._is_copy:
             self._is_copy = False
             self._connect(self._path, read_only=self._read_only, lock_timeout=30.0)
-        workspace = super()._open(writing=writing)
-        if self._awaiting:
+        return super()._open(writing=writing)
+
+    def _open(self, *, writing: bool = False) -> Workspace:
+        workspace = self._opened(writing=writing)
+        if self._awaiting and self._lets_wait != threading.get_ident():
             self._register_awaiting()
         return workspace
 
