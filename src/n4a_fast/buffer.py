@@ -186,8 +186,9 @@ class Buffer:
     def take_notice(self) -> None:
         """After other processes may have used the file: let memory hold what they left of this one's journal, and then what is fresh."""
         self._database.attach()  # a wait that Ctrl-C may end
-        with Uninterrupted():
-            self._take_notice()
+        if not self.journal.has_taken_notice:
+            with Uninterrupted():
+                self._take_notice()
 
     def _take_notice(self) -> None:
         frames = self.journal.take_notice()

@@ -58,10 +58,15 @@ class Journal:
         """Whether every frame of this process is in the tables, as far as known."""
         return self._last == self._placed
 
+    @property
+    def has_taken_notice(self) -> bool:
+        """Whether nobody else can have used the file since the last notice was taken."""
+        return self._attachment == self._database.attachment
+
     def take_notice(self) -> list[bytes] | None:
         """On each new attachment, once: if others have placed frames of this process, those that still wait; None otherwise."""
         self._database.attach()
-        if self._attachment == self._database.attachment:
+        if self.has_taken_notice:
             return None
         rows = self._database.rows_unsettled(_READ)
         self._known = {name: placed for name, placed in rows if placed is not None}

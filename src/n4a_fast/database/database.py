@@ -30,7 +30,7 @@ from n4a_fast.interrupts import Uninterrupted
 from n4a_fast.turnstile import Turnstile
 
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
-_LOOK_SECONDS = 0.001
+_LOOK_SECONDS = 0.004  # a look costs 25 µs
 _WATCH_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _NO_LIMIT = 2**20  # megabytes
