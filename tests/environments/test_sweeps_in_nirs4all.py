@@ -25,9 +25,10 @@ EMBEDDED, REFERENCE = (ROOT / f".venv-nirs4all-{name}" / "bin" / "python" for na
 SIZES = int(os.environ.get("N4A_SWEEP_SIZES", "0"))
 TOLERANCE = 1e-6
 SMALL = {"scatters": 1, "filters": 1, "sizes": 2}
-# Of a sweep of 100 variants, threads of the store included; 0.023 measured on a quiet machine. CPU time, since waits for the disk depend
-# on what else is written to it; two thirds more, since other work on the cores makes the store's small calls dearer by a third.
-CPU_SHARE = 0.038
+# Of a sweep of 100 variants. CPU time, threads of the store included: 0.022 measured on a quiet machine; two thirds more, since other work
+# on the cores makes the store's small calls dearer by a third. Wall time: 0.0204, and 0.029 where the disk had more to do; three times
+# as much, since waits for the disk depend on what others write to it.
+CPU_SHARE, WALL_SHARE = 0.036, 0.06
 
 pytestmark = pytest.mark.skipif(not SIZES, reason="`make test-embedded` builds the environments and runs this")
 
@@ -110,6 +111,7 @@ def test_the_store_takes_a_small_share_of_a_sweep_of_100_variants(program: Progr
     record_property("told", told)
     print(json.dumps(told, indent=1))
     assert told["store_cpu"] <= CPU_SHARE * told["cpu"], told
+    assert told["store_wall"] <= WALL_SHARE * told["wall"], told
 
 
 def test_folds_trained_in_two_processes_store_the_same(program: Program) -> None:
