@@ -22,11 +22,15 @@ cdef extern from *:
     #if defined(__linux__)
     int syncfs(int);
     #define n4a_sync_file_system syncfs
+    extern int sync_file_range(int, long, long, unsigned int);
+    #define n4a_start_writing(descriptor) sync_file_range(descriptor, 0, 0, 2)
     #else
     #define n4a_sync_file_system fsync
+    #define n4a_start_writing(descriptor) 0
     #endif
     """
     int n4a_sync_file_system(int descriptor) nogil
+    int n4a_start_writing(int descriptor) nogil  # SYNC_FILE_RANGE_WRITE, where there is such a thing
 
 ctypedef int (*Digest)(const void *data, size_t size, unsigned char *found, unsigned int *length, const void *kind, void *engine) noexcept nogil
 
@@ -90,6 +94,9 @@ def sha256_then_sync(files: list[tuple[int, int]], digest: int, kind: int, witne
         if buffer == NULL:
             raise MemoryError
         with nogil:
+            if directory >= 0:  # the disk writes while the hashes are taken
+                for number in range(count):
+                    n4a_start_writing(each[number].descriptor)
             for number in range(count):
                 each[number].is_known = (
                     _read_whole(each[number].descriptor, buffer, each[number].size)

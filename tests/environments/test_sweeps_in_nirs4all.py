@@ -26,7 +26,7 @@ SIZES = int(os.environ.get("N4A_SWEEP_SIZES", "0"))
 TOLERANCE = 1e-6
 SMALL = {"scatters": 1, "filters": 1, "sizes": 2}
 # Of a sweep of 100 variants. CPU time, threads of the store included: 0.022 measured on a quiet machine; two thirds more, since other work
-# on the cores makes the store's small calls dearer by a third. Wall time: 0.0204, and 0.029 where the disk had more to do; three times
+# on the cores makes the store's small calls dearer by a third. Wall time: 0.0199, and 0.029 where the disk had more to do; three times
 # as much, since waits for the disk depend on what others write to it.
 CPU_SHARE, WALL_SHARE = 0.036, 0.06
 

@@ -93,7 +93,7 @@ class ArtifactFiles:
 
     def adopt_verified(self, artifact_id: str, relative: str, content_hash: str) -> None:
         """Like `adopt`, once the content is verified; `begin_sync` starts the disk on many of these together."""
-        path, digits = self._place(relative), content_hash.removeprefix("sha256:")
+        path, digits = f"{self._root}/{relative}", content_hash.removeprefix("sha256:")  # one that a thread has was placed before
         if not (isinstance(self._syncing, Verifying) and self._syncing.holds(path, digits)):
             self.read(artifact_id, relative, content_hash)
         self._remember_unsynced(path)
