@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from helpers import counts
 from n4a_fast import WorkspaceStore
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "job_array.py"
+PAGE = Path(__file__).parents[2] / "docs" / "processes.md"
 TASKS = 2
 
 SWEEP = """
@@ -74,10 +76,10 @@ if __name__ == "__main__":
 """
 
 
-def run(*command: str | Path) -> str:
+def run(*command: str | Path, cwd: Path | None = None) -> str:
     """What a program printed, once it has ended well; it finds the helpers and no other workspace."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=180, check=False, env=environment)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=180, check=False, env=environment, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -99,6 +101,15 @@ def test_a_sweep_on_shards_runs_unchanged_under_a_backend_of_joblib(tmp_path: Pa
     with WorkspaceStore(tmp_path / "workspace") as store:
         assert counts(store, "runs", "pipelines", "predictions", "prediction_arrays") == {"runs": 1, "pipelines": 8, "predictions": 8, "prediction_arrays": 8}
         assert store.list_runs()["status"].to_list() == ["completed"]
+
+
+def test_the_documentation_s_code_works_as_it_is_written(tmp_path: Path) -> None:
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)))
+    run(script, cwd=tmp_path)
+    with WorkspaceStore(tmp_path / "sweep") as store:
+        assert store.list_runs()["status"].to_list() == ["completed", "completed"]
+        assert store.list_pipelines().group_by("run_id").len()["len"].to_list() == [2, 2]
 
 
 def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_path: Path) -> None:
