@@ -50,10 +50,10 @@ def begin(workspace: str) -> None:
 
 def task(workspace: str, run: str, number: int, tasks: int) -> None:
     """Every `tasks`-th variant, from the `number`-th on, into a shard of its own."""
-    folder = Path(workspace) / "shards" / f"task_{number}"
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt left; give a local disk here if the shared one is slow
+    folder = Path(workspace) / "shards" / f"task_{number}"  # give a local disk here if the shared one is slow
     with WorkspaceStore.open_readonly(workspace) as store:
         shard = store.shard(folder, run_id=run)
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt left, now that the run is known
     x, y = spectra()
     train, test = np.arange(0, 80), np.arange(80, 120)
     with shard.open() as store:
@@ -77,9 +77,13 @@ def task(workspace: str, run: str, number: int, tasks: int) -> None:
 
 
 def merge(workspace: str, run: str) -> None:
+    WorkspaceStore.open_readonly(workspace).close()  # raises where no workspace is; the next line would make one
     with WorkspaceStore(workspace, lock_timeout=600.0) as store:
         report = store.merge(progress=lambda path, done, total: print(f"{done}/{total} {path}", file=sys.stderr))
-        store.complete_run(run, {"pipelines": store.list_pipelines(run_id=run).height})
+        pipelines = store.list_pipelines(run_id=run).height
+        if pipelines < len(VARIANTS):
+            sys.exit(f"{pipelines} of {len(VARIANTS)} variants are there; submit the tasks that are missing again, then merge again")
+        store.complete_run(run, {"pipelines": pipelines})
         print(f"{report.added('predictions')} predictions in {report.added('pipelines')} pipelines from {len(report.sources)} shards")
         for name, error in store.sql(BEST, [run]).rows():
             print(f"{error:.4f}  {name}")

@@ -125,3 +125,23 @@ def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_pat
         assert store.merge().added("predictions") == 0
         assert counts(store, "runs", "pipelines", "predictions", "artifacts") == {"runs": 1, "pipelines": 12, "predictions": 24, "artifacts": 12}
         assert set(store.list_pipelines()["status"]) == {"completed"}
+
+
+def failed(*command: str | Path) -> str:
+    """The last line that a program left on stderr, once it has failed."""
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode != 0
+    return done.stderr.splitlines()[-1]
+
+
+def test_the_job_array_keeps_what_is_there_when_its_arguments_are_wrong(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    assert "no store file" in failed(EXAMPLE, "merge", tmp_path / "mistyped", "run")
+    assert not (tmp_path / "mistyped").exists()
+    run_id = run(EXAMPLE, "begin", workspace).strip()
+    run(EXAMPLE, "task", workspace, run_id, "0", "of", str(TASKS))
+    assert "mistyped" in failed(EXAMPLE, "task", workspace, "mistyped", "0", "of", str(TASKS))
+    assert (workspace / "shards" / "task_0" / "store.duckdb").exists()
+    assert "6 of 12 variants" in failed(EXAMPLE, "merge", workspace, run_id)  # task 1 is still to come
+    run(EXAMPLE, "task", workspace, run_id, "1", "of", str(TASKS))
+    assert len(run(EXAMPLE, "merge", workspace, run_id).splitlines()) == 4
