@@ -117,16 +117,19 @@ class Measure:
         self._result, self._request = result, request
         self.done = False
 
-    def ratio(self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 7, warmup: int = 1, scale: float = 1.0) -> float:
+    def ratio(
+        self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 7, warmup: int = 1, scale: float = 1.0, calls: int = 1
+    ) -> float:  # fmt: skip
         """How many times faster `ours` is than `baseline`: the median over pairs of runs that take turns.
 
         `scale` is how many times more work `ours` does, where the whole of it would take a slow baseline too long.
+        `calls` is how often each is called in a turn, where one call is too short for it; the seconds are those of one.
         """
-        return self._conclude(scale * _median_ratio(*self._pairs(baseline, ours, rounds, warmup)), "x")
+        return self._conclude(scale * _median_ratio(*self._pairs(_repeated(baseline, calls), _repeated(ours, calls), rounds, warmup, calls)), "x")
 
     def growth(self, small: Callable[[], object], large: Callable[[], object], *, rounds: int = 7, warmup: int = 1) -> float:
-        """How many times longer `large` takes than `small`, the same work on more data; held by an `at_most` floor."""
-        return self._conclude(1.0 / _median_ratio(*self._pairs(small, large, rounds, warmup)), "x longer")
+        """How many times as long `large` takes as `small`, the same work on more data; held by an `at_most` floor."""
+        return self._conclude(1.0 / _median_ratio(*self._pairs(small, large, rounds, warmup)), "times as long")
 
     def work(self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 30) -> float:
         """Like `ratio`, tight enough for a floor at 0.85 of what was measured: the least CPU time of this thread over many rounds.
@@ -155,7 +158,9 @@ class Measure:
         """A line of the growth chart: (rows, seconds) points."""
         self._result.curves[label] = [(float(x), float(y)) for x, y in points]
 
-    def _pairs(self, theirs: Callable[[], object], ours: Callable[[], object], rounds: int, warmup: int) -> tuple[list[float], list[float]]:
+    def _pairs(
+        self, theirs: Callable[[], object], ours: Callable[[], object], rounds: int, warmup: int, calls: int = 1
+    ) -> tuple[list[float], list[float]]:  # fmt: skip
         """Seconds of both sides; pytest-benchmark times ours, and its set-up step before each round is the other's turn."""
         for _ in range(warmup):
             theirs(), ours()
@@ -169,7 +174,7 @@ class Measure:
         benchmark = self._request.getfixturevalue("benchmark")
         benchmark.pedantic(ours, setup=other_side, rounds=rounds, iterations=1)
         after = list(benchmark.stats.stats.data)
-        self._result.theirs, self._result.ours = statistics.median(before), statistics.median(after)
+        self._result.theirs, self._result.ours = statistics.median(before) / calls, statistics.median(after) / calls
         return before, after
 
     def _conclude(self, value: float, unit: str) -> float:
@@ -186,6 +191,14 @@ def described(name: str) -> str:
     floor = FLOORS[name]
     limits = " and ".join(f"{key.replace('_', ' ')} {floor[key]:g}" for key in _UNBOUNDED if key in floor)
     return f"floors.toml asks for {limits}: {floor['why']}"
+
+
+def _repeated(call: Callable[[], object], times: int) -> Callable[[], object]:
+    def repeated() -> None:
+        for _ in range(times):
+            call()
+
+    return call if times == 1 else repeated
 
 
 def _median_ratio(theirs: list[float], ours: list[float]) -> float:

@@ -85,8 +85,8 @@ def page(run: dict[str, Any], pictures: dict[str, bytes], runs: list[dict[str, A
         f"<h1>n4a_fast: benchmarks of {escape(run['date'])} UTC</h1>",
         f"<p class=small>commit {escape(run['commit'])} · {escape(machine['processor'])}, {machine['cores']} cores, load {machine['load']}<br>",
         f"{escape(facts)}</p>",
-        "<p>Each number compares two sides that took turns in one run; <i>x</i> is baseline time over our time. Milliseconds are of this machine and "
-        "this day. A floor is what <code>make gate</code> holds; the last column is the history of the number.</p>",
+        "<p>Each number compares two sides that took turns in one run; <i>x</i> is baseline time over our time, <i>times as long</i> ours over it. "
+        "Milliseconds are of this machine and this day. A floor is what <code>make gate</code> holds; the last column is the history of the number.</p>",
         *(f"<h2>{title}</h2>{_image(pictures[name])}" for name, title in (("ratios", "Ratios"), ("growth", "Growth to a million rows")) if name in pictures),
     ]  # fmt: skip
     ordered = sorted(run["results"], key=lambda result: (_order(result["capability"]), result["declared"]["name"]))
@@ -170,7 +170,7 @@ def table(run: dict[str, Any]) -> str:
             lines.append(f"| {number['workload']}{_size(number['size'])} | {baseline} | {_plain(number['value'])} {number['unit']} | {time} |")
     machine = run["machine"]
     facts = f"{run['date']} UTC, commit {run['commit']}, {machine['cores']} cores of {machine['processor']}, load {machine['load']}, DuckDB {machine['duckdb']}"
-    return "\n".join([*lines, "", f"{facts}. *x* is the baseline's time over ours, both in the same run."])
+    return "\n".join([*lines, "", f"{facts}. *x* is the baseline's time over ours, *times as long* ours over the baseline's, both in the same run."])
 
 
 if __name__ == "__main__":

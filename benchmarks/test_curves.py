@@ -51,7 +51,7 @@ def _draw(measure: Measure, stores: dict[int, Filled], label: str, call: Callabl
                 times[rows].append(time.perf_counter() - start)
     medians = {rows: statistics.median(times[rows]) for rows in SIZES}
     measure.curve(label, list(medians.items()))
-    measure.value(medians[SIZES[-1]] / medians[SIZES[0]], "x longer", ours=medians[SIZES[-1]], theirs=medians[SIZES[0]])
+    measure.value(medians[SIZES[-1]] / medians[SIZES[0]], "times as long", ours=medians[SIZES[-1]], theirs=medians[SIZES[0]])
     return medians
 
 

@@ -49,20 +49,10 @@ def _agree(found: Any, expected: Any, within: float = 1e-11) -> bool:
     return bool(np.abs(np.asarray(found) - expected).max() <= within * np.abs(expected).max())
 
 
-def _repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
-    def repeated() -> None:
-        for _ in range(times):
-            call()
-
-    return repeated
-
-
 def _one_chain(measure: Measure, store: WorkspaceStore, rows: int, calls: int, rounds: int) -> None:
     chains, X = fill(store, 1), spectra(rows)
     load, plain = chains.objects.__getitem__, chains.plain[0]
-    measure.ratio(
-        _repeated(lambda: replay_one(load, *plain, X), calls), _repeated(lambda: store.replay_chain(chains.ids[0], X), calls), rounds=rounds, warmup=2
-    )
+    measure.ratio(lambda: replay_one(load, *plain, X), lambda: store.replay_chain(chains.ids[0], X), rounds=rounds, warmup=2, calls=calls)
     assert _agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
 
 
@@ -191,7 +181,7 @@ def _against_onnx(measure: Measure, store: WorkspaceStore, rows: int, calls: int
     chains, X = fill(store, 1, snv=False), spectra(rows)
     shared, folds = chains.plain[0]
     run = onnx_chain([chains.objects[one] for one in shared], [chains.objects[one] for one in folds.values()])
-    measure.ratio(_repeated(lambda: run(X), calls), _repeated(lambda: store.replay_chain(chains.ids[0], X), calls), rounds=rounds, warmup=2)
+    measure.ratio(lambda: run(X), lambda: store.replay_chain(chains.ids[0], X), rounds=rounds, warmup=2, calls=calls)
     assert _agree(store.replay_chain(chains.ids[0], X), run(X), within=1e-9)
 
 
