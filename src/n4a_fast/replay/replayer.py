@@ -37,7 +37,7 @@ from n4a_fast.replay.joined import Joined
 from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.persisted import CompiledChains
 from n4a_fast.replay.plan import ReplayPlan
-from n4a_fast.replay.stages import Bench, Bounded, line_of
+from n4a_fast.replay.stages import Bench, Bounded, front_of
 from n4a_fast.replay.tags import classifies
 
 Array: TypeAlias = NDArray[np.float64]
@@ -209,10 +209,7 @@ class Replayer:
         plan = compiled.plan or self._with_plan(compiled, bench, keep)
         if compiled.start == WHOLE:
             return plain_features(plan, X, wavelengths)[0]
-        stages = line_of(plan, bench.names)
-        assert stages is not None
-        named = [replace(stage, name=name) for stage, name in zip(stages[: compiled.start], compiled.prefix, strict=True)]
-        return bench.after(named, blocks[0], axes[0], f"X{compiled.source_index}")
+        return bench.after(front_of(plan, compiled.prefix), blocks[0], axes[0], f"X{compiled.source_index}")
 
     def _with_plan(self, compiled: CompiledChain, bench: Bench, keep: bool) -> ReplayPlan:
         """The operators of a chain that was compiled without keeping them, or by another process."""

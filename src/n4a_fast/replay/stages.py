@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -19,6 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from n4a_fast.ids import uuid7
 from n4a_fast.replay.calls import transformed
 from n4a_fast.replay.plan import Place, ReplayPlan, TransformStep
 from n4a_fast.replay.recreate import fitted
@@ -150,18 +152,27 @@ def line_of(plan: ReplayPlan, names: dict[int, str]) -> tuple[Stage, ...] | None
     """The stages of a plan in order; None for several sources or channels."""
     if plan.n_sources > 1 or not all(isinstance(step, TransformStep) for step in plan.steps):
         return None
-    return tuple(
-        Stage(step.place, operator, step.created, _name(operator, names))
-        for step in plan.steps
-        if isinstance(step, TransformStep)
-        for operator in step.operators[0]
-    )
+    return tuple(Stage(step.place, operator, step.created, _name(operator, names)) for step, operator in _operators(plan))
+
+
+def front_of(plan: ReplayPlan, names: Sequence[str]) -> tuple[Stage, ...]:
+    """The first stages of a plan that is a line, by names that `line_of` gave them before: its bench may be gone."""
+    return tuple(Stage(step.place, operator, step.created, name) for (step, operator), name in zip(islice(_operators(plan), len(names)), names, strict=True))
+
+
+def _operators(plan: ReplayPlan) -> Iterator[tuple[TransformStep, Any]]:
+    return ((step, operator) for step in plan.steps if isinstance(step, TransformStep) for operator in step.operators[0])
 
 
 def _name(operator: Any, names: dict[int, str]) -> str:
-    """The operator's artifact, or for one made from parameters its class and state."""
-    known = names.get(id(operator))
-    return known or f"{type(operator).__qualname__}:{xxhash.xxh3_128_hexdigest(pickle.dumps(operator))}"
+    """The operator's artifact, or for one made from parameters its class and state; a name of its own for what cannot be pickled."""
+    if known := names.get(id(operator)):
+        return known
+    try:
+        state = xxhash.xxh3_128_hexdigest(pickle.dumps(operator))
+    except Exception:  # a class that exists twice, or whatever a state may raise: nothing is shared then
+        state = uuid7()
+    return f"{type(operator).__qualname__}:{state}"
 
 
 def without_models(plan: ReplayPlan) -> ReplayPlan:
