@@ -109,6 +109,16 @@ def test_a_reader_creates_nothing(tmp_path: Path, place: Callable[[Path], Path])
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("opened", [WorkspaceStore, WorkspaceStore.open_readonly])
+def test_the_file_in_place_of_its_folder_is_told_with_the_folder(tmp_path: Path, opened: Callable[[Path], WorkspaceStore]) -> None:
+    WorkspaceStore(tmp_path).close()
+    with pytest.raises(StoreUnavailableError, match=f"it is a file; give the folder {str(tmp_path.resolve())!r}$"):
+        opened(tmp_path / "store.duckdb")
+    (tmp_path / "other.txt").write_text("")
+    with pytest.raises(StoreUnavailableError, match="it is a file; give the folder of the workspace$"):
+        opened(tmp_path / "other.txt")
+
+
 def test_a_refused_place_can_be_opened_once_it_is_mended(tmp_path: Path) -> None:
     path = the_file_itself(tmp_path)
     with pytest.raises(StoreUnavailableError):

@@ -122,8 +122,8 @@ class StoreLockedError(StoreError, OSError):
 class StoreUnavailableError(StoreError, OSError):
     """The folder or the disk refuses the work; what was buffered is kept."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} cannot be used: {reason}; check that the folder exists, is writable and has free space, then try again")
+    def __init__(self, path: Path, reason: str, cure: str = "check that the folder exists, is writable and has free space, then try again") -> None:
+        super().__init__(f"{path} cannot be used: {reason}; {cure}")
         self.path, self.reason = path, reason
 
 

@@ -15,7 +15,7 @@ from n4a_fast import checks, schema
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.buffer import FlushLimits
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
-from n4a_fast.workspace import Workspace
+from n4a_fast.workspace import STORE_FILE, Workspace
 
 
 def open_workspace(
@@ -26,6 +26,9 @@ def open_workspace(
     if "\0" in str(path):
         raise InvalidInputError(f"{str(path)!r} cannot be the path of a folder")
     root = Path(os.path.realpath(path))
+    if root.is_file():
+        folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
+        raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
     with _OPENING:
         shared = _OPEN.get(root)
         if not read_only and (shared is None or shared.database.read_only):
