@@ -23,7 +23,7 @@ from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.between import tables_beyond
 from n4a_fast.database import Database
-from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.interrupts import Uninterrupted
 from n4a_fast.journal import Journal, Waiting
 from n4a_fast.predictions.journaled import JournaledPredictions
@@ -244,6 +244,8 @@ class Buffer:
         self._database.read_only = False
         try:
             yield
+        except StoreLockedError:  # it names who is in the way
+            raise
         except StoreError as error:
             reason = f"its journal holds rows that a stopped process has not put in place, and they cannot be now ({error})"
             raise StoreUnavailableError(self._database.path, reason) from error

@@ -86,3 +86,35 @@ def test_each_of_two_stores_on_a_path_keeps_its_own_timeout(tmp_path: Path) -> N
         holder.stdin.flush()
         assert patient.list_runs().height == 1
         finish(holder)
+
+
+PLAIN_CLIENT = """
+import sys, duckdb
+with duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reading") as connection:
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+STOPPED_WRITER = """
+import sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+store.begin_run("stopped", {}, [])
+store.flush()
+print("flushed", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("how", ["reading", "writing"])
+def test_a_reader_that_must_finish_the_work_of_a_stopped_writer_names_who_is_in_the_way(tmp_path: Path, how: str) -> None:
+    writer = child(STOPPED_WRITER, tmp_path)
+    assert read_line(writer) == "flushed"
+    kill(writer)
+    with WorkspaceStore.open_readonly(tmp_path, lock_timeout=0.1) as store:
+        store._open().database.detach()
+        holder = child(PLAIN_CLIENT, tmp_path / "store.duckdb", how)
+        assert read_line(holder) == "held"
+        with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
+            store.list_runs()
+        holder.communicate("go\n", timeout=DEADLINE)
+        assert store.list_runs()["name"].to_list() == ["stopped"]
