@@ -90,6 +90,31 @@ def test_forks_in_the_middle_of_flushes_and_reads_lose_and_double_nothing(tmp_pa
         assert counts(store, "predictions", "prediction_arrays", "chains") == dict.fromkeys(("predictions", "prediction_arrays", "chains"), written + 6)
 
 
+ENDING = """
+import os, sys
+from helpers import begin_sweep, predict_with_arrays
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+sweep = begin_sweep(store)
+store.list_runs()
+if sys.argv[2] == "closed":  # its connection is kept for the next store
+    store.close()
+child = os.fork()
+if child == 0:
+    with WorkspaceStore(sys.argv[1]) as own:
+        predict_with_arrays(own, sweep)
+    sys.exit()  # as programs end, the interpreter's own end included
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("how", ["open", "closed"])
+def test_a_forked_child_ends_well(tmp_path: Path, how: str) -> None:
+    assert finish(child(ENDING, tmp_path, how)) == "0\n"
+    with WorkspaceStore(tmp_path) as store:
+        assert count(store, "predictions") == 1
+
+
 # module-level functions in a file: spawned workers import them
 WORKERS = """
 import multiprocessing, os, sys

@@ -6,6 +6,7 @@ Whose turn it is with a file, and what a statement may do, is for `Database`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Iterator
@@ -47,8 +48,8 @@ def keep_for_the_next(connection: Connection | None) -> None:
 
 
 def leave_to_parent(connection: Connection | None) -> None:
-    """In a forked child: never touch it again; closing it here would write to the parent's file."""
-    _INHERITED.append(connection)
+    """In a forked child: never touch it again; closing it here would write to the parent's file, or wait for threads that are not here."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # a list would let go of it when the interpreter ends
 
 
 def attach(connection: Connection, path: Path, name: str, deadline: float, *, read_only: bool) -> None:
@@ -114,10 +115,9 @@ def _quoted(path: Path) -> str:
 
 
 def _leave_spare_to_parent() -> None:
-    _INHERITED.extend(_SPARE)  # it has threads, which a forked child has not
-    _SPARE.clear()
+    while _SPARE:
+        leave_to_parent(_SPARE.pop())
 
 
-_INHERITED: list[object] = []
 _SPARE: list[Connection] = []
 os.register_at_fork(after_in_child=_leave_spare_to_parent)
