@@ -696,6 +696,7 @@ def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout
         raise StoreClosedError(path)
     if refused:
         raise ReadOnlyError(path)
+    workspace.database.require_usable()
     workspace.database.lock_timeout = lock_timeout  # shared by stores that may differ in it
     return workspace
 

@@ -58,6 +58,7 @@ class Workspace:
             try:
                 with self.database.transaction(of_user=True):
                     yield
+                    self.database.require_usable()  # a child forked in the block must not commit what is its parent's
                     self.flush()
             except BaseException:
                 self._give_up_pending()

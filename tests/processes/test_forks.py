@@ -16,6 +16,15 @@ import os, sys
 from helpers import begin_sweep, predict_with_arrays
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreUnavailableError
+
+def told(call):
+    try:
+        call()
+    except StoreUnavailableError as error:
+        if str(error).endswith("was forked inside a transaction; fork before or after it, or use spawn or loky"):
+            return
+    os._exit(1)
+
 store = WorkspaceStore(sys.argv[1])
 sweep = begin_sweep(store)
 with store.transaction():
@@ -23,15 +32,45 @@ with store.transaction():
     store.flush()
     child = os.fork()
     if child == 0:
-        try:
-            store.list_runs()
-        except StoreUnavailableError as error:
-            os._exit(0 if "forked inside a transaction" in str(error) else 1)
-        os._exit(2)
+        calls = [store.list_runs, store.flush, lambda: store.begin_run("child", {}, []), lambda: WorkspaceStore(sys.argv[1]).list_runs()]
+        for call in calls:
+            told(call)
+        grandchild = os.fork()
+        if grandchild == 0:
+            told(store.list_runs)
+            os._exit(0)
+        os._exit(os.waitpid(grandchild, 0)[1])
     predict_with_arrays(store, sweep, fold_id="after")
     _, status = os.waitpid(child, 0)
 assert status == 0, status
 print(*sorted(store.query_predictions()["fold_id"]))
+store.close()
+"""
+LEAVING = """
+import os, sys
+from helpers import begin_sweep, predict_with_arrays
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreUnavailableError
+store = WorkspaceStore(sys.argv[1])
+sweep = begin_sweep(store)
+try:
+    with store.transaction():
+        predict_with_arrays(store, sweep, fold_id="before")
+        store.flush()
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            raise KeyError("given up")
+        if sys.argv[2] == "raising":
+            raise StoreUnavailableError("x", "y")
+except StoreUnavailableError:
+    store.close()
+    sys.exit()  # with all that runs at exit
+except KeyError:
+    pass
+assert child
+predict_with_arrays(store, sweep, fold_id="after")
+print(*store.query_predictions()["fold_id"])
 store.close()
 """
 # a thread of the parent never stops flushing and reading, so every fork finds it in the middle of something
@@ -80,6 +119,13 @@ def test_a_child_forked_inside_a_transaction_is_told_so_and_harms_nothing(tmp_pa
     assert finish(child(IN_TRANSACTION, tmp_path)).split() == ["after", "before"]
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 1, "predictions": 2, "prediction_arrays": 2}
+
+
+@pytest.mark.parametrize("how", ["ending", "raising"])
+def test_a_child_that_leaves_the_transaction_it_was_forked_in_commits_nothing(tmp_path: Path, how: str) -> None:
+    assert finish(child(LEAVING, tmp_path, how)).split() == ["after"]
+    with WorkspaceStore(tmp_path) as store:
+        assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 1, "predictions": 1, "prediction_arrays": 1}
 
 
 def test_forks_in_the_middle_of_flushes_and_reads_lose_and_double_nothing(tmp_path: Path) -> None:

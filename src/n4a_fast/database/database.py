@@ -336,7 +336,7 @@ class Database:
         connections.leave_to_parent(self._connection)
         self.lock = threading.RLock()
         self._connection = self._attached_read_only = self._watcher = None
-        self._forked_inside, self._look_at = self._depth > 0, _NEVER
+        self._forked_inside, self._look_at = self._forked_inside or self._depth > 0, _NEVER
         self._depth, self._after_commit, self._forking, self._is_settled = 0, [], False, False
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
@@ -358,13 +358,17 @@ class Database:
             finally:
                 self._last_used = time.monotonic()
 
+    def require_usable(self) -> None:
+        """StoreUnavailableError in a child forked inside a transaction: DuckDB refuses it the file that its parent had attached."""
+        if self._forked_inside:
+            raise StoreUnavailableError(self.path, "this process was forked inside a transaction", "fork before or after it, or use spawn or loky")
+
     def _attached(self) -> duckdb.DuckDBPyConnection:
         if self._connection is not None and self._attached_read_only in (self.read_only, False):
             return self._connection
         if self._depth:
             raise RuntimeError("the attachment changed inside a transaction")
-        if self._forked_inside:  # DuckDB refuses the file that the parent had attached
-            raise StoreUnavailableError(self.path, "this process was forked inside a transaction; fork before or after it, or start processes by spawn or loky")
+        self.require_usable()
         if self._connection is None:
             self._connection = connections.connected()
         self.detach()
@@ -409,6 +413,8 @@ class Database:
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._after_commit = []
+        if self._forked_inside:
+            return  # the transaction is the parent's
         try:
             connection.execute("ROLLBACK")
         except duckdb.Error:
