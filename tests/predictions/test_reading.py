@@ -142,6 +142,13 @@ def test_an_unknown_id_among_many_is_refused_before_the_first_piece(store: Works
             call([known, bare, known, "unknown"])
 
 
+def test_one_id_in_place_of_a_list_is_told(store: WorkspaceStore, sweep: Sweep) -> None:
+    known = predict_with_arrays(store, sweep)
+    for call in (store.iter_arrays, store.load_arrays):
+        with pytest.raises(InvalidInputError, match="prediction_ids must be a list of ids, got text"):
+            call(known)
+
+
 STREAM = """
 import sys
 from n4a_fast import WorkspaceStore

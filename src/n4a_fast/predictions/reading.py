@@ -234,6 +234,8 @@ def _checked(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
+    if isinstance(prediction_ids, str):
+        raise InvalidInputError("prediction_ids must be a list of ids, got text")
     try:
         column = pa.array(list(prediction_ids), pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid, UnicodeError) as error:
