@@ -42,8 +42,9 @@ class StoreError(Exception):
 class NotFoundError(StoreError, KeyError):
     """An id that the store does not know."""
 
-    def __init__(self, kind: str, identifier: str, cure: str = "check the id, or list what the store holds", where: str = " in this workspace") -> None:
-        super().__init__(f"no {kind} {identifier!r}{where}; {cure}")
+    def __init__(self, kind: str, identifier: str, cure: str | None = None, where: str = " in this workspace") -> None:
+        hint = "; if another process began it, that process must flush() first" if kind in ("run", "pipeline") else ""
+        super().__init__(f"no {kind} {identifier!r}{where}; {cure or 'check the id, or list what the store holds' + hint}")
         self.kind, self.identifier = kind, identifier
 
     def __str__(self) -> str:  # KeyError would print the repr of the sentence

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, begin_sweep, child, count, finish, kill, predict, read_line
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, count, finish, kill, predict, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import StoreLockedError
+from n4a_fast.errors import NotFoundError, StoreLockedError
 
 BUSY = """
 import sys
@@ -118,3 +118,33 @@ def test_a_reader_that_must_finish_the_work_of_a_stopped_writer_names_who_is_in_
             store.list_runs()
         holder.communicate("go\n", timeout=DEADLINE)
         assert store.list_runs()["name"].to_list() == ["stopped"]
+
+
+BEGINNING = """
+import sys
+from helpers import begin_pipeline
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+run = store.begin_run("theirs", {}, [])
+print(run, begin_pipeline(store, run), flush=True)
+sys.stdin.readline()
+store.flush()
+print("flushed", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_another_process_began_is_unknown_until_it_flushes_and_the_error_says_so(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as store:
+        other = child(BEGINNING, tmp_path)
+        run, pipeline = read_line(other).split()
+        for call in (lambda: begin_pipeline(store, run), lambda: save_chain(store, pipeline)):
+            with pytest.raises(NotFoundError, match=r"if another process began it, that process must flush\(\) first$"):
+                call()
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        assert read_line(other) == "flushed"
+        begin_pipeline(store, run)
+        save_chain(store, pipeline)
+        other.communicate("go\n", timeout=DEADLINE)
