@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_sql_prints_a_table_of_the_answer(workspace: Path) -> None:
 def test_sql_says_how_many_rows_it_did_not_show(workspace: Path) -> None:
     result = invoke("sql", workspace, "SELECT * FROM range(5000) AS numbers(n)")
     assert f"{ROWS_SHOWN} of 5,000 rows" in result.output
+
+
+def test_sql_leaves_out_what_a_terminal_has_no_room_for_and_says_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = "SELECT * FROM predictions"
+    total = invoke("sql", workspace, query, "--csv").output.splitlines()[0].count(",") + 1
+    assert re.search(rf"^\d+ of {total} columns; --csv shows all$", invoke("sql", workspace, query).output, re.MULTILINE)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    command = [sys.executable, "-m", "n4a_fast", "sql", str(workspace), f"SELECT *, repeat('x', 500) AS long FROM ({query})"]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "columns;" not in piped
+    assert "x" * 500 in piped
+    assert len(piped.splitlines()[1].split()) == total + 1
 
 
 def test_sql_csv_keeps_every_row_and_writes_lists_as_json(workspace: Path) -> None:

@@ -14,7 +14,7 @@ from n4a_fast.cli.report import csv_text, frame_table, size_text
 
 def rendered(frame: pl.DataFrame) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=100).print(frame_table(frame))
+    Console(file=stream, width=100).print(frame_table(frame, 100))
     return stream.getvalue()
 
 
@@ -49,3 +49,18 @@ def test_csv_writes_lists_structs_and_nulls() -> None:
     assert read["l"][1] is None
     assert json.loads(read["s"][1]) == {"a": 2}
     assert read["n"].to_list() == [1, 2]
+
+
+def test_a_narrow_table_keeps_short_columns_and_leaves_out_whole_ones() -> None:
+    frame = pl.DataFrame({"long": ["x" * 300], "n": [5], "other": ["y" * 300], **{f"column_{n}": [f"value {n}"] for n in range(20)}})
+    few = frame_table(frame.select("long", "n", "other"), 100)
+    assert [column.header for column in few.columns] == ["long", "n", "other"]
+    table = frame_table(frame, 100)
+    text = rendered(frame)
+    assert 5 <= len(table.columns) < frame.width
+    assert max(map(len, text.splitlines())) <= 100
+    headings, values = text.split(), next(line for line in text.splitlines() if "xxx" in line).split()
+    assert "column_0" in headings
+    assert values[1] == "5"
+    assert len(frame_table(frame, None).columns) == frame.width
+    assert len(frame_table(frame, 3).columns) == 1

@@ -8,6 +8,7 @@ work to `demo`, `report` and `workspaces`; info and sql open workspaces read-onl
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,13 +87,14 @@ def info(path: Workspace) -> None:
         counts = store.sql(" UNION ALL ".join(f"SELECT {n} AS place, '{name}' AS name, count(*) AS n FROM {name}" for n, name in enumerate(TABLES)))
         console = _console()
         console.print(f"\n{store.workspace_path.resolve()}", markup=False, soft_wrap=True)
-        console.print(report.frame_table(_sizes(store.workspace_path)))
-        console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows"))))
+        console.print(report.frame_table(_sizes(store.workspace_path), console.width))
+        console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows")), console.width))
         if writers:
             rows = [(writer.pid, "running" if writer.is_alive else "ended", writer.flushes) for writer in writers]
-            console.print(report.frame_table(pl.DataFrame(rows, schema=["writer", "process", "flushes not yet in the tables"], orient="row")))
+            found = pl.DataFrame(rows, schema=["writer", "process", "flushes not yet in the tables"], orient="row")
+            console.print(report.frame_table(found, console.width))
         runs = store.sql(RUNS_SQL)
-        console.print(report.frame_table(runs.drop("error")))
+        console.print(report.frame_table(runs.drop("error"), console.width))
         for run_id, error in runs.filter(pl.col("error").is_not_null()).select("run_id", "error").iter_rows():
             console.print(f"  {run_id} failed: {error}", markup=False)
 
@@ -109,7 +111,13 @@ def sql(
         if csv:
             typer.echo(report.csv_text(frame), nl=False)
             return
-        _console().print(report.frame_table(frame.head(ROWS_SHOWN)))
+        console = _console()
+        table = report.frame_table(frame.head(ROWS_SHOWN), console.width if _has_width(console) else None)
+        if not _has_width(console):
+            console = Console(highlight=False, width=console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum)
+        console.print(table)
+        if len(table.columns) < frame.width:
+            typer.echo(f"{len(table.columns)} of {frame.width} columns; --csv shows all")
         if len(frame) > ROWS_SHOWN:
             typer.echo(f"{ROWS_SHOWN} of {len(frame):,} rows; --csv prints all of them")
 
@@ -164,7 +172,12 @@ def _folder(path: Path) -> Path:
 def _console() -> Console:
     """A console on stdout, 100 columns wide where the terminal does not say."""
     console = Console(highlight=False)
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=100)
+    return console if _has_width(console) else Console(highlight=False, width=100)
+
+
+def _has_width(console: Console) -> bool:
+    """Whether there is a width to keep to; a file or a pipe takes any."""
+    return console.is_terminal or "COLUMNS" in os.environ
 
 
 def _sizes(folder: Path) -> pl.DataFrame:

@@ -44,7 +44,7 @@ def run_nirs4all_demo(workspace: Path, console: Console, size: Size | None = Non
     with WorkspaceStore(workspace) as store:
         run_id = store.list_runs(limit=1)["run_id"][0]
         console.print(f"  {told['predictions']:,} predictions in {told['wall']:.1f} s; the store took {told['store_wall'] / told['wall']:.1%} of them\n")
-        console.print(report.frame_table(store.sql(BEST, (run_id, SHOWN))))
+        console.print(report.frame_table(store.sql(BEST, (run_id, SHOWN)), console.width))
         return _replay_refit(store, run_id, console, size)
 
 

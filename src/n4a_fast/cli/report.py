@@ -1,7 +1,7 @@
 """Frames as text: tables for the terminal, CSV for programs.
 
-Owns their layout. Promises one line a row and values that fit, cut where they do not; CSV is
-never cut. Leaves asking the store to the commands, and plots to `plots`.
+Owns their layout. Promises one line a row within the width asked for: values are cut where they
+do not fit, then whole columns left out; CSV is never cut. Leaves asking the store to the commands, and plots to `plots`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 
 import polars as pl
 from rich import box
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
 CELL_CHARACTERS = 60
+COLUMN_CHARACTERS = 12  # that a column shows at least, enough for any float
 
 
 def leaderboard_table(frame: pl.DataFrame, title: str, shown: int) -> Table:
@@ -31,14 +33,26 @@ def leaderboard_table(frame: pl.DataFrame, title: str, shown: int) -> Table:
     return table
 
 
-def frame_table(frame: pl.DataFrame) -> Table:
-    """Any frame as a table, one line a row; long values are cut."""
+def frame_table(frame: pl.DataFrame, width: int | None) -> Table:
+    """Any frame as a table, one line a row; within `width`, long values are cut and the last columns left out; None keeps all."""
+    cells = [[_cell(value) for value in frame[name].to_list()] for name in frame.columns]
+    needed = [max(map(cell_len, [name, *column])) for name, column in zip(frame.columns, cells, strict=True)]
+    shown, limit = (len(cells), None) if width is None else _fitting(needed, width)
     table = Table(box=box.SIMPLE_HEAD)
-    for name, dtype in frame.schema.items():
-        table.add_column(escape(name), justify="right" if dtype.is_numeric() else "left", overflow="ellipsis", no_wrap=True)
-    for row in frame.iter_rows():
-        table.add_row(*(escape(_cell(value)) for value in row))
+    for name, dtype in list(frame.schema.items())[:shown]:
+        table.add_column(escape(name), justify="right" if dtype.is_numeric() else "left", overflow="ellipsis", no_wrap=True, max_width=limit)
+    for row in zip(*cells[:shown], strict=True):
+        table.add_row(*map(escape, row))
     return table
+
+
+def _fitting(needed: list[int], width: int) -> tuple[int, int]:
+    """How many of the columns have room, and how many characters the longest of them may have."""
+    for shown in range(len(needed), 0, -1):
+        for limit in range(CELL_CHARACTERS, COLUMN_CHARACTERS - 1, -1):
+            if 1 + sum(3 + min(characters, limit) for characters in needed[:shown]) <= width:
+                return shown, limit
+    return 1, COLUMN_CHARACTERS
 
 
 def csv_text(frame: pl.DataFrame) -> str:
@@ -65,5 +79,4 @@ def _score_names(frame: pl.DataFrame) -> tuple[str, str]:
 def _cell(value: Any) -> str:
     if value is None:
         return "NULL"
-    text = f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
-    return text if len(text) <= CELL_CHARACTERS else f"{text[: CELL_CHARACTERS - 1]}…"
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
