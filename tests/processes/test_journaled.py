@@ -103,17 +103,12 @@ def frames_at_random(dice: random.Random) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", range(60))
 def test_frames_become_tables_as_they_would_one_by_one(seed: int) -> None:
     contents, batch = frames_at_random(random.Random(seed)), PredictionBatch()
-    for content in copies_of(contents):
+    for content in contents:
         batch.replay(content)
     expected, found = batch.pending(), tables_of(contents)
     assert {name: table.to_pylist() for name, table in found.items()} == {name: table.to_pylist() for name, table in expected.items()}
     assert {name: table.schema for name, table in found.items()} == {name: table.schema for name, table in expected.items()}
     assert all(isinstance(table, pa.Table) and table.validate(full=True) is None for table in found.values())
-
-
-def copies_of(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A copy: replaying changes the rows that it is given."""
-    return [{**content, "predictions": [list(row) for row in content["predictions"]]} if "predictions" in content else content for content in contents]
 
 
 def filled_shard(store: WorkspaceStore, path: Path, run: str) -> Sweep:

@@ -21,6 +21,7 @@ from n4a_fast.database.failures import is_lock_conflict
 Connection = duckdb.DuckDBPyConnection
 
 _ROW_GROUP = 2048
+_READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"  # the size is not in the file, and DuckDB gives each of its threads whole groups
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
 _SETTINGS = (
     "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false",
@@ -54,7 +55,7 @@ def leave_to_parent(connection: Connection | None) -> None:
 
 def attach(connection: Connection, path: Path, name: str, deadline: float, *, read_only: bool) -> None:
     """Attach a file under `name` once its lock is free; DuckDB's own error when it is not by the deadline (of `time.monotonic`)."""
-    statement = f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {'READ_ONLY' if read_only else _WRITABLE})"
+    statement = f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {_READ_ONLY if read_only else _WRITABLE})"
     while True:
         try:
             connection.execute(statement)

@@ -16,6 +16,7 @@ from n4a_fast import ids
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.predictions.arrays import Arrays
 from n4a_fast.predictions.contents import Contents, id_keys, lists, unpacked, width_of
+from n4a_fast.predictions.packed import packed, rows_of
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
 
 _KEY_PLACES = [PREDICTIONS.names.index(name) for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")]
@@ -99,10 +100,10 @@ class PredictionBatch:
 
     def fresh(self) -> dict[str, Any]:
         """What came after `keep`, for the journal: by table name, in what msgpack knows."""
-        content: dict[str, Any] = {"predictions": list(self._fresh_rows.values())} if self._fresh_rows else {}
+        content: dict[str, Any] = {"predictions": packed(self._fresh_rows.values())} if self._fresh_rows else {}
         if self._fresh_places:
             content["prediction_values"] = {
-                "references": [(place - self._kept, prediction_id, *self._references[place][1:]) for prediction_id, place in self._fresh_places.items()],
+                "references": packed([(place - self._kept, name, *self._references[place][1:]) for name, place in self._fresh_places.items()]),
                 "y_pred": self._y_pred.tail(self._kept), "y_proba": self._y_proba.tail(self._kept),
                 "shared_arrays": self._shared.fresh(), "shared_indices": self._indices.fresh(),
             }  # fmt: skip
@@ -116,15 +117,15 @@ class PredictionBatch:
 
     def replay(self, content: dict[str, Any]) -> None:
         """Put again what `fresh` once gave."""
-        for row in content.get("predictions", ()):
-            row[_CREATED_AT] = datetime.fromisoformat(row[_CREATED_AT])
-            self.put(tuple(row), ids.natural_key(*(row[place] for place in _KEY_PLACES)))
+        for row in rows_of(content["predictions"]) if "predictions" in content else ():
+            created_at = datetime.fromisoformat(row[_CREATED_AT])
+            self.put((*row[:_CREATED_AT], created_at, *row[_CREATED_AT + 1 :]), ids.natural_key(*(row[place] for place in _KEY_PLACES)))
         values = content.get("prediction_values")
         if values is not None:
             self._shared.replay(values["shared_arrays"])
             self._indices.replay(values["shared_indices"])
             y_pred, y_proba = unpacked(values["y_pred"], "float64"), unpacked(values["y_proba"], "float64")
-            for place, *reference in values["references"]:
+            for place, *reference in rows_of(values["references"]):
                 self._put_values(tuple(reference), y_pred[place], y_proba[place])
 
     def pending(self) -> dict[str, pa.Table]:

@@ -53,6 +53,8 @@ class Contents:
 
     def replay(self, content: dict[str, Any]) -> None:
         """Add again what `fresh` once gave."""
+        if not content["widths"]:
+            return
         for (address, width), values in zip(content["widths"], unpacked(content["values"], self.values.dtype), strict=True):
             if address not in self._widths and values is not None:
                 self._put(address, values, width)

@@ -6,9 +6,6 @@ replaces something: a prediction saved again, arrays saved again, or two journal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
-from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -18,12 +15,14 @@ from n4a_fast import ids
 from n4a_fast.database import Database
 from n4a_fast.predictions.batch import PredictionBatch
 from n4a_fast.predictions.contents import Contents
+from n4a_fast.predictions.packed import Packed, array_of, values_of
 from n4a_fast.predictions.records import Predictions
 from n4a_fast.predictions.table import KEY
-from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 
-_CREATED_AT, _ID_KEY = (PREDICTIONS.names.index(name) for name in ("created_at", "id_key"))
-_ID, _NATURAL_KEY, _ID_OF_ARRAYS = itemgetter(0), itemgetter(*(PREDICTIONS.names.index(name) for name in KEY)), itemgetter(1)
+_PLACE = {name: place for place, name in enumerate(PREDICTIONS.names)}
+_PLACE_OF_ARRAYS, _ID_OF_ARRAYS = 0, 1  # in a reference, which goes on with what the table has
+_REFERENCE = [name for name in PREDICTION_VALUES.names if name not in ("y_pred", "y_proba", "id_key")]
 _SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {"shared_arrays": ("float64", SHARED_ARRAYS), "shared_indices": ("int64", SHARED_INDICES)}
 Content = dict[str, Any]
 
@@ -44,11 +43,9 @@ class JournaledPredictions(Predictions):
 
 def tables_of(contents: list[Content]) -> dict[str, pa.Table]:
     """What a `PredictionBatch` holds after it has replayed these, as it gives it."""
-    rows = [row for content in contents for row in content.get("predictions", ())]
+    rows = [content["predictions"] for content in contents if "predictions" in content]
     values = [content["prediction_values"] for content in contents if "prediction_values" in content]
-    references = [reference for value in values for reference in value["references"]]
-    replaced = not (_are_distinct(map(_ID, rows)) and _are_distinct(map(_NATURAL_KEY, rows)) and _are_distinct(map(_ID_OF_ARRAYS, references)))
-    if replaced or not all(map(_is_in_order, values)):
+    if not (_replace_nothing(rows, values) and all(map(_is_in_order, values))):
         batch = PredictionBatch()
         for content in contents:
             batch.replay(content)
@@ -56,36 +53,45 @@ def tables_of(contents: list[Content]) -> dict[str, pa.Table]:
     tables: dict[str, pa.Table] = {}
     if rows:
         tables["predictions"] = _rows_table(rows)
-    if references:
-        tables["prediction_values"] = _values_table(references, values, {row[0]: row[_ID_KEY] for row in rows})
+    if values:
+        id_keys = dict(zip(values_of(rows, _PLACE["prediction_id"]), values_of(rows, _PLACE["id_key"]), strict=True))
+        tables["prediction_values"] = _values_table(values, id_keys)
         tables.update((name, table) for name in _SHARED if (table := _shared_table(name, values)).num_rows)
     return tables
 
 
-def _are_distinct(keys: Iterable[Any]) -> bool:
-    listed = list(keys)
-    return len(set(listed)) == len(listed)
+def _replace_nothing(rows: list[Packed], values: list[Content]) -> bool:
+    """Whether no two rows have the same id or natural key, and no two arrays the same id."""
+    keys = (values_of(rows, _PLACE[name]) for name in KEY)
+    return (
+        _are_distinct(values_of(rows, _PLACE["prediction_id"]))
+        and _are_distinct(list(zip(*keys, strict=True)))
+        and _are_distinct(values_of([value["references"] for value in values], _ID_OF_ARRAYS))
+    )
+
+
+def _are_distinct(keys: list[Any]) -> bool:
+    return len(set(keys)) == len(keys)
 
 
 def _is_in_order(values: Content) -> bool:
     """Whether the arrays of a frame are those of its references, one after the other."""
-    return [reference[0] for reference in values["references"]] == list(range(len(values["y_pred"][0]) // 8))
+    return values_of([values["references"]], _PLACE_OF_ARRAYS) == list(range(len(values["y_pred"][0]) // 8))
 
 
-def _rows_table(rows: list[list[Any]]) -> pa.Table:
-    for row in rows:
-        row[_CREATED_AT] = datetime.fromisoformat(row[_CREATED_AT])
-    return table_of(rows, PREDICTIONS)  # type: ignore[arg-type]  # lists, as msgpack gives them
+def _rows_table(rows: list[Packed]) -> pa.Table:
+    kinds = [pa.string() if pa.types.is_timestamp(field.type) else field.type for field in PREDICTIONS]
+    arrays = [array_of(rows, place, kind) for place, kind in enumerate(kinds)]
+    return pa.Table.from_arrays(arrays, PREDICTIONS.names).cast(PREDICTIONS)
 
 
-def _values_table(references: list[list[Any]], values: list[Content], id_keys: dict[str, int]) -> pa.Table:
-    _, names, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*references, strict=True)
-    keys = [id_keys.get(name) or ids.id_key(name) for name in names]
-    columns = (names, _lists(values, "y_pred"), y_pred_width, _lists(values, "y_proba"), y_proba_width, y_true, sample_indices, weights, keys)
-    return pa.Table.from_arrays(
-        [column if isinstance(column, pa.Array) else pa.array(column, field.type) for column, field in zip(columns, PREDICTION_VALUES, strict=True)],
-        schema=PREDICTION_VALUES,
-    )
+def _values_table(values: list[Content], id_keys: dict[str, int]) -> pa.Table:
+    references = [value["references"] for value in values]
+    keys = [id_keys.get(name) or ids.id_key(name) for name in values_of(references, _ID_OF_ARRAYS)]
+    columns = {"y_pred": _lists(values, "y_pred"), "y_proba": _lists(values, "y_proba"), "id_key": pa.array(keys, pa.uint64())}
+    for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS):
+        columns[name] = array_of(references, place, PREDICTION_VALUES.field(name).type)
+    return pa.Table.from_arrays([columns[name] for name in PREDICTION_VALUES.names], schema=PREDICTION_VALUES)
 
 
 def _lists(values: list[Content], name: str) -> pa.ListArray:
