@@ -90,8 +90,13 @@ class Buffer:
                 part.keep()
         self._since = None
         self._database.keep_awake()
-        if len(self.predictions) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes:
-            self.put_in_tables(others=False)
+        if self._is_full():
+            self.take_notice()
+            if self._is_full():  # others may have put most of it in place
+                self.put_in_tables(others=False)
+
+    def _is_full(self) -> bool:
+        return len(self.predictions) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit; by time, a thread does it."""
@@ -121,13 +126,16 @@ class Buffer:
     def put_in_tables(self, *, others: bool = True) -> None:
         """Write what is in memory, and what waits in the journals of other processes, to the tables, in one transaction."""
         self.take_notice()
-        if not self._has_own() and not (others and self.journal.others_waiting()):
+        waiting = self.journal.others_waiting() if others else []
+        if not waiting and not self._has_own():
             return
         self._files.sync()
         self.stays_journaled = False
         with self._writable_for_journal():
-            self.take_notice()  # a reader has attached the file anew
-            waiting = self.journal.others_waiting() if others else []
+            self._database.attach()
+            if not self.journal.has_taken_notice:  # a reader has attached the file anew
+                self.take_notice()
+                waiting = self.journal.others_waiting() if others else []
             with Uninterrupted():
                 with self._database.transaction(settled=False):
                     batches = [self._written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
