@@ -39,7 +39,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 720,  # one facade, with the users' docstrings of every documented method
-    "database/database.py": 446,  # one attachment, and everything that may be done with it
+    "database/database.py": 447,  # one attachment, and everything that may be done with it
 }
 FACADE_STATEMENTS = 3
 

@@ -90,13 +90,14 @@ class Buffer:
                 part.keep()
         self._since = None
         self._database.keep_awake()
-        if self._is_full():
+        if self._is_full() and (self._is_full(twice=True) or self._database.is_free()):
             self.take_notice()
             if self._is_full():  # others may have put most of it in place
                 self.put_in_tables(others=False)
 
-    def _is_full(self) -> bool:
-        return len(self.predictions) >= self.limits.rows or self.predictions.nbytes >= self.limits.nbytes
+    def _is_full(self, *, twice: bool = False) -> bool:
+        """Whether it is time for the tables; `twice`: even if another process has the file."""
+        return len(self.predictions) >= (1 + twice) * self.limits.rows or self.predictions.nbytes >= self.limits.nbytes
 
     def flush_when_full(self) -> None:
         """Flush once the buffer has reached its row or byte limit; by time, a thread does it."""

@@ -25,20 +25,25 @@ class Turnstile:
 
     def __init__(self, turn: Path, queue: Path) -> None:
         self._turn, self._queue = _Lock(turn), _Lock(queue)
+        self._is_ours = False
 
     def enter(self, timeout: float, *, shared: bool) -> bool:
         """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again."""
+        if self._is_ours:
+            return True
         deadline = time.monotonic() + timeout
         if not self._queue.acquire(timeout, shared=False):
             return False
         try:
-            return self._turn.acquire(deadline - time.monotonic(), shared=shared)
+            self._is_ours = self._turn.acquire(deadline - time.monotonic(), shared=shared)
+            return self._is_ours
         finally:
             self._queue.release()
 
     def leave(self) -> None:
         """Let the next one in; nothing happens when it is not our turn."""
         self._turn.release()
+        self._is_ours = False
 
     def is_awaited(self) -> bool:
         """Whether another process waits."""
@@ -50,6 +55,7 @@ class Turnstile:
     def forget_after_fork(self) -> None:
         """In a forked child: the locks are the parent's."""
         self._turn.forget()
+        self._is_ours = False
         self._queue.forget()
 
 

@@ -213,6 +213,10 @@ class Database:
         with self._use():
             pass
 
+    def is_free(self) -> bool:
+        """Whether the file can be used at once, because it is attached or it is this process's turn now."""
+        return self.attached > 0 or self._enter(0.0, shared=self.read_only)
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and give free blocks at its end back."""
         with self._use() as connection:
@@ -240,7 +244,7 @@ class Database:
         with self.lock, other.lock, self.settled() as connection:
             other.detach()
             deadline = time.monotonic() + other.lock_timeout
-            other._enter(shared=True)
+            other._enter(other.lock_timeout, shared=True)
             try:
                 try:
                     connections.attach(connection, other.path, name, deadline, read_only=True)
@@ -378,7 +382,7 @@ class Database:
 
     def _attach_in_turn(self, connection: duckdb.DuckDBPyConnection) -> None:
         deadline = time.monotonic() + self.lock_timeout
-        self._enter(shared=self.read_only)
+        self._enter(self.lock_timeout, shared=self.read_only)  # without a turn one attempt is left, and DuckDB names the holder
         try:
             connections.attach(connection, self.path, "store", deadline, read_only=self.read_only)
             connection.execute("USE store")
@@ -391,9 +395,8 @@ class Database:
             self._drop_connection()
             raise
 
-    def _enter(self, *, shared: bool) -> None:
-        if self._turnstile is not None:
-            self._turnstile.enter(self.lock_timeout, shared=shared)  # without a turn one attempt is left, and DuckDB names the holder
+    def _enter(self, timeout: float, *, shared: bool) -> bool:
+        return self._turnstile is None or self._turnstile.enter(timeout, shared=shared)
 
     def _let_go(self) -> None:
         self._attached_read_only, self._look_at = None, _NEVER

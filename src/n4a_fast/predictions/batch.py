@@ -15,7 +15,8 @@ import pyarrow as pa
 from n4a_fast import ids
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.predictions.arrays import Arrays
-from n4a_fast.predictions.contents import Contents, id_keys, lists, unpacked, width_of
+from n4a_fast.predictions.contents import Contents, lists, unpacked, width_of
+from n4a_fast.predictions.keys import id_keys
 from n4a_fast.predictions.packed import packed, rows_of
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
 
@@ -144,12 +145,14 @@ class PredictionBatch:
     def _values_table(self) -> pa.Table:
         names, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*self._references, strict=True)
         text, width = pa.string(), pa.int32()
+        identifiers = pa.array(names, text)
         table = pa.table(
-            [pa.array(names, text), lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
-             pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_keys(names)], schema=PREDICTION_VALUES,
+            [identifiers, lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
+             pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_keys(identifiers)], schema=PREDICTION_VALUES,
         )  # fmt: skip
         places = list(self._places.values())
         if len(places) == len(names) and tuple(self._places) == names:
             return table
-        taken = table.take(pa.array(places)).set_column(0, "prediction_id", pa.array(list(self._places), text))
-        return taken.set_column(taken.num_columns - 1, "id_key", id_keys(self._places))
+        identifiers = pa.array(list(self._places), text)
+        taken = table.take(pa.array(places)).set_column(0, "prediction_id", identifiers)
+        return taken.set_column(taken.num_columns - 1, "id_key", pa.array(id_keys(identifiers)))

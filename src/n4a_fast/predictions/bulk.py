@@ -24,8 +24,8 @@ from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions import arrays
 from n4a_fast.predictions.batch import PredictionBatch
-from n4a_fast.predictions.contents import content_hash, id_keys, lists, width_of
-from n4a_fast.predictions.keys import Column, Keys, natural_keys
+from n4a_fast.predictions.contents import content_hash, lists, width_of
+from n4a_fast.predictions.keys import Column, Keys, id_keys, natural_keys
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
         identifiers, id_key = keys[rows].prediction_ids(), pa.array(keys[rows].id_key)
         if not bulk.ids_follow:
             identifiers = pc.coalesce(part["prediction_id"], identifiers)
-            id_key = id_keys(identifiers.to_pylist())
+            id_key = pa.array(id_keys(identifiers))
         given = {name: value if _is_shared(value) else value[rows] for name, value in bulk.arrays.items()}
         stamp = pa.repeat(pa.scalar(checks.now(), PREDICTIONS.field("created_at").type), len(identifiers))
         part.update(prediction_id=identifiers, id_key=id_key, nk=pa.array(keys[rows].nk), created_at=stamp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -10,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from n4a_fast import ids
 from n4a_fast._native.columns import ListColumn
 
 Array = np.ndarray[Any, Any]
@@ -91,8 +89,3 @@ def unpacked(tail: tuple[bytes, bytes], dtype: str) -> list[Array | None]:
     lengths, values = np.frombuffer(tail[0], np.int64), np.frombuffer(tail[1], dtype)
     ends = np.cumsum(np.maximum(lengths, 0))
     return [None if length < 0 else values[end - length : end] for length, end in zip(lengths.tolist(), ends.tolist(), strict=True)]
-
-
-def id_keys(identifiers: Iterable[str]) -> pa.Array:
-    """The column `id_key` of these predictions."""
-    return pa.array([ids.id_key(identifier) for identifier in identifiers], pa.uint64())

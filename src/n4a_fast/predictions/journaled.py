@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from n4a_fast import ids
 from n4a_fast.database import Database
 from n4a_fast.predictions.batch import PredictionBatch
 from n4a_fast.predictions.contents import Contents
+from n4a_fast.predictions.keys import id_keys
 from n4a_fast.predictions.packed import Packed, array_of, values_of
 from n4a_fast.predictions.records import Predictions
 from n4a_fast.predictions.table import KEY
@@ -54,8 +54,7 @@ def tables_of(contents: list[Content]) -> dict[str, pa.Table]:
     if rows:
         tables["predictions"] = _rows_table(rows)
     if values:
-        id_keys = dict(zip(values_of(rows, _PLACE["prediction_id"]), values_of(rows, _PLACE["id_key"]), strict=True))
-        tables["prediction_values"] = _values_table(values, id_keys)
+        tables["prediction_values"] = _values_table(values)
         tables.update((name, table) for name in _SHARED if (table := _shared_table(name, values)).num_rows)
     return tables
 
@@ -85,12 +84,10 @@ def _rows_table(rows: list[Packed]) -> pa.Table:
     return pa.Table.from_arrays(arrays, PREDICTIONS.names).cast(PREDICTIONS)
 
 
-def _values_table(values: list[Content], id_keys: dict[str, int]) -> pa.Table:
+def _values_table(values: list[Content]) -> pa.Table:
     references = [value["references"] for value in values]
-    keys = [id_keys.get(name) or ids.id_key(name) for name in values_of(references, _ID_OF_ARRAYS)]
-    columns = {"y_pred": _lists(values, "y_pred"), "y_proba": _lists(values, "y_proba"), "id_key": pa.array(keys, pa.uint64())}
-    for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS):
-        columns[name] = array_of(references, place, PREDICTION_VALUES.field(name).type)
+    columns = {name: array_of(references, place, PREDICTION_VALUES.field(name).type) for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS)}
+    columns.update(y_pred=_lists(values, "y_pred"), y_proba=_lists(values, "y_proba"), id_key=pa.array(id_keys(columns["prediction_id"])))
     return pa.Table.from_arrays([columns[name] for name in PREDICTION_VALUES.names], schema=PREDICTION_VALUES)
 
 

@@ -73,8 +73,10 @@ def natural_keys(columns: Mapping[str, Column], rows: int) -> Keys:
     return Keys(prefix << _u64(16) | first >> _u64(48), first << _u64(16) | second >> _u64(48))
 
 
-def id_keys(identifiers: pa.StringArray) -> Numbers:
+def id_keys(identifiers: pa.StringArray | pa.ChunkedArray) -> Numbers:
     """The column `id_key` of predictions; there is no missing one."""
+    if isinstance(identifiers, pa.ChunkedArray):
+        identifiers = identifiers.combine_chunks()
     offsets = np.frombuffer(identifiers.buffers()[1], np.int32)[identifiers.offset :][: len(identifiers) + 1]
     if not len(identifiers) or (np.diff(offsets) != 36).any():
         return np.array([ids.id_key(identifier) for identifier in identifiers.to_pylist()], np.uint64)

@@ -17,7 +17,7 @@ from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES, TABLES, Arr
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions import bulk
-from n4a_fast.predictions.contents import id_keys
+from n4a_fast.predictions.keys import id_keys
 from n4a_fast.records.chains import artifacts_of
 from n4a_fast.schema.columns import CARRIED, CHAIN_ARTIFACTS, PREDICTIONS, table_of
 from n4a_fast.workspace import Workspace
@@ -91,11 +91,11 @@ class Intake:
         return TableReport("prediction_arrays", found, written, "" if written == found else "only those of predictions that exist")
 
     def _write_arrays(self, batch: ArrayBatch, kept: list[int]) -> None:
-        identifiers = [batch.ids[place] for place in kept]
+        identifiers = pa.array([batch.ids[place] for place in kept], pa.string())
         given = {name: [values[place] for place in kept] for name, values in batch.arrays.items()}
         metadata = self.workspace.metadata
         with self._database.transaction():
-            self.workspace.predictions.write_in_transaction(bulk.array_tables(given, pa.array(identifiers, pa.string()), id_keys(identifiers)))
+            self.workspace.predictions.write_in_transaction(bulk.array_tables(given, identifiers, pa.array(id_keys(identifiers))))
             for place in kept:
                 if (content := batch.sample_metadata[place]) is not None:
                     metadata.save(batch.ids[place], content)
