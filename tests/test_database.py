@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -35,6 +36,23 @@ def insert(database: Database, *values: int) -> None:
     with database.transaction():
         for value in values:
             database.execute("INSERT INTO t VALUES (?, NULL)", (value,))
+
+
+def test_row_groups_are_known_where_a_file_is_read_and_where_it_is_written(file: Path, database: Database) -> None:
+    """Without their size DuckDB scans with one thread: it is not in the file."""
+    reader, other = Database(file, read_only=True), Database(file.with_name("other.duckdb"))
+    create_file(other.path, [])
+    with reader.settled() as reading:
+        assert row_group_sizes(reading) == {"store": "2048"}
+    reader.close()
+    with other.beside(database, "shard"), other.settled() as both:
+        assert row_group_sizes(both) == {"store": "2048", "shard": "2048"}
+    other.close()
+
+
+def row_group_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    rows = connection.execute("SELECT database_name, options['row_group_size'] FROM duckdb_databases() WHERE path IS NOT NULL").fetchall()
+    return {name: size[0] if isinstance(size, list) else size for name, size in rows}
 
 
 def give_up(database: Database, work: Callable[[], object]) -> None:
