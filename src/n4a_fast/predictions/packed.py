@@ -1,7 +1,7 @@
 """Rows for a journal frame, by column: what all of them share is written once.
 
-The rows of a flush are those of one pipeline, alike in most of their columns, so a frame takes a third
-of the bytes, and reading many frames makes a value for each of them instead of one for each row.
+The rows of a flush are those of one pipeline, alike in most of their columns, so their part of a frame
+takes a quarter of the bytes, and reading many frames makes a value for each of them instead of one for each row.
 """
 
 from __future__ import annotations
