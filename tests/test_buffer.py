@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE, Sweep, begin_pipeline, begin_sweep, child, counts, finish, kill, predict_with_arrays, read_line, save_chain
+from helpers import DEADLINE, begin_sweep, child, counts, kill, predict_with_arrays, read_line
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import InvalidInputError, StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 
 # saves predictions one by one, tells how many, and waits to be killed
 SAVER = """
@@ -88,50 +88,3 @@ def test_rows_that_come_to_rest_a_few_at_a_time_share_the_space_of_many(tmp_path
     with WorkspaceStore(tmp_path) as store:
         expected = {"runs": 30, "pipelines": 30, "chains": 30, "predictions": 30, "prediction_arrays": 30}
         assert counts(store, *expected) == expected
-
-
-READER = """
-import sys
-from n4a_fast import WorkspaceStore
-with WorkspaceStore.open_readonly(sys.argv[1]) as store:
-    print(store.query_predictions().height)
-"""
-# holds the file until told to let go
-HOLDER = """
-import sys
-from n4a_fast import WorkspaceStore
-with WorkspaceStore(sys.argv[1]) as store, store.transaction():
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
-
-def complete_a_pipeline(store: WorkspaceStore, run: str) -> None:
-    pipeline = begin_pipeline(store, run)
-    sweep = Sweep(run, pipeline, save_chain(store, pipeline))
-    for fold in range(3):
-        predict_with_arrays(store, sweep, fold_id=str(fold))
-    store.complete_pipeline(pipeline, 0.1, None, "rmse", 5)
-
-
-def test_a_full_buffer_waits_for_nobody_until_it_is_twice_full(tmp_path: Path) -> None:
-    with WorkspaceStore(tmp_path, flush_rows=6, lock_timeout=0.2) as store:
-        run = store.begin_run("sweep", {}, [])
-        holder = child(HOLDER, tmp_path)
-        assert read_line(holder) == "held"
-        for _ in range(3):
-            complete_a_pipeline(store, run)
-        with pytest.raises(StoreLockedError):
-            complete_a_pipeline(store, run)
-        finish(holder)
-        assert counts(store, "pipelines", "predictions") == {"pipelines": 4, "predictions": 12}
-
-
-def test_what_a_reader_has_put_in_the_tables_is_not_put_there_again_when_the_buffer_is_full(tmp_path: Path) -> None:
-    with WorkspaceStore(tmp_path, flush_rows=6) as store:
-        run = store.begin_run("sweep", {}, [])
-        complete_a_pipeline(store, run)
-        assert finish(child(READER, tmp_path)) == "3\n"
-        complete_a_pipeline(store, run)
-        assert len(store._open().buffer.predictions) == 3
-        assert counts(store, "pipelines", "predictions") == {"pipelines": 2, "predictions": 6}

@@ -9,7 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, begin_sweep, child, count, counts, finish, plain_rows, predict, predict_with_arrays, read_line
+from helpers import (
+    DEADLINE,
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    count,
+    counts,
+    finish,
+    plain_rows,
+    predict,
+    predict_with_arrays,
+    read_line,
+    save_chain,
+)  # fmt: skip
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import NotFoundError, ReadOnlyError, StoreLockedError, StoreUnavailableError
@@ -184,6 +198,37 @@ def test_a_flush_needs_no_turn_and_a_read_says_who_is_in_the_way(tmp_path: Path)
             store.list_runs()
         holder.communicate("go\n", timeout=DEADLINE)
         assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
+
+
+def complete_a_pipeline(store: WorkspaceStore, run: str) -> None:
+    pipeline = begin_pipeline(store, run)
+    sweep = Sweep(run, pipeline, save_chain(store, pipeline))
+    for fold in range(3):
+        predict_with_arrays(store, sweep, fold_id=str(fold))
+    store.complete_pipeline(pipeline, 0.1, None, "rmse", 5)
+
+
+def test_a_full_buffer_waits_for_nobody_until_it_is_twice_full(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, flush_rows=6, lock_timeout=0.2) as store:
+        run = store.begin_run("sweep", {}, [])
+        holder = child(HOLD, tmp_path)
+        assert read_line(holder) == "held"
+        for _ in range(3):
+            complete_a_pipeline(store, run)
+        with pytest.raises(StoreLockedError):
+            complete_a_pipeline(store, run)
+        finish(holder)
+        assert counts(store, "pipelines", "predictions") == {"pipelines": 4, "predictions": 12}
+
+
+def test_what_a_reader_has_put_in_the_tables_is_not_put_there_again_when_the_buffer_is_full(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, flush_rows=6) as store:
+        run = store.begin_run("sweep", {}, [])
+        complete_a_pipeline(store, run)
+        assert finish(child(READ, tmp_path)) == "1\n"  # a run; it puts in the tables what is flushed
+        complete_a_pipeline(store, run)
+        assert len(store._open().buffer.predictions) == 3
+        assert counts(store, "pipelines", "predictions") == {"pipelines": 2, "predictions": 6}
 
 
 def test_a_large_flush_that_cannot_have_the_file_keeps_its_rows(tmp_path: Path) -> None:

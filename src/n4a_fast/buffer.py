@@ -90,7 +90,7 @@ class Buffer:
                 part.keep()
         self._since = None
         self._database.keep_awake()
-        if self._is_full() and (self._is_full(twice=True) or self._database.is_free()):
+        if self._is_full() and (self._is_full(twice=True) or self._database.enter_if_free()):
             self.take_notice()
             if self._is_full():  # others may have put most of it in place
                 self.put_in_tables(others=False)

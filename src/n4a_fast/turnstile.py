@@ -28,7 +28,7 @@ class Turnstile:
         self._is_ours = False
 
     def enter(self, timeout: float, *, shared: bool) -> bool:
-        """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again."""
+        """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again. A turn that is ours already is kept."""
         if self._is_ours:
             return True
         deadline = time.monotonic() + timeout

@@ -213,8 +213,8 @@ class Database:
         with self._use():
             pass
 
-    def is_free(self) -> bool:
-        """Whether the file can be used at once, because it is attached or it is this process's turn now."""
+    def enter_if_free(self) -> bool:
+        """Whether the file can be used at once: it is attached, or the turn has been taken and the caller attaches it next."""
         return self.attached > 0 or self._enter(0.0, shared=self.read_only)
 
     def checkpoint(self) -> None:
