@@ -23,13 +23,19 @@ import sys
 import joblib
 import numpy as np
 from helpers import Sweep, begin_pipeline, predict_with_arrays, save_chain
+from sklearn.ensemble import RandomForestRegressor
 from n4a_fast import WorkspaceStore
+
+X = np.random.default_rng(0).normal(size=(30, 4))
+MODEL = {"steps": [{"step_idx": 1, "operator_class": "model", "params": {}, "artifact_id": None, "stateless": False}], "model_step_idx": 1}
 
 def fill(shard, run, number):
     with shard.open() as store:
-        for _ in range(2):
+        for again in range(2):
             pipeline = begin_pipeline(store, run, f"task {number}")
-            sweep = Sweep(run, pipeline, save_chain(store, pipeline))
+            model = RandomForestRegressor(5, random_state=2 * number + again).fit(X, X[:, 0] + number)
+            artifact = store.save_artifact(model, "RandomForestRegressor", "model", "joblib")
+            sweep = Sweep(run, pipeline, save_chain(store, pipeline, **MODEL, fold_artifacts={"fold_0": artifact}))
             predict_with_arrays(store, sweep, number)
             store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
     return number
@@ -37,6 +43,10 @@ def fill(shard, run, number):
 def shift(path, prediction):  # a read of the merged workspace, by many workers at once
     with WorkspaceStore.open_readonly(path) as store:
         return float(store.get_prediction_arrays(prediction)["y_pred"][0])
+
+def replay(path, chains):  # each worker has its part of the chains
+    with WorkspaceStore.open_readonly(path) as store:
+        return store.replay_chains(chains, X)
 
 def sweep(path):
     with WorkspaceStore(path) as store:
@@ -46,6 +56,11 @@ def sweep(path):
         predictions = store.query_predictions()["prediction_id"].to_list()
         found = joblib.Parallel()(joblib.delayed(shift)(path, prediction) for prediction in predictions)
         assert sorted(found) == [0, 0, 1, 1, 2, 2, 3, 3]
+        chains = store.sql("SELECT chain_id FROM chains ORDER BY chain_id")["chain_id"].to_list()
+        expected = np.stack([store.replay_chain(chain, X) for chain in chains])
+        assert len(np.unique(expected, axis=0)) == 8
+        assert np.allclose(store.replay_chains(chains, X, n_jobs=2), expected)
+        assert np.allclose(np.vstack(joblib.Parallel()(joblib.delayed(replay)(path, part) for part in (chains[:4], chains[4:]))), expected)
         store.complete_run(run, {})
 """
 LOKY = """
