@@ -33,9 +33,12 @@ def main(folder: Path, rows: int) -> dict[str, Any]:
             save_run(store, matrix + run)
             curve.append(((run + 1) * RUN, time.perf_counter() - turn))
     return {
-        "rows": rows, "seconds": time.perf_counter() - start, "curve": curve,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "peak_before_mb": before / 1024,
-    }  # fmt: skip
+        "rows": rows,
+        "seconds": time.perf_counter() - start,
+        "curve": curve,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_before_mb": before / 1024,
+    }
 
 
 def save_run(store: WorkspaceStore, y_pred: np.ndarray[Any, Any]) -> str:
@@ -43,13 +46,27 @@ def save_run(store: WorkspaceStore, y_pred: np.ndarray[Any, Any]) -> str:
     run = store.begin_run("sweep", {"cv": 7}, [{"name": "corn"}])
     pipelines = [store.begin_pipeline(run, f"p{number}", {}, [], "corn", "h") for number in range(RUN // PIPELINE)]
     within = np.arange(RUN) % PIPELINE
-    store.save_predictions({
-        "pipeline_id": np.repeat(pipelines, PIPELINE).tolist(), "dataset_name": "corn", "metric": "rmse", "task_type": "regression",
-        "model_name": [MODELS[place % 5] for place in within], "model_class": [MODELS[place % 5] for place in within],
-        "fold_id": [str(place // 3) for place in within], "partition": [("train", "val", "test")[place % 3] for place in within],
-        "val_score": y_pred[:, 0], "test_score": y_pred[:, 1], "train_score": y_pred[:, 2], "n_samples": SAMPLES, "n_features": 700,
-        "scores": SCORES,
-    }, y_pred=y_pred, y_true=np.arange(float(SAMPLES)), sample_indices=np.arange(SAMPLES))  # fmt: skip
+    store.save_predictions(
+        {
+            "pipeline_id": np.repeat(pipelines, PIPELINE).tolist(),
+            "dataset_name": "corn",
+            "metric": "rmse",
+            "task_type": "regression",
+            "model_name": [MODELS[place % 5] for place in within],
+            "model_class": [MODELS[place % 5] for place in within],
+            "fold_id": [str(place // 3) for place in within],
+            "partition": [("train", "val", "test")[place % 3] for place in within],
+            "val_score": y_pred[:, 0],
+            "test_score": y_pred[:, 1],
+            "train_score": y_pred[:, 2],
+            "n_samples": SAMPLES,
+            "n_features": 700,
+            "scores": SCORES,
+        },
+        y_pred=y_pred,
+        y_true=np.arange(float(SAMPLES)),
+        sample_indices=np.arange(SAMPLES),
+    )
     for pipeline in pipelines:
         store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
     store.complete_run(run, {"predictions": RUN})

@@ -21,7 +21,9 @@ from n4a_fast import WorkspaceStore
 
 WIDTH, FOLDS = 700, 5
 Array = np.ndarray[Any, np.dtype[np.float64]]
-PlainChain = tuple[Sequence[str], dict[str, str]]  # shared ids in order, fold models by key, as reference.replay_one takes them
+PlainChain = tuple[
+    Sequence[str], dict[str, str]
+]  # shared ids in order, fold models by key, as reference.replay_one takes them
 
 
 def spectra(rows: int, seed: int = 0) -> Array:
@@ -53,9 +55,15 @@ def preprocessed(window: int, deriv: int, X: Array, snv: bool = True) -> tuple[l
 
 
 def fill(
-    store: WorkspaceStore, chains: int, prefixes: int = 1, pool: int = FOLDS, *,
-    snv: bool = True, model: Callable[[int], Any] = lambda number: PLSRegression(5), samples: int = 60,
-) -> Chains:  # fmt: skip
+    store: WorkspaceStore,
+    chains: int,
+    prefixes: int = 1,
+    pool: int = FOLDS,
+    *,
+    snv: bool = True,
+    model: Callable[[int], Any] = lambda number: PLSRegression(5),
+    samples: int = 60,
+) -> Chains:
     """`chains` chains over `prefixes` preprocessings, each with five of `pool` fold models of its preprocessing.
 
     `model` makes the unfitted fold model of a number; each is fitted on three quarters of `samples` spectra.
@@ -86,7 +94,10 @@ def fill(
 
 
 def _save_chain(store: WorkspaceStore, pipeline: str, shared: Sequence[str], folds: dict[str, str]) -> str:
-    steps = [{"step_idx": number + 1, "operator_class": "transformer", "params": {}, "artifact_id": one} for number, one in enumerate(shared)]
+    steps = [
+        {"step_idx": number + 1, "operator_class": "transformer", "params": {}, "artifact_id": one}
+        for number, one in enumerate(shared)
+    ]
     model = len(steps) + 1
     steps.append({"step_idx": model, "operator_class": "PLSRegression", "params": {}, "artifact_id": None})
     used = {str(number + 1): [one] for number, one in enumerate(shared)}

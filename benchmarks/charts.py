@@ -10,11 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "n4a"})
-_COLOURS = ("#2f6f9f", "#c2571a", "#4a8c4a", "#8a5a9e", "#a08a1f", "#3a8f8f", "#b04a6a", "#666666", "#7a4b2a", "#5566bb")
+_COLOURS = (
+    "#2f6f9f",
+    "#c2571a",
+    "#4a8c4a",
+    "#8a5a9e",
+    "#a08a1f",
+    "#3a8f8f",
+    "#b04a6a",
+    "#666666",
+    "#7a4b2a",
+    "#5566bb",
+)
 
 
 def ratios(results: list[dict[str, Any]]) -> bytes:
-    """PNG: how many times faster than its baseline each is, by capability, on a logarithmic axis; a tick where its floor is."""
+    """PNG: how many times faster than its baseline each is, by capability, on a logarithmic axis; a tick where its
+    floor is.
+    """
     shown = [result for result in results if result["unit"] == "x"]
     shown.sort(key=lambda result: (result["capability"], result["value"]))
     figure = Figure(figsize=(9, 0.8 + 0.24 * len(shown)), layout="constrained")
@@ -24,13 +37,22 @@ def ratios(results: list[dict[str, Any]]) -> bytes:
         colour = _COLOURS[capabilities.index(result["capability"]) % len(_COLOURS)]
         axes.plot([1, result["value"]], [place, place], color=colour, linewidth=1.2, alpha=0.5)
         axes.plot(result["value"], place, "o", color=colour, markersize=5)
-        axes.annotate(_number(result["value"]), (max(result["value"], 1), place), xytext=(6, -3), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            _number(result["value"]),
+            (max(result["value"], 1), place),
+            xytext=(6, -3),
+            textcoords="offset points",
+            fontsize=8,
+        )
         if "at_least" in result["floor"]:
             axes.plot(max(result["floor"]["at_least"], 1e-3), place, "|", color="black", markersize=9)
     axes.axvline(1, color="#999999", linewidth=0.8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axes.set_yticks(range(len(shown)), [f"{result['capability']} · {result['declared']['name'].replace('_', ' ')}" for result in shown])
+    axes.set_yticks(
+        range(len(shown)),
+        [f"{result['capability']} · {result['declared']['name'].replace('_', ' ')}" for result in shown],
+    )
     axes.set_ylim(-0.8, len(shown) - 0.2)
     axes.set_xlabel("times as fast as its baseline in the same run; | is the floor of the gate")
     return _png(figure)

@@ -19,14 +19,23 @@ def compiled(name: str, *options: str) -> Path:
     source, library = FOLDER / "native" / f"{name}.c", BUILD / f"{name}.so"
     if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", library, source, *options], check=True)
+        subprocess.run(
+            [os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", library, source, *options], check=True
+        )
     return library
 
 
 def count_calls(workspace: Path) -> dict[str, Any]:
     """What count_calls.py prints: syncs, bytes, statements and allocations of a sweep and of bulk calls."""
     environment = os.environ | {"LD_PRELOAD": str(compiled("counters", "-ldl")), "ARROW_DEFAULT_MEMORY_POOL": "system"}
-    done = subprocess.run([sys.executable, FOLDER / "count_calls.py", workspace], env=environment, check=True, text=True, stdout=subprocess.PIPE, timeout=120)
+    done = subprocess.run(
+        [sys.executable, FOLDER / "count_calls.py", workspace],
+        env=environment,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        timeout=120,
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -34,24 +43,46 @@ def count_calls(workspace: Path) -> dict[str, Any]:
 def count_instructions(workspace: Path) -> dict[str, float]:
     """Instructions of the calling thread per call of each section of count_instructions.py, by name."""
     marks, output = compiled("marks"), workspace / "callgrind"
-    command = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", f"--callgrind-out-file={output}"]
+    command = [
+        "valgrind",
+        "-q",
+        "--tool=callgrind",
+        "--instr-atstart=no",
+        "--separate-threads=yes",
+        f"--callgrind-out-file={output}",
+    ]
     done = subprocess.run(
-        [*command, sys.executable, FOLDER / "count_instructions.py", marks, workspace], check=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONHASHSEED": "0"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [*command, sys.executable, FOLDER / "count_instructions.py", marks, workspace],
+        check=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     calls: dict[str, int] = json.loads(done.stdout)
-    return {name: count / calls[name] for path in workspace.glob("callgrind.*-01") for name, count in [_section(path)] if name in calls}
+    return {
+        name: count / calls[name]
+        for path in workspace.glob("callgrind.*-01")
+        for name, count in [_section(path)]
+        if name in calls
+    }
 
 
 def build_workspace(folder: Path, rows: int) -> dict[str, Any]:
     """A workspace of `rows` predictions at `folder`, and what build_workspace.py prints of it."""
     command = [sys.executable, FOLDER / "build_workspace.py", folder, str(rows)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=300).stdout)
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=300).stdout
+    )
     return found
 
 
 def _section(path: Path) -> tuple[str, int]:
     """Name and instructions of one dump."""
     text = path.read_text()
-    name, total = re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.M), re.search(r"^(?:totals|summary): (\d+)", text, re.M)
+    name, total = (
+        re.search(r"^desc: Trigger: Client Request: (.*)$", text, re.M),
+        re.search(r"^(?:totals|summary): (\d+)", text, re.M),
+    )
     return (name.group(1) if name else "", int(total.group(1)) if total else 0)

@@ -59,7 +59,9 @@ def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
 
 
 class Large(NamedTuple):
-    """A workspace of many predictions that nobody changes, the ids of them in the order they were saved, and what building it took."""
+    """A workspace of many predictions that nobody changes, the ids of them in the order they were saved, and what
+    building it took.
+    """
 
     folder: Path
     ids: list[str]
@@ -72,14 +74,20 @@ class Large(NamedTuple):
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Large]:
-    """Workspaces by their number of predictions, each built once: `large(100_000)`, and for reports `large(1_000_000)`."""
+    """Workspaces by their number of predictions, each built once: `large(100_000)`, and for reports
+    `large(1_000_000)`.
+    """
 
     @functools.cache
     def of(rows: int) -> Large:
         folder = tmp_path_factory.mktemp("large") / str(rows)
         built = build_workspace(folder, rows)
         with WorkspaceStore.open_readonly(folder) as store:
-            return Large(folder, store.sql("SELECT prediction_id FROM predictions ORDER BY rowid")["prediction_id"].to_list(), built)
+            return Large(
+                folder,
+                store.sql("SELECT prediction_id FROM predictions ORDER BY rowid")["prediction_id"].to_list(),
+                built,
+            )
 
     return of
 
@@ -89,7 +97,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     """Refuse a set of benchmarks that does not keep the rules."""
     problems = [problem for item in items for problem in _problems(item)]
     names = [_declaration(item).name for item in items if not _problems(item)]
-    problems += [f"two benchmarks are called {name}" for name in sorted({name for name in names if names.count(name) > 1})]
+    problems += [
+        f"two benchmarks are called {name}" for name in sorted({name for name in names if names.count(name) > 1})
+    ]
     if all(Path(argument.split("::")[0]).is_dir() for argument in config.args):
         problems += [f"{name}: a floor without a benchmark" for name in sorted(set(FLOORS) - set(names))]
     if problems:
@@ -115,7 +125,11 @@ def pytest_runtest_protocol(item: pytest.Function, nextitem: pytest.Item | None)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports = runtestprotocol(item, log=False, nextitem=nextitem)
     if item.stash.get(_FLOOR_MISSED, False):
-        _print(item.config, f"\n{_declaration(item).name} missed its floor with {RESULTS[_declaration(item).name].value:.4g}; measuring it again")
+        _print(
+            item.config,
+            f"\n{_declaration(item).name} missed its floor with {RESULTS[_declaration(item).name].value:.4g}; measuring"
+            " it again",
+        )
         item._initrequest()
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
     for report in reports:

@@ -1,4 +1,5 @@
-"""Run in a child with native/counters.c preloaded: what drop-in sweeps and bulk calls ask of DuckDB, the disk and the heap.
+"""Run in a child with native/counters.c preloaded: what drop-in sweeps and bulk calls ask of DuckDB, the disk and the
+heap.
 
 Prints one JSON object. Statements are counted where they leave Python: `duckdb.connect` gives connections that count.
 """
@@ -55,7 +56,11 @@ def _bulk(store: WorkspaceStore) -> dict[str, float]:
     """Bytes of large blocks asked from the heap over the bytes of the matrix, by its dtype."""
     matrix, found = np.random.default_rng(0).random((ROWS, SAMPLES)), {}
     fill(store, ROWS, matrix)
-    for name, values in {"float64": matrix, "float32": matrix.astype(np.float32), "fortran": np.asfortranarray(matrix)}.items():
+    for name, values in {
+        "float64": matrix,
+        "float32": matrix.astype(np.float32),
+        "fortran": np.asfortranarray(matrix),
+    }.items():
         found[name] = _counted(lambda values=values: fill(store, ROWS, values))["large_bytes"] / matrix.nbytes
     assert len(store.load_arrays(model_class="Bulk")) == 4 * ROWS
     return found
@@ -69,7 +74,9 @@ def _counted(work: Callable[[], object]) -> dict[str, int]:
 
 def _counters() -> dict[str, int]:
     library = ctypes.CDLL(None)
-    return {name: ctypes.c_long.in_dll(library, f"n4a_{name}").value for name in COUNTERS} | {"statements": CountedConnection.statements}
+    return {name: ctypes.c_long.in_dll(library, f"n4a_{name}").value for name in COUNTERS} | {
+        "statements": CountedConnection.statements
+    }
 
 
 class CountedConnection:

@@ -52,13 +52,40 @@ def _saving(counted: Callable[..., None], folder: Path) -> None:
         ids: list[str] = []
 
         def save(number: int) -> None:
-            ids.append(store.save_prediction(
-                pipeline, None, "corn", "PLS", "PLS", str(number), "val", 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
-                SCORES, {}, None, None, 0, 0.0))  # fmt: skip
+            ids.append(
+                store.save_prediction(
+                    pipeline,
+                    None,
+                    "corn",
+                    "PLS",
+                    "PLS",
+                    str(number),
+                    "val",
+                    0.1,
+                    0.2,
+                    0.05,
+                    "rmse",
+                    "regression",
+                    SAMPLES,
+                    700,
+                    SCORES,
+                    {},
+                    None,
+                    None,
+                    0,
+                    0.0,
+                )
+            )
 
-        counted("append_plainly", lambda number: append_plainly(rows, ["corn", "PLS", number, 0.1, 0.2, 0.05, "rmse"], SCORES, y_pred))
+        counted(
+            "append_plainly",
+            lambda number: append_plainly(rows, ["corn", "PLS", number, 0.1, 0.2, 0.05, "rmse"], SCORES, y_pred),
+        )
         counted("save_prediction", save)
-        counted("save_prediction_arrays", lambda number: store.save_prediction_arrays(ids[number], y_true, y_pred, None, indices))
+        counted(
+            "save_prediction_arrays",
+            lambda number: store.save_prediction_arrays(ids[number], y_true, y_pred, None, indices),
+        )
         store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 1)
         assert len(store.query_predictions()) == len(rows) == CALLS + 20
 
@@ -68,7 +95,9 @@ def _columns(counted: Callable[..., None]) -> None:
     for dtype in ("float64", "float32", "int32"):
         column, values = ListColumn("y", "float64"), np.arange(VALUES).astype(dtype)
 
-        def append(_number: int, column: ListColumn = column, values: np.ndarray[tuple[int], np.dtype[np.generic]] = values) -> None:
+        def append(
+            _number: int, column: ListColumn = column, values: np.ndarray[tuple[int], np.dtype[np.generic]] = values
+        ) -> None:
             column.append(values)
             if len(column) == 50:
                 column.finish()
@@ -82,7 +111,10 @@ def _kernels(counted: Callable[..., None]) -> None:
     """The replay kernels: instructions per value of X with one output column, at AVX2, which valgrind knows too."""
     numbers = np.random.default_rng(0)
     X, W, b = numbers.random((20, 700)), numbers.random((700, 1)), np.zeros(1)
-    level = min(kernels.instruction_sets().index("avx2") if "avx2" in kernels.instruction_sets() else 0, len(kernels.instruction_sets()) - 1)
+    level = min(
+        kernels.instruction_sets().index("avx2") if "avx2" in kernels.instruction_sets() else 0,
+        len(kernels.instruction_sets()) - 1,
+    )
     for name, kernel in (("affine", kernels.affine), ("snv_affine", kernels.snv_affine)):
         counted(name, lambda _number, kernel=kernel: kernel(X, W, b, level=level), X.size)
 

@@ -1,6 +1,6 @@
 """Run as a process of its own: exports predictions, and prints by how much memory it grew.
 
-    python export_rows.py workspace target arrays     # prints {"megabytes": ..., "seconds": ...}
+python export_rows.py workspace target arrays     # prints {"megabytes": ..., "seconds": ...}
 """
 
 from __future__ import annotations

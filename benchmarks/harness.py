@@ -49,8 +49,14 @@ class Declaration:
 
     @property
     def missing(self) -> list[str]:
-        """Programs, packages, and files (with a slash; below the repository unless absolute) it cannot run without, which this machine has not."""
-        return [name for name in self.needs if not (Path(FOLDER.parent / name).exists() if "/" in name else shutil.which(name) or find_spec(name))]
+        """Programs, packages, and files (with a slash; below the repository unless absolute) it cannot run without,
+        which this machine has not.
+        """
+        return [
+            name
+            for name in self.needs
+            if not (Path(FOLDER.parent / name).exists() if "/" in name else shutil.which(name) or find_spec(name))
+        ]
 
 
 @dataclass(slots=True)
@@ -75,66 +81,117 @@ class Result:
 def as_run(results: Iterable[Result]) -> dict[str, Any]:
     """All numbers of a run, and where they come from."""
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    return {"date": date, "commit": commit(), "machine": machine(), "results": [result.as_record() for result in results]}
+    return {
+        "date": date,
+        "commit": commit(),
+        "machine": machine(),
+        "results": [result.as_record() for result in results],
+    }
 
 
 def machine() -> dict[str, Any]:
     """What a number was measured with: the processor, versions, and how busy the machine was."""
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    versions = {package: metadata.version(package) for package in ("n4a_fast", "duckdb", "pyarrow", "numpy", "polars", "scikit-learn")}
-    return {"processor": models[0] if models else platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **versions,
-            "load": round(os.getloadavg()[2], 1)}  # fmt: skip
+    models = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    versions = {
+        package: metadata.version(package)
+        for package in ("n4a_fast", "duckdb", "pyarrow", "numpy", "polars", "scikit-learn")
+    }
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **versions,
+        "load": round(os.getloadavg()[2], 1),
+    }
 
 
 def commit() -> str:
     """The commit that was measured, with a + when files differ from it; empty outside a repository."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=FOLDER, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
     return found.stdout.strip()
 
 
 def gate(
-    name: str, *, workload: str, baseline: str, size: int, seed: int | None, threads: int | str, needs: tuple[str, ...] = ()
-) -> pytest.MarkDecorator:  # fmt: skip
+    name: str,
+    *,
+    workload: str,
+    baseline: str,
+    size: int,
+    seed: int | None,
+    threads: int | str,
+    needs: tuple[str, ...] = (),
+) -> pytest.MarkDecorator:
     """A benchmark that fails below the floor `name` of floors.toml.
 
     `size`: rows, or whatever the workload counts; `seed`: of all random data, None without any; `threads`: that
-    the caller uses, and what else is no default; `needs`: programs and packages without which it is skipped with a message.
+    the caller uses, and what else is no default; `needs`: programs and packages without which it is skipped with a
+    message.
     """
     return pytest.mark.gate(Declaration("gate", name, workload, baseline, size, seed, threads, needs))
 
 
 def report(
-    name: str, *, workload: str, baseline: str, size: int, seed: int | None, threads: int | str, needs: tuple[str, ...] = ()
-) -> pytest.MarkDecorator:  # fmt: skip
+    name: str,
+    *,
+    workload: str,
+    baseline: str,
+    size: int,
+    seed: int | None,
+    threads: int | str,
+    needs: tuple[str, ...] = (),
+) -> pytest.MarkDecorator:
     """Like `gate`, for sizes and comparisons too long for every change: `make bench` runs it, no floor holds it."""
     return pytest.mark.report(Declaration("report", name, workload, baseline, size, seed, threads, needs))
 
 
 class Measure:
-    """The measuring of one benchmark: one of `ratio`, `growth`, `work` or `value`, and any number of notes and curves."""
+    """The measuring of one benchmark: one of `ratio`, `growth`, `work` or `value`, and any number of notes and
+    curves.
+    """
 
     def __init__(self, result: Result, request: pytest.FixtureRequest) -> None:
         self._result, self._request = result, request
         self.done = False
 
     def ratio(
-        self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 7, warmup: int = 1, scale: float = 1.0, calls: int = 1
-    ) -> float:  # fmt: skip
+        self,
+        baseline: Callable[[], object],
+        ours: Callable[[], object],
+        *,
+        rounds: int = 7,
+        warmup: int = 1,
+        scale: float = 1.0,
+        calls: int = 1,
+    ) -> float:
         """How many times faster `ours` is than `baseline`: the median over pairs of runs that take turns.
 
         `scale` is how many times more work `ours` does, where the whole of it would take a slow baseline too long.
         `calls` is how often each is called in a turn, where one call is too short for it; the seconds are those of one.
         """
-        return self._conclude(scale * _median_ratio(*self._pairs(_repeated(baseline, calls), _repeated(ours, calls), rounds, warmup, calls)), "x")
+        return self._conclude(
+            scale
+            * _median_ratio(*self._pairs(_repeated(baseline, calls), _repeated(ours, calls), rounds, warmup, calls)),
+            "x",
+        )
 
-    def growth(self, small: Callable[[], object], large: Callable[[], object], *, rounds: int = 7, warmup: int = 1) -> float:
+    def growth(
+        self, small: Callable[[], object], large: Callable[[], object], *, rounds: int = 7, warmup: int = 1
+    ) -> float:
         """How many times as long `large` takes as `small`, the same work on more data; held by an `at_most` floor."""
         return self._conclude(1.0 / _median_ratio(*self._pairs(small, large, rounds, warmup)), "times as long")
 
     def work(self, baseline: Callable[[], object], ours: Callable[[], object], *, rounds: int = 30) -> float:
-        """Like `ratio`, tight enough for a floor at 0.85 of what was measured: the least CPU time of this thread over many rounds.
+        """Like `ratio`, tight enough for a floor at 0.85 of what was measured: the least CPU time of this thread over
+        many rounds.
 
-        For calls of microseconds to a few milliseconds that only compute; waiting for disk or other threads is not seen.
+        For calls of microseconds to a few milliseconds that only compute; waiting for disk or other threads is not
+        seen.
         """
         best = [float("inf"), float("inf")]
         for _ in range(rounds):
@@ -146,7 +203,9 @@ class Measure:
         return self._conclude(best[0] / best[1], "x")
 
     def value(self, number: float, unit: str, *, ours: float | None = None, theirs: float | None = None) -> float:
-        """A counter or a size: exact where it can be, so its floor is tight. `ours` and `theirs` are seconds for the page."""
+        """A counter or a size: exact where it can be, so its floor is tight. `ours` and `theirs` are seconds for the
+        page.
+        """
         self._result.ours, self._result.theirs = ours, theirs
         return self._conclude(float(number), unit)
 
@@ -160,8 +219,10 @@ class Measure:
 
     def _pairs(
         self, theirs: Callable[[], object], ours: Callable[[], object], rounds: int, warmup: int, calls: int = 1
-    ) -> tuple[list[float], list[float]]:  # fmt: skip
-        """Seconds of both sides; pytest-benchmark times ours, and its set-up step before each round is the other's turn."""
+    ) -> tuple[list[float], list[float]]:
+        """Seconds of both sides; pytest-benchmark times ours, and its set-up step before each round is the other's
+        turn.
+        """
         for _ in range(warmup):
             theirs(), ours()
         before: list[float] = []
@@ -182,7 +243,9 @@ class Measure:
         self.done = True
         limits = _UNBOUNDED | FLOORS.get(self._result.declared.name, {})
         if not limits["at_least"] <= value <= limits["at_most"]:
-            raise FloorMissed(f"{self._result.declared.name} is {value:.4g} {unit}; {described(self._result.declared.name)}")
+            raise FloorMissed(
+                f"{self._result.declared.name} is {value:.4g} {unit}; {described(self._result.declared.name)}"
+            )
         return value
 
 

@@ -26,7 +26,9 @@ from n4a_fast.durable import start_sync
 def prediction_batch(matrix: np.ndarray[Any, Any]) -> pa.Table:
     """Arrow table of ids and one list column over the rows of a float64 matrix, which is not copied."""
     rows, samples = matrix.shape
-    values = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * samples), pa.array(matrix.reshape(-1)))
+    values = pa.ListArray.from_arrays(
+        pa.array(np.arange(rows + 1, dtype=np.int32) * samples), pa.array(matrix.reshape(-1))
+    )
     return pa.table({"prediction_id": [str(row) for row in range(rows)], "y_pred": values})
 
 
@@ -61,16 +63,24 @@ class BareTable:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._connection.close()
 
 
 class BareTables:
-    """A DuckDB file with bare tables, filled again and again with the Arrow tables that the store made of a bulk call."""
+    """A DuckDB file with bare tables, filled again and again with the Arrow tables that the store made of a bulk
+    call.
+    """
 
     def __init__(self, path: Path, slices: Sequence[Mapping[str, pa.Table]]) -> None:
         self._connection, self._slices = duckdb.connect(":memory:"), slices
-        for statement in ("SET wal_autocheckpoint = '256MB'", f"ATTACH '{path}' AS bare (ROW_GROUP_SIZE 2048)", "USE bare"):
+        for statement in (
+            "SET wal_autocheckpoint = '256MB'",
+            f"ATTACH '{path}' AS bare (ROW_GROUP_SIZE 2048)",
+            "USE bare",
+        ):
             self._connection.execute(statement)
         for name, table in slices[0].items():
             self._insert(f"CREATE TABLE {name} AS SELECT * FROM batch LIMIT 0", table)
@@ -94,7 +104,9 @@ class BareTables:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._connection.close()
 
 
@@ -128,7 +140,9 @@ class BareFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._connection.close()
 
 
@@ -141,7 +155,9 @@ def write_and_sync(path: Path, content: bytes | memoryview) -> None:
 
 
 class BareFiles:
-    """Objects pickled into new files of one folder, unnamed, unhashed and unchecked, durable by one call for all; and read back."""
+    """Objects pickled into new files of one folder, unnamed, unhashed and unchecked, durable by one call for all; and
+    read back.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -180,7 +196,11 @@ class MatrixProduct:
 
     def __init__(self, rows: int, inner: int, columns: int, seed: int = 0) -> None:
         numbers = np.random.default_rng(seed)
-        self._left, self._right, self._out = numbers.random((rows, inner)), numbers.random((inner, columns)), np.empty((rows, columns))
+        self._left, self._right, self._out = (
+            numbers.random((rows, inner)),
+            numbers.random((inner, columns)),
+            np.empty((rows, columns)),
+        )
         self.operations = 2 * rows * inner * columns
 
     def __call__(self) -> None:

@@ -25,9 +25,18 @@ class ArraysInBatches:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def save_prediction_arrays(self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any) -> None:
+    def save_prediction_arrays(
+        self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any
+    ) -> None:
         arrays = {"y_true": y_true, "y_pred": y_pred, "y_proba": y_proba, "sample_indices": sample_indices}
-        about = {"dataset_name": "corn", "model_name": "PLS", "fold_id": "0", "partition": "val", "metric": "rmse", "val_score": 0.1}
+        about = {
+            "dataset_name": "corn",
+            "model_name": "PLS",
+            "fold_id": "0",
+            "partition": "val",
+            "metric": "rmse",
+            "val_score": 0.1,
+        }
         self._waiting.append({"prediction_id": prediction_id, **about, "task_type": "regression", **arrays})
 
     def complete_pipeline(self, *values: Any) -> None:
@@ -38,13 +47,19 @@ class ArraysInBatches:
 
 _THERE = (
     "INSERT INTO pipelines (pipeline_id, run_id, name, dataset_name) VALUES ('there', $run, 'p', 'corn')",
-    "INSERT INTO chains (chain_id, pipeline_id, steps, model_step_idx, model_class) VALUES ('there', 'there', '[]', 1, 'PLS')",
-    """INSERT INTO predictions (prediction_id, pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score,
+    (
+        "INSERT INTO chains (chain_id, pipeline_id, steps, model_step_idx, model_class) VALUES ('there', 'there', '[]',"
+        " 1, 'PLS')"
+    ),
+    """INSERT INTO predictions (prediction_id, pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id,
+    partition, val_score, test_score,
         train_score, metric, task_type, n_samples, n_features, scores, best_params)
-    SELECT uuid()::VARCHAR, 'there', 'there', 'corn', 'PLS', 'PLS', i::VARCHAR, 'val', 0.1, 0.2, 0.05, 'rmse', 'regression', $samples, 700, $scores, '{}'
+    SELECT uuid()::VARCHAR, 'there', 'there', 'corn', 'PLS', 'PLS', i::VARCHAR, 'val', 0.1, 0.2, 0.05, 'rmse',
+    'regression', $samples, 700, $scores, '{}'
     FROM range($rows) t(i)""",
     """INSERT INTO prediction_arrays (prediction_id, y_true, y_pred, sample_indices)
-    SELECT prediction_id, [x FOR x IN range($samples)], [random() FOR x IN range($samples)], [x FOR x IN range($samples)] FROM predictions""",
+    SELECT prediction_id, [x FOR x IN range($samples)], [random() FOR x IN range($samples)], [x FOR x IN
+    range($samples)] FROM predictions""",
 )
 
 

@@ -20,9 +20,18 @@ import n4a_fast
 from n4a_fast import WorkspaceStore
 
 _SAVING = (
-    "begin_run", "begin_pipeline", "save_chain", "log_step", "save_prediction", "save_prediction_arrays", "save_predictions", "save_artifact",
-    "complete_pipeline", "complete_run", "flush",
-)  # fmt: skip
+    "begin_run",
+    "begin_pipeline",
+    "save_chain",
+    "log_step",
+    "save_prediction",
+    "save_prediction_arrays",
+    "save_predictions",
+    "save_artifact",
+    "complete_pipeline",
+    "complete_run",
+    "flush",
+)
 _COMMITTING = ("save_predictions", "complete_pipeline", "complete_run", "flush", "close")
 
 

@@ -23,7 +23,11 @@ def main() -> None:
             folder, pipelines, closing, shard = line.rsplit(maxsplit=3)
             start = time.perf_counter()
             if folder not in sweeps:
-                store = WorkspaceStore(folder, lock_timeout=120.0) if shard == "-" else pickle.loads(bytes.fromhex(shard)).open()
+                store = (
+                    WorkspaceStore(folder, lock_timeout=120.0)
+                    if shard == "-"
+                    else pickle.loads(bytes.fromhex(shard)).open()
+                )
                 sweeps[folder] = Sweep(stores.enter_context(store))
             for _ in range(int(pipelines)):
                 sweeps[folder].pipeline()

@@ -41,7 +41,9 @@ def save_pipeline(store: WorkspaceStore, objects: list[Any]) -> list[str]:
     """One pipeline's artifacts, durable on return."""
     pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
     ids = [store.save_artifact(obj, "PLSRegression", "model", "joblib") for obj in objects]
-    store.save_chain(pipeline, [], 1, "PLSRegression", "", "per_fold", {f"fold_{fold}": name for fold, name in enumerate(ids)}, {})
+    store.save_chain(
+        pipeline, [], 1, "PLSRegression", "", "per_fold", {f"fold_{fold}": name for fold, name in enumerate(ids)}, {}
+    )
     store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 10)
     return ids
 
@@ -69,9 +71,17 @@ def beside(measure: Measure, limit: Callable[[], object], ours: Callable[[], obj
     measure.note(share_of_pickle_and_bare_files=statistics.median(shares))
 
 
-@gate("save_new_artifacts_vs_compressed", workload="100 new PLS(10 x 700), durable with their pipeline", baseline=f"{COMPRESSED}; 10 of them",
-      size=MODELS, seed=0, threads=1)  # fmt: skip
-def test_saving_new_content(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
+@gate(
+    "save_new_artifacts_vs_compressed",
+    workload="100 new PLS(10 x 700), durable with their pipeline",
+    baseline=f"{COMPRESSED}; 10 of them",
+    size=MODELS,
+    seed=0,
+    threads=1,
+)
+def test_saving_new_content(
+    measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles
+) -> None:
     numbers, others = count(), count(10**6)
     saved: list[str] = []
 
@@ -85,24 +95,46 @@ def test_saving_new_content(measure: Measure, store: WorkspaceStore, plain: Comp
     assert np.array_equal(store.load_artifact(saved[-1]).coef_, PLS.coef_ + next(numbers) - 1)
 
 
-@gate("save_known_artifacts_vs_compressed", workload="the same 100 PLS(10 x 700) again, with their pipeline", baseline=f"{COMPRESSED}; 10 of them, known",
-      size=MODELS, seed=0, threads=1)  # fmt: skip
+@gate(
+    "save_known_artifacts_vs_compressed",
+    workload="the same 100 PLS(10 x 700) again, with their pipeline",
+    baseline=f"{COMPRESSED}; 10 of them, known",
+    size=MODELS,
+    seed=0,
+    threads=1,
+)
 def test_saving_known_content(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts) -> None:
     objects = [model(number) for number in range(MODELS)]
     first = save_pipeline(store, objects)
     found: list[list[str]] = []
-    measure.ratio(lambda: [plain.save(obj) for obj in objects[:10]], lambda: found.append(save_pipeline(store, objects)), rounds=9, scale=10.0)
+    measure.ratio(
+        lambda: [plain.save(obj) for obj in objects[:10]],
+        lambda: found.append(save_pipeline(store, objects)),
+        rounds=9,
+        scale=10.0,
+    )
     assert found[-1] == first
     assert store.sql("SELECT min(ref_count) AS n FROM artifacts")["n"][0] == len(found) + 1
 
 
-@gate("load_artifacts_vs_compressed", workload="load_artifact of 100 PLS(10 x 700), each verified and unpickled", baseline="joblib.load of 20, not verified",
-      size=MODELS, seed=0, threads=1)  # fmt: skip
+@gate(
+    "load_artifacts_vs_compressed",
+    workload="load_artifact of 100 PLS(10 x 700), each verified and unpickled",
+    baseline="joblib.load of 20, not verified",
+    size=MODELS,
+    seed=0,
+    threads=1,
+)
 def test_loading(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
     objects = [model(number) for number in range(MODELS)]
     ids, paths, names = save_pipeline(store, objects), bare.save(objects), [plain.save(obj) for obj in objects[:20]]
     beside(measure, lambda: bare.load(paths), lambda: [store.load_artifact(name) for name in ids])
-    measure.ratio(lambda: [plain.load(name) for name in names], lambda: [store.load_artifact(name) for name in ids], rounds=15, scale=5.0)
+    measure.ratio(
+        lambda: [plain.load(name) for name in names],
+        lambda: [store.load_artifact(name) for name in ids],
+        rounds=15,
+        scale=5.0,
+    )
     assert np.array_equal(store.load_artifact(ids[7]).coef_, PLS.coef_ + 7)
     assert store.load_artifact(ids[0]) is not store.load_artifact(ids[0])
 
@@ -120,8 +152,14 @@ def forests() -> Callable[[], RandomForestRegressor]:
     return new
 
 
-@gate("save_forest_vs_compressed", workload="save of 5 new RandomForest(100), durable with their pipeline", baseline=f"{COMPRESSED}; one of them",
-      size=5, seed=0, threads=1)  # fmt: skip
+@gate(
+    "save_forest_vs_compressed",
+    workload="save of 5 new RandomForest(100), durable with their pipeline",
+    baseline=f"{COMPRESSED}; one of them",
+    size=5,
+    seed=0,
+    threads=1,
+)
 def test_saving_a_forest(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
     new = forests()
     saved: list[str] = []
@@ -136,7 +174,14 @@ def test_saving_a_forest(measure: Measure, store: WorkspaceStore, plain: Compres
     assert store.load_artifact(saved[-1]).predict(X[:3, :20]).shape == (3,)
 
 
-@gate("load_forest_vs_compressed", workload="load of a RandomForest(100), verified", baseline="joblib.load, not verified", size=100, seed=0, threads=1)
+@gate(
+    "load_forest_vs_compressed",
+    workload="load of a RandomForest(100), verified",
+    baseline="joblib.load, not verified",
+    size=100,
+    seed=0,
+    threads=1,
+)
 def test_loading_a_forest(measure: Measure, store: WorkspaceStore, plain: CompressedArtifacts, bare: BareFiles) -> None:
     new = forests()
     forest = new()
@@ -170,19 +215,38 @@ def verified(measure: Measure, store: WorkspaceStore, artifacts: int, rounds: in
     return reports[-1].checked
 
 
-@gate("verify_artifacts_vs_reading", workload="verify_artifacts of 1,000 files of 200 kB", baseline="reading the same files", size=1_000, seed=0, threads=1)
+@gate(
+    "verify_artifacts_vs_reading",
+    workload="verify_artifacts of 1,000 files of 200 kB",
+    baseline="reading the same files",
+    size=1_000,
+    seed=0,
+    threads=1,
+)
 def test_verifying(measure: Measure, store: WorkspaceStore) -> None:
     assert verified(measure, store, 1_000, 9) == 1_000
 
 
-@report("verify_many_artifacts_vs_reading", workload="verify_artifacts of 10,000 files of 200 kB", baseline="reading the same files", size=10_000, seed=0,
-        threads=1)  # fmt: skip
+@report(
+    "verify_many_artifacts_vs_reading",
+    workload="verify_artifacts of 10,000 files of 200 kB",
+    baseline="reading the same files",
+    size=10_000,
+    seed=0,
+    threads=1,
+)
 def test_verifying_many(measure: Measure, store: WorkspaceStore) -> None:
     assert verified(measure, store, 10_000, 3) == 10_000
 
 
-@gate("register_known_artifact_vs_stat", workload="1,000 register_existing_artifact of a known id", baseline="os.stat of its file, 1,000 times", size=1_000,
-      seed=0, threads=1)  # fmt: skip
+@gate(
+    "register_known_artifact_vs_stat",
+    workload="1,000 register_existing_artifact of a known id",
+    baseline="os.stat of its file, 1,000 times",
+    size=1_000,
+    seed=0,
+    threads=1,
+)
 def test_registering_a_known_id(measure: Measure, store: WorkspaceStore) -> None:
     (known,) = save_pipeline(store, [PLS])
     path = relative_path(known, "joblib")
@@ -214,13 +278,21 @@ def fill_folder(store: WorkspaceStore, used: int) -> None:
         rows.append((name, path, name, "m", "model", "joblib", 0, None, None, None, moment, "saved", None))
     database = store._open().database
     with database.transaction():
-        database.insert("INSERT INTO stored_artifacts BY NAME SELECT * FROM batch", batch=table_of(rows, STORED_ARTIFACTS))
-        database.insert("INSERT INTO chain_artifacts BY NAME SELECT * FROM batch", batch=table_of([("c", name) for name in names], CHAIN_ARTIFACTS))
+        database.insert(
+            "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch", batch=table_of(rows, STORED_ARTIFACTS)
+        )
+        database.insert(
+            "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch",
+            batch=table_of([("c", name) for name in names], CHAIN_ARTIFACTS),
+        )
 
 
 def add_orphans(store: WorkspaceStore, orphans: int) -> list[Path]:
     """Files without rows, still too young to be collected."""
-    paths = [store.workspace_path / "artifacts" / f"{number % 256:02x}" / f"orphan{number}.joblib" for number in range(orphans)]
+    paths = [
+        store.workspace_path / "artifacts" / f"{number % 256:02x}" / f"orphan{number}.joblib"
+        for number in range(orphans)
+    ]
     for path in paths:
         path.touch()
     return paths
@@ -249,17 +321,31 @@ def collected(measure: Measure, store: WorkspaceStore, used: int, orphans: int, 
     young = add_orphans(store, orphans * (rounds + 1))
     measure.ratio(look_plainly, collect, rounds=rounds)
     measure.note(seconds=min(seconds))
-    assert len(list(root.glob("??/*"))) == used == len(store.sql("SELECT artifact_id FROM artifacts WHERE ref_count = 1"))
+    assert (
+        len(list(root.glob("??/*"))) == used == len(store.sql("SELECT artifact_id FROM artifacts WHERE ref_count = 1"))
+    )
     return set(removed)
 
 
-@gate("gc_orphans_vs_stat", workload="gc_artifacts of 1,000 orphans among 20,000 artifacts", baseline="scandir and stat of the folder, 1,000 utime",
-      size=20_000, seed=None, threads=1)  # fmt: skip
+@gate(
+    "gc_orphans_vs_stat",
+    workload="gc_artifacts of 1,000 orphans among 20,000 artifacts",
+    baseline="scandir and stat of the folder, 1,000 utime",
+    size=20_000,
+    seed=None,
+    threads=1,
+)
 def test_collecting(measure: Measure, store: WorkspaceStore) -> None:
     assert collected(measure, store, 20_000, 1_000, 5) == {1_000}
 
 
-@report("gc_orphans_among_many", workload="gc_artifacts of 1,000 orphans among 100,000 artifacts", baseline="scandir and stat of the folder, 1,000 utime",
-        size=100_000, seed=None, threads=1)  # fmt: skip
+@report(
+    "gc_orphans_among_many",
+    workload="gc_artifacts of 1,000 orphans among 100,000 artifacts",
+    baseline="scandir and stat of the folder, 1,000 utime",
+    size=100_000,
+    seed=None,
+    threads=1,
+)
 def test_collecting_among_many(measure: Measure, store: WorkspaceStore) -> None:
     assert collected(measure, store, 100_000, 1_000, 3) == {1_000}

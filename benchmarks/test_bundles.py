@@ -25,8 +25,14 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.workspace import STORE_FILE
 
 
-@gate("export_bundle_vs_dumping", workload="export_chain of SNV > SG > MinMax > PLS in 5 folds, 700 wavelengths, durable",
-      baseline="joblib.load of its 8 operators, joblib.dump into a ZIP: as nirs4all exports", size=1, seed=0, threads=1)  # fmt: skip
+@gate(
+    "export_bundle_vs_dumping",
+    workload="export_chain of SNV > SG > MinMax > PLS in 5 folds, 700 wavelengths, durable",
+    baseline="joblib.load of its 8 operators, joblib.dump into a ZIP: as nirs4all exports",
+    size=1,
+    seed=0,
+    threads=1,
+)
 def test_exporting_a_bundle(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     made = fill_chains(store, 1)
     paths = [store.get_artifact_path(artifact_id) for artifact_id in made.objects]
@@ -44,16 +50,28 @@ def test_exporting_a_bundle(measure: Measure, store: WorkspaceStore, tmp_path: P
     measure.note(bytes=(tmp_path / "model.n4a").stat().st_size)
 
 
-@gate("import_bundle_vs_reading", workload="import_chain of a new bundle (SNV > SG > MinMax > PLS in 5 folds), verified, durable",
-      baseline="its members read from the ZIP, hashed with SHA-256 and loaded", size=1, seed=0, threads=1)  # fmt: skip
+@gate(
+    "import_bundle_vs_reading",
+    workload="import_chain of a new bundle (SNV > SG > MinMax > PLS in 5 folds), verified, durable",
+    baseline="its members read from the ZIP, hashed with SHA-256 and loaded",
+    size=1,
+    seed=0,
+    threads=1,
+)
 def test_importing_a_bundle(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     made, numbers = fill_chains(store, 1), count()
     bundle = store.export_chain(made.ids[0], tmp_path / "model.n4a")
     chain = store.get_chain(made.ids[0])
     assert chain is not None
-    fields = {name: chain[name] for name in ("steps", "model_step_idx", "model_class", "fold_strategy", "fold_artifacts", "shared_artifacts")}
+    fields = {
+        name: chain[name]
+        for name in ("steps", "model_step_idx", "model_class", "fold_strategy", "fold_artifacts", "shared_artifacts")
+    }
     bundles = [  # each another chain over the same operators, so that each is new to the other store
-        store.export_chain(store.save_chain(chain["pipeline_id"], preprocessings=str(number), **fields), tmp_path / f"{number}.n4a") for number in range(40)
+        store.export_chain(
+            store.save_chain(chain["pipeline_id"], preprocessings=str(number), **fields), tmp_path / f"{number}.n4a"
+        )
+        for number in range(40)
     ]
 
     def read() -> None:
@@ -68,23 +86,39 @@ def test_importing_a_bundle(measure: Measure, store: WorkspaceStore, tmp_path: P
         found: list[str] = []
         measure.ratio(read, lambda: found.append(other.import_chain(bundles[next(numbers)])), rounds=11)
         assert len(set(found)) == len(found) >= 11
-        np.testing.assert_array_equal(other.replay_chain(found[-1], spectra(5)), store.replay_chain(made.ids[0], spectra(5)))
+        np.testing.assert_array_equal(
+            other.replay_chain(found[-1], spectra(5)), store.replay_chain(made.ids[0], spectra(5))
+        )
 
 
-@gate("script_bytes", workload="export_chain(format='n4a.py') of SNV > SG > MinMax > PLS in 5 folds, 700 wavelengths", baseline="none: counted", size=1,
-      seed=0, threads=1)  # fmt: skip
+@gate(
+    "script_bytes",
+    workload="export_chain(format='n4a.py') of SNV > SG > MinMax > PLS in 5 folds, 700 wavelengths",
+    baseline="none: counted",
+    size=1,
+    seed=0,
+    threads=1,
+)
 def test_a_linear_script_is_small(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     made = fill_chains(store, 1)
     script = store.export_chain(made.ids[0], tmp_path / "model.n4a.py", format="n4a.py")
     X = spectra(20)
     expected = store.replay_chain(made.ids[0], X)
-    np.testing.assert_allclose(runpy.run_path(str(script))["predict"](X), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        runpy.run_path(str(script))["predict"](X), expected, rtol=0, atol=1e-12 * np.abs(expected).max()
+    )
     assert "nothing is unpickled" in script.read_text(encoding="utf-8")
     measure.value(script.stat().st_size, "bytes")
 
 
-@gate("export_parquet_vs_copy", workload="export_predictions_parquet of 30,000 predictions with arrays, n=200, in slices", size=30_000, seed=0, threads=2,
-      baseline="DuckDB's COPY of the same columns, in as much memory as it likes")  # fmt: skip
+@gate(
+    "export_parquet_vs_copy",
+    workload="export_predictions_parquet of 30,000 predictions with arrays, n=200, in slices",
+    size=30_000,
+    seed=0,
+    threads=2,
+    baseline="DuckDB's COPY of the same columns, in as much memory as it likes",
+)
 def test_exporting_predictions(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     fill(store, 30_000)
     target, plain = tmp_path / "ours.parquet", tmp_path / "plain.parquet"
@@ -103,8 +137,14 @@ def test_exporting_predictions(measure: Measure, store: WorkspaceStore, tmp_path
     assert pq.read_metadata(target).num_rows == pq.read_metadata(plain).num_rows == 30_000
 
 
-@report("export_million_memory", workload="export_predictions_parquet of a million predictions with arrays, n=200, in a process of its own",
-        baseline="none: the growth of the process, limit 300 MB", size=1_000_000, seed=0, threads=2)  # fmt: skip
+@report(
+    "export_million_memory",
+    workload="export_predictions_parquet of a million predictions with arrays, n=200, in a process of its own",
+    baseline="none: the growth of the process, limit 300 MB",
+    size=1_000_000,
+    seed=0,
+    threads=2,
+)
 def test_exporting_a_million(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     for _ in range(20):
         fill(store, 50_000)
@@ -112,8 +152,20 @@ def test_exporting_a_million(measure: Measure, store: WorkspaceStore, tmp_path: 
     store.close()
     grown = {}
     for arrays in (0, 1):
-        command = [sys.executable, Path(__file__).with_name("export_rows.py"), folder, tmp_path / f"{arrays}.parquet", str(arrays)]
-        grown[arrays] = json.loads(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=900).stdout)
+        command = [
+            sys.executable,
+            Path(__file__).with_name("export_rows.py"),
+            folder,
+            tmp_path / f"{arrays}.parquet",
+            str(arrays),
+        ]
+        grown[arrays] = json.loads(
+            subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=900).stdout
+        )
         assert pq.read_metadata(tmp_path / f"{arrays}.parquet").num_rows == 1_000_000
     measure.value(grown[1]["megabytes"], "MB")
-    measure.note(seconds=grown[1]["seconds"], megabytes_without_arrays=grown[0]["megabytes"], seconds_without_arrays=grown[0]["seconds"])
+    measure.note(
+        seconds=grown[1]["seconds"],
+        megabytes_without_arrays=grown[0]["megabytes"],
+        seconds_without_arrays=grown[0]["seconds"],
+    )

@@ -25,7 +25,9 @@ CALLS = 200
 VALGRIND = ("valgrind", "/usr/include/valgrind/callgrind.h")
 SWEEP = "390 drop-in pipelines of 21 predictions, n=200"
 dropin = partial(gate, size=8_190, seed=0, threads=1)
-instructions = partial(gate, size=300, seed=0, threads=1, needs=VALGRIND, baseline="reference.append_plainly: id, fields, JSON and a list")
+instructions = partial(
+    gate, size=300, seed=0, threads=1, needs=VALGRIND, baseline="reference.append_plainly: id, fields, JSON and a list"
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,11 @@ def instruction_counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, fl
     return count_instructions(tmp_path_factory.mktemp("instructions"))
 
 
-@dropin("statements_per_pipeline", workload=SWEEP, baseline="none: SQL statements given to DuckDB per pipeline, draining counted in")
+@dropin(
+    "statements_per_pipeline",
+    workload=SWEEP,
+    baseline="none: SQL statements given to DuckDB per pipeline, draining counted in",
+)
 def test_statements_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
     assert counts["sweep"]["statements"] > 0
     measure.value(counts["sweep"]["statements"] / counts["pipelines"], "statements")
@@ -50,44 +56,70 @@ def test_syncs_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
     measure.value(counts["sweep"]["syncs"] / counts["pipelines"], "syncs")
 
 
-@dropin("bytes_written_over_kept", workload=f"{SWEEP}, from the first call to the closed file", baseline="none: bytes written over bytes kept")
+@dropin(
+    "bytes_written_over_kept",
+    workload=f"{SWEEP}, from the first call to the closed file",
+    baseline="none: bytes written over bytes kept",
+)
 def test_bytes_written_over_kept(measure: Measure, counts: dict[str, Any]) -> None:
     assert counts["whole"]["kept"] > counts["predictions"] * SAMPLES * 8
     measure.note(bytes_written_per_prediction=counts["whole"]["bytes_written"] / counts["predictions"])
     measure.value(counts["whole"]["bytes_written"] / counts["whole"]["kept"], "written/kept")
 
 
-@dropin("bytes_written_per_prediction", workload=f"{SWEEP}, from the first call to the closed file", baseline="none: bytes given to write calls")
+@dropin(
+    "bytes_written_per_prediction",
+    workload=f"{SWEEP}, from the first call to the closed file",
+    baseline="none: bytes given to write calls",
+)
 def test_bytes_written_per_prediction(measure: Measure, counts: dict[str, Any]) -> None:
     assert counts["whole"]["bytes_written"] > counts["predictions"] * SAMPLES * 8
     measure.value(counts["whole"]["bytes_written"] / counts["predictions"], "bytes")
 
 
-@dropin("dropin_bytes_kept", workload=f"{SWEEP}, y_true shared, 0.4 kB of scores, closed", baseline="none: bytes of the workspace")
+@dropin(
+    "dropin_bytes_kept",
+    workload=f"{SWEEP}, y_true shared, 0.4 kB of scores, closed",
+    baseline="none: bytes of the workspace",
+)
 def test_dropin_bytes_kept(measure: Measure, counts: dict[str, Any]) -> None:
     assert counts["whole"]["kept"] > 0
     measure.value(counts["whole"]["kept"] / counts["predictions"], "bytes")
 
 
-@dropin("allocations_per_pipeline", workload="one drop-in pipeline of 21 predictions", baseline="none: malloc, calloc and realloc calls")
+@dropin(
+    "allocations_per_pipeline",
+    workload="one drop-in pipeline of 21 predictions",
+    baseline="none: malloc, calloc and realloc calls",
+)
 def test_allocations_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
     assert counts["one_pipeline"]["writes"] > 0
     measure.value(counts["one_pipeline"]["allocations"], "allocations")
 
 
 @gate(
-    "bulk_copies_float64", workload="save_predictions of 4,096, n=200, contiguous float64", size=4_096, seed=0, threads=1,
+    "bulk_copies_float64",
+    workload="save_predictions of 4,096, n=200, contiguous float64",
+    size=4_096,
+    seed=0,
+    threads=1,
     baseline="none: bytes of blocks of 256 kB and more, over the bytes of y_pred",
-)  # fmt: skip
+)
 def test_bulk_copies_float64(measure: Measure, counts: dict[str, Any]) -> None:
-    assert counts["bulk"]["fortran"] > counts["bulk"]["float64"], "an order that must be turned costs a copy, and the count sees it"
+    assert counts["bulk"]["fortran"] > counts["bulk"]["float64"], (
+        "an order that must be turned costs a copy, and the count sees it"
+    )
     measure.value(counts["bulk"]["float64"], "copies")
 
 
 @gate(
-    "bulk_copies_float32", workload="save_predictions of 4,096, n=200, float32", size=4_096, seed=0, threads=1,
+    "bulk_copies_float32",
+    workload="save_predictions of 4,096, n=200, float32",
+    size=4_096,
+    seed=0,
+    threads=1,
     baseline="none: bytes of blocks of 256 kB and more, over the bytes of y_pred as float64",
-)  # fmt: skip
+)
 def test_bulk_copies_float32(measure: Measure, counts: dict[str, Any]) -> None:
     assert counts["bulk"]["float32"] >= 1, "the conversion has one target"
     measure.value(counts["bulk"]["float32"], "copies")
@@ -100,7 +132,10 @@ def test_save_prediction_instructions(measure: Measure, instruction_counts: dict
     measure.value(instruction_counts["append_plainly"] / instruction_counts["save_prediction"], "x")
 
 
-@instructions("save_prediction_arrays_instructions", workload="one save_prediction_arrays with y_true, y_pred and sample_indices, n=200")
+@instructions(
+    "save_prediction_arrays_instructions",
+    workload="one save_prediction_arrays with y_true, y_pred and sample_indices, n=200",
+)
 def test_save_prediction_arrays_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
     assert instruction_counts["save_prediction_arrays"] > 1_000
     measure.note(instructions=instruction_counts["save_prediction_arrays"])
@@ -108,9 +143,14 @@ def test_save_prediction_arrays_instructions(measure: Measure, instruction_count
 
 
 @gate(
-    "list_column_instructions", workload="ListColumn.append of 10,000 float32 values, converted to float64", size=10_000, seed=0, threads=1,
-    baseline="none: instructions per value, growing of the buffer counted in", needs=VALGRIND,
-)  # fmt: skip
+    "list_column_instructions",
+    workload="ListColumn.append of 10,000 float32 values, converted to float64",
+    size=10_000,
+    seed=0,
+    threads=1,
+    baseline="none: instructions per value, growing of the buffer counted in",
+    needs=VALGRIND,
+)
 def test_list_column_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
     assert instruction_counts["append_int32"] > 0
     measure.note(**{dtype: instruction_counts[f"append_{dtype}"] for dtype in ("float64", "int32")})
@@ -118,9 +158,14 @@ def test_list_column_instructions(measure: Measure, instruction_counts: dict[str
 
 
 @gate(
-    "kernel_instructions", workload="SNV and an affine map to one column, 20 spectra of 700 wavelengths, by the AVX2 kernel", size=14_000, seed=0, threads=1,
-    baseline="none: instructions per value of X", needs=VALGRIND,
-)  # fmt: skip
+    "kernel_instructions",
+    workload="SNV and an affine map to one column, 20 spectra of 700 wavelengths, by the AVX2 kernel",
+    size=14_000,
+    seed=0,
+    threads=1,
+    baseline="none: instructions per value of X",
+    needs=VALGRIND,
+)
 def test_kernel_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
     assert instruction_counts["snv_affine"] > instruction_counts["affine"] > 0
     measure.note(without_snv=instruction_counts["affine"])
@@ -128,9 +173,13 @@ def test_kernel_instructions(measure: Measure, instruction_counts: dict[str, flo
 
 
 @gate(
-    "save_prediction_work", workload="200 save_prediction calls, into the buffer", size=CALLS, seed=0, threads=1,
+    "save_prediction_work",
+    workload="200 save_prediction calls, into the buffer",
+    size=CALLS,
+    seed=0,
+    threads=1,
     baseline="reference.append_plainly: id, fields, JSON and a list",
-)  # fmt: skip
+)
 def test_save_prediction_work(measure: Measure, store: WorkspaceStore) -> None:
     run, y_pred, ids = store.begin_run("sweep", {}, []), np.random.default_rng(0).random(SAMPLES), set()
     pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
@@ -142,9 +191,30 @@ def test_save_prediction_work(measure: Measure, store: WorkspaceStore) -> None:
 
     def ours() -> None:
         for number in range(CALLS):
-            ids.add(store.save_prediction(
-                pipeline, None, "corn", "PLS", "PLS", str(number), "val", 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
-                SCORES, {}, None, None, 0, 0.0))  # fmt: skip
+            ids.add(
+                store.save_prediction(
+                    pipeline,
+                    None,
+                    "corn",
+                    "PLS",
+                    "PLS",
+                    str(number),
+                    "val",
+                    0.1,
+                    0.2,
+                    0.05,
+                    "rmse",
+                    "regression",
+                    SAMPLES,
+                    700,
+                    SCORES,
+                    {},
+                    None,
+                    None,
+                    0,
+                    0.0,
+                )
+            )
 
     measure.work(plain, ours)
     assert set(store.query_predictions(pipeline_id=pipeline)["prediction_id"]) == ids
@@ -152,9 +222,13 @@ def test_save_prediction_work(measure: Measure, store: WorkspaceStore) -> None:
 
 
 @gate(
-    "replay_work", workload="replay_chain of SNV, a scaler and 5 PLS folds on 2,000 spectra of 700 wavelengths", size=2_000, seed=0, threads=1,
+    "replay_work",
+    workload="replay_chain of SNV, a scaler and 5 PLS folds on 2,000 spectra of 700 wavelengths",
+    size=2_000,
+    seed=0,
+    threads=1,
     baseline="the kernel alone, kernels.snv_affine, whose instructions kernel_instructions counts",
-)  # fmt: skip
+)
 def test_replay_work(measure: Measure, store: WorkspaceStore) -> None:
     numbers = np.random.default_rng(0)
     X, y, W, b = numbers.random((2_000, 700)), numbers.random(2_000), numbers.random((700, 1)), np.zeros(1)
@@ -170,10 +244,27 @@ def test_replay_work(measure: Measure, store: WorkspaceStore) -> None:
 
 def _chain(store: WorkspaceStore, fitted: list[Any], models: list[PLSRegression]) -> str:
     pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
-    folds = {str(fold): store.save_artifact(model, "PLSRegression", "model", "joblib") for fold, model in enumerate(models)}
-    shared = {str(number): [store.save_artifact(one, type(one).__name__, "transformer", "joblib")] for number, one in enumerate(fitted, 1)}
-    steps = [{"step_idx": int(number), "operator_class": "transformer", "params": {}, "artifact_id": ids[0]} for number, ids in shared.items()]
-    steps.append({"step_idx": len(steps) + 1, "operator_class": "sklearn.cross_decomposition.PLSRegression", "params": {}, "artifact_id": None})
-    chain = store.save_chain(pipeline, steps, len(steps), "sklearn.cross_decomposition.PLSRegression", "", "per_fold", folds, shared)
+    folds = {
+        str(fold): store.save_artifact(model, "PLSRegression", "model", "joblib") for fold, model in enumerate(models)
+    }
+    shared = {
+        str(number): [store.save_artifact(one, type(one).__name__, "transformer", "joblib")]
+        for number, one in enumerate(fitted, 1)
+    }
+    steps = [
+        {"step_idx": int(number), "operator_class": "transformer", "params": {}, "artifact_id": ids[0]}
+        for number, ids in shared.items()
+    ]
+    steps.append(
+        {
+            "step_idx": len(steps) + 1,
+            "operator_class": "sklearn.cross_decomposition.PLSRegression",
+            "params": {},
+            "artifact_id": None,
+        }
+    )
+    chain = store.save_chain(
+        pipeline, steps, len(steps), "sklearn.cross_decomposition.PLSRegression", "", "per_fold", folds, shared
+    )
     store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
     return chain

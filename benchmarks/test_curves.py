@@ -40,7 +40,9 @@ def stores(large: Callable[[int], Any], tmp_path_factory: pytest.TempPathFactory
         yield found
 
 
-def _draw(measure: Measure, stores: dict[int, Filled], label: str, call: Callable[[Filled], object], rounds: int) -> dict[int, float]:
+def _draw(
+    measure: Measure, stores: dict[int, Filled], label: str, call: Callable[[Filled], object], rounds: int
+) -> dict[int, float]:
     """Seconds of a call at each size, in turns; the number is the time at a million over that at ten thousand."""
     times: dict[int, list[float]] = {rows: [] for rows in SIZES}
     for turn in range(rounds + 1):
@@ -51,7 +53,9 @@ def _draw(measure: Measure, stores: dict[int, Filled], label: str, call: Callabl
                 times[rows].append(time.perf_counter() - start)
     medians = {rows: statistics.median(times[rows]) for rows in SIZES}
     measure.curve(label, list(medians.items()))
-    measure.value(medians[SIZES[-1]] / medians[SIZES[0]], "times as long", ours=medians[SIZES[-1]], theirs=medians[SIZES[0]])
+    measure.value(
+        medians[SIZES[-1]] / medians[SIZES[0]], "times as long", ours=medians[SIZES[-1]], theirs=medians[SIZES[0]]
+    )
     return medians
 
 
@@ -68,8 +72,17 @@ def test_curve_of_dropin(measure: Measure, stores: dict[int, Filled]) -> None:
 @curve("dropin_sustained", workload="200 durable drop-in pipelines of 21 predictions in a row, draining counted in")
 def test_dropin_sustained(measure: Measure, stores: dict[int, Filled]) -> None:
     pipelines, rounds, before = 200, 3, {rows: _rows(filled) for rows, filled in stores.items()}
-    seconds = _draw(measure, stores, "200 drop-in pipelines", lambda filled: [filled.sweep.pipeline() for _ in range(pipelines)], rounds)
-    measure.note(**{f"predictions_a_second_at_{rows:,}": 21 * pipelines / found for rows, found in seconds.items()}, promise="12,000/s; at a million 0.9 of it")
+    seconds = _draw(
+        measure,
+        stores,
+        "200 drop-in pipelines",
+        lambda filled: [filled.sweep.pipeline() for _ in range(pipelines)],
+        rounds,
+    )
+    measure.note(
+        **{f"predictions_a_second_at_{rows:,}": 21 * pipelines / found for rows, found in seconds.items()},
+        promise="12,000/s; at a million 0.9 of it",
+    )
     assert all(_rows(filled) == before[rows] + (rounds + 1) * pipelines * 21 for rows, filled in stores.items())
 
 
@@ -92,8 +105,16 @@ def test_curve_of_lookup(measure: Measure, stores: dict[int, Filled]) -> None:
 @curve("curve_of_query", workload="query_predictions(pipeline_id=) of 1,000 rows")
 def test_curve_of_query(measure: Measure, stores: dict[int, Filled]) -> None:
     pipelines = {id(filled): filled.store.get_prediction(filled.ids[-1])["pipeline_id"] for filled in stores.values()}  # type: ignore[index]
-    _draw(measure, stores, "a pipeline's 1,000 rows", lambda filled: filled.store.query_predictions(pipeline_id=pipelines[id(filled)]), 9)
-    assert all(len(filled.store.query_predictions(pipeline_id=pipelines[id(filled)])) == 1_000 for filled in stores.values())
+    _draw(
+        measure,
+        stores,
+        "a pipeline's 1,000 rows",
+        lambda filled: filled.store.query_predictions(pipeline_id=pipelines[id(filled)]),
+        9,
+    )
+    assert all(
+        len(filled.store.query_predictions(pipeline_id=pipelines[id(filled)])) == 1_000 for filled in stores.values()
+    )
 
 
 @curve("curve_of_top", workload="top_predictions(10)")
@@ -105,7 +126,10 @@ def test_curve_of_top(measure: Measure, stores: dict[int, Filled]) -> None:
 @curve("curve_of_load", workload="load_arrays of 10,000 neighbours")
 def test_curve_of_load(measure: Measure, stores: dict[int, Filled]) -> None:
     _draw(measure, stores, "arrays of 10,000", lambda filled: filled.store.load_arrays(filled.ids[-10_000:]), 5)
-    assert all(filled.store.load_arrays(filled.ids[-10_000:]).y_pred_2d().shape == (10_000, SAMPLES) for filled in stores.values())
+    assert all(
+        filled.store.load_arrays(filled.ids[-10_000:]).y_pred_2d().shape == (10_000, SAMPLES)
+        for filled in stores.values()
+    )
 
 
 @curve("curve_of_delete", workload="delete_run of 10,000 predictions saved last")

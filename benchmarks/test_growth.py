@@ -63,8 +63,12 @@ def test_growth_of_query(measure: Measure, pair: tuple[Filled, Filled]) -> None:
 
 @grown("growth_of_lookup", workload="get_prediction(load_arrays=True) of one")
 def test_growth_of_lookup(measure: Measure, pair: tuple[Filled, Filled]) -> None:
-    measure.growth(*_in_both(pair, lambda filled: filled.store.get_prediction(filled.kept[-1], load_arrays=True)), rounds=41)
-    assert all(len(filled.store.get_prediction(filled.kept[-1], load_arrays=True)["y_pred"]) == SAMPLES for filled in pair)  # type: ignore[index]
+    measure.growth(
+        *_in_both(pair, lambda filled: filled.store.get_prediction(filled.kept[-1], load_arrays=True)), rounds=41
+    )
+    assert all(
+        len(filled.store.get_prediction(filled.kept[-1], load_arrays=True)["y_pred"]) == SAMPLES for filled in pair
+    )  # type: ignore[index]
 
 
 @grown("growth_of_insert", workload="save_predictions of 1,000, durable")
@@ -76,9 +80,13 @@ def test_growth_of_insert(measure: Measure, pair: tuple[Filled, Filled]) -> None
 
 
 @gate(
-    "growth_of_gc", workload="gc_artifacts of 20 unused artifacts with 800 used ones there", baseline="the same with 200 there",
-    size=800, seed=0, threads=1,
-)  # fmt: skip
+    "growth_of_gc",
+    workload="gc_artifacts of 20 unused artifacts with 800 used ones there",
+    baseline="the same with 200 there",
+    size=800,
+    seed=0,
+    threads=1,
+)
 def test_growth_of_gc(measure: Measure, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder, collected = tmp_path_factory.mktemp("gc"), []
     with WorkspaceStore(folder / "n") as small, WorkspaceStore(folder / "4n") as large:
@@ -86,7 +94,16 @@ def test_growth_of_gc(measure: Measure, tmp_path_factory: pytest.TempPathFactory
         for store, used in ((small, 200), (large, 800)):
             pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
             ids = [store.save_artifact(("used", number), "tuple", "model", "joblib") for number in range(used)]
-            store.save_chain(pipeline, [{"step_idx": 1, "operator_class": "tuple", "params": {}}], 1, "M", "", "per_fold", dict(enumerate(ids)), {})
+            store.save_chain(
+                pipeline,
+                [{"step_idx": 1, "operator_class": "tuple", "params": {}}],
+                1,
+                "M",
+                "",
+                "per_fold",
+                dict(enumerate(ids)),
+                {},
+            )
             store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
             calls.append(lambda store=store: collected.append(_collect_twenty(store, len(collected))))
         measure.growth(calls[0], calls[1], rounds=7)

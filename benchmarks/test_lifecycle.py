@@ -1,4 +1,6 @@
-"""Opening, deleting, vacuuming and a whole workspace from nothing: gates at a hundred thousand predictions, reports at a million."""
+"""Opening, deleting, vacuuming and a whole workspace from nothing: gates at a hundred thousand predictions, reports at
+a million.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,25 @@ Large = Callable[[int], Any]
 
 
 @gate(
-    "open", workload="open a store, list its runs, close it", baseline="plain DuckDB on a copy: connect, the same query, close",
-    size=HUNDRED_THOUSAND, seed=0, threads=1,
-)  # fmt: skip
+    "open",
+    workload="open a store, list its runs, close it",
+    baseline="plain DuckDB on a copy: connect, the same query, close",
+    size=HUNDRED_THOUSAND,
+    seed=0,
+    threads=1,
+)
 def test_open(measure: Measure, large: Large, tmp_path: Path) -> None:
     assert _open(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path) == 10
 
 
 @report(
-    "open_a_million", workload="open a store, list its runs, close it", baseline="plain DuckDB on a copy: connect, the same query, close",
-    size=MILLION, seed=0, threads=1,
-)  # fmt: skip
+    "open_a_million",
+    workload="open a store, list its runs, close it",
+    baseline="plain DuckDB on a copy: connect, the same query, close",
+    size=MILLION,
+    seed=0,
+    threads=1,
+)
 def test_open_a_million(measure: Measure, large: Large, tmp_path: Path) -> None:
     measure.note(promise="40 ms")
     assert _open(measure, large(MILLION).copy(tmp_path / "w"), tmp_path) == 100
@@ -54,17 +64,27 @@ def _open(measure: Measure, folder: Path, tmp_path: Path) -> int:
 
 
 @gate(
-    "delete_run", workload="delete_run of 10,000 predictions with arrays", size=HUNDRED_THOUSAND, seed=0, threads=1,
+    "delete_run",
+    workload="delete_run of 10,000 predictions with arrays",
+    size=HUNDRED_THOUSAND,
+    seed=0,
+    threads=1,
     baseline="plain DuckDB on a copy: DELETE of the same rows from three tables by id, one transaction",
-)  # fmt: skip
+)
 def test_delete_run(measure: Measure, large: Large, tmp_path: Path) -> None:
-    assert _delete(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path, rounds=4) == HUNDRED_THOUSAND - 5 * RUN
+    assert (
+        _delete(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path, rounds=4) == HUNDRED_THOUSAND - 5 * RUN
+    )
 
 
 @report(
-    "delete_run_of_a_million", workload="delete_run of 10,000 predictions with arrays", size=MILLION, seed=0, threads=1,
+    "delete_run_of_a_million",
+    workload="delete_run of 10,000 predictions with arrays",
+    size=MILLION,
+    seed=0,
+    threads=1,
     baseline="plain DuckDB on a copy: DELETE of the same rows from three tables by id, one transaction",
-)  # fmt: skip
+)
 def test_delete_run_of_a_million(measure: Measure, large: Large, tmp_path: Path) -> None:
     measure.note(promise="200 ms, one transaction")
     assert _delete(measure, large(MILLION).copy(tmp_path / "w"), tmp_path, rounds=9) == MILLION - 10 * RUN
@@ -80,9 +100,10 @@ def _delete(measure: Measure, folder: Path, tmp_path: Path, rounds: int) -> int:
             pipelines = f"(SELECT pipeline_id FROM pipelines WHERE run_id = '{run}')"
             predictions = f"(SELECT prediction_id FROM predictions WHERE pipeline_id IN {pipelines})"
             bare.execute(
-                f"DELETE FROM prediction_values WHERE prediction_id IN {predictions}", f"DELETE FROM predictions WHERE pipeline_id IN {pipelines}",
+                f"DELETE FROM prediction_values WHERE prediction_id IN {predictions}",
+                f"DELETE FROM predictions WHERE pipeline_id IN {pipelines}",
                 f"DELETE FROM pipelines WHERE run_id = '{run}'",
-            )  # fmt: skip
+            )
 
         measure.ratio(plain, lambda: store.delete_run(runs.pop()), rounds=rounds)
         left = int(bare.sql("SELECT count(*) AS n FROM predictions")["n"][0].as_py())
@@ -91,7 +112,12 @@ def _delete(measure: Measure, folder: Path, tmp_path: Path, rounds: int) -> int:
 
 
 @gate(
-    "vacuum", workload="vacuum after deleting half", baseline="plain DuckDB: COPY FROM DATABASE into a new file", size=HUNDRED_THOUSAND, seed=0, threads=1
+    "vacuum",
+    workload="vacuum after deleting half",
+    baseline="plain DuckDB: COPY FROM DATABASE into a new file",
+    size=HUNDRED_THOUSAND,
+    seed=0,
+    threads=1,
 )
 def test_vacuum(measure: Measure, large: Large, tmp_path: Path) -> None:
     shrunk = _vacuum(measure, large(HUNDRED_THOUSAND).copy(tmp_path / "w"), tmp_path, rounds=3)
@@ -99,7 +125,12 @@ def test_vacuum(measure: Measure, large: Large, tmp_path: Path) -> None:
 
 
 @report(
-    "vacuum_a_million", workload="vacuum after deleting half", baseline="plain DuckDB: COPY FROM DATABASE into a new file", size=MILLION, seed=0, threads=1
+    "vacuum_a_million",
+    workload="vacuum after deleting half",
+    baseline="plain DuckDB: COPY FROM DATABASE into a new file",
+    size=MILLION,
+    seed=0,
+    threads=1,
 )
 def test_vacuum_a_million(measure: Measure, large: Large, tmp_path: Path) -> None:
     measure.note(promise="half the bytes, 15 s")
@@ -131,21 +162,31 @@ def _vacuum(measure: Measure, folder: Path, tmp_path: Path, rounds: int) -> floa
 
 
 @report(
-    "bulk_vs_disk", workload="save_predictions of 16,384, n=200, durable", baseline="the bytes of y_pred written to a new file and synced",
-    size=16_384, seed=0, threads="1, and DuckDB's",
-)  # fmt: skip
+    "bulk_vs_disk",
+    workload="save_predictions of 16,384, n=200, durable",
+    baseline="the bytes of y_pred written to a new file and synced",
+    size=16_384,
+    seed=0,
+    threads="1, and DuckDB's",
+)
 def test_bulk_vs_disk(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     matrix = np.random.default_rng(0).random((16_384, SAMPLES))
     content = memoryview(matrix).cast("B")
-    measure.ratio(lambda: write_and_sync(tmp_path / "bytes", content), lambda: fill(store, len(matrix), matrix), rounds=5)
+    measure.ratio(
+        lambda: write_and_sync(tmp_path / "bytes", content), lambda: fill(store, len(matrix), matrix), rounds=5
+    )
     assert (tmp_path / "bytes").stat().st_size == matrix.nbytes
     assert int(store.sql("SELECT count(*) AS n FROM prediction_arrays")["n"][0]) == 6 * len(matrix)
 
 
 @report(
-    "a_million_end_to_end", workload="a million predictions by 100 bulk calls in a new process, until closed", size=MILLION, seed=0, threads="1, and DuckDB's",
+    "a_million_end_to_end",
+    workload="a million predictions by 100 bulk calls in a new process, until closed",
+    size=MILLION,
+    seed=0,
+    threads="1, and DuckDB's",
     baseline="plain DuckDB inserting the same number of ids and y_pred into a bare table, by 100 statements",
-)  # fmt: skip
+)
 def test_a_million_end_to_end(measure: Measure, large: Large, tmp_path: Path) -> None:
     built = large(MILLION)
     measure.note(promise="15 s, peak memory under 1.5 GB", peak_mb=built.built["peak_mb"])

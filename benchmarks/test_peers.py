@@ -19,7 +19,13 @@ FOLDER = Path(__file__).parent
 OLD, NEW = (f".venv-nirs4all-{version}/bin/python" for version in ("0.7.1", "1.4.10"))
 THERE = 10_000
 ROUNDS = 7
-beside = partial(report, workload="a drop-in pipeline of 21 predictions, n=200, 10,000 predictions there", size=THERE, seed=0, threads=1)
+beside = partial(
+    report,
+    workload="a drop-in pipeline of 21 predictions, n=200, 10,000 predictions there",
+    size=THERE,
+    seed=0,
+    threads=1,
+)
 
 
 @contextmanager
@@ -49,7 +55,11 @@ def test_dropin_vs_nirs4all_0_7_1(measure: Measure, store: WorkspaceStore, tmp_p
     assert len(store.query_predictions()) == THERE + 21 * (ROUNDS + 1)
 
 
-@beside("dropin_vs_nirs4all_1_4_10", baseline="nirs4all 1.4.10's own store: SQLite, arrays of a pipeline as one Parquet batch", needs=(NEW,))
+@beside(
+    "dropin_vs_nirs4all_1_4_10",
+    baseline="nirs4all 1.4.10's own store: SQLite, arrays of a pipeline as one Parquet batch",
+    needs=(NEW,),
+)
 def test_dropin_vs_nirs4all_1_4_10(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     _compare(measure, store, NEW, tmp_path)
     assert len(store.query_predictions()) == THERE + 21 * (ROUNDS + 1)

@@ -27,12 +27,18 @@ class Worker:
     """A process that waits for work."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, FOLDER / "sweep_worker.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, FOLDER / "sweep_worker.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._answer() == "ready"
 
-    def begin(self, folder: Path, pipelines: int, *, close: bool = False, shard: Shard[WorkspaceStore] | None = None) -> None:
+    def begin(
+        self, folder: Path, pipelines: int, *, close: bool = False, shard: Shard[WorkspaceStore] | None = None
+    ) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{folder} {pipelines} {'close' if close else 'stay'} {pickle.dumps(shard).hex() if shard else '-'}\n")
+        self._process.stdin.write(
+            f"{folder} {pipelines} {'close' if close else 'stay'} {pickle.dumps(shard).hex() if shard else '-'}\n"
+        )
         self._process.stdin.flush()
 
     def seconds(self) -> float:
@@ -90,18 +96,26 @@ def total_against_one(measure: Measure, team: Team, folder: Path, writers: int) 
 
 
 @gate(
-    "writers_4_vs_1", workload="240 durable pipelines of 21 predictions by the drop-in calls, 60 in each of 4 processes on one workspace",
-    baseline="the same by one process", size=PIPELINES * 21, seed=0, threads="4 processes",
-)  # fmt: skip
+    "writers_4_vs_1",
+    workload="240 durable pipelines of 21 predictions by the drop-in calls, 60 in each of 4 processes on one workspace",
+    baseline="the same by one process",
+    size=PIPELINES * 21,
+    seed=0,
+    threads="4 processes",
+)
 def test_writers_4_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
     total_against_one(measure, team, tmp_path, 4)
     assert measure.done
 
 
 @gate(
-    "writers_8_vs_1", workload="240 durable pipelines of 21 predictions by the drop-in calls, 30 in each of 8 processes on one workspace",
-    baseline="the same by one process", size=PIPELINES * 21, seed=0, threads="8 processes",
-)  # fmt: skip
+    "writers_8_vs_1",
+    workload="240 durable pipelines of 21 predictions by the drop-in calls, 30 in each of 8 processes on one workspace",
+    baseline="the same by one process",
+    size=PIPELINES * 21,
+    seed=0,
+    threads="8 processes",
+)
 def test_writers_8_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
     total_against_one(measure, team, tmp_path, 8)
     assert measure.done
@@ -138,23 +152,33 @@ def shards_against_one(measure: Measure, team: Team, folder: Path, pipelines: in
     for _ in range(rounds):
         by_the_bulk_call()
     seconds, filled, saved = map(statistics.median, (one, filling, bulk))
-    measure.note(filling_ms=round(1000 * filled), bulk_ms=round(1000 * saved), limit=round(seconds / (filled + saved), 2))  # were a merge a bulk save
+    measure.note(
+        filling_ms=round(1000 * filled), bulk_ms=round(1000 * saved), limit=round(seconds / (filled + saved), 2)
+    )  # were a merge a bulk save
     assert added == [predictions] * (rounds + 1)
 
 
 @gate(
-    "shards_2_and_merge_vs_1", workload="480 durable pipelines, 240 in each of 2 processes on a shard of its own, closed and merged",
-    baseline="the same by one process, closed", size=2 * PIPELINES * 21, seed=0, threads="2 processes",
-)  # fmt: skip
+    "shards_2_and_merge_vs_1",
+    workload="480 durable pipelines, 240 in each of 2 processes on a shard of its own, closed and merged",
+    baseline="the same by one process, closed",
+    size=2 * PIPELINES * 21,
+    seed=0,
+    threads="2 processes",
+)
 def test_shards_2_and_merge_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
     shards_against_one(measure, team, tmp_path, 2 * PIPELINES, 3)
     assert measure.done
 
 
 @report(
-    "shards_2_of_100k_and_merge_vs_1", workload="4,800 durable pipelines, 2,400 in each of 2 processes on a shard of its own, closed and merged",
-    baseline="the same by one process, closed", size=4800 * 21, seed=0, threads="2 processes",
-)  # fmt: skip
+    "shards_2_of_100k_and_merge_vs_1",
+    workload="4,800 durable pipelines, 2,400 in each of 2 processes on a shard of its own, closed and merged",
+    baseline="the same by one process, closed",
+    size=4800 * 21,
+    seed=0,
+    threads="2 processes",
+)
 def test_shards_2_of_100k_and_merge_vs_1(measure: Measure, team: Team, tmp_path: Path) -> None:
     shards_against_one(measure, team, tmp_path, 4800, 2)
     assert measure.done
@@ -188,27 +212,39 @@ def merge_against_bulk(measure: Measure, folder: Path, shards: int, rows: int, r
 
 
 @gate(
-    "merge_vs_bulk", workload="merge of 4 shards of 4,096 predictions, n=200", baseline="save_predictions of all of them at once",
-    size=16_384, seed=0, threads=1,
-)  # fmt: skip
+    "merge_vs_bulk",
+    workload="merge of 4 shards of 4,096 predictions, n=200",
+    baseline="save_predictions of all of them at once",
+    size=16_384,
+    seed=0,
+    threads=1,
+)
 def test_merge_vs_bulk(measure: Measure, tmp_path: Path) -> None:
     merge_against_bulk(measure, tmp_path, 4, 4096, 3)
     assert measure.done
 
 
 @report(
-    "merge_of_100_shards_vs_bulk", workload="merge of 100 shards of 10,000 predictions, n=200", baseline="save_predictions of 1,000,000",
-    size=1_000_000, seed=0, threads=1,
-)  # fmt: skip
+    "merge_of_100_shards_vs_bulk",
+    workload="merge of 100 shards of 10,000 predictions, n=200",
+    baseline="save_predictions of 1,000,000",
+    size=1_000_000,
+    seed=0,
+    threads=1,
+)
 def test_merge_of_100_shards_vs_bulk(measure: Measure, tmp_path: Path) -> None:
     merge_against_bulk(measure, tmp_path, 100, 10_000, 1)
     assert measure.done
 
 
 @gate(
-    "reader_beside_writer", workload="top_predictions(10) of a reader beside a writer that never pauses",
-    baseline="a pipeline saved and top_predictions(10) in one process without company", size=30, seed=0, threads="2 processes",
-)  # fmt: skip
+    "reader_beside_writer",
+    workload="top_predictions(10) of a reader beside a writer that never pauses",
+    baseline="a pipeline saved and top_predictions(10) in one process without company",
+    size=30,
+    seed=0,
+    threads="2 processes",
+)
 def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     alone, writer, folder = Sweep(store), Worker(), tmp_path / "busy"
     WorkspaceStore(folder).close()
@@ -241,9 +277,13 @@ def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path:
 
 
 @gate(
-    "one_process_pays", workload="a drop-in pipeline, CPU time of the thread", baseline="the same by a store that never looks for others nor lets its file go",
-    size=21, seed=0, threads=1,
-)  # fmt: skip
+    "one_process_pays",
+    workload="a drop-in pipeline, CPU time of the thread",
+    baseline="the same by a store that never looks for others nor lets its file go",
+    size=21,
+    seed=0,
+    threads=1,
+)
 def test_one_process_pays(measure: Measure, tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "shared") as shared, WorkspaceStore(tmp_path / "held") as held:
         database = held._open().database

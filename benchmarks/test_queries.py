@@ -1,4 +1,6 @@
-"""Questions asked of a hundred thousand predictions (gates) and of a million (reports), beside the same SQL on plain DuckDB."""
+"""Questions asked of a hundred thousand predictions (gates) and of a million (reports), beside the same SQL on plain
+DuckDB.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,17 @@ from workloads import SAMPLES
 
 from n4a_fast import WorkspaceStore
 
-COLUMNS = "prediction_id, pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score, train_score, " \
-    "metric, task_type, n_samples, n_features, scores, best_params, preprocessings, branch_id, branch_name, exclusion_count, exclusion_rate, " \
-    "refit_context, created_at"  # fmt: skip
+COLUMNS = (
+    "prediction_id, pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score,"
+    " test_score, train_score, metric, task_type, n_samples, n_features, scores, best_params, preprocessings,"
+    " branch_id, branch_name, exclusion_count, exclusion_rate, refit_context, created_at"
+)
 RANK = "ORDER BY (val_score IS NULL OR isnan(val_score)), val_score, prediction_id"
 BY_ROWID = "plain DuckDB: the y_pred of the same rows by rowid"
 on_100k = partial(gate, size=100_000, seed=0, threads="1, and DuckDB's", baseline="the same SQL on plain DuckDB")
-on_a_million = partial(report, size=1_000_000, seed=0, threads="1, and DuckDB's", baseline="the same SQL on plain DuckDB")
+on_a_million = partial(
+    report, size=1_000_000, seed=0, threads="1, and DuckDB's", baseline="the same SQL on plain DuckDB"
+)
 
 
 class Sides(NamedTuple):
@@ -47,7 +53,10 @@ def million(large: Callable[[int], Any], tmp_path_factory: pytest.TempPathFactor
 
 @contextmanager
 def _sides(workspace: Any, folder: Path) -> Iterator[Sides]:
-    with WorkspaceStore.open_readonly(workspace.folder) as store, BareFile(workspace.folder, folder / "bare.duckdb") as bare:
+    with (
+        WorkspaceStore.open_readonly(workspace.folder) as store,
+        BareFile(workspace.folder, folder / "bare.duckdb") as bare,
+    ):
         yield Sides(store, bare, workspace.ids)
     (folder / "bare.duckdb").unlink()
 
@@ -67,7 +76,9 @@ def test_top_predictions_of_a_million(measure: Measure, million: Sides) -> None:
 
 def _top(measure: Measure, sides: Sides) -> None:
     bare = f"SELECT {COLUMNS} FROM predictions WHERE partition = 'val' {RANK} LIMIT 10"
-    assert sides.store.top_predictions(10)["prediction_id"].to_list() == sides.bare.sql(bare)["prediction_id"].to_pylist()
+    assert (
+        sides.store.top_predictions(10)["prediction_id"].to_list() == sides.bare.sql(bare)["prediction_id"].to_pylist()
+    )
     measure.ratio(lambda: sides.bare.sql(bare), lambda: sides.store.top_predictions(10), rounds=9)
 
 
@@ -105,18 +116,27 @@ def test_query_of_a_pipeline_of_a_million(measure: Measure, million: Sides) -> N
 
 def _query(measure: Measure, sides: Sides) -> int:
     pipeline = sides.store.get_prediction(sides.ids[len(sides.ids) // 2])["pipeline_id"]  # type: ignore[index]
-    bare = f"SELECT {COLUMNS} FROM predictions WHERE pipeline_id = '{pipeline}' ORDER BY created_at DESC, prediction_id DESC"
+    bare = (
+        f"SELECT {COLUMNS} FROM predictions WHERE pipeline_id = '{pipeline}' ORDER BY created_at DESC, prediction_id"
+        " DESC"
+    )
     measure.ratio(lambda: sides.bare.sql(bare), lambda: sides.store.query_predictions(pipeline_id=pipeline), rounds=11)
     return len(sides.store.query_predictions(pipeline_id=pipeline))
 
 
-@on_100k("lookup_with_arrays", workload="get_prediction(load_arrays=True) by our own id", baseline="the same rows by SQL on plain DuckDB, id as text")
+@on_100k(
+    "lookup_with_arrays",
+    workload="get_prediction(load_arrays=True) by our own id",
+    baseline="the same rows by SQL on plain DuckDB, id as text",
+)
 def test_lookup_with_arrays(measure: Measure, small: Sides) -> None:
     assert _lookup(measure, small) == SAMPLES
 
 
 @on_a_million(
-    "lookup_with_arrays_of_a_million", workload="get_prediction(load_arrays=True) by our own id", baseline="the same rows by SQL on plain DuckDB, id as text"
+    "lookup_with_arrays_of_a_million",
+    workload="get_prediction(load_arrays=True) by our own id",
+    baseline="the same rows by SQL on plain DuckDB, id as text",
 )
 def test_lookup_with_arrays_of_a_million(measure: Measure, million: Sides) -> None:
     measure.note(promise="3 ms")
@@ -159,7 +179,10 @@ def test_load_contiguous_of_a_million(measure: Measure, million: Sides) -> None:
 )
 def test_load_random_of_a_million(measure: Measure, million: Sides) -> None:
     measure.note(promise="300 ms")
-    assert _load(measure, million, np.random.default_rng(0).choice(1_000_000, 10_000, replace=False)) == (10_000, SAMPLES)
+    assert _load(measure, million, np.random.default_rng(0).choice(1_000_000, 10_000, replace=False)) == (
+        10_000,
+        SAMPLES,
+    )
 
 
 def _load(measure: Measure, sides: Sides, places: np.ndarray[Any, Any]) -> tuple[int, ...]:

@@ -10,9 +10,13 @@ from n4a_fast import WorkspaceStore
 
 
 @gate(
-    "load_arrays_vs_one_by_one", workload="load_arrays of 1,000 predictions, n=200", baseline="get_prediction(load_arrays=True) of each",
-    size=1_000, seed=0, threads=1,
-)  # fmt: skip
+    "load_arrays_vs_one_by_one",
+    workload="load_arrays of 1,000 predictions, n=200",
+    baseline="get_prediction(load_arrays=True) of each",
+    size=1_000,
+    seed=0,
+    threads=1,
+)
 def test_load_arrays_vs_one_by_one(measure: Measure, store: WorkspaceStore) -> None:
     sweep = Sweep(store)
     ids = [prediction for _ in range(60) for prediction in sweep.pipeline()][:1000]

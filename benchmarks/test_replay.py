@@ -52,7 +52,13 @@ def _agree(found: Any, expected: Any, within: float = 1e-11) -> bool:
 def _one_chain(measure: Measure, store: WorkspaceStore, rows: int, calls: int, rounds: int) -> None:
     chains, X = fill(store, 1), spectra(rows)
     load, plain = chains.objects.__getitem__, chains.plain[0]
-    measure.ratio(lambda: replay_one(load, *plain, X), lambda: store.replay_chain(chains.ids[0], X), rounds=rounds, warmup=2, calls=calls)
+    measure.ratio(
+        lambda: replay_one(load, *plain, X),
+        lambda: store.replay_chain(chains.ids[0], X),
+        rounds=rounds,
+        warmup=2,
+        calls=calls,
+    )
     assert _agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
 
 
@@ -62,22 +68,35 @@ def test_replay_1_row(measure: Measure, store: WorkspaceStore) -> None:
     assert measure.done
 
 
-@gate("replay_1000_rows", workload=f"replay_chain on 1,000 rows: {CHAIN}", baseline=PLAIN, size=1_000, seed=0, threads=1)
+@gate(
+    "replay_1000_rows", workload=f"replay_chain on 1,000 rows: {CHAIN}", baseline=PLAIN, size=1_000, seed=0, threads=1
+)
 def test_replay_1000_rows(measure: Measure, store: WorkspaceStore) -> None:
     _one_chain(measure, store, 1_000, 10, 7)
     assert measure.done
 
 
-@gate("replay_10000_rows", workload=f"replay_chain on 10,000 rows: {CHAIN}", baseline=PLAIN, size=10_000, seed=0, threads=1)
+@gate(
+    "replay_10000_rows",
+    workload=f"replay_chain on 10,000 rows: {CHAIN}",
+    baseline=PLAIN,
+    size=10_000,
+    seed=0,
+    threads=1,
+)
 def test_replay_10000_rows(measure: Measure, store: WorkspaceStore) -> None:
     _one_chain(measure, store, 10_000, 1, 7)
     assert measure.done
 
 
 @gate(
-    "replay_bandwidth", workload=f"bytes of X a second, replay_chain on 10,000 rows: {CHAIN}", size=10_000, seed=0, threads=1,
+    "replay_bandwidth",
+    workload=f"bytes of X a second, replay_chain on 10,000 rows: {CHAIN}",
+    size=10_000,
+    seed=0,
+    threads=1,
     baseline="bytes that a memory copy reads and writes a second",
-)  # fmt: skip
+)
 def test_replay_bandwidth(measure: Measure, store: WorkspaceStore) -> None:
     chains, X = fill(store, 1), spectra(10_000)
     copy = MemoryCopy(X.nbytes)  # moves twice the bytes of X: it reads them and writes as many
@@ -85,7 +104,14 @@ def test_replay_bandwidth(measure: Measure, store: WorkspaceStore) -> None:
     assert _agree(store.replay_chain(chains.ids[0], X), replay_one(chains.objects.__getitem__, *chains.plain[0], X))
 
 
-@gate("replay_error", workload="largest relative error of 1,000 chains on 200 rows", baseline=PLAIN, size=1_000, seed=0, threads=1)
+@gate(
+    "replay_error",
+    workload="largest relative error of 1,000 chains on 200 rows",
+    baseline=PLAIN,
+    size=1_000,
+    seed=0,
+    threads=1,
+)
 def test_replay_error(measure: Measure, many: tuple[WorkspaceStore, Chains]) -> None:
     store, chains = many
     X = spectra(200, seed=5)
@@ -95,21 +121,37 @@ def test_replay_error(measure: Measure, many: tuple[WorkspaceStore, Chains]) -> 
     assert len(np.unique(found[:, 0])) > 900
 
 
-@gate("replay_1000_chains", workload="replay_chains: 1,000 chains over 8 preprocessings on 1,000 rows", baseline=PLAIN, size=1_000, seed=0, threads=1)
+@gate(
+    "replay_1000_chains",
+    workload="replay_chains: 1,000 chains over 8 preprocessings on 1,000 rows",
+    baseline=PLAIN,
+    size=1_000,
+    seed=0,
+    threads=1,
+)
 def test_replay_1000_chains(measure: Measure, many: tuple[WorkspaceStore, Chains]) -> None:
     store, chains = many
     X, some = spectra(1_000), chains.plain[::125]
     measure.ratio(
-        lambda: replay_in_turn(chains.objects.__getitem__, some, X), lambda: store.replay_chains(chains.ids, X),
-        rounds=9, warmup=2, scale=len(chains.ids) / len(some),
-    )  # fmt: skip
-    assert _agree(store.replay_chains(chains.ids, X)[::125], np.stack(replay_in_turn(chains.objects.__getitem__, some, X)))
+        lambda: replay_in_turn(chains.objects.__getitem__, some, X),
+        lambda: store.replay_chains(chains.ids, X),
+        rounds=9,
+        warmup=2,
+        scale=len(chains.ids) / len(some),
+    )
+    assert _agree(
+        store.replay_chains(chains.ids, X)[::125], np.stack(replay_in_turn(chains.objects.__getitem__, some, X))
+    )
 
 
 @gate(
-    "replay_dgemm_peak", workload="replay_chains: 1,000 chains over 8 preprocessings on 1,000 rows", size=1_000, seed=0, threads=1,
+    "replay_dgemm_peak",
+    workload="replay_chains: 1,000 chains over 8 preprocessings on 1,000 rows",
+    size=1_000,
+    seed=0,
+    threads=1,
     baseline="dgemm of (1,000, 700) by (700, 1,000)",
-)  # fmt: skip
+)
 def test_replay_dgemm_peak(measure: Measure, many: tuple[WorkspaceStore, Chains]) -> None:
     store, chains = many
     X = spectra(1_000)
@@ -132,7 +174,14 @@ print(json.dumps([seconds, found.shape, float(found[-1, -1]), "sklearn" in sys.m
 """
 
 
-@report("replay_first_touch", workload="5,000 stored chains on 1,000 rows in a new process", baseline="none: seconds", size=5_000, seed=0, threads=1)
+@report(
+    "replay_first_touch",
+    workload="5,000 stored chains on 1,000 rows in a new process",
+    baseline="none: seconds",
+    size=5_000,
+    seed=0,
+    threads=1,
+)
 def test_replay_first_touch(measure: Measure, tmp_path: Path) -> None:
     workspace, X = tmp_path / "workspace", spectra(1_000)
     with WorkspaceStore(workspace) as store:
@@ -143,7 +192,9 @@ def test_replay_first_touch(measure: Measure, tmp_path: Path) -> None:
     script = FIRST_TOUCH.format(spectra=str(tmp_path / "X.npy"), workspace=str(workspace))
     runs = []
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", script], input=json.dumps(chains.ids), capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script], input=json.dumps(chains.ids), capture_output=True, text=True, check=True
+        )
         runs.append(json.loads(done.stdout))
     measure.value(min(seconds for seconds, *_ in runs), "s")
     last = replay_one(chains.objects.__getitem__, *chains.plain[-1], X)
@@ -153,7 +204,14 @@ def test_replay_first_touch(measure: Measure, tmp_path: Path) -> None:
         assert not imported_sklearn
 
 
-@gate("replay_svr", workload="replay_chain on 1,000 rows: SNV > Savitzky-Golay > MinMax > 5 folds of RBF SVR", baseline=PLAIN, size=1_000, seed=0, threads=1)
+@gate(
+    "replay_svr",
+    workload="replay_chain on 1,000 rows: SNV > Savitzky-Golay > MinMax > 5 folds of RBF SVR",
+    baseline=PLAIN,
+    size=1_000,
+    seed=0,
+    threads=1,
+)
 def test_replay_svr(measure: Measure, store: WorkspaceStore) -> None:
     chains, X = fill(store, 1, model=lambda _: SVR(C=10.0, epsilon=0.001), samples=400), spectra(1_000)
     load, plain = chains.objects.__getitem__, chains.plain[0]
@@ -162,18 +220,33 @@ def test_replay_svr(measure: Measure, store: WorkspaceStore) -> None:
 
 
 @report(
-    "replay_200_forests", workload="replay_chains(n_jobs=2): 200 chains of 5 forests of 100 trees on 1,000 rows", size=200, seed=0, threads="n_jobs=2",
+    "replay_200_forests",
+    workload="replay_chains(n_jobs=2): 200 chains of 5 forests of 100 trees on 1,000 rows",
+    size=200,
+    seed=0,
+    threads="n_jobs=2",
     baseline=PLAIN,
-)  # fmt: skip
+)
 def test_replay_200_forests(measure: Measure, store: WorkspaceStore) -> None:
-    chains = fill(store, 200, pool=10, model=lambda seed: RandomForestRegressor(100, max_features=0.1, random_state=seed), samples=120)
+    chains = fill(
+        store,
+        200,
+        pool=10,
+        model=lambda seed: RandomForestRegressor(100, max_features=0.1, random_state=seed),
+        samples=120,
+    )
     X = spectra(1_000)
     some = chains.plain[::10]
     measure.ratio(
-        lambda: replay_in_turn(chains.objects.__getitem__, some, X), lambda: store.replay_chains(chains.ids, X, n_jobs=2),
-        rounds=2, scale=len(chains.ids) / len(some),
-    )  # fmt: skip
-    assert _agree(store.replay_chains(chains.ids[:2], X), np.stack(replay_in_turn(chains.objects.__getitem__, chains.plain[:2], X)))
+        lambda: replay_in_turn(chains.objects.__getitem__, some, X),
+        lambda: store.replay_chains(chains.ids, X, n_jobs=2),
+        rounds=2,
+        scale=len(chains.ids) / len(some),
+    )
+    assert _agree(
+        store.replay_chains(chains.ids[:2], X),
+        np.stack(replay_in_turn(chains.objects.__getitem__, chains.plain[:2], X)),
+    )
 
 
 def _against_onnx(measure: Measure, store: WorkspaceStore, rows: int, calls: int, rounds: int) -> None:
@@ -186,7 +259,9 @@ def _against_onnx(measure: Measure, store: WorkspaceStore, rows: int, calls: int
 
 
 def onnx_chain(steps: list[Any], models: list[Any]) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
-    """A chain as one float64 graph by skl2onnx; Savitzky-Golay, which it does not know, as the product with its matrix."""
+    """A chain as one float64 graph by skl2onnx; Savitzky-Golay, which it does not know, as the product with its
+    matrix.
+    """
     import onnxruntime
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import DoubleTensorType
@@ -195,10 +270,16 @@ def onnx_chain(steps: list[Any], models: list[Any]) -> Callable[[np.ndarray[Any,
     from sklearn.pipeline import make_pipeline
 
     filtering = PCA()
-    filtering.components_, filtering.mean_, filtering.n_components_ = np.asarray(steps[0].transform(np.eye(WIDTH))).T, np.zeros(WIDTH), WIDTH
+    filtering.components_, filtering.mean_, filtering.n_components_ = (
+        np.asarray(steps[0].transform(np.eye(WIDTH))).T,
+        np.zeros(WIDTH),
+        WIDTH,
+    )
     voting = VotingRegressor([(str(number), model) for number, model in enumerate(models)])
     voting.estimators_ = models
-    graph = to_onnx(make_pipeline(filtering, *steps[1:], voting), initial_types=[("X", DoubleTensorType([None, WIDTH]))])
+    graph = to_onnx(
+        make_pipeline(filtering, *steps[1:], voting), initial_types=[("X", DoubleTensorType([None, WIDTH]))]
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -208,7 +289,9 @@ def onnx_chain(steps: list[Any], models: list[Any]) -> Callable[[np.ndarray[Any,
 def _onnx_report(name: str, rows: int) -> pytest.MarkDecorator:
     workload = f"replay_chain on {rows:,} rows: Savitzky-Golay > MinMax > 5 PLS folds, 700 wavelengths"
     baseline = "ONNX Runtime, float64, the same chain as one graph"
-    return report(name, workload=workload, baseline=baseline, size=rows, seed=0, threads=1, needs=("onnxruntime", "skl2onnx"))
+    return report(
+        name, workload=workload, baseline=baseline, size=rows, seed=0, threads=1, needs=("onnxruntime", "skl2onnx")
+    )
 
 
 @_onnx_report("replay_onnx_1_row", 1)

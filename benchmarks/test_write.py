@@ -18,9 +18,13 @@ BULK_ROWS = 4 * ROWS
 
 
 @gate(
-    "dropin_pipeline_vs_row_by_row", workload="21 durable predictions with arrays, chain and log by the drop-in calls, n=200",
-    baseline="one insert per row into keyed tables, 10,000 rows there", size=10_000, seed=0, threads=1,
-)  # fmt: skip
+    "dropin_pipeline_vs_row_by_row",
+    workload="21 durable predictions with arrays, chain and log by the drop-in calls, n=200",
+    baseline="one insert per row into keyed tables, 10,000 rows there",
+    size=10_000,
+    seed=0,
+    threads=1,
+)
 def test_dropin_pipeline_vs_row_by_row(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     sweep, reference = Sweep(store), RowByRowStore(tmp_path)
     reference.fill(10_000, SAMPLES)
@@ -33,12 +37,21 @@ def test_dropin_pipeline_vs_row_by_row(measure: Measure, store: WorkspaceStore, 
                 reference.save(pipeline, str(fold), partition, 0.1, SCORES, (sweep.y_true, sweep.y_pred, sweep.indices))
 
     measure.ratio(plain, sweep.pipeline, rounds=7)
-    stored = store.sql("SELECT count(*) AS n FROM prediction_arrays WHERE len(y_pred) = 200 AND len(y_true) = 200")["n"][0]
+    stored = store.sql("SELECT count(*) AS n FROM prediction_arrays WHERE len(y_pred) = 200 AND len(y_true) = 200")[
+        "n"
+    ][0]
     assert stored == reference.count() > 10_000
     reference.close()
 
 
-@gate("dropin_growth", workload="a drop-in pipeline with 40,000 predictions there", baseline="the same with none there", size=40_000, seed=0, threads=1)
+@gate(
+    "dropin_growth",
+    workload="a drop-in pipeline with 40,000 predictions there",
+    baseline="the same with none there",
+    size=40_000,
+    seed=0,
+    threads=1,
+)
 def test_dropin_growth(measure: Measure, tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "empty") as empty, WorkspaceStore(tmp_path / "full") as full:
         fill(full, 40_000)
@@ -48,14 +61,20 @@ def test_dropin_growth(measure: Measure, tmp_path: Path) -> None:
 
 
 @gate(
-    "bulk_vs_bare_insert", workload="save_predictions of 65,536, n=200, durable",
-    baseline="DuckDB inserting the same Arrow tables (rows and arrays) into bare tables, in one transaction", size=BULK_ROWS, seed=0,
+    "bulk_vs_bare_insert",
+    workload="save_predictions of 65,536, n=200, durable",
+    baseline="DuckDB inserting the same Arrow tables (rows and arrays) into bare tables, in one transaction",
+    size=BULK_ROWS,
+    seed=0,
     threads="1, and DuckDB's",
-)  # fmt: skip
+)
 def test_bulk_vs_bare_insert(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
     matrix = np.random.default_rng(0).random((BULK_ROWS, SAMPLES))
     columns = fill_columns("0" * 36, matrix)
-    slices = [tables for _, tables in bulk.slices(bulk.checked(columns, {"y_pred": matrix, "y_true": np.arange(float(SAMPLES))}))]
+    slices = [
+        tables
+        for _, tables in bulk.slices(bulk.checked(columns, {"y_pred": matrix, "y_true": np.arange(float(SAMPLES))}))
+    ]
     with BareTables(tmp_path / "bare.duckdb", slices) as bare:
         measure.ratio(bare.insert, lambda: fill(store, BULK_ROWS, matrix), rounds=3)
         assert bare.rows() == 4 * BULK_ROWS
@@ -64,9 +83,13 @@ def test_bulk_vs_bare_insert(measure: Measure, store: WorkspaceStore, tmp_path: 
 
 
 @gate(
-    "bytes_kept_per_prediction", workload="save_predictions of 16,384, n=200, y_true shared, 0.4 kB of scores, then close",
-    baseline="none: bytes of the workspace per prediction", size=ROWS, seed=0, threads=1,
-)  # fmt: skip
+    "bytes_kept_per_prediction",
+    workload="save_predictions of 16,384, n=200, y_true shared, 0.4 kB of scores, then close",
+    baseline="none: bytes of the workspace per prediction",
+    size=ROWS,
+    seed=0,
+    threads=1,
+)
 def test_bytes_kept_per_prediction(measure: Measure, tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         fill(store, ROWS)

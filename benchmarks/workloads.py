@@ -26,21 +26,44 @@ class Sweep:
     def pipeline(self) -> list[str]:
         store = self.store
         pipeline = store.begin_pipeline(self.run, "p", {"model": "PLS"}, [], "corn", "h")
-        chain = store.save_chain(pipeline, [{"step_idx": 1, "operator_class": "PLS", "params": {}}], 1, "PLS", "", "per_fold", {}, {})
+        chain = store.save_chain(
+            pipeline, [{"step_idx": 1, "operator_class": "PLS", "params": {}}], 1, "PLS", "", "per_fold", {}, {}
+        )
         store.log_step(pipeline, 1, "PLS", "end", 5)
         ids = []
         for fold in range(7):
             for partition in ("train", "val", "test"):
                 prediction = store.save_prediction(
-                    pipeline, chain, "corn", "PLS", "PLS", str(fold), partition, 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700,
-                    SCORES, {}, None, None, 0, 0.0)  # fmt: skip
+                    pipeline,
+                    chain,
+                    "corn",
+                    "PLS",
+                    "PLS",
+                    str(fold),
+                    partition,
+                    0.1,
+                    0.2,
+                    0.05,
+                    "rmse",
+                    "regression",
+                    SAMPLES,
+                    700,
+                    SCORES,
+                    {},
+                    None,
+                    None,
+                    0,
+                    0.0,
+                )
                 store.save_prediction_arrays(prediction, self.y_true, self.y_pred, None, self.indices)
                 ids.append(prediction)
         store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 10)
         return ids
 
 
-def fill(store: WorkspaceStore, rows: int, matrix: np.ndarray[Any, Any] | None = None, run: str | None = None) -> list[str]:
+def fill(
+    store: WorkspaceStore, rows: int, matrix: np.ndarray[Any, Any] | None = None, run: str | None = None
+) -> list[str]:
     """One pipeline of `rows` predictions through the bulk call, in a run of its own unless given."""
     pipeline = store.begin_pipeline(run or store.begin_run("bulk", {}, []), "p", {}, [], "corn", "h")
     matrix = np.random.default_rng(0).random((rows, SAMPLES)) if matrix is None else matrix
@@ -52,9 +75,15 @@ def fill(store: WorkspaceStore, rows: int, matrix: np.ndarray[Any, Any] | None =
 def fill_columns(pipeline: str, matrix: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Columns of a bulk call: a prediction of one pipeline for each row of the matrix."""
     return {
-        "pipeline_id": pipeline, "dataset_name": "corn", "model_name": "PLS", "model_class": "Bulk", "partition": "val",
-        "fold_id": [str(row) for row in range(len(matrix))], "val_score": matrix[:, 0], "scores": SCORES,
-    }  # fmt: skip
+        "pipeline_id": pipeline,
+        "dataset_name": "corn",
+        "model_name": "PLS",
+        "model_class": "Bulk",
+        "partition": "val",
+        "fold_id": [str(row) for row in range(len(matrix))],
+        "val_score": matrix[:, 0],
+        "scores": SCORES,
+    }
 
 
 def folder_bytes(folder: Path) -> int:

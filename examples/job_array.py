@@ -59,21 +59,52 @@ def task(workspace: str, run: str, number: int, tasks: int) -> None:
     with shard.open() as store:
         for window, ridge in VARIANTS[number::tasks]:
             start = time.perf_counter()
-            pipeline = store.begin_pipeline(run, f"window {window}, ridge {ridge:g}", {"window": window, "ridge": ridge}, [], "synthetic", "seed-0")
+            pipeline = store.begin_pipeline(
+                run, f"window {window}, ridge {ridge:g}", {"window": window, "ridge": ridge}, [], "synthetic", "seed-0"
+            )
             weights = fit(x[train], y[train], window, ridge)
             artifact = store.save_artifact(weights, "numpy.ndarray", "model", "joblib")
-            steps = [{"step_idx": 1, "operator_class": "numpy.ndarray", "params": {"window": window, "ridge": ridge}, "artifact_id": artifact}]
-            chain = store.save_chain(pipeline, steps, 1, "Ridge", f"smooth {window}", "single", {"fold_0": artifact}, {})
+            steps = [
+                {
+                    "step_idx": 1,
+                    "operator_class": "numpy.ndarray",
+                    "params": {"window": window, "ridge": ridge},
+                    "artifact_id": artifact,
+                }
+            ]
+            chain = store.save_chain(
+                pipeline, steps, 1, "Ridge", f"smooth {window}", "single", {"fold_0": artifact}, {}
+            )
             errors = {}
             for partition, rows in (("train", train), ("test", test)):
                 found = design(x[rows], window) @ weights
                 errors[partition] = float(np.sqrt(np.mean((found - y[rows]) ** 2)))
                 prediction = store.save_prediction(
-                    pipeline, chain, "synthetic", "Ridge", "Ridge", "0", partition, errors["train"], errors.get("test"), errors["train"],
-                    "rmse", "regression", len(rows), x.shape[1], {partition: {"rmse": errors[partition]}}, {}, None, None, 0, 0.0,
-                )  # fmt: skip
+                    pipeline,
+                    chain,
+                    "synthetic",
+                    "Ridge",
+                    "Ridge",
+                    "0",
+                    partition,
+                    errors["train"],
+                    errors.get("test"),
+                    errors["train"],
+                    "rmse",
+                    "regression",
+                    len(rows),
+                    x.shape[1],
+                    {partition: {"rmse": errors[partition]}},
+                    {},
+                    None,
+                    None,
+                    0,
+                    0.0,
+                )
                 store.save_prediction_arrays(prediction, y[rows], found, None, rows)
-            store.complete_pipeline(pipeline, errors["train"], errors["test"], "rmse", int(1000 * (time.perf_counter() - start)))
+            store.complete_pipeline(
+                pipeline, errors["train"], errors["test"], "rmse", int(1000 * (time.perf_counter() - start))
+            )
 
 
 def merge(workspace: str, run: str) -> None:
@@ -82,9 +113,15 @@ def merge(workspace: str, run: str) -> None:
         report = store.merge(progress=lambda path, done, total: print(f"{done}/{total} {path}", file=sys.stderr))
         pipelines = store.list_pipelines(run_id=run).height
         if pipelines < len(VARIANTS):
-            sys.exit(f"{pipelines} of {len(VARIANTS)} variants are there; submit the tasks that are missing again, then merge again")
+            sys.exit(
+                f"{pipelines} of {len(VARIANTS)} variants are there; submit the tasks that are missing again, then"
+                " merge again"
+            )
         store.complete_run(run, {"pipelines": pipelines})
-        print(f"{report.added('predictions')} predictions in {report.added('pipelines')} pipelines from {len(report.sources)} shards")
+        print(
+            f"{report.added('predictions')} predictions in {report.added('pipelines')} pipelines from"
+            f" {len(report.sources)} shards"
+        )
         for name, error in store.sql(BEST, [run]).rows():
             print(f"{error:.4f}  {name}")
 

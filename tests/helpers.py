@@ -20,11 +20,25 @@ from n4a_fast import WorkspaceStore
 DEADLINE = 60.0  # seconds that a child process may take before a test gives up on it
 
 PREDICTION: dict[str, Any] = {
-    "dataset_name": "corn", "model_name": "PLS", "model_class": "sklearn.cross_decomposition.PLSRegression", "fold_id": "0",
-    "partition": "val", "val_score": 0.1, "test_score": 0.2, "train_score": 0.05, "metric": "rmse", "task_type": "regression",
-    "n_samples": 5, "n_features": 700, "scores": {"val": {"rmse": 0.1}}, "best_params": {"n_components": 3}, "branch_id": None,
-    "branch_name": None, "exclusion_count": 0, "exclusion_rate": 0.0,
-}  # fmt: skip
+    "dataset_name": "corn",
+    "model_name": "PLS",
+    "model_class": "sklearn.cross_decomposition.PLSRegression",
+    "fold_id": "0",
+    "partition": "val",
+    "val_score": 0.1,
+    "test_score": 0.2,
+    "train_score": 0.05,
+    "metric": "rmse",
+    "task_type": "regression",
+    "n_samples": 5,
+    "n_features": 700,
+    "scores": {"val": {"rmse": 0.1}},
+    "best_params": {"n_components": 3},
+    "branch_id": None,
+    "branch_name": None,
+    "exclusion_count": 0,
+    "exclusion_rate": 0.0,
+}
 
 
 class Sweep(NamedTuple):
@@ -42,9 +56,13 @@ def begin_pipeline(store: WorkspaceStore, run: str, name: str = "0001_pls", data
 def save_chain(store: WorkspaceStore, pipeline: str, **changes: Any) -> str:
     fields: dict[str, Any] = {
         "steps": [{"step_idx": 1, "operator_class": "SNV", "params": {}, "artifact_id": None, "stateless": True}],
-        "model_step_idx": 1, "model_class": PREDICTION["model_class"], "preprocessings": "SNV", "fold_strategy": "per_fold",
-        "fold_artifacts": {}, "shared_artifacts": {},
-    }  # fmt: skip
+        "model_step_idx": 1,
+        "model_class": PREDICTION["model_class"],
+        "preprocessings": "SNV",
+        "fold_strategy": "per_fold",
+        "fold_artifacts": {},
+        "shared_artifacts": {},
+    }
     return store.save_chain(pipeline, **{**fields, **changes})
 
 
@@ -91,9 +109,13 @@ def child(code: str, *arguments: Any) -> subprocess.Popen[str]:
     """A Python process that runs `code` with the helpers in reach; its stdin, stdout and stderr are text pipes."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", code, *map(str, arguments)], env=environment, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-u", "-c", code, *map(str, arguments)],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -1,4 +1,5 @@
-"""A session that Ctrl-C hits again and again, at random moments, and that goes on: python interrupted_session.py FOLDER SEED TIMES.
+"""A session that Ctrl-C hits again and again, at random moments, and that goes on: python interrupted_session.py FOLDER
+SEED TIMES.
 
 After each interrupt it counts what is stored against what its calls had returned: of the one call that
 was interrupted a row may be there or not, of all others exactly one. Prints the number of rows.
@@ -31,9 +32,12 @@ class Session:
         while True:
             pipeline = self.store.begin_pipeline(self.run, "p", {}, [], "corn", "")
             for fold in range(40):
-                prediction = self.store.save_prediction(pipeline, None, *PREDICTION, str(fold), "val", *SCORES)  # type: ignore[arg-type]
+                # type: ignore[arg-type]
+                prediction = self.store.save_prediction(pipeline, None, *PREDICTION, str(fold), "val", *SCORES)
                 self.predictions += 1
-                self.store.save_prediction_arrays(prediction, np.full(3, float(fold)), np.full(5, float(self.predictions))[:3])
+                self.store.save_prediction_arrays(
+                    prediction, np.full(3, float(fold)), np.full(5, float(self.predictions))[:3]
+                )
                 self.store.log_step(pipeline, fold, "SNV", "end")
                 self.logs += 1
                 if fold % 5 == 4:
@@ -48,7 +52,10 @@ class Session:
             found = self.store.sql(f"SELECT count(*) FROM {table}").item()
             assert found - saved in (0, 1), f"{table}: {found} for {saved}"
             setattr(self, table, found)
-        torn = "SELECT count(*) FROM prediction_arrays JOIN predictions USING (prediction_id) WHERE y_true[1] <> fold_id::INTEGER OR len(y_pred) <> len(y_true)"
+        torn = (
+            "SELECT count(*) FROM prediction_arrays JOIN predictions USING (prediction_id) WHERE y_true[1] <>"
+            " fold_id::INTEGER OR len(y_pred) <> len(y_true)"
+        )
         assert self.store.sql(torn).item() == 0
 
 

@@ -69,7 +69,11 @@ def test_pipelines_that_were_in_the_tables_while_they_ran_are_there_once_when_th
 def test_what_is_stored_is_never_beyond(database: Database, stored: list[int], asked: list[int]) -> None:
     rows = pa.table({"log_id": [f"{number:02}" for number in stored], "pipeline_id": ["p"] * len(stored)})
     with pytest.raises(ZeroDivisionError), database.transaction():
-        database.insert("INSERT INTO logs BY NAME SELECT *, 1 AS step_idx, 'end' AS event, now()::TIMESTAMP AS created_at FROM batch", batch=rows)
+        database.insert(
+            "INSERT INTO logs BY NAME SELECT *, 1 AS step_idx, 'end' AS event, now()::TIMESTAMP AS created_at FROM"
+            " batch",
+            batch=rows,
+        )
         first, last = min(asked), max(asked)
         found = tables_between(database, [Range("logs", "log_id", f"{first:02}", f"{last:02}")])
         assert found == ({"logs"} if any(first <= number <= last for number in stored) else set())

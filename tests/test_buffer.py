@@ -37,7 +37,11 @@ def left_after_a_kill(folder: Path, limits: dict[str, Any], saved: int) -> int:
 
 @pytest.mark.parametrize(
     ("limits", "saved", "kept"),
-    [({"flush_interval": None}, 50, 0), ({"flush_interval": None, "flush_rows": 20}, 50, 40), ({"flush_interval": None, "flush_bytes": 400}, 50, 50)],
+    [
+        ({"flush_interval": None}, 50, 0),
+        ({"flush_interval": None, "flush_rows": 20}, 50, 40),
+        ({"flush_interval": None, "flush_bytes": 400}, 50, 50),
+    ],
     ids=["nothing asks for it", "by number", "by size"],
 )
 def test_rows_are_flushed_once_there_are_enough(tmp_path: Path, limits: dict[str, Any], saved: int, kept: int) -> None:
@@ -55,7 +59,16 @@ def test_rows_are_flushed_after_a_while_without_another_call(tmp_path: Path) -> 
     kill(worker)
 
 
-@pytest.mark.parametrize("limits", [{"flush_rows": 0}, {"flush_bytes": -1}, {"flush_interval": 0}, {"flush_interval": float("nan")}, {"flush_rows": "many"}])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"flush_rows": 0},
+        {"flush_bytes": -1},
+        {"flush_interval": 0},
+        {"flush_interval": float("nan")},
+        {"flush_rows": "many"},
+    ],
+)
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, limits: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(limits))):
         WorkspaceStore(tmp_path, **limits)

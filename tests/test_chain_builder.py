@@ -63,18 +63,41 @@ def test_the_chain_of_a_plain_pipeline_names_steps_folds_and_shared_artifacts() 
         "steps": [
             {"step_idx": 1, "operator_class": "SNV", "params": {}, "artifact_ids": ["a1"], "stateless": False},
             {"step_idx": 2, "operator_class": "KFold", "params": {}, "artifact_ids": [], "stateless": True},
-            {"step_idx": 3, "operator_class": "PLS", "params": {"n_components": 3}, "artifact_ids": ["m0", "m1"], "stateless": False, "operator_type": "model"},
+            {
+                "step_idx": 3,
+                "operator_class": "PLS",
+                "params": {"n_components": 3},
+                "artifact_ids": ["m0", "m1"],
+                "stateless": False,
+                "operator_type": "model",
+            },
         ],
-        "model_step_idx": 3, "model_class": "PLS", "preprocessings": "SNV", "fold_strategy": "per_fold",
-        "fold_artifacts": {"fold_0": "m0", "fold_1": "m1"}, "shared_artifacts": {"1": ["a1"]}, "branch_path": None, "source_index": None,
-    }  # fmt: skip
+        "model_step_idx": 3,
+        "model_class": "PLS",
+        "preprocessings": "SNV",
+        "fold_strategy": "per_fold",
+        "fold_artifacts": {"fold_0": "m0", "fold_1": "m1"},
+        "shared_artifacts": {"1": ["a1"]},
+        "branch_path": None,
+        "source_index": None,
+    }
 
 
 @pytest.mark.parametrize(
     ("written", "key"),
-    [(0, "fold_0"), ("0", "fold_0"), (np.int64(2), "fold_2"), ("fold_1", "fold_1"), (" fold_01", "fold_1"),
-     ("final", "fold_final"), ("avg", "fold_avg"), ("w_avg", "fold_w_avg"), ("fold_w_avg", "fold_w_avg"), ("holdout", "fold_holdout")],
-)  # fmt: skip
+    [
+        (0, "fold_0"),
+        ("0", "fold_0"),
+        (np.int64(2), "fold_2"),
+        ("fold_1", "fold_1"),
+        (" fold_01", "fold_1"),
+        ("final", "fold_final"),
+        ("avg", "fold_avg"),
+        ("w_avg", "fold_w_avg"),
+        ("fold_w_avg", "fold_w_avg"),
+        ("holdout", "fold_holdout"),
+    ],
+)
 def test_fold_keys_take_one_form(written: Any, key: str) -> None:
     assert ChainBuilder(Trace([model(1, "PLS", {written: "m"})])).build()["fold_artifacts"] == {key: "m"}
 
@@ -94,7 +117,15 @@ def test_skipped_steps_are_left_out(mode: Any) -> None:
 
 
 def test_each_model_gets_a_chain_that_ends_with_it_and_shares_no_other_model() -> None:
-    trace = Trace([transform(1, "SNV", "a1"), model(2, "PLS", {0: "p"}), transform(3, "Scaler", "a3"), model(4, "Ridge", {0: "r"})], 2)
+    trace = Trace(
+        [
+            transform(1, "SNV", "a1"),
+            model(2, "PLS", {0: "p"}),
+            transform(3, "Scaler", "a3"),
+            model(4, "Ridge", {0: "r"}),
+        ],
+        2,
+    )
     first, second = ChainBuilder(trace).build_all()
     assert [step["step_idx"] for step in first["steps"]] == [1, 2]
     assert (first["model_class"], first["shared_artifacts"]) == ("PLS", {"1": ["a1"]})
@@ -110,11 +141,18 @@ def test_without_a_known_primary_model_the_last_one_counts(index: int | None) ->
 
 
 def test_a_chain_holds_its_own_branch_and_what_came_before_it() -> None:
-    trace = Trace([
-        transform(1, "SNV", "a"), transform(2, "Detrend", "b0", branch=[0]), transform(2, "Gradient", "b1", branch=[1]),
-        transform(3, "Scaler", "c10", branch=[1, 0]), transform(3, "PCA", "c11", branch=[1, 1]),
-        model(4, "PLS", {0: "m0"}, [0]), model(4, "PLS", {0: "m10"}, [1, 0]), model(4, "PLS", {0: "m11"}, [1, 1]),
-    ])  # fmt: skip
+    trace = Trace(
+        [
+            transform(1, "SNV", "a"),
+            transform(2, "Detrend", "b0", branch=[0]),
+            transform(2, "Gradient", "b1", branch=[1]),
+            transform(3, "Scaler", "c10", branch=[1, 0]),
+            transform(3, "PCA", "c11", branch=[1, 1]),
+            model(4, "PLS", {0: "m0"}, [0]),
+            model(4, "PLS", {0: "m10"}, [1, 0]),
+            model(4, "PLS", {0: "m11"}, [1, 1]),
+        ]
+    )
     chains = {tuple(chain["branch_path"]): chain for chain in ChainBuilder(trace).build_all()}
     assert {path: chain["shared_artifacts"] for path, chain in chains.items()} == {
         (0,): {"1": ["a"], "2": ["b0"]},
@@ -126,7 +164,13 @@ def test_a_chain_holds_its_own_branch_and_what_came_before_it() -> None:
 
 
 def test_a_model_after_a_merge_takes_the_artifacts_of_all_branches() -> None:
-    trace = Trace([transform(2, "Detrend", "b0", branch=[0]), transform(2, "Gradient", "b1", branch=[1]), model(3, "PLS", {0: "m"})])
+    trace = Trace(
+        [
+            transform(2, "Detrend", "b0", branch=[0]),
+            transform(2, "Gradient", "b1", branch=[1]),
+            model(3, "PLS", {0: "m"}),
+        ]
+    )
     chain = ChainBuilder(trace).build()
     assert (chain["shared_artifacts"], chain["branch_path"]) == ({"2": ["b0", "b1"]}, None)
 
@@ -139,10 +183,16 @@ def test_a_step_over_several_sources_says_which_artifact_is_whose() -> None:
 
 @pytest.mark.parametrize(("kind", "index"), [("model", None), ("", 2)])
 def test_a_model_without_folds_is_shared_at_its_own_step(kind: str, index: int | None) -> None:
-    trace = Trace([transform(1, "SNV", "a"), transform(2, "PLS", "m", operator_type=kind), transform(3, "Chart")], index)
+    trace = Trace(
+        [transform(1, "SNV", "a"), transform(2, "PLS", "m", operator_type=kind), transform(3, "Chart")], index
+    )
     chain = ChainBuilder(trace).build()
     assert (chain["model_step_idx"], chain["model_class"], chain["fold_strategy"]) == (2, "PLS", "shared")
-    assert (chain["fold_artifacts"], chain["shared_artifacts"], len(chain["steps"])) == ({}, {"1": ["a"], "2": ["m"]}, 2)
+    assert (chain["fold_artifacts"], chain["shared_artifacts"], len(chain["steps"])) == (
+        {},
+        {"1": ["a"], "2": ["m"]},
+        2,
+    )
 
 
 def test_a_trace_without_a_model_or_without_steps_still_makes_one_chain() -> None:
@@ -170,25 +220,39 @@ def test_built_chains_are_stored_and_predict_branch_by_branch(store: WorkspaceSt
     models = {branch: PLSRegression(2 + branch).fit(data, y) for branch, data in inputs.items()}
     ids = {branch: store.save_artifact(fitted, "PLSRegression", "model", "joblib") for branch, fitted in models.items()}
     snv_id = store.save_artifact(snv, "StandardNormalVariate", "transformer", "joblib")
-    trace = Trace([transform(1, "StandardNormalVariate", snv_id, branch=[0]), *(model(2, "PLSRegression", {"final": ids[b]}, [b]) for b in ids)])
+    trace = Trace(
+        [
+            transform(1, "StandardNormalVariate", snv_id, branch=[0]),
+            *(model(2, "PLSRegression", {"final": ids[b]}, [b]) for b in ids),
+        ]
+    )
     for branch, arguments in enumerate(ChainBuilder(trace).build_all()):
         chain_id = store.save_chain(sweep.pipeline, **arguments)
         expected = models[branch].predict(inputs[branch]).ravel()
         np.testing.assert_allclose(np.ravel(replay_chain(store, chain_id, X)), expected, rtol=1e-12)
 
 
-TRACES: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "traces" / "traces.json").read_text(encoding="utf-8"))
+TRACES: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "data" / "traces" / "traces.json").read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("name", TRACES)
 def test_traces_of_nirs4all_give_its_own_chains_without_the_steps_of_other_branches(name: str) -> None:
     told = TRACES[name]
-    steps = [SimpleNamespace(**{**step, "artifacts": SimpleNamespace(**step["artifacts"])}) for step in told["trace"]["steps"]]
+    steps = [
+        SimpleNamespace(**{**step, "artifacts": SimpleNamespace(**step["artifacts"])})
+        for step in told["trace"]["steps"]
+    ]
     builder = ChainBuilder(SimpleNamespace(**{**told["trace"], "steps": steps}))
-    for found, expected in zip([builder.build(), *builder.build_all()], [told["build"], *told["build_all"]], strict=True):
+    for found, expected in zip(
+        [builder.build(), *builder.build_all()], [told["build"], *told["build_all"]], strict=True
+    ):
         plain = [{key: value for key, value in step.items() if key != "operator_type"} for step in found["steps"]]
         assert {**found, "steps": None} == {**expected, "steps": None}
         others = [step for step in expected["steps"] if step not in plain]
         assert [step for step in expected["steps"] if step in plain] == plain
         assert not others or found["branch_path"]
-        assert not {one for step in others for one in step["artifact_ids"]} & {one for ids in found["shared_artifacts"].values() for one in ids}
+        assert not {one for step in others for one in step["artifact_ids"]} & {
+            one for ids in found["shared_artifacts"].values() for one in ids
+        }

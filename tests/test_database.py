@@ -51,7 +51,9 @@ def test_row_groups_are_known_where_a_file_is_read_and_where_it_is_written(file:
 
 
 def row_group_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    rows = connection.execute("SELECT database_name, options['row_group_size'] FROM duckdb_databases() WHERE path IS NOT NULL").fetchall()
+    rows = connection.execute(
+        "SELECT database_name, options['row_group_size'] FROM duckdb_databases() WHERE path IS NOT NULL"
+    ).fetchall()
     return {name: size[0] if isinstance(size, list) else size for name, size in rows}
 
 
@@ -108,22 +110,30 @@ def test_writes_say_how_many_rows_they_changed(database: Database) -> None:
 def test_rows_inserted_by_several_threads_keep_their_order_and_values(database: Database, rows: int) -> None:
     lists = [None if row % 7 == 0 else [float(row)] * (row % 5) for row in range(rows + 1)]
     names = pa.array([str(row % 3) for row in range(rows + 1)]).dictionary_encode()
-    batch = pa.table({"x": pa.array(range(rows + 1), pa.int32()), "name": names, "v": pa.array(lists, pa.list_(pa.float64()))}).slice(1)
+    batch = pa.table(
+        {"x": pa.array(range(rows + 1), pa.int32()), "name": names, "v": pa.array(lists, pa.list_(pa.float64()))}
+    ).slice(1)
     with database.transaction():
         database.execute("ALTER TABLE t ADD COLUMN v DOUBLE[]")
         assert database.insert("INSERT INTO t SELECT * FROM batch", batch=batch) == rows
-    assert database.rows("SELECT x, name, v FROM t ORDER BY rowid") == [(row, str(row % 3), lists[row]) for row in range(1, rows + 1)]
+    assert database.rows("SELECT x, name, v FROM t ORDER BY rowid") == [
+        (row, str(row % 3), lists[row]) for row in range(1, rows + 1)
+    ]
 
 
 def test_what_was_written_does_not_stay_in_memory(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_CACHE", "16MB")
     monkeypatch.setattr(database_module, "_TRIM_EVERY", 8 * 2**20)
-    batch = pa.table({"x": np.arange(2**18, dtype=np.int32), "name": [f"{hash(number):064x}" for number in range(2**18)]})
+    batch = pa.table(
+        {"x": np.arange(2**18, dtype=np.int32), "name": [f"{hash(number):064x}" for number in range(2**18)]}
+    )
     limit = database.rows("SELECT current_setting('memory_limit')")
     for _ in range(6):
         with database.transaction():
             database.insert("INSERT INTO t SELECT * FROM batch", batch=batch)
-    ((held, kept),) = database.rows("SELECT (SELECT sum(memory_usage_bytes) FROM duckdb_memory()), (SELECT count(*) FROM t)")
+    ((held, kept),) = database.rows(
+        "SELECT (SELECT sum(memory_usage_bytes) FROM duckdb_memory()), (SELECT count(*) FROM t)"
+    )
     assert kept == 6 * 2**18
     assert held < 24 * 2**20
     assert database.rows("SELECT current_setting('memory_limit')") == limit
@@ -154,11 +164,34 @@ def test_frames_are_typed_without_rows(database: Database) -> None:
 # -- SQL from outside ------------------------------------------------------------------------
 
 WRITING = [
-    "DELETE FROM t", "INSERT INTO t VALUES (2, '')", "UPDATE t SET x = 2", "DROP TABLE t", "CREATE TABLE u (x INTEGER)", "COPY t TO '{}'",
-    "COPY (SELECT 1) TO '{}'", "SELECT 1; DELETE FROM t", "ATTACH '{}' AS other", "DETACH store", "SET threads = 1", "PRAGMA database_list",
-    "EXPLAIN ANALYZE DELETE FROM t", "CHECKPOINT", "BEGIN", "COMMIT", "INSTALL httpfs", "EXPORT DATABASE '{}'", "CALL pragma_version()",
-    "PREPARE p AS DELETE FROM t", "VACUUM", "USE memory", "", "  ; ", "SELEC 1", "SELECT nothing FROM t", "SELECT CAST('a' AS INTEGER)",
-]  # fmt: skip
+    "DELETE FROM t",
+    "INSERT INTO t VALUES (2, '')",
+    "UPDATE t SET x = 2",
+    "DROP TABLE t",
+    "CREATE TABLE u (x INTEGER)",
+    "COPY t TO '{}'",
+    "COPY (SELECT 1) TO '{}'",
+    "SELECT 1; DELETE FROM t",
+    "ATTACH '{}' AS other",
+    "DETACH store",
+    "SET threads = 1",
+    "PRAGMA database_list",
+    "EXPLAIN ANALYZE DELETE FROM t",
+    "CHECKPOINT",
+    "BEGIN",
+    "COMMIT",
+    "INSTALL httpfs",
+    "EXPORT DATABASE '{}'",
+    "CALL pragma_version()",
+    "PREPARE p AS DELETE FROM t",
+    "VACUUM",
+    "USE memory",
+    "",
+    "  ; ",
+    "SELEC 1",
+    "SELECT nothing FROM t",
+    "SELECT CAST('a' AS INTEGER)",
+]
 
 
 @pytest.mark.parametrize("sql", WRITING)

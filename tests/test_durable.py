@@ -1,4 +1,6 @@
-"""Files that are said to be on the disk are, whatever becomes of threads: the kernel is asked which of their pages are still to be written."""
+"""Files that are said to be on the disk are, whatever becomes of threads: the kernel is asked which of their pages are
+still to be written.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def unwritten(path: Path) -> int:
     """Pages of a file that are in memory alone."""
     descriptor, found = os.open(path, os.O_RDONLY), _Pages()
     try:
-        if ctypes.CDLL(None, use_errno=True).syscall(_CACHESTAT, descriptor, ctypes.byref(_Range(0, 0)), ctypes.byref(found), 0):
+        if ctypes.CDLL(None, use_errno=True).syscall(
+            _CACHESTAT, descriptor, ctypes.byref(_Range(0, 0)), ctypes.byref(found), 0
+        ):
             pytest.skip("this kernel does not tell which pages are unwritten")
     finally:
         os.close(descriptor)
@@ -61,11 +65,15 @@ def test_many_files_are_written_together(tmp_path: Path, witness: int) -> None:
     assert not any(unwritten(path) for path in paths)
 
 
-def test_where_much_waits_in_memory_the_files_are_written_alone(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_much_waits_in_memory_the_files_are_written_alone(
+    tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = written(tmp_path, 20)
     assert durable._waiting() > 0
     monkeypatch.setattr(durable, "_WAITING_AT_MOST", 0)
-    monkeypatch.setattr(durable, "_sync_file_system", lambda _witness: pytest.fail("would wait for what other programs have left"))
+    monkeypatch.setattr(
+        durable, "_sync_file_system", lambda _witness: pytest.fail("would wait for what other programs have left")
+    )
     Syncing([*map(str, paths), str(tmp_path / "gone"), str(tmp_path)], witness).wait()
     assert not any(unwritten(path) for path in paths)
 
@@ -81,7 +89,9 @@ def test_a_sync_that_was_begun_is_whole_once_it_was_waited_for(tmp_path: Path, w
     assert not any(unwritten(path) for path in paths)
 
 
-def test_the_disk_has_been_asked_when_the_caller_goes_on(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_has_been_asked_when_the_caller_goes_on(
+    tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     monkeypatch.setattr(durable, "_sync_file_system", lambda descriptor: asked.append(descriptor) or time.sleep(0.1))
     monkeypatch.setattr(durable, "_WAITING_AT_MOST", 2**40)
@@ -95,14 +105,18 @@ def test_the_disk_has_been_asked_when_the_caller_goes_on(tmp_path: Path, witness
     syncing.wait()
 
 
-def test_what_cannot_be_synced_is_told_to_who_waits(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_synced_is_told_to_who_waits(
+    tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(durable, "_WAITING_AT_MOST", -1)  # file by file, and fsync refuses a device
     syncing = Syncing([str(tmp_path), "/dev/null"], witness)
     with pytest.raises(OSError, match="Invalid argument"):
         syncing.wait()
 
 
-def test_without_threads_the_one_who_waits_does_it(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_threads_the_one_who_waits_does_it(
+    tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
@@ -114,7 +128,9 @@ def test_without_threads_the_one_who_waits_does_it(tmp_path: Path, witness: int,
 
 def test_a_forked_child_does_it_itself(tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, parent, real = threading.Event(), os.getpid(), durable.sync_all
-    monkeypatch.setattr(durable, "sync_all", lambda *how, **rest: go_on.wait() if os.getpid() == parent else real(*how, **rest))
+    monkeypatch.setattr(
+        durable, "sync_all", lambda *how, **rest: go_on.wait() if os.getpid() == parent else real(*how, **rest)
+    )
     paths = written(tmp_path, 3)
     syncing = Syncing([str(path) for path in paths], witness)
     if not (child := os.fork()):

@@ -37,7 +37,9 @@ ABSTRACT = {"StoreError", "StoreFormatError"}
 
 
 def test_every_error_has_an_example_here() -> None:
-    defined = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.StoreError)}
+    defined = {
+        name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.StoreError)
+    }
     assert defined - ABSTRACT == {type(example).__name__ for example in EXAMPLES}
 
 
@@ -57,12 +59,19 @@ def test_the_message_is_one_readable_sentence(error: errors.StoreError) -> None:
 @pytest.mark.parametrize(
     ("name", "builtin"),
     [
-        ("NotFoundError", KeyError), ("ArtifactMissingError", FileNotFoundError), ("InvalidInputError", ValueError),
-        ("UnsafePathError", ValueError), ("ConflictError", ValueError), ("StoreLockedError", OSError),
-        ("StoreUnavailableError", OSError), ("ArtifactCorruptError", OSError), ("ReplayError", RuntimeError),
-        ("TemplateMissingError", FileNotFoundError), ("TemplateExistsError", FileExistsError),
+        ("NotFoundError", KeyError),
+        ("ArtifactMissingError", FileNotFoundError),
+        ("InvalidInputError", ValueError),
+        ("UnsafePathError", ValueError),
+        ("ConflictError", ValueError),
+        ("StoreLockedError", OSError),
+        ("StoreUnavailableError", OSError),
+        ("ArtifactCorruptError", OSError),
+        ("ReplayError", RuntimeError),
+        ("TemplateMissingError", FileNotFoundError),
+        ("TemplateExistsError", FileExistsError),
     ],
-)  # fmt: skip
+)
 def test_errors_are_caught_as_the_builtin_they_resemble(name: str, builtin: type[Exception]) -> None:
     assert issubclass(getattr(errors, name), builtin)
 

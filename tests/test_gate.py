@@ -27,9 +27,32 @@ FLOOR = '\n[{}]\nat_most = {}\nwhy = "a test"\ndate = 2026-11-24\n'
 
 def run_gate(folder: Path, *options: str, slower: str = "") -> subprocess.CompletedProcess[str]:
     """`make gate` on the benchmarks of a folder, or on some of them."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--benchmark-quiet", "-m", "gate", *options, str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+        "--benchmark-quiet",
+        "-m",
+        "gate",
+        *options,
+        str(folder),
+    ]
     environment = {**os.environ, "N4A_BENCH_SLOWER": slower}
-    return subprocess.run(command, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    return subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -50,7 +73,11 @@ def add(folder: Path, source: str, *floors: str) -> None:
 
 @pytest.mark.parametrize(
     ("slower", "selection"),
-    [("write:1.3", "save_prediction_work"), ("replay:1.5", "replay_work"), ("bytes:2", "dropin_bytes_kept or bytes_written_per_prediction")],
+    [
+        ("write:1.3", "save_prediction_work"),
+        ("replay:1.5", "replay_work"),
+        ("bytes:2", "dropin_bytes_kept or bytes_written_per_prediction"),
+    ],
 )
 def test_a_worse_store_turns_the_gate_red(slower: str, selection: str) -> None:
     green, red = (run_gate(BENCHMARKS, "-k", selection, slower=switch) for switch in ("", slower))
@@ -60,15 +87,22 @@ def test_a_worse_store_turns_the_gate_red(slower: str, selection: str) -> None:
     assert "floors.toml asks for" in red.stdout
 
 
-@pytest.mark.parametrize(("turns", "status"), [("[3, 3]", pytest.ExitCode.TESTS_FAILED), ("[1, 3]", pytest.ExitCode.OK)])
+@pytest.mark.parametrize(
+    ("turns", "status"), [("[3, 3]", pytest.ExitCode.TESTS_FAILED), ("[1, 3]", pytest.ExitCode.OK)]
+)
 def test_a_missed_floor_counts_when_it_is_missed_twice(own: Path, turns: str, status: pytest.ExitCode) -> None:
-    source = f'\nTURNS = {turns}\n@gate("twice", **FACTS)\ndef test_twice(measure: Measure) -> None:\n    assert measure.value(TURNS.pop(), "x")\n'
+    source = (
+        f'\nTURNS = {turns}\n@gate("twice", **FACTS)\ndef test_twice(measure: Measure) -> None:\n    assert'
+        ' measure.value(TURNS.pop(), "x")\n'
+    )
     add(own, source, FLOOR.format("twice", 2))
     assert run_gate(own).returncode == status
 
 
 def test_a_set_that_breaks_the_rules_is_refused_with_every_reason(own: Path) -> None:
-    add(own, """
+    add(
+        own,
+        """
 @gate("bare", **FACTS)
 def test_bare(measure): assert measure.value(1, "x")
 
@@ -86,18 +120,29 @@ def test_loose(measure): measure.value(1, "x")
 def test_again(measure): assert measure.value(1, "x")
 
 def test_undeclared(): assert True
-""", FLOOR.format("nobody", 1), FLOOR.format("held", 1), FLOOR.format("loose", 1))  # fmt: skip
+""",
+        FLOOR.format("nobody", 1),
+        FLOOR.format("held", 1),
+        FLOOR.format("loose", 1),
+    )
     done = run_gate(own)
     assert done.returncode != 0
     for complaint in (
-        "nobody: a floor without a benchmark", "test_bare: no floor bare", "test_held: a report has no floor", "test_both: a benchmark is exactly one of",
-        "test_undeclared: a benchmark is exactly one of", "test_loose: asserts nothing", "two benchmarks are called good",
-    ):  # fmt: skip
+        "nobody: a floor without a benchmark",
+        "test_bare: no floor bare",
+        "test_held: a report has no floor",
+        "test_both: a benchmark is exactly one of",
+        "test_undeclared: a benchmark is exactly one of",
+        "test_loose: asserts nothing",
+        "two benchmarks are called good",
+    ):
         assert complaint in done.stdout
 
 
 def test_a_benchmark_that_comes_to_no_result_is_red(own: Path) -> None:
-    add(own, """
+    add(
+        own,
+        """
 @gate("idle", **FACTS)
 def test_idle(measure): assert True
 
@@ -105,7 +150,10 @@ def test_idle(measure): assert True
 def test_left(measure):
     pytest.skip("later")
     assert True
-""", FLOOR.format("idle", 2), FLOOR.format("left", 2))  # fmt: skip
+""",
+        FLOOR.format("idle", 2),
+        FLOOR.format("left", 2),
+    )
     done = run_gate(own)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "came to no result: idle, left" in done.stdout
@@ -118,7 +166,11 @@ def test_an_empty_set_is_red(own: Path) -> None:
 
 
 def test_a_missing_program_skips_with_a_message(own: Path) -> None:
-    add(own, '\n@gate("far", **FACTS, needs=("no-such-program",))\ndef test_far(measure): assert False\n', FLOOR.format("far", 2))
+    add(
+        own,
+        '\n@gate("far", **FACTS, needs=("no-such-program",))\ndef test_far(measure): assert False\n',
+        FLOOR.format("far", 2),
+    )
     done = run_gate(own, "-rs")
     assert done.returncode == 0, done.stdout
     assert "far needs no-such-program" in done.stdout

@@ -32,7 +32,9 @@ def test_prediction_ids_are_uuids_of_version_8_beside_their_pipeline() -> None:
 
 
 def test_a_pipeline_id_that_is_no_uuid_still_gives_a_prediction_id() -> None:
-    first, second = (ids.prediction_id(ids.natural_key(name, None, "0", "val", "PLS", None)) for name in ("mine", "yours"))
+    first, second = (
+        ids.prediction_id(ids.natural_key(name, None, "0", "val", "PLS", None)) for name in ("mine", "yours")
+    )
     assert uuid.UUID(first).version == 8
     assert first != second
 
@@ -44,19 +46,27 @@ def test_the_same_key_gives_the_same_id() -> None:
 
 def test_a_missing_chain_or_branch_differs_from_any_present_one() -> None:
     keys = {
-        ids.natural_key(PIPELINE, chain, "0", "val", "PLS", branch) for chain in (None, "", "=", "None") for branch in (None, 0, 1, -1)
+        ids.natural_key(PIPELINE, chain, "0", "val", "PLS", branch)
+        for chain in (None, "", "=", "None")
+        for branch in (None, 0, 1, -1)
     }
     assert len(keys) == 16
 
 
 _KEYS = st.tuples(
-    st.text(max_size=4), st.none() | st.text(max_size=4), st.text(alphabet="0=\x1f:a", max_size=4),
-    st.text(alphabet="0=\x1f:a", max_size=4), st.text(alphabet="0=\x1f:a", max_size=4), st.none() | st.integers(-3, 3),
-)  # fmt: skip
+    st.text(max_size=4),
+    st.none() | st.text(max_size=4),
+    st.text(alphabet="0=\x1f:a", max_size=4),
+    st.text(alphabet="0=\x1f:a", max_size=4),
+    st.text(alphabet="0=\x1f:a", max_size=4),
+    st.none() | st.integers(-3, 3),
+)
 
 
 @given(_KEYS)
-def test_what_is_derived_at_once_is_what_follows_step_by_step(parts: tuple[str, str | None, str, str, str, int | None]) -> None:
+def test_what_is_derived_at_once_is_what_follows_step_by_step(
+    parts: tuple[str, str | None, str, str, str, int | None],
+) -> None:
     key = ids.natural_key(*parts)
     identifier = ids.prediction_id(key)
     assert ids.derived(*parts) == (key, identifier, ids.nk(key), ids.id_key(identifier))
@@ -70,7 +80,9 @@ def test_different_keys_never_share_a_hash(
 
 
 def test_separators_inside_names_do_not_make_two_keys_one() -> None:
-    assert ids.natural_key("p", "c", "0\x1fval", "x", "m", None) != ids.natural_key("p", "c", "0", "val\x1fx", "m", None)
+    assert ids.natural_key("p", "c", "0\x1fval", "x", "m", None) != ids.natural_key(
+        "p", "c", "0", "val\x1fx", "m", None
+    )
     assert ids.natural_key("p", "c", "0", "a\x1fb", "c", None) != ids.natural_key("p", "c", "0", "a", "b\x1fc", None)
 
 
@@ -83,7 +95,17 @@ def test_look_up_keys_follow_the_time_of_the_pipeline() -> None:
         assert all(0 <= number < 2**64 for number in numbers)
 
 
-@pytest.mark.parametrize("name", ["mine", "", "0123456789abcdef", "-" * 36, *(f"{sign}1234567-1234-1234-1234-123456789012" for sign in "+-_ "), "é" * 36])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine",
+        "",
+        "0123456789abcdef",
+        "-" * 36,
+        *(f"{sign}1234567-1234-1234-1234-123456789012" for sign in "+-_ "),
+        "é" * 36,
+    ],
+)
 def test_any_id_has_a_look_up_key(name: str) -> None:
     assert 0 <= ids.id_key(name) < 2**64
     assert ids.id_key(name) == ids.id_key(name)

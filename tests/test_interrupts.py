@@ -29,7 +29,9 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_session_goes_on_after_interrupts_at_any_moment(tmp_path: Path, seed: int) -> None:
-    ended = subprocess.run([sys.executable, SESSION, tmp_path, str(seed), "40"], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, SESSION, tmp_path, str(seed), "40"], capture_output=True, text=True, timeout=120
+    )
     assert ended.stderr == ""
     predictions, logs = map(int, ended.stdout.split())
     assert predictions > 40

@@ -164,7 +164,9 @@ def test_what_was_noted_of_journals_is_forgotten_with_them(database: Database, j
     assert len(database.rows("FROM journals")) == 1
 
 
-def test_what_a_process_adds_before_it_dies_outlives_the_placing_of_the_rest(database: Database, journal: Journal) -> None:
+def test_what_a_process_adds_before_it_dies_outlives_the_placing_of_the_rest(
+    database: Database, journal: Journal
+) -> None:
     other = Journal(database)
     other.take_notice()
     waiting = other.others_waiting()

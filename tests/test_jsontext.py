@@ -38,7 +38,9 @@ def test_every_json_value_comes_back_equal(value: Any) -> None:
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("value", [np.float64(0.5), np.float32(0.5), np.int64(3), np.int8(-3), np.uint64(2**63), np.bool_(True)])
+@pytest.mark.parametrize(
+    "value", [np.float64(0.5), np.float32(0.5), np.int64(3), np.int8(-3), np.uint64(2**63), np.bool_(True)]
+)
 @pytest.mark.parametrize("beside", [{}, {"none": None}])
 def test_numpy_scalars_become_numbers(value: Any, beside: dict[str, Any]) -> None:
     found = trip({"x": value, **beside})["x"]
@@ -47,11 +49,17 @@ def test_numpy_scalars_become_numbers(value: Any, beside: dict[str, Any]) -> Non
 
 
 def test_numpy_arrays_become_lists() -> None:
-    assert trip({"a": np.arange(3), "b": np.ones((2, 2)), "c": None}) == {"a": [0, 1, 2], "b": [[1.0, 1.0], [1.0, 1.0]], "c": None}
+    assert trip({"a": np.arange(3), "b": np.ones((2, 2)), "c": None}) == {
+        "a": [0, 1, 2],
+        "b": [[1.0, 1.0], [1.0, 1.0]],
+        "c": None,
+    }
     assert trip(np.array([1.0, math.inf])) == [1.0, math.inf]
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x, None], lambda x: {"a": {"b": x}}, lambda x: {"a": np.float64(x)}])
+@pytest.mark.parametrize(
+    "wrap", [lambda x: x, lambda x: [x, None], lambda x: {"a": {"b": x}}, lambda x: {"a": np.float64(x)}]
+)
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_non_finite_numbers_survive(wrap: Any, number: float) -> None:
     found: Any = trip(wrap(number))
@@ -68,7 +76,12 @@ def test_large_integers_keep_every_digit(number: int) -> None:
 
 
 def test_keys_that_are_no_text_become_text() -> None:
-    assert trip({np.int64(1): "b", 2.5: "c", None: "d", False: "e"}) == {"1": "b", "2.5": "c", "null": "d", "false": "e"}
+    assert trip({np.int64(1): "b", 2.5: "c", None: "d", False: "e"}) == {
+        "1": "b",
+        "2.5": "c",
+        "null": "d",
+        "false": "e",
+    }
 
 
 def test_none_is_null_and_not_the_text_null() -> None:
@@ -127,7 +140,9 @@ def nested_too_deep() -> list[Any]:
     return value
 
 
-@pytest.mark.parametrize("value", [b"bytes", object(), {"a": {(1, 2): "tuple key"}}, "\ud800", {"a": ["\udfff", None]}, {"\ud800": 1}])
+@pytest.mark.parametrize(
+    "value", [b"bytes", object(), {"a": {(1, 2): "tuple key"}}, "\ud800", {"a": ["\udfff", None]}, {"\ud800": 1}]
+)
 def test_what_cannot_be_json_is_refused_by_name(value: Any) -> None:
     with pytest.raises(InvalidInputError, match=r"^scores cannot be stored as JSON"):
         jsontext.encode(value, "scores")

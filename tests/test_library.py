@@ -47,24 +47,42 @@ def write_template(folder: Path, **metadata: Any) -> Path:
 
 
 def test_a_template_comes_back_as_it_was_saved(library: PipelineLibrary) -> None:
-    folder = library.save_template(CONFIG, "My PLS", "modeling", "three components", ["pls", "nir"], {"rmse": 0.25}, "dry samples only")
+    folder = library.save_template(
+        CONFIG, "My PLS", "modeling", "three components", ["pls", "nir"], {"rmse": 0.25}, "dry samples only"
+    )
     assert folder == library.library_path / "modeling" / "my_pls"
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "metadata.json", "pipeline.json"]
     assert library.load_template("My PLS") == library.load_template("my_pls", "modeling") == CONFIG
     metadata = library.get_template_metadata("My PLS")
     assert metadata["created_at"] == metadata["modified_at"]
-    assert {key: metadata[key] for key in ("name", "category", "description", "tags", "metrics", "notes", "version")} == {
-        "name": "My PLS", "category": "modeling", "description": "three components", "tags": ["pls", "nir"], "metrics": {"rmse": 0.25},
-        "notes": "dry samples only", "version": "1.0",
-    }  # fmt: skip
+    assert {
+        key: metadata[key] for key in ("name", "category", "description", "tags", "metrics", "notes", "version")
+    } == {
+        "name": "My PLS",
+        "category": "modeling",
+        "description": "three components",
+        "tags": ["pls", "nir"],
+        "metrics": {"rmse": 0.25},
+        "notes": "dry samples only",
+        "version": "1.0",
+    }
     readme = (folder / "README.md").read_text()
-    shown = ("# My PLS", "three components", "`pls`", "| rmse | 0.25 |", "dry samples only", "load_template('My PLS', 'modeling')")
+    shown = (
+        "# My PLS",
+        "three components",
+        "`pls`",
+        "| rmse | 0.25 |",
+        "dry samples only",
+        "load_template('My PLS', 'modeling')",
+    )
     assert [part for part in shown if part not in readme] == []
     assert hidden(library) == []
 
 
 def test_numpy_values_and_estimators_become_json(library: PipelineLibrary) -> None:
-    folder = library.save_template([StandardScaler(), {"n": np.int64(3)}], "scaled", metrics={"r2": np.float32(0.5), "bias": float("nan")})
+    folder = library.save_template(
+        [StandardScaler(), {"n": np.int64(3)}], "scaled", metrics={"r2": np.float32(0.5), "bias": float("nan")}
+    )
     scaler, numbers = json.loads((folder / "pipeline.json").read_text())
     assert (scaler["class"].endswith("StandardScaler"), numbers) == (True, {"n": 3})
     metrics = library.get_template_metadata("scaled")["metrics"]
@@ -107,7 +125,11 @@ def test_a_taken_name_is_refused_and_overwrite_replaces_all_but_the_creation_tim
     assert library.load_template("pls") == CONFIG
     library.save_template({"steps": ["new"]}, "pls", overwrite=True)
     after = library.get_template_metadata("pls")
-    assert (library.load_template("pls"), after["description"], after["created_at"]) == ({"steps": ["new"]}, "", before["created_at"])
+    assert (library.load_template("pls"), after["description"], after["created_at"]) == (
+        {"steps": ["new"]},
+        "",
+        before["created_at"],
+    )
     assert not (folder / "extra.txt").exists()
     assert hidden(library) == []
 
@@ -133,7 +155,11 @@ def test_a_name_in_two_categories_needs_the_category(library: PipelineLibrary) -
 
 @pytest.mark.parametrize("name", ["..", ".", "../pls", "a/../../pls", "..\\pls", "/etc/../pls"])
 def test_names_that_climb_are_refused(library: PipelineLibrary, name: str) -> None:
-    for call in (lambda: library.save_template(CONFIG, name), lambda: library.load_template(name), lambda: library.delete_template(name, "general")):
+    for call in (
+        lambda: library.save_template(CONFIG, name),
+        lambda: library.load_template(name),
+        lambda: library.delete_template(name, "general"),
+    ):
         with pytest.raises(UnsafePathError):
             call()
     assert not library.library_path.exists()
@@ -155,10 +181,20 @@ def test_categories_that_are_no_folder_of_the_library_are_refused(library: Pipel
 
 @pytest.mark.parametrize(
     "bad",
-    [{"pipeline_config": {}}, {"pipeline_config": "SNV"}, {"pipeline_config": {"a": object()}}, {"tags": "pls"}, {"tags": [1]},
-     {"metrics": {"rmse": "low"}}, {"metrics": [1]}, {"description": None}],
-)  # fmt: skip
-def test_what_cannot_be_stored_is_refused_before_anything_is_written(library: PipelineLibrary, bad: dict[str, Any]) -> None:
+    [
+        {"pipeline_config": {}},
+        {"pipeline_config": "SNV"},
+        {"pipeline_config": {"a": object()}},
+        {"tags": "pls"},
+        {"tags": [1]},
+        {"metrics": {"rmse": "low"}},
+        {"metrics": [1]},
+        {"description": None},
+    ],
+)
+def test_what_cannot_be_stored_is_refused_before_anything_is_written(
+    library: PipelineLibrary, bad: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidInputError):
         library.save_template(**{"pipeline_config": CONFIG, "name": "pls", **bad})
     assert not library.library_path.exists()
@@ -174,7 +210,9 @@ def test_a_stored_pipeline_becomes_a_template_with_its_scores(store: WorkspaceSt
         library.delete_template("best")
 
 
-def test_a_pipeline_without_scores_has_no_metrics_and_an_unknown_one_is_named(store: WorkspaceStore, sweep: Sweep) -> None:
+def test_a_pipeline_without_scores_has_no_metrics_and_an_unknown_one_is_named(
+    store: WorkspaceStore, sweep: Sweep
+) -> None:
     library = PipelineLibrary(store.workspace_path, store)
     library.copy_from_pipeline(begin_pipeline(store, sweep.run), "open")
     store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 12)
@@ -208,7 +246,14 @@ def test_export_fills_an_empty_folder_and_leaves_a_full_one_alone(library: Pipel
 
 
 def test_folders_that_nirs4all_wrote_load(library: PipelineLibrary, tmp_path: Path) -> None:
-    facts = {"name": "PLS: v2", "category": "modeling", "description": "", "tags": ["a"], "metrics": {"r2": 0.9}, "created_at": "2026-01-05T10:00:00.1"}
+    facts = {
+        "name": "PLS: v2",
+        "category": "modeling",
+        "description": "",
+        "tags": ["a"],
+        "metrics": {"r2": 0.9},
+        "created_at": "2026-01-05T10:00:00.1",
+    }
     write_template(library.library_path / "modeling" / "pls_v2", **facts)
     (library.library_path / "notes.txt").write_text("not a category")
     (library.library_path / "modeling" / "empty").mkdir()
@@ -318,7 +363,9 @@ def test_a_template_that_is_being_replaced_is_always_there_and_whole(library: Pi
     assert [found["name"] for found in library.list_templates()] == ["pls"]
 
 
-def test_where_folders_cannot_be_exchanged_a_template_steps_aside_and_comes_back(library: PipelineLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_folders_cannot_be_exchanged_a_template_steps_aside_and_comes_back(
+    library: PipelineLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(library_module, "_exchanged", lambda *_: False)
     library.save_template({"step": 1}, "pls")
     library.save_template({"step": 2}, "pls", overwrite=True)

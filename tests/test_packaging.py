@@ -29,8 +29,10 @@ from n4a_fast._native import columns
 column = columns.ListColumn("x", "float64")
 for row in (np.arange(3, dtype="float32"), None, [[1, 2], [3, 4]]):
     column.append(row)
-missing = [name for name in ("chemotools", "sklearn", "matplotlib", "pytest") if __import__("importlib.util").util.find_spec(name) is None]
-print(json.dumps({"rows": pa.array(column.finish()).to_pylist(), "native": columns.__file__, "version": n4a_fast.__version__, "missing": missing}))
+optional = ("chemotools", "sklearn", "matplotlib", "pytest")
+missing = [name for name in optional if __import__("importlib.util").util.find_spec(name) is None]
+print(json.dumps({"rows": pa.array(column.finish()).to_pylist(), "native": columns.__file__,
+                  "version": n4a_fast.__version__, "missing": missing}))
 """
 
 
@@ -50,15 +52,22 @@ class Place:
 
     def __init__(self, folder: Path, path: str) -> None:
         self.folder = folder
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "CMAKE"))}
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "CMAKE"))
+        }
         self._environment["PATH"] = path
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=DEADLINE)
 
     def run(self, program: str, *arguments: str) -> str:
         """What a program of the environment prints."""
         done = subprocess.run(
-            [str(self.folder / "bin" / program), *arguments], cwd=self.folder, env=self._environment, text=True, capture_output=True, timeout=DEADLINE,
-        )  # fmt: skip
+            [str(self.folder / "bin" / program), *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            text=True,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -98,19 +107,36 @@ def _inside(wheel: Path) -> set[str]:
 def test_the_sdist_holds_what_a_build_needs_and_no_products(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"pyproject.toml", "CMakeLists.txt", "LICENSE", "README.md", "src/_native/CMakeLists.txt", "src/_native/columns.pyx", "src/_native/list_column.c"}
+    needed = {
+        "pyproject.toml",
+        "CMakeLists.txt",
+        "LICENSE",
+        "README.md",
+        "src/_native/CMakeLists.txt",
+        "src/_native/columns.pyx",
+        "src/_native/list_column.c",
+    }
     needed |= {"src/_native/kernels.pyx", "src/_native/row_map.c", "src/_native/row_map_body.h"}
     assert needed <= names
-    assert not [name for name in names if name.endswith((".so", ".pyc", ".duckdb")) or name.startswith((".venv", "build/"))]
+    assert not [
+        name for name in names if name.endswith((".so", ".pyc", ".duckdb")) or name.startswith((".venv", "build/"))
+    ]
 
 
 def test_one_wheel_serves_python_3_11_and_later_and_is_typed(wheel: Path) -> None:
     names = _inside(wheel)
     assert "-cp311-abi3-" in wheel.name
-    assert {"n4a_fast/py.typed", "n4a_fast/store.py", "n4a_fast/_native/columns.pyi", "n4a_fast/_native/columns.abi3.so"} <= names
+    assert {
+        "n4a_fast/py.typed",
+        "n4a_fast/store.py",
+        "n4a_fast/_native/columns.pyi",
+        "n4a_fast/_native/columns.abi3.so",
+    } <= names
     assert {"n4a_fast/_native/kernels.pyi", "n4a_fast/_native/kernels.abi3.so"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not [name for name in names if name.endswith((".pyx", ".c", ".h", ".pyc")) or not name.startswith("n4a_fast")]
+    assert not [
+        name for name in names if name.endswith((".pyx", ".c", ".h", ".pyc")) or not name.startswith("n4a_fast")
+    ]
 
 
 def test_the_source_folder_builds_the_same_wheel(builder: Place, wheel: Path) -> None:

@@ -1,4 +1,6 @@
-"""The facade keeps the documented signatures, and every call meets a closed, read-only or unknown thing with a typed error."""
+"""The facade keeps the documented signatures, and every call meets a closed, read-only or unknown thing with a typed
+error.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, count, counts, predict, predict_with_arrays, save_chain
+from helpers import (
+    PREDICTION,
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    count,
+    counts,
+    predict,
+    predict_with_arrays,
+    save_chain,
+)
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ForeignStoreError, InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
@@ -26,24 +38,33 @@ DOCUMENTED = {
     "begin_pipeline": "run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash",
     "complete_pipeline": "pipeline_id, best_val, best_test, metric, duration_ms",
     "fail_pipeline": "pipeline_id, error",
-    "save_chain": "pipeline_id, steps, model_step_idx, model_class, preprocessings, fold_strategy, fold_artifacts, shared_artifacts,"
-    " branch_path=None, source_index=None",
+    "save_chain": (
+        "pipeline_id, steps, model_step_idx, model_class, preprocessings, fold_strategy, fold_artifacts,"
+        " shared_artifacts, branch_path=None, source_index=None"
+    ),
     "get_chain": "chain_id",
     "get_chains_for_pipeline": "pipeline_id",
-    "save_prediction": "pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score, train_score,"
-    " metric, task_type, n_samples, n_features, scores, best_params, branch_id, branch_name, exclusion_count, exclusion_rate, preprocessings=''",
+    "save_prediction": (
+        "pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score,"
+        " train_score, metric, task_type, n_samples, n_features, scores, best_params, branch_id, branch_name,"
+        " exclusion_count, exclusion_rate, preprocessings=''"
+    ),
     "save_prediction_arrays": "prediction_id, y_true, y_pred, y_proba=None, sample_indices=None, weights=None",
     "save_artifact": "obj, operator_class, artifact_type, format",
     "load_artifact": "artifact_id",
     "get_artifact_path": "artifact_id",
-    "log_step": "pipeline_id, step_idx, operator_class, event, duration_ms=None, message=None, details=None, level='info'",
+    "log_step": (
+        "pipeline_id, step_idx, operator_class, event, duration_ms=None, message=None, details=None, level='info'"
+    ),
     "get_run": "run_id",
     "list_runs": "status=None, dataset=None, limit=100, offset=0",
     "get_pipeline": "pipeline_id",
     "list_pipelines": "run_id=None, dataset_name=None",
     "get_prediction": "prediction_id, load_arrays=False",
-    "query_predictions": "dataset_name=None, model_class=None, partition=None, fold_id=None, branch_id=None, pipeline_id=None, run_id=None,"
-    " limit=None, offset=0",
+    "query_predictions": (
+        "dataset_name=None, model_class=None, partition=None, fold_id=None, branch_id=None, pipeline_id=None,"
+        " run_id=None, limit=None, offset=0"
+    ),
     "top_predictions": "n, metric='val_score', ascending=True, partition='val', dataset_name=None, group_by=None",
     "get_pipeline_log": "pipeline_id",
     "get_run_log_summary": "run_id",
@@ -60,8 +81,12 @@ DOCUMENTED = {
 }
 RETURNS = {
     "str": "begin_run begin_pipeline save_chain save_prediction save_artifact",
-    "None": "complete_run fail_run complete_pipeline fail_pipeline save_prediction_arrays log_step close",  # vacuum also tells what it freed
-    "pl.DataFrame": "get_chains_for_pipeline list_runs list_pipelines query_predictions top_predictions get_pipeline_log get_run_log_summary",
+    # vacuum also tells what it freed
+    "None": "complete_run fail_run complete_pipeline fail_pipeline save_prediction_arrays log_step close",
+    "pl.DataFrame": (
+        "get_chains_for_pipeline list_runs list_pipelines query_predictions top_predictions get_pipeline_log"
+        " get_run_log_summary"
+    ),
     "dict[str, Any] | None": "get_chain get_run get_pipeline get_prediction",
     "int": "delete_run gc_artifacts",
     "bool": "delete_prediction",
@@ -80,7 +105,9 @@ def test_a_documented_method_has_the_documented_parameters(name: str) -> None:
     call = ast.parse(f"lambda {DOCUMENTED[name]}: None", mode="eval").body
     assert isinstance(call, ast.Lambda)
     wanted = [argument.arg for argument in call.args.args]
-    defaults = [inspect.Parameter.empty] * (len(wanted) - len(call.args.defaults)) + [ast.literal_eval(value) for value in call.args.defaults]
+    defaults = [inspect.Parameter.empty] * (len(wanted) - len(call.args.defaults)) + [
+        ast.literal_eval(value) for value in call.args.defaults
+    ]
     found = parameters_of(name)
     assert list(found)[: len(wanted)] == wanted
     assert [found[parameter].default for parameter in wanted] == defaults
@@ -91,7 +118,10 @@ def test_a_documented_method_has_the_documented_parameters(name: str) -> None:
 def test_whatever_a_method_takes_beyond_the_documentation_is_optional(name: str) -> None:
     documented = {part.split("=")[0].strip() for part in DOCUMENTED[name].split(",")}
     more = [parameter for key, parameter in parameters_of(name).items() if key not in documented]
-    assert all(parameter.kind is inspect.Parameter.VAR_KEYWORD or parameter.default is not inspect.Parameter.empty for parameter in more)
+    assert all(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD or parameter.default is not inspect.Parameter.empty
+        for parameter in more
+    )
 
 
 @pytest.mark.parametrize(("returned", "names"), RETURNS.items())
@@ -135,16 +165,30 @@ READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "replay_chains": lambda store, unknown: store.replay_chains([unknown], np.zeros((2, 3))),
     "replay_plan": lambda store, unknown: store.replay_plan(unknown),
     "export_chain": lambda store, unknown: store.export_chain(unknown, store.workspace_path / "chain.n4a"),
-    "export_pipeline_config": lambda store, unknown: store.export_pipeline_config(unknown, store.workspace_path / "config.json"),
+    "export_pipeline_config": lambda store, unknown: store.export_pipeline_config(
+        unknown, store.workspace_path / "config.json"
+    ),
     "export_run": lambda store, unknown: store.export_run(unknown, store.workspace_path / "run.yaml"),
 }
-FINDS = ("get_project", "get_project_by_name", "get_run", "get_pipeline", "get_chain", "get_prediction", "get_prediction_arrays")
+FINDS = (
+    "get_project",
+    "get_project_by_name",
+    "get_run",
+    "get_pipeline",
+    "get_chain",
+    "get_prediction",
+    "get_prediction_arrays",
+)
 FRAMES = ("get_chains_for_pipeline", "get_pipeline_log", "get_run_log_summary", "get_chain_predictions")
 MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "begin_run": lambda store, _: store.begin_run("r", {}, []),
     "save_artifact": lambda store, _: store.save_artifact({}, "dict", "model", "joblib"),
-    "save_artifact_with_cache_key": lambda store, _: store.save_artifact_with_cache_key({}, "dict", "model", "joblib", "a", "b", "c"),
-    "register_existing_artifact": lambda store, _: store.register_existing_artifact("a", "ab/c.joblib", "0" * 32, "dict", "model", "joblib", 1),
+    "save_artifact_with_cache_key": lambda store, _: store.save_artifact_with_cache_key(
+        {}, "dict", "model", "joblib", "a", "b", "c"
+    ),
+    "register_existing_artifact": lambda store, _: store.register_existing_artifact(
+        "a", "ab/c.joblib", "0" * 32, "dict", "model", "joblib", 1
+    ),
     "delete_prediction": lambda store, unknown: store.delete_prediction(unknown),
     "delete_dataset_predictions": lambda store, unknown: store.delete_dataset_predictions(unknown),
     "import_chain": lambda store, _: store.import_chain("nobody.n4a"),
@@ -158,7 +202,8 @@ MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "merge": lambda store, _: store.merge(),
 }
 MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
-    **{name: lambda store, unknown, name=name: getattr(store, name)(unknown) for name in (*FINDS, *FRAMES)},  # type: ignore[misc]
+    # type: ignore[misc]
+    **{name: lambda store, unknown, name=name: getattr(store, name)(unknown) for name in (*FINDS, *FRAMES)},
     "flush": lambda store, _: store.flush(),
     "shard": lambda store, _: store.shard(),
     "stats": lambda store, _: store.stats(),
@@ -174,7 +219,9 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "count_chain_summaries": lambda store, _: store.count_chain_summaries(),
     "query_top_chains": lambda store, _: store.query_top_chains(),
     "find_cached_artifact": lambda store, _: store.find_cached_artifact("a", "b"),
-    "export_predictions_parquet": lambda store, _: store.export_predictions_parquet(store.workspace_path / "predictions.parquet"),
+    "export_predictions_parquet": lambda store, _: store.export_predictions_parquet(
+        store.workspace_path / "predictions.parquet"
+    ),
     "verify_artifacts": lambda store, _: store.verify_artifacts(),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),
 }
@@ -252,10 +299,20 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
         sweep = begin_sweep(store)
         prediction = predict_with_arrays(store, sweep)
         store.log_step(sweep.pipeline, 1, "SNV", "start")
-        frames = [store.list_runs(), store.list_pipelines(), store.query_predictions(), store.get_pipeline_log(sweep.pipeline)]
+        frames = [
+            store.list_runs(),
+            store.list_pipelines(),
+            store.query_predictions(),
+            store.get_pipeline_log(sweep.pipeline),
+        ]
         found = (store.get_run(sweep.run), store.get_pipeline(sweep.pipeline), store.get_chain(sweep.chain))
     with WorkspaceStore(tmp_path) as store:
-        again = [store.list_runs(), store.list_pipelines(), store.query_predictions(), store.get_pipeline_log(sweep.pipeline)]
+        again = [
+            store.list_runs(),
+            store.list_pipelines(),
+            store.query_predictions(),
+            store.get_pipeline_log(sweep.pipeline),
+        ]
         assert all(one.equals(other) for one, other in zip(frames, again, strict=True))
         assert (store.get_run(sweep.run), store.get_pipeline(sweep.pipeline), store.get_chain(sweep.chain)) == found
         assert store.get_prediction(prediction, load_arrays=True) is not None
@@ -308,7 +365,9 @@ def test_sql_sees_what_was_just_saved(store: WorkspaceStore, sweep: Sweep) -> No
     assert frame.rows() == [("PLS", 0.1)]
 
 
-@pytest.mark.parametrize("sql", ["DELETE FROM runs", "COPY runs TO '/tmp/never'", "SELECT 1; SELECT 2", "DROP TABLE runs", "nonsense"])
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM runs", "COPY runs TO '/tmp/never'", "SELECT 1; SELECT 2", "DROP TABLE runs", "nonsense"]
+)
 def test_sql_that_writes_is_refused(store: WorkspaceStore, sweep: Sweep, sql: str) -> None:
     with pytest.raises(InvalidInputError):
         store.sql(sql)
@@ -348,9 +407,17 @@ def test_a_transaction_that_raises_leaves_nothing_of_itself(store: WorkspaceStor
 
     with pytest.raises(ZeroDivisionError):
         give_up(store, work)
-    assert counts(store, "runs", "pipelines", "chains", "predictions", "prediction_values", "shared_arrays", "logs") == {
-        "runs": 1, "pipelines": 1, "chains": 1, "predictions": 0, "prediction_values": 0, "shared_arrays": 0, "logs": 0,
-    }  # fmt: skip
+    assert counts(
+        store, "runs", "pipelines", "chains", "predictions", "prediction_values", "shared_arrays", "logs"
+    ) == {
+        "runs": 1,
+        "pipelines": 1,
+        "chains": 1,
+        "predictions": 0,
+        "prediction_values": 0,
+        "shared_arrays": 0,
+        "logs": 0,
+    }
     for call in (lambda: begin_pipeline(store, made[0].run), lambda: save_chain(store, made[0].pipeline)):
         with pytest.raises(NotFoundError):
             call()
@@ -365,8 +432,12 @@ def test_deleting_in_a_transaction_that_raises_deletes_nothing(store: WorkspaceS
     with pytest.raises(ZeroDivisionError):
         give_up(store, lambda: store.delete_run(sweep.run))
     assert counts(store, "runs", "pipelines", "chains", "predictions", "prediction_arrays") == {
-        "runs": 1, "pipelines": 1, "chains": 1, "predictions": 1, "prediction_arrays": 1,
-    }  # fmt: skip
+        "runs": 1,
+        "pipelines": 1,
+        "chains": 1,
+        "predictions": 1,
+        "prediction_arrays": 1,
+    }
     assert store.load_artifact(artifact) == {"a": 1}
 
 
@@ -400,5 +471,9 @@ def test_threads_save_at_the_same_time(store: WorkspaceStore, sweep: Sweep) -> N
     for thread in threads:
         thread.join(60)
     assert failures == []
-    assert counts(store, "predictions", "prediction_arrays", "logs") == {"predictions": 100, "prediction_arrays": 100, "logs": 100}
+    assert counts(store, "predictions", "prediction_arrays", "logs") == {
+        "predictions": 100,
+        "prediction_arrays": 100,
+        "logs": 100,
+    }
     assert store.list_pipelines()["status"].to_list().count("completed") == 4

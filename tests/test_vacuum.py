@@ -27,9 +27,13 @@ def filled(folder: Path) -> tuple[WorkspaceStore, list[str], list[str]]:
         run = store.begin_run(name, {}, [])
         pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
         columns = {
-            "pipeline_id": pipeline, "dataset_name": "corn", "model_name": "m", "model_class": "m", "partition": "val",
+            "pipeline_id": pipeline,
+            "dataset_name": "corn",
+            "model_name": "m",
+            "model_class": "m",
+            "partition": "val",
             "fold_id": [str(row) for row in range(ROWS)],
-        }  # fmt: skip
+        }
         ids += store.save_predictions(columns, y_pred=random.random((ROWS, 200)))
         store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
         runs.append(run)
@@ -53,8 +57,10 @@ def test_vacuum_gives_the_space_of_deleted_rows_back_and_keeps_the_rest(tmp_path
 
 def test_what_another_process_has_journaled_counts_before_and_after(tmp_path: Path) -> None:
     WorkspaceStore(tmp_path).close()
-    code = "import sys; from helpers import *; s = WorkspaceStore(sys.argv[1]); w = begin_sweep(s)\n" + (
-        "for fold in range(900): predict_with_arrays(s, w, fold, fold_id=str(fold))\ns.flush(); print('flushed', flush=True); sys.stdin.readline(); s.close()"
+    code = (
+        "import sys; from helpers import *; s = WorkspaceStore(sys.argv[1]); w = begin_sweep(s)\n"
+        + "for fold in range(900): predict_with_arrays(s, w, fold, fold_id=str(fold))\ns.flush(); print('flushed',"
+        " flush=True); sys.stdin.readline(); s.close()"
     )
     writer = child(code, tmp_path)
     assert read_line(writer) == "flushed"
@@ -94,7 +100,9 @@ def test_a_kill_during_vacuum_leaves_a_whole_store(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
 
 
-def test_a_vacuum_that_the_disk_has_no_room_for_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vacuum_that_the_disk_has_no_room_for_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with WorkspaceStore(tmp_path) as store:
         store.complete_run(store.begin_run("r", {}, []), {})
         monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1))

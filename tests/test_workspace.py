@@ -23,7 +23,7 @@ from helpers import (
     predict_with_arrays,
     read_line,
     save_chain,
-)  # fmt: skip
+)
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import NotFoundError, ReadOnlyError, StoreLockedError, StoreUnavailableError
@@ -124,7 +124,9 @@ def test_a_reader_creates_nothing(tmp_path: Path, place: Callable[[Path], Path])
 
 
 @pytest.mark.parametrize("opened", [WorkspaceStore, WorkspaceStore.open_readonly])
-def test_the_file_in_place_of_its_folder_is_told_with_the_folder(tmp_path: Path, opened: Callable[[Path], WorkspaceStore]) -> None:
+def test_the_file_in_place_of_its_folder_is_told_with_the_folder(
+    tmp_path: Path, opened: Callable[[Path], WorkspaceStore]
+) -> None:
     WorkspaceStore(tmp_path).close()
     with pytest.raises(StoreUnavailableError, match=f"it is a file; give the folder {str(tmp_path.resolve())!r}$"):
         opened(tmp_path / "store.duckdb")
@@ -197,7 +199,11 @@ def test_a_flush_needs_no_turn_and_a_read_says_who_is_in_the_way(tmp_path: Path)
         with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
             store.list_runs()
         holder.communicate("go\n", timeout=DEADLINE)
-        assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
+        assert counts(store, "runs", "predictions", "prediction_arrays") == {
+            "runs": 2,
+            "predictions": 1,
+            "prediction_arrays": 1,
+        }
 
 
 def complete_a_pipeline(store: WorkspaceStore, run: str) -> None:
@@ -256,7 +262,11 @@ def test_a_store_closed_while_another_process_holds_the_file_loses_nothing(tmp_p
     store.close()
     holder.communicate("go\n", timeout=DEADLINE)
     with WorkspaceStore.open_readonly(tmp_path) as reader:
-        assert counts(reader, "runs", "predictions", "prediction_arrays") == {"runs": 2, "predictions": 1, "prediction_arrays": 1}
+        assert counts(reader, "runs", "predictions", "prediction_arrays") == {
+            "runs": 2,
+            "predictions": 1,
+            "prediction_arrays": 1,
+        }
 
 
 def test_a_store_that_is_open_but_idle_locks_nobody_out(tmp_path: Path) -> None:
@@ -279,7 +289,9 @@ def test_processes_that_create_a_workspace_together_share_it(tmp_path: Path) -> 
 
 
 def test_a_store_that_nobody_closed_is_written_when_the_program_ends(tmp_path: Path) -> None:
-    program = "import sys; from n4a_fast import WorkspaceStore; WorkspaceStore(sys.argv[1]).begin_run('left open', {}, [])"
+    program = (
+        "import sys; from n4a_fast import WorkspaceStore; WorkspaceStore(sys.argv[1]).begin_run('left open', {}, [])"
+    )
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True)
     assert ended.stderr == ""
     assert not (tmp_path / "store.duckdb.wal").exists()

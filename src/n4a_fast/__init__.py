@@ -9,6 +9,14 @@ from n4a_fast.store import WorkspaceStore
 from n4a_fast.version import __version__
 
 __all__ = [
-    "ChainBuilder", "PipelineLibrary", "WorkspaceStore", "__version__", "inspect_bundle", "install", "register_linear_operator", "replay_chain",
-    "replay_chains", "uninstall",
-]  # fmt: skip
+    "ChainBuilder",
+    "PipelineLibrary",
+    "WorkspaceStore",
+    "__version__",
+    "inspect_bundle",
+    "install",
+    "register_linear_operator",
+    "replay_chain",
+    "replay_chains",
+    "uninstall",
+]

@@ -16,8 +16,12 @@ from pyarrow import compute
 from n4a_fast.database import Database
 
 _KEYS = {
-    "pipelines": ("pipeline_id",), "chains": ("chain_id",), "logs": ("log_id",), "predictions": ("nk", "id_key"), "prediction_values": ("id_key",),
-}  # fmt: skip
+    "pipelines": ("pipeline_id",),
+    "chains": ("chain_id",),
+    "logs": ("log_id",),
+    "predictions": ("nk", "id_key"),
+    "prediction_values": ("id_key",),
+}
 _QUESTION = "(SELECT '{0}' FROM {0} WHERE {1} BETWEEN ? AND ? LIMIT 1)"
 
 

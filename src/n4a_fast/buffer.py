@@ -60,9 +60,14 @@ class Buffer:
     """The rows of all parts in memory, and the journal behind them."""
 
     def __init__(
-        self, database: Database, files: ArtifactFiles, limits: FlushLimits, *,
-        forget_known: Callable[[], None], delete_in_transaction: Callable[[list[str]], object],
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        files: ArtifactFiles,
+        limits: FlushLimits,
+        *,
+        forget_known: Callable[[], None],
+        delete_in_transaction: Callable[[list[str]], object],
+    ) -> None:
         self.parts = new_parts(database, files, Predictions(database))
         self.limits, self.journal = limits, Journal(database)
         self.runs, self.pipelines, _, self.logs, self.predictions, self.artifacts, *_ = self.parts
@@ -80,7 +85,11 @@ class Buffer:
         if not content:
             self._since = None
             return
-        if self._database.in_transaction or self.predictions.fresh_rows >= _DIRECT_ROWS or self.predictions.nbytes >= self.limits.nbytes:
+        if (
+            self._database.in_transaction
+            or self.predictions.fresh_rows >= _DIRECT_ROWS
+            or self.predictions.nbytes >= self.limits.nbytes
+        ):
             self.put_in_tables(others=False)
             return
         self._files.sync()
@@ -110,7 +119,9 @@ class Buffer:
                 self._watcher = idleness.watch(self)
 
     def rest_when_idle(self) -> float | None:
-        """For the watching thread: flush what has been in memory for too long; when to look again, None when nothing has to be watched."""
+        """For the watching thread: flush what has been in memory for too long; when to look again, None when nothing
+        has to be watched.
+        """
         with self._database.lock:
             if self._since is None or self.limits.seconds is None:
                 self._watcher = None
@@ -125,7 +136,9 @@ class Buffer:
         return min(max(left, _LOOK_SECONDS), 1.0)  # the limit may become shorter
 
     def put_in_tables(self, *, others: bool = True) -> None:
-        """Write what is in memory, and what waits in the journals of other processes, to the tables, in one transaction."""
+        """Write what is in memory, and what waits in the journals of other processes, to the tables, in one
+        transaction.
+        """
         self.take_notice()
         waiting = self.journal.others_waiting() if others else []
         if not waiting and not self._has_own():
@@ -139,7 +152,9 @@ class Buffer:
                 waiting = self.journal.others_waiting() if others else []
             with Uninterrupted():
                 with self._database.transaction(settled=False):
-                    batches = [self._written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)]
+                    batches = [
+                        self._written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)
+                    ]
                     self.journal.place_in_transaction(waiting)
                     self._delete_again_in_transaction(batches)
                 self._forget_placed(waiting)
@@ -160,7 +175,9 @@ class Buffer:
         return sum(part.fresh_rows for part in self.parts)
 
     def place_others_in_transaction(self) -> None:
-        """Write what other processes have journaled since the transaction began; it stays theirs if the transaction fails."""
+        """Write what other processes have journaled since the transaction began; it stays theirs if the transaction
+        fails.
+        """
         waiting = self.journal.others_waiting()
         if waiting:
             batches = [self._written_in_transaction(parts) for parts in self._parts_of_others(waiting)]
@@ -169,7 +186,9 @@ class Buffer:
             self._database.after_commit(lambda: self.journal.rewind(waiting))
 
     def settle(self, own: bool) -> None:
-        """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added to it."""
+        """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added
+        to it.
+        """
         self.take_notice()
         if own or self.journal.others_waiting():
             self.put_in_tables()
@@ -184,7 +203,12 @@ class Buffer:
         self.take_notice()
         if self._has_own():
             return None
-        return {name: table for parts in self._parts_of_others(self.journal.others_waiting()) for part in parts for name, table in part.pending().items()}
+        return {
+            name: table
+            for parts in self._parts_of_others(self.journal.others_waiting())
+            for part in parts
+            for name, table in part.pending().items()
+        }
 
     def _has_own(self) -> bool:
         return not self.journal.is_empty or bool(self._fresh())
@@ -193,7 +217,9 @@ class Buffer:
         return {name: rows for part in self.parts for name, rows in part.fresh().items()}
 
     def take_notice(self) -> None:
-        """After other processes may have used the file: let memory hold what they left of this one's journal, and then what is fresh."""
+        """After other processes may have used the file: let memory hold what they left of this one's journal, and then
+        what is fresh.
+        """
         self._database.attach()  # a wait that Ctrl-C may end
         if not self.journal.has_taken_notice:
             with Uninterrupted():
@@ -238,7 +264,9 @@ class Buffer:
     def _delete_again_in_transaction(self, batches: list[Tables]) -> None:
         """Runs that some process deleted stay deleted, whatever another one had in its journal or memory."""
         if self.journal.deleted_runs:
-            pipelines = self.pipelines.astray_in_transaction({name for tables in batches for name in _pipelines_of(tables)})
+            pipelines = self.pipelines.astray_in_transaction(
+                {name for tables in batches for name in _pipelines_of(tables)}
+            )
             self._delete_contents_in_transaction(pipelines)
             for run_id in self.runs.back_in_transaction():
                 self.pipelines.delete_of_run_in_transaction(run_id)
@@ -256,7 +284,9 @@ class Buffer:
         except StoreLockedError:  # it names who is in the way
             raise
         except StoreError as error:
-            reason = f"its journal holds rows that a stopped process has not put in place, and they cannot be now ({error})"
+            reason = (
+                f"its journal holds rows that a stopped process has not put in place, and they cannot be now ({error})"
+            )
             raise StoreUnavailableError(self._database.path, reason) from error
         finally:
             self._database.read_only = True
@@ -265,9 +295,15 @@ class Buffer:
 def new_parts(database: Database, files: ArtifactFiles, predictions: Predictions) -> Parts:
     """What has tables of its own, in the order in which they are written."""
     return (
-        Runs(database), Pipelines(database), Chains(database), Logs(database), predictions, Artifacts(database, files),
-        Projects(database), SampleMetadata(database),
-    )  # fmt: skip
+        Runs(database),
+        Pipelines(database),
+        Chains(database),
+        Logs(database),
+        predictions,
+        Artifacts(database, files),
+        Projects(database),
+        SampleMetadata(database),
+    )
 
 
 def _replay(parts: Parts, frame: bytes) -> None:
@@ -278,4 +314,9 @@ def _replay(parts: Parts, frame: bytes) -> None:
 
 def _pipelines_of(tables: Tables) -> set[str]:
     """Every pipeline that rows of a batch belong to."""
-    return {name for table in tables.values() if "pipeline_id" in table.column_names for name in table["pipeline_id"].unique().to_pylist()}
+    return {
+        name
+        for table in tables.values()
+        if "pipeline_id" in table.column_names
+        for name in table["pipeline_id"].unique().to_pylist()
+    }

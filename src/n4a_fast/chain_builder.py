@@ -17,6 +17,7 @@ from n4a_fast.replay.folds import fold_key
 
 ChainArguments: TypeAlias = dict[str, Any]
 
+
 class TracedArtifacts(Protocol):
     """Ids of what a step stored: all of them, its models by fold, and by source."""
 
@@ -94,20 +95,28 @@ class ChainBuilder:
         sharing = [step for step in steps if id(step) not in with_own_chain]
         return {
             "steps": [_step_fields(step) for step in steps],
-            "model_step_idx": model.step_index, "model_class": model.operator_class,
+            "model_step_idx": model.step_index,
+            "model_class": model.operator_class,
             "preprocessings": self._trace.preprocessing_chain or "",
             "fold_strategy": "per_fold" if folds else "shared",
-            "fold_artifacts": folds, "shared_artifacts": _shared_artifacts(sharing),
-            "branch_path": list(branch) or None, "source_index": None,
-        }  # fmt: skip
+            "fold_artifacts": folds,
+            "shared_artifacts": _shared_artifacts(sharing),
+            "branch_path": list(branch) or None,
+            "source_index": None,
+        }
 
     def _chain_without_model(self) -> ChainArguments:
         return {
             "steps": [_step_fields(step) for step in self._steps],
-            "model_step_idx": self._trace.model_step_index or 0, "model_class": "",
-            "preprocessings": self._trace.preprocessing_chain or "", "fold_strategy": "shared", "fold_artifacts": {},
-            "shared_artifacts": _shared_artifacts(self._steps), "branch_path": None, "source_index": None,
-        }  # fmt: skip
+            "model_step_idx": self._trace.model_step_index or 0,
+            "model_class": "",
+            "preprocessings": self._trace.preprocessing_chain or "",
+            "fold_strategy": "shared",
+            "fold_artifacts": {},
+            "shared_artifacts": _shared_artifacts(self._steps),
+            "branch_path": None,
+            "source_index": None,
+        }
 
 
 def _skipped(step: TracedStep) -> bool:
@@ -116,7 +125,9 @@ def _skipped(step: TracedStep) -> bool:
 
 
 def _is_model(step: TracedStep) -> bool:
-    return bool(step.artifacts.fold_artifact_ids) or (step.operator_type == "model" and bool(step.artifacts.artifact_ids))
+    return bool(step.artifacts.fold_artifact_ids) or (
+        step.operator_type == "model" and bool(step.artifacts.artifact_ids)
+    )
 
 
 def _on_branch(step: TracedStep, branch: tuple[int, ...]) -> bool:
@@ -129,9 +140,12 @@ def _step_fields(step: TracedStep) -> dict[str, Any]:
     """A step as a chain stores it; its type, where it has one, tells a replay what the step does."""
     ids = list(step.artifacts.artifact_ids)
     fields: dict[str, Any] = {
-        "step_idx": step.step_index, "operator_class": step.operator_class, "params": dict(step.operator_config or {}),
-        "artifact_ids": ids, "stateless": not ids,
-    }  # fmt: skip
+        "step_idx": step.step_index,
+        "operator_class": step.operator_class,
+        "params": dict(step.operator_config or {}),
+        "artifact_ids": ids,
+        "stateless": not ids,
+    }
     return {**fields, "operator_type": step.operator_type} if step.operator_type else fields
 
 
@@ -143,7 +157,9 @@ def _fold_artifacts(model: TracedStep) -> dict[str, str]:
         known = folds.setdefault(fold, artifact_id)
         if known != artifact_id:
             place = f"step {model.step_index} ({model.operator_class})"
-            raise InvalidInputError(f"{place} names two models, {known!r} and {artifact_id!r}, for {fold}; keep one of them in the trace")
+            raise InvalidInputError(
+                f"{place} names two models, {known!r} and {artifact_id!r}, for {fold}; keep one of them in the trace"
+            )
     return folds
 
 

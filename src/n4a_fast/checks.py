@@ -28,7 +28,9 @@ def text(value: Any, name: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInputError(f"{name} holds a character that is not valid Unicode ({error.reason}); remove it") from error
+        raise InvalidInputError(
+            f"{name} holds a character that is not valid Unicode ({error.reason}); remove it"
+        ) from error
     return str(value)
 
 

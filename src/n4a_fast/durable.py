@@ -36,7 +36,9 @@ def sync(path: Path | str) -> None:
 
 
 def sync_all(paths: Iterable[Path | str], witness: int, *, as_a_whole: bool) -> None:
-    """`sync` each that is still there, all on one file system; `witness` is open there since before the first was written."""
+    """`sync` each that is still there, all on one file system; `witness` is open there since before the first was
+    written.
+    """
     if as_a_whole:
         _sync_file_system(witness)
         return

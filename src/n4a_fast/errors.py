@@ -35,7 +35,9 @@ from typing import Any
 class StoreError(Exception):
     """Base of every error raised by this package."""
 
-    def __reduce__(self) -> tuple[Any, ...]:  # pickled by what it says and knows: joblib carries errors between processes
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # pickled by what it says and knows: joblib carries errors between processes
         return _restored, (type(self), self.args, vars(self))
 
 
@@ -44,7 +46,9 @@ class NotFoundError(StoreError, KeyError):
 
     def __init__(self, kind: str, identifier: str, cure: str | None = None, where: str = " in this workspace") -> None:
         hint = "; if another process began it, that process must flush() first" if kind in ("run", "pipeline") else ""
-        super().__init__(f"no {kind} {identifier!r}{where}; {cure or 'check the id, or list what the store holds' + hint}")
+        super().__init__(
+            f"no {kind} {identifier!r}{where}; {cure or 'check the id, or list what the store holds' + hint}"
+        )
         self.kind, self.identifier = kind, identifier
 
     def __str__(self) -> str:  # KeyError would print the repr of the sentence
@@ -55,7 +59,9 @@ class ArtifactMissingError(NotFoundError, FileNotFoundError):
     """An artifact whose row exists but whose file is gone."""
 
     def __init__(self, artifact_id: str, path: Path) -> None:
-        super().__init__("artifact file", artifact_id, f"{path} is gone: restore it from a copy, or delete the chains that use it")
+        super().__init__(
+            "artifact file", artifact_id, f"{path} is gone: restore it from a copy, or delete the chains that use it"
+        )
         self.path = path
 
 
@@ -63,7 +69,9 @@ class TemplateMissingError(NotFoundError, FileNotFoundError):
     """A template, or a file of it, that is not there."""
 
     def __init__(self, name: str, path: Path) -> None:
-        super().__init__("template", name, f"{path} does not exist: check the name and the category, or see list_templates")
+        super().__init__(
+            "template", name, f"{path} does not exist: check the name and the category, or see list_templates"
+        )
         self.path = path
 
 
@@ -83,7 +91,9 @@ class ConflictError(InvalidInputError):
     """A known id given again with other content."""
 
     def __init__(self, kind: str, identifier: str, stored: str, given: str) -> None:
-        super().__init__(f"{kind} {identifier!r} is already stored with content {stored}, now given as {given}; use another id")
+        super().__init__(
+            f"{kind} {identifier!r} is already stored with content {stored}, now given as {given}; use another id"
+        )
         self.kind, self.identifier, self.stored, self.given = kind, identifier, stored, given
 
 
@@ -107,7 +117,9 @@ class ReadOnlyError(StoreError):
     """A writing call on a store opened with `open_readonly`."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"the store at {path} was opened read-only; open it with WorkspaceStore({str(path)!r}) to write")
+        super().__init__(
+            f"the store at {path} was opened read-only; open it with WorkspaceStore({str(path)!r}) to write"
+        )
         self.path = path
 
 
@@ -123,7 +135,12 @@ class StoreLockedError(StoreError, OSError):
 class StoreUnavailableError(StoreError, OSError):
     """The folder or the disk refuses the work; what was buffered is kept."""
 
-    def __init__(self, path: Path, reason: str, cure: str = "check that the folder exists, is writable and has free space, then try again") -> None:
+    def __init__(
+        self,
+        path: Path,
+        reason: str,
+        cure: str = "check that the folder exists, is writable and has free space, then try again",
+    ) -> None:
         super().__init__(f"{path} cannot be used: {reason}; {cure}")
         self.path, self.reason = path, reason
 
@@ -136,7 +153,10 @@ class NotAStoreError(StoreFormatError):
     """A file that is no database, or no workspace."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} is not a workspace store ({reason}); it was left unchanged: move it away, or choose another workspace folder")
+        super().__init__(
+            f"{path} is not a workspace store ({reason}); it was left unchanged: move it away, or choose another"
+            " workspace folder"
+        )
         self.path, self.reason = path, reason
 
 
@@ -145,7 +165,11 @@ class ForeignStoreError(StoreFormatError):
 
     def __init__(self, path: Path) -> None:
         told = f"{path} was written by nirs4all, not by n4a_fast; it was left unchanged"
-        command = f"n4a-fast convert {path.parent} NEW_FOLDER" if path.suffix == ".sqlite" else f"n4a-fast migrate {path.parent}"
+        command = (
+            f"n4a-fast convert {path.parent} NEW_FOLDER"
+            if path.suffix == ".sqlite"
+            else f"n4a-fast migrate {path.parent}"
+        )
         super().__init__(f"{told}: run `{command}`, or choose another workspace folder")
         self.path = path
 
@@ -154,7 +178,10 @@ class CopyDiffersError(StoreFormatError):
     """A copy that is not equal to its source; the copy was given up."""
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path}: {what} differ after copying; the original is unchanged and the copy was given up: stop what writes to it and try again")
+        super().__init__(
+            f"{path}: {what} differ after copying; the original is unchanged and the copy was given up: stop what"
+            " writes to it and try again"
+        )
         self.path, self.what = path, what
 
 
@@ -179,7 +206,10 @@ class ArtifactCorruptError(StoreError, OSError):
     """The stored bytes no longer match their address; they were not unpickled."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
-        super().__init__(f"{path}: content is {found}, its address says {expected}; restore the file from a copy, or delete the chains that use it")
+        super().__init__(
+            f"{path}: content is {found}, its address says {expected}; restore the file from a copy, or delete the"
+            " chains that use it"
+        )
         self.path, self.expected, self.found = path, expected, found
 
 
@@ -187,8 +217,13 @@ class UntrustedArtifactError(StoreError):
     """A pickle that imports a global which the store's `trusted=` setting refuses."""
 
     def __init__(self, artifact_id: str, global_name: str, trusted: str) -> None:
-        told = f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was loaded"
-        super().__init__(f"{told}: inspect it with describe_artifact, or open the store with a list of modules you trust")
+        told = (
+            f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was"
+            " loaded"
+        )
+        super().__init__(
+            f"{told}: inspect it with describe_artifact, or open the store with a list of modules you trust"
+        )
         self.artifact_id, self.global_name, self.trusted = artifact_id, global_name, trusted
 
 
@@ -197,7 +232,9 @@ class UnsupportedVersionError(StoreError, ImportError):
 
     def __init__(self, package: str, found: str | None, supported: tuple[str, ...]) -> None:
         state = f"{package} {found} is not supported" if found else f"{package} is not installed"
-        super().__init__(f"{state}; n4a_fast works inside {package} {', '.join(supported)}: pip install {package}=={supported[-1]}")
+        super().__init__(
+            f"{state}; n4a_fast works inside {package} {', '.join(supported)}: pip install {package}=={supported[-1]}"
+        )
         self.package, self.found, self.supported = package, found, supported
 
 

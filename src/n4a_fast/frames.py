@@ -73,12 +73,20 @@ def _read_in_sequence(descriptor: int, offset: int, expected: int) -> tuple[list
 
 
 def _refuse_damage(path: Path, descriptor: int, offset: int, expected: int) -> None:
-    data = os.pread(descriptor, os.fstat(descriptor).st_size - offset, offset) if os.fstat(descriptor).st_size > offset else b""
+    data = (
+        os.pread(descriptor, os.fstat(descriptor).st_size - offset, offset)
+        if os.fstat(descriptor).st_size > offset
+        else b""
+    )
     place = -1
     while (place := data.find(_MARK, place + 1)) >= 0:
         frame = _frame_at(descriptor, offset + place)
         if frame is not None and frame.number >= expected:
-            raise NotAStoreError(path, f"frame {expected} is damaged or missing, and frame {frame.number} follows; restore the workspace from a backup")
+            raise NotAStoreError(
+                path,
+                f"frame {expected} is damaged or missing, and frame {frame.number} follows; restore the workspace from"
+                " a backup",
+            )
 
 
 def _header_at(descriptor: int, offset: int) -> tuple[bytes, int, int, bytes] | None:

@@ -15,7 +15,9 @@ class Resting(Protocol):
     """Something that can tell whether it is idle, and rest."""
 
     def rest_when_idle(self) -> float | None:
-        """Rest if nothing happened for a while; in how many seconds to look again, None for not until it is used again."""
+        """Rest if nothing happened for a while; in how many seconds to look again, None for not until it is used
+        again.
+        """
 
 
 def watch(resting: Resting) -> threading.Thread:

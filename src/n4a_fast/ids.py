@@ -22,7 +22,10 @@ from n4a_fast._native.keys import key_and_id
 
 _VARIANT = 0x8000_0000_0000_0000
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
-FACTORS = (0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F)  # odd, half of their bits set: of the golden ratio, and a prime of xxHash
+FACTORS = (
+    0x9E37_79B9_7F4A_7C15,
+    0xC2B2_AE3D_27D4_EB4F,
+)  # odd, half of their bits set: of the golden ratio, and a prime of xxHash
 
 
 def uuid7() -> str:
@@ -38,7 +41,9 @@ def uuid7() -> str:
 def natural_key(
     pipeline_id: str, chain_id: str | None, fold_id: str, partition: str, model_name: str, branch_id: int | None
 ) -> int:
-    """A prediction's natural key in 128 bits: the time prefix of its pipeline, then 80 bits of hash; a missing chain or branch differs from any."""
+    """A prediction's natural key in 128 bits: the time prefix of its pipeline, then 80 bits of hash; a missing chain or
+    branch differs from any.
+    """
     first, second = _hash_of_chain(pipeline_id, chain_id, model_name)
     for part in (fold_id, partition, optional(branch_id)):
         lanes = hash_of(part)
@@ -98,7 +103,9 @@ def prediction_id(key: int) -> str:
 
 
 def id_key(identifier: str) -> int:
-    """The column `id_key`: the first 64 bits of a UUID, a hash of any other id; 0 for what is no text, so that it is found nowhere."""
+    """The column `id_key`: the first 64 bits of a UUID, a hash of any other id; 0 for what is no text, so that it is
+    found nowhere.
+    """
     if not isinstance(identifier, str):
         return 0
     if len(identifier) == 36 and identifier[8] == identifier[13] == "-":

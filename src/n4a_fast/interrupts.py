@@ -23,7 +23,9 @@ class Uninterrupted:
         else:  # an outer block does it, Ctrl-C means something else, or it never comes to this thread
             self._handler = None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
             if self._arrived:

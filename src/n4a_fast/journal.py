@@ -50,7 +50,9 @@ class Journal:
         self._attachment = -1  # of the database, when the table was last read
         self._known: dict[str, int] = {}  # the table: by journal, the number of the last frame that is placed
         self.deleted_runs: frozenset[str] = frozenset()
-        self._last = self._placed = self._end = 0  # number of the last frame; of the last in the tables; where the next one goes
+        self._last = self._placed = self._end = (
+            0  # number of the last frame; of the last in the tables; where the next one goes
+        )
         self._is_new = True  # nothing of it was placed by this process
 
     @property
@@ -64,7 +66,9 @@ class Journal:
         return self._attachment == self._database.attachment
 
     def take_notice(self) -> list[bytes] | None:
-        """On each new attachment, once: if others have placed frames of this process, those that still wait; None otherwise."""
+        """On each new attachment, once: if others have placed frames of this process, those that still wait; None
+        otherwise.
+        """
         self._database.attach()
         if self.has_taken_notice:
             return None
@@ -97,7 +101,9 @@ class Journal:
         return found
 
     def writers(self) -> list[tuple[int, bool, int]]:
-        """Of each journal, oldest first: process id, whether it runs, how many of its frames are not in the tables; the caller has taken notice."""
+        """Of each journal, oldest first: process id, whether it runs, how many of its frames are not in the tables; the
+        caller has taken notice.
+        """
         found = []
         for path in sorted(self.path.parent.glob(self._prefix + "*")):
             waiting = frames.read_after(path, self._known.get(path.name, 0), complete=False)
@@ -118,7 +124,9 @@ class Journal:
         self._last, self._end = self._last + 1, self._end + len(frame)
 
     def place_in_transaction(self, others: Sequence[Waiting] = ()) -> None:
-        """Note, with the caller's writes, that all frames of this process and those of `others` are in the tables; `rewind` follows the commit."""
+        """Note, with the caller's writes, that all frames of this process and those of `others` are in the tables;
+        `rewind` follows the commit.
+        """
         placed = {waiting.path.name: waiting.last for waiting in others}
         if not self.is_empty:
             placed[self.path.name] = self._last
@@ -165,7 +173,11 @@ class Journal:
 
     def _others(self) -> Iterator[Path]:
         folder = self.path.parent
-        return (folder / name for name in sorted(os.listdir(folder)) if name.startswith(self._prefix) and name != self.path.name)
+        return (
+            folder / name
+            for name in sorted(os.listdir(folder))
+            if name.startswith(self._prefix) and name != self.path.name
+        )
 
     def _opened(self) -> int:
         """The journal, locked for as long as this process lives; made with the first frame."""

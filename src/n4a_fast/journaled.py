@@ -20,9 +20,23 @@ from n4a_fast.workspace import STORE_FILE
 
 _EMPTY = " UNION ALL ".join(
     f"(SELECT 1 FROM {name} LIMIT 1)"
-    for name in ("projects", "runs", "pipelines", "stored_artifacts", "chains", "shared_arrays", "shared_indices", "shared_metadata", "prediction_metadata",
-                 "prediction_values", "predictions", "logs", "carried", "deleted_runs")
-)  # fmt: skip
+    for name in (
+        "projects",
+        "runs",
+        "pipelines",
+        "stored_artifacts",
+        "chains",
+        "shared_arrays",
+        "shared_indices",
+        "shared_metadata",
+        "prediction_metadata",
+        "prediction_values",
+        "predictions",
+        "logs",
+        "carried",
+        "deleted_runs",
+    )
+)
 
 
 def read_each(roots: Sequence[Path], lock_timeout: float) -> Iterator[tuple[Path, Tables | None]]:
@@ -31,7 +45,9 @@ def read_each(roots: Sequence[Path], lock_timeout: float) -> Iterator[tuple[Path
 
 
 def journaled(root: Path, lock_timeout: float) -> Tables | None:
-    """What the tables of a workspace would hold, when they are empty and everything is in its journals; None otherwise."""
+    """What the tables of a workspace would hold, when they are empty and everything is in its journals; None
+    otherwise.
+    """
     if not any(root.glob(f"{STORE_FILE}.journal-*")):
         return None
     source = open_workspace(root, read_only=True, lock_timeout=lock_timeout)
@@ -48,7 +64,11 @@ def _as_written(tables: Tables) -> Tables:
     tables = with_used_contents(tables)
     found = tables.pop("found_artifacts", None)
     if found is not None:
-        rows = {row["artifact_id"]: row for row in tables["stored_artifacts"].to_pylist()} if "stored_artifacts" in tables else {}
+        rows = (
+            {row["artifact_id"]: row for row in tables["stored_artifacts"].to_pylist()}
+            if "stored_artifacts" in tables
+            else {}
+        )
         for row in found.to_pylist():
             known = rows.setdefault(row["artifact_id"], row)
             if row["origin"] == "saved":

@@ -42,7 +42,9 @@ def encode(value: Any, name: str) -> str | None:
         plain.encode()  # half a surrogate pair would fail at the flush, where nobody can correct it any more
         return plain
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{name} cannot be stored as JSON ({error}); give plain Python or numpy values") from error
+        raise InvalidInputError(
+            f"{name} cannot be stored as JSON ({error}); give plain Python or numpy values"
+        ) from error
 
 
 def decode(text: str | None) -> Any:

@@ -50,9 +50,16 @@ class PipelineLibrary:
         self._store = store
 
     def save_template(
-        self, pipeline_config: Any, name: str, category: str = "general", description: str = "", tags: list[str] | None = None,
-        metrics: dict[str, float] | None = None, notes: str = "", overwrite: bool = False,
-    ) -> Path:  # fmt: skip
+        self,
+        pipeline_config: Any,
+        name: str,
+        category: str = "general",
+        description: str = "",
+        tags: list[str] | None = None,
+        metrics: dict[str, float] | None = None,
+        notes: str = "",
+        overwrite: bool = False,
+    ) -> Path:
         """Folder of the new template; with `overwrite` it replaces one of this name, whose creation time stays.
 
         Raises TemplateExistsError for a taken name, InvalidInputError for what cannot be a name or JSON.
@@ -62,11 +69,21 @@ class PipelineLibrary:
             raise TemplateExistsError(name, target)
         now = checks.now().isoformat()
         metadata = {
-            "name": name, "category": category, "description": checks.text(description, "description"),
-            "tags": _tags(tags), "metrics": _metrics(metrics), "notes": checks.text(notes, "notes"),
-            "created_at": _created_at(target) or now, "modified_at": now, "version": "1.0",
-        }  # fmt: skip
-        files = {_PIPELINE: _json(_config(pipeline_config), "pipeline_config"), _METADATA: _json(metadata, "metadata"), _README: _readme(metadata)}
+            "name": name,
+            "category": category,
+            "description": checks.text(description, "description"),
+            "tags": _tags(tags),
+            "metrics": _metrics(metrics),
+            "notes": checks.text(notes, "notes"),
+            "created_at": _created_at(target) or now,
+            "modified_at": now,
+            "version": "1.0",
+        }
+        files = {
+            _PIPELINE: _json(_config(pipeline_config), "pipeline_config"),
+            _METADATA: _json(metadata, "metadata"),
+            _README: _readme(metadata),
+        }
         with self._draft() as draft:
             _write_files(draft, files)
             _put(draft, target, name, overwrite)
@@ -80,7 +97,9 @@ class PipelineLibrary:
         """Name, category, description, tags, metrics, notes and times of a template."""
         return _read_metadata(self._find(name, category) / _METADATA, name)
 
-    def list_templates(self, category: str | None = None, tags: list[str] | None = None, search: str | None = None) -> list[dict[str, Any]]:
+    def list_templates(
+        self, category: str | None = None, tags: list[str] | None = None, search: str | None = None
+    ) -> list[dict[str, Any]]:
         """Metadata of the templates, by category and name.
 
         `tags` keeps those with at least one of these tags; `search` those with all of its words,
@@ -91,7 +110,11 @@ class PipelineLibrary:
         found = []
         for folder in self._template_folders(category):
             metadata = _readable_metadata(folder)
-            if metadata is not None and (not wanted or wanted & set(metadata.get("tags") or ())) and _mentions(metadata, folder, words):
+            if (
+                metadata is not None
+                and (not wanted or wanted & set(metadata.get("tags") or ()))
+                and _mentions(metadata, folder, words)
+            ):
                 found.append(metadata)
         return found
 
@@ -106,7 +129,13 @@ class PipelineLibrary:
             folder.rename(draft / folder.name)
 
     def copy_from_pipeline(
-        self, pipeline_id: str, name: str, category: str = "general", description: str = "", tags: list[str] | None = None, extract_metrics: bool = True
+        self,
+        pipeline_id: str,
+        name: str,
+        category: str = "general",
+        description: str = "",
+        tags: list[str] | None = None,
+        extract_metrics: bool = True,
     ) -> Path:
         """Folder of a template with the configuration of a stored pipeline, and with its best scores as metrics."""
         row = self._pipeline(checks.text(pipeline_id, "pipeline_id"))
@@ -153,7 +182,10 @@ class PipelineLibrary:
         if not found:
             raise TemplateMissingError(name, self.library_path / "*" / wanted)
         if len(found) > 1:
-            raise InvalidInputError(f"template {name!r} is in the categories {', '.join(folder.name for folder in found)}; give the category")
+            raise InvalidInputError(
+                f"template {name!r} is in the categories {', '.join(folder.name for folder in found)}; give the"
+                " category"
+            )
         return found[0] / wanted
 
     def _category_folders(self) -> list[Path]:
@@ -161,7 +193,9 @@ class PipelineLibrary:
 
     def _template_folders(self, category: str | None) -> Iterator[Path]:
         """Folders with metadata, by category and name."""
-        folders = [self.library_path / _category_name(category, self.library_path)] if category else self._category_folders()
+        folders = (
+            [self.library_path / _category_name(category, self.library_path)] if category else self._category_folders()
+        )
         return (folder for parent in folders for folder in _visible_folders(parent) if (folder / _METADATA).is_file())
 
     @contextmanager
@@ -198,7 +232,12 @@ def _category_name(category: str, root: Path) -> str:
 
 def _one_folder(folder: str, given: str, argument: str) -> str:
     """`folder` if it can be a visible folder everywhere."""
-    if not folder.strip("_ ") or folder.startswith(".") or not folder.isprintable() or len(folder.encode()) > _LONGEST_NAME:
+    if (
+        not folder.strip("_ ")
+        or folder.startswith(".")
+        or not folder.isprintable()
+        or len(folder.encode()) > _LONGEST_NAME
+    ):
         rule = f"use letters and digits, no leading dot, no control characters, at most {_LONGEST_NAME} bytes"
         raise InvalidInputError(f"{argument} {given!r} cannot be the name of a folder; {rule}")
     return folder
@@ -212,7 +251,9 @@ def _visible_folders(parent: Path) -> list[Path]:
 
 def _config(value: Any) -> Any:
     if not isinstance(value, Mapping | list | tuple) or not value:
-        raise InvalidInputError(f"pipeline_config must be a dict or a list of steps and not empty, got {type(value).__name__}")
+        raise InvalidInputError(
+            f"pipeline_config must be a dict or a list of steps and not empty, got {type(value).__name__}"
+        )
     return value
 
 
@@ -223,7 +264,10 @@ def _tags(tags: Iterable[str] | None) -> list[str]:
 
 
 def _metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
-    return {checks.text(name, "a metric's name"): checks.real(value, f"metric {name}") for name, value in checks.mapping(metrics, "metrics").items()}
+    return {
+        checks.text(name, "a metric's name"): checks.real(value, f"metric {name}")
+        for name, value in checks.mapping(metrics, "metrics").items()
+    }
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, float]:
@@ -246,7 +290,9 @@ def _read_json(path: Path, name: str) -> Any:
     except OSError as error:
         raise StoreUnavailableError(path, str(error.strerror)) from error
     except ValueError as error:
-        raise StoreFormatError(f"{path} is not JSON ({error}); restore the file from a copy, or delete the template") from error
+        raise StoreFormatError(
+            f"{path} is not JSON ({error}); restore the file from a copy, or delete the template"
+        ) from error
 
 
 def _read_metadata(path: Path, name: str) -> dict[str, Any]:
@@ -274,13 +320,17 @@ def _created_at(folder: Path) -> str | None:
 
 def _mentions(metadata: Mapping[str, Any], folder: Path, words: list[str]) -> bool:
     texts = [metadata.get(key) for key in ("name", "description", "notes")]
-    text = " ".join(str(item) for item in [*texts, folder.parent.name, *(metadata.get("tags") or ())] if item).casefold()
+    text = " ".join(
+        str(item) for item in [*texts, folder.parent.name, *(metadata.get("tags") or ())] if item
+    ).casefold()
     return all(word in text for word in words)
 
 
 @contextmanager
 def _draft_in(parent: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, gone at the end if it was not renamed; a disk's refusal as StoreUnavailableError."""
+    """A hidden folder beside the target, gone at the end if it was not renamed; a disk's refusal as
+    StoreUnavailableError.
+    """
     draft = parent / f".draft-{uuid4().hex}"
     try:
         draft.mkdir(parents=True)
@@ -310,7 +360,9 @@ def _copy_files(source: Path, draft: Path) -> None:
 
 
 def _put(draft: Path, target: Path, name: str, overwrite: bool) -> None:
-    """Rename the draft to its place; an old template takes the draft's, or steps aside first and comes back if that fails."""
+    """Rename the draft to its place; an old template takes the draft's, or steps aside first and comes back if that
+    fails.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if overwrite and target.exists():
         if _exchanged(draft, target):
@@ -341,7 +393,14 @@ def _readme(metadata: Mapping[str, Any]) -> str:
     """What a person sees who opens the folder."""
     parts = [f"# {metadata['name']}", metadata["description"], ", ".join(f"`{tag}`" for tag in metadata["tags"])]
     if metadata["metrics"]:
-        parts.append("| Metric | Value |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in metadata["metrics"].items()))
+        parts.append(
+            "| Metric | Value |\n|---|---|\n"
+            + "\n".join(f"| {name} | {value} |" for name, value in metadata["metrics"].items())
+        )
     call = f"PipelineLibrary(workspace).load_template({metadata['name']!r}, {metadata['category']!r})"
-    parts += [f"```python\nfrom n4a_fast import PipelineLibrary\n\npipeline = {call}\n```", metadata["notes"], f"Saved {metadata['modified_at']} (UTC)."]
+    parts += [
+        f"```python\nfrom n4a_fast import PipelineLibrary\n\npipeline = {call}\n```",
+        metadata["notes"],
+        f"Saved {metadata['modified_at']} (UTC).",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -52,7 +52,9 @@ class MergeReport:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How the rows of a table are known again: `key` is unique, `lookup` finds it fast, `ended` columns change until the status does."""
+    """How the rows of a table are known again: `key` is unique, `lookup` finds it fast, `ended` columns change until
+    the status does.
+    """
 
     name: str
     noun: str
@@ -77,8 +79,17 @@ class _Table:
 _RUN_END = ("status", "completed_at", "summary", "error")
 _PIPELINE_END = ("status", "completed_at", "best_val", "best_test", "metric", "duration_ms", "error")
 _CACHE_KEY = (
-    "chain_path_hash", "input_data_hash", "dataset_hash", "created_at", "origin", "libraries", "artifact_path", "format", "size_bytes", "operator_class",
-)  # fmt: skip
+    "chain_path_hash",
+    "input_data_hash",
+    "dataset_hash",
+    "created_at",
+    "origin",
+    "libraries",
+    "artifact_path",
+    "format",
+    "size_bytes",
+    "operator_class",
+)
 # the order in which they are written: links to artifacts before the chains, which tell whether they are new
 _TABLES = (
     _Table("projects", "project", "project_id"),
@@ -96,7 +107,10 @@ _TABLES = (
 )
 
 _LINKS, _CARRIED = "chain_artifacts", "carried"  # what follows other rows
-_ATTACHED, _REGISTERED = "shard.", "shard_"  # how names of tables to be merged begin: in a file that is attached, and in memory
+_ATTACHED, _REGISTERED = (
+    "shard.",
+    "shard_",
+)  # how names of tables to be merged begin: in a file that is attached, and in memory
 _NAMES = (*(table.name for table in _TABLES), _LINKS, _CARRIED)
 _FOUND = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {_ATTACHED}{name}" for name in _NAMES)
 _CONFLICT = "SELECT s.{key} FROM {shard}{table} s JOIN store.{table} t ON {same} WHERE {differs} LIMIT 1"
@@ -104,7 +118,9 @@ _SAME_KEY = " AND ".join(f"s.{name} IS NOT DISTINCT FROM t.{name}" for name in K
 _KEY_CONFLICT = f"""SELECT s.prediction_id, t.prediction_id FROM {{shard}}predictions s JOIN store.predictions t
 ON s.nk = t.nk AND {_SAME_KEY} WHERE s.prediction_id <> t.prediction_id LIMIT 1"""
 _ANY_KEY = "SELECT 1 FROM store.predictions WHERE nk IN (SELECT nk FROM {shard}predictions) LIMIT 1"
-_OUTDATED = "DELETE FROM store.{table} t USING {shard}{table} s WHERE {same} AND t.status = 'running' AND s.status <> 'running'"
+_OUTDATED = (
+    "DELETE FROM store.{table} t USING {shard}{table} s WHERE {same} AND t.status = 'running' AND s.status <> 'running'"
+)
 # both are answered from zone maps where the ids of the shard are newer than all that is here
 _COUNT_KNOWN = "SELECT count(*) FROM store.{table} t SEMI JOIN {shard}{table} s ON {same}"
 _KNOWN = "SELECT {key} FROM store.{table} WHERE {by} IN (SELECT {by} FROM {shard}{table})"
@@ -139,7 +155,9 @@ def _checked(target: Workspace, sources: Iterable[Path]) -> Iterable[Path]:
         if root == target.root:
             raise InvalidInputError(f"{source} is the workspace to merge into; merge others into it")
         if not (root / STORE_FILE).is_file():
-            raise NotFoundError("workspace", str(source), "check the path: a workspace is a folder with a store.duckdb", where="")
+            raise NotFoundError(
+                "workspace", str(source), "check the path: a workspace is a folder with a store.duckdb", where=""
+            )
         yield root
 
 

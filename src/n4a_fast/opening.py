@@ -19,9 +19,16 @@ from n4a_fast.workspace import STORE_FILE, Workspace
 
 
 def open_workspace(
-    path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None, artifacts: ArtifactSettings = DEFAULTS
+    path: Path,
+    *,
+    read_only: bool,
+    lock_timeout: float,
+    limits: FlushLimits | None = None,
+    artifacts: ArtifactSettings = DEFAULTS,
 ) -> Workspace:
-    """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits` are those of the last to give any."""
+    """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits`
+    are those of the last to give any.
+    """
     checks.seconds(lock_timeout, "lock_timeout")
     if "\0" in str(path):
         raise InvalidInputError(f"{str(path)!r} cannot be the path of a folder")

@@ -44,7 +44,9 @@ class Shard(Generic[Store]):
             release_workspace(workspace)
 
 
-def new_shard(workspace: Workspace, path: str | Path | None, run_id: str | None, opener: Callable[[Path], Store]) -> Shard[Store]:
+def new_shard(
+    workspace: Workspace, path: str | Path | None, run_id: str | None, opener: Callable[[Path], Store]
+) -> Shard[Store]:
     """A handle on a workspace that does not exist yet: at `path`, or below this workspace under a name of its own."""
     runs = () if run_id is None else (workspace.runs.require(run_id),)
     return Shard(Path(path) if path is not None else workspace.root / FOLDER / uuid7(), opener, runs)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from n4a_fast.schema import DOCUMENTED_NAMES
 from n4a_fast.workspace import Workspace
 
-_ROWS = " UNION ALL ".join(f"SELECT {place}, '{name}', count(*) FROM {name}" for place, name in enumerate(DOCUMENTED_NAMES))
+_ROWS = " UNION ALL ".join(
+    f"SELECT {place}, '{name}', count(*) FROM {name}" for place, name in enumerate(DOCUMENTED_NAMES)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,17 @@ def stats_of(workspace: Workspace) -> StoreStats:
         workspace.buffer.take_notice()
         writers = tuple(Writer(*found) for found in workspace.buffer.journal.writers())
         rows = {str(name): int(count) for _, name, count in sorted(workspace.database.rows_unsettled(_ROWS))}
-        return StoreStats(rows, _sizes(workspace), sum(writer.flushes for writer in writers), workspace.buffer.unflushed, writers)
+        return StoreStats(
+            rows, _sizes(workspace), sum(writer.flushes for writer in writers), workspace.buffer.unflushed, writers
+        )
 
 
 def _sizes(workspace: Workspace) -> dict[str, int]:
     database, folder = workspace.database.path, workspace.root
     journals = list(folder.glob(f"{database.name}.journal-*"))
-    files = {"database": [database, database.with_name(database.name + ".wal")], "journals": journals, "artifacts": list((folder / "artifacts").rglob("*"))}
+    files = {
+        "database": [database, database.with_name(database.name + ".wal")],
+        "journals": journals,
+        "artifacts": list((folder / "artifacts").rglob("*")),
+    }
     return {name: sum(path.stat().st_size for path in paths if path.is_file()) for name, paths in files.items()}

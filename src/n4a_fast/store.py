@@ -91,34 +91,52 @@ class WorkspaceStore:
     _artifacts: ArtifactSettings
 
     def __init__(
-        self, workspace_path: str | Path, *, lock_timeout: float = 30.0, flush_rows: int = 4096, flush_bytes: int = 64 * 2**20,
-        flush_interval: float | None = 5.0, trusted: str | Iterable[str] = "workspace", compression: str | None = None,
+        self,
+        workspace_path: str | Path,
+        *,
+        lock_timeout: float = 30.0,
+        flush_rows: int = 4096,
+        flush_bytes: int = 64 * 2**20,
+        flush_interval: float | None = 5.0,
+        trusted: str | Iterable[str] = "workspace",
+        compression: str | None = None,
         object_cache_bytes: int = OBJECT_CACHE_BYTES,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Open the workspace at `workspace_path`, creating it if need be.
 
         `lock_timeout` is how many seconds a call waits while another process uses the file.
         What is saved and not written by a call such as `complete_pipeline` is flushed once there are
         `flush_rows` predictions or `flush_bytes` of arrays in memory, or after `flush_interval` seconds
         (None: not by time). Stores of one process on one path share these limits, the newest count.
-        `trusted` limits what artifacts may import when they are loaded: "workspace" (what came through an import only from
-        well-known packages), a list of module prefixes, or "none"; `compression` is None or "zstd" for new artifacts;
-        replays share up to `object_cache_bytes` of loaded ones (docs/artifacts.md).
+        `trusted` limits what artifacts may import when they are loaded: "workspace" (what came through an import only
+        from well-known packages), a list of module prefixes, or "none"; `compression` is None or "zstd" for new
+        artifacts; replays share up to `object_cache_bytes` of loaded ones (docs/artifacts.md).
         Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
         not a store of this format; such a file is left unchanged.
         """
         limits = FlushLimits(rows=flush_rows, nbytes=flush_bytes, seconds=flush_interval)
         artifacts = settings(trusted, compression, object_cache_bytes)
-        self._connect(Path(workspace_path), read_only=False, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
+        self._connect(
+            Path(workspace_path), read_only=False, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
+        )
 
     @classmethod
     def open_readonly(
-        cls, workspace_path: str | Path, *, lock_timeout: float = 30.0, trusted: str | Iterable[str] = "workspace",
+        cls,
+        workspace_path: str | Path,
+        *,
+        lock_timeout: float = 30.0,
+        trusted: str | Iterable[str] = "workspace",
         object_cache_bytes: int = OBJECT_CACHE_BYTES,
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """The workspace at `workspace_path` for reading; saving raises ReadOnlyError, a missing file NotFoundError."""
         store = cls.__new__(cls)
-        store._connect(Path(workspace_path), read_only=True, lock_timeout=lock_timeout, artifacts=settings(trusted, None, object_cache_bytes))
+        store._connect(
+            Path(workspace_path),
+            read_only=True,
+            lock_timeout=lock_timeout,
+            artifacts=settings(trusted, None, object_cache_bytes),
+        )
         return store
 
     @property
@@ -139,7 +157,9 @@ class WorkspaceStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     @_reads
@@ -164,7 +184,9 @@ class WorkspaceStore:
 
     @_writes
     def begin_run(self, name: str, config: Any, datasets: list[dict[str, Any]]) -> str:
-        """Id of a new run (UUIDv7). `config` and `datasets` (dicts with `name`, `path`, `hash`, ...) are stored as JSON."""
+        """Id of a new run (UUIDv7). `config` and `datasets` (dicts with `name`, `path`, `hash`, ...) are stored as
+        JSON.
+        """
         return self._open().runs.begin(name, config, datasets)
 
     @_writes
@@ -185,7 +207,9 @@ class WorkspaceStore:
         return self._open().runs.find(run_id)
 
     @_reads
-    def list_runs(self, status: str | None = None, dataset: str | None = None, limit: int = 100, offset: int = 0) -> pl.DataFrame:
+    def list_runs(
+        self, status: str | None = None, dataset: str | None = None, limit: int = 100, offset: int = 0
+    ) -> pl.DataFrame:
         """Runs, newest first. `dataset` is the exact name of one of a run's datasets."""
         return self._open().runs.listed(status, dataset, limit, offset)
 
@@ -193,16 +217,30 @@ class WorkspaceStore:
 
     @_writes
     def begin_pipeline(
-        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str,
+        self,
+        run_id: str,
+        name: str,
+        expanded_config: Any,
+        generator_choices: list[Any],
+        dataset_name: str,
+        dataset_hash: str,
         original_template: Any = None,
-    ) -> str:  # fmt: skip
-        """Id of a new pipeline (UUIDv7) under a run; NotFoundError for an unknown run. The template is the one before expansion."""
+    ) -> str:
+        """Id of a new pipeline (UUIDv7) under a run; NotFoundError for an unknown run. The template is the one before
+        expansion.
+        """
         self._open().runs.require_known(run_id)
-        return self._open().pipelines.begin(run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash, original_template)
+        return self._open().pipelines.begin(
+            run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash, original_template
+        )
 
     @_writes
-    def complete_pipeline(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
-        """Mark a pipeline as completed and write everything pending, durably; InvalidInputError for one that has failed."""
+    def complete_pipeline(
+        self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int
+    ) -> None:
+        """Mark a pipeline as completed and write everything pending, durably; InvalidInputError for one that has
+        failed.
+        """
         self._open().pipelines.complete(pipeline_id, best_val, best_test, metric, duration_ms)
         self._open().end_pipeline()
 
@@ -225,10 +263,18 @@ class WorkspaceStore:
 
     @_writes
     def save_chain(
-        self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, model_class: str, preprocessings: str,
-        fold_strategy: str, fold_artifacts: dict[Any, Any], shared_artifacts: dict[Any, Any], branch_path: list[int] | None = None,
+        self,
+        pipeline_id: str,
+        steps: list[dict[str, Any]],
+        model_step_idx: int,
+        model_class: str,
+        preprocessings: str,
+        fold_strategy: str,
+        fold_artifacts: dict[Any, Any],
+        shared_artifacts: dict[Any, Any],
+        branch_path: list[int] | None = None,
         source_index: int | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Id of a new chain (UUIDv7): the ordered steps to a model, and the artifacts they use.
 
         `steps` holds dicts with `step_idx`, `operator_class`, `params`, `artifact_id`, `stateless`;
@@ -236,7 +282,9 @@ class WorkspaceStore:
         one id or a list. Artifacts may be registered afterwards; from now on, while the chain is there, they are kept.
         """
         texts = {"model_class": model_class, "preprocessings": preprocessings, "fold_strategy": fold_strategy}
-        return self._open().save_chain(pipeline_id, steps, model_step_idx, fold_artifacts, shared_artifacts, branch_path, source_index, **texts)
+        return self._open().save_chain(
+            pipeline_id, steps, model_step_idx, fold_artifacts, shared_artifacts, branch_path, source_index, **texts
+        )
 
     @_reads
     def get_chain(self, chain_id: str) -> dict[str, Any] | None:
@@ -252,11 +300,31 @@ class WorkspaceStore:
 
     @_writes
     def save_prediction(
-        self, pipeline_id: str, chain_id: str, dataset_name: str, model_name: str, model_class: str, fold_id: str, partition: str,
-        val_score: float, test_score: float, train_score: float, metric: str, task_type: str, n_samples: int, n_features: int,
-        scores: dict[str, Any], best_params: dict[str, Any], branch_id: int | None, branch_name: str | None, exclusion_count: int,
-        exclusion_rate: float, preprocessings: str = "", prediction_id: str | None = None, refit_context: str | None = None,
-    ) -> str:  # fmt: skip
+        self,
+        pipeline_id: str,
+        chain_id: str,
+        dataset_name: str,
+        model_name: str,
+        model_class: str,
+        fold_id: str,
+        partition: str,
+        val_score: float,
+        test_score: float,
+        train_score: float,
+        metric: str,
+        task_type: str,
+        n_samples: int,
+        n_features: int,
+        scores: dict[str, Any],
+        best_params: dict[str, Any],
+        branch_id: int | None,
+        branch_name: str | None,
+        exclusion_count: int,
+        exclusion_rate: float,
+        preprocessings: str = "",
+        prediction_id: str | None = None,
+        refit_context: str | None = None,
+    ) -> str:
         """Id of the stored prediction.
 
         A prediction with the same pipeline, chain, fold, partition, model name and branch is
@@ -267,16 +335,42 @@ class WorkspaceStore:
         workspace = self._open()
         workspace.require_places(pipeline_id, chain_id)
         return workspace.predictions.save(
-            pipeline_id, chain_id, dataset_name, model_name, model_class, fold_id, partition, val_score, test_score, train_score, metric, task_type,
-            n_samples, n_features, scores, best_params, preprocessings, branch_id, branch_name, exclusion_count, exclusion_rate, refit_context,
-            prediction_id)  # fmt: skip
+            pipeline_id,
+            chain_id,
+            dataset_name,
+            model_name,
+            model_class,
+            fold_id,
+            partition,
+            val_score,
+            test_score,
+            train_score,
+            metric,
+            task_type,
+            n_samples,
+            n_features,
+            scores,
+            best_params,
+            preprocessings,
+            branch_id,
+            branch_name,
+            exclusion_count,
+            exclusion_rate,
+            refit_context,
+            prediction_id,
+        )
 
     @_writes
     def save_prediction_arrays(
-        self, prediction_id: str, y_true: np.ndarray[Any, Any] | None, y_pred: np.ndarray[Any, Any] | None,
-        y_proba: np.ndarray[Any, Any] | None = None, sample_indices: np.ndarray[Any, Any] | None = None,
-        weights: np.ndarray[Any, Any] | None = None, sample_metadata: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        prediction_id: str,
+        y_true: np.ndarray[Any, Any] | None,
+        y_pred: np.ndarray[Any, Any] | None,
+        y_proba: np.ndarray[Any, Any] | None = None,
+        sample_indices: np.ndarray[Any, Any] | None = None,
+        weights: np.ndarray[Any, Any] | None = None,
+        sample_metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Store copies of a prediction's arrays as float64, replacing earlier ones.
 
         `y_true` and `y_pred`: (n_samples,) or (n_samples, n_targets); `y_proba`: (n_samples, n_classes);
@@ -288,7 +382,14 @@ class WorkspaceStore:
 
     @_reads
     def save_predictions(
-        self, columns: Any, *, y_true: Any = None, y_pred: Any = None, y_proba: Any = None, sample_indices: Any = None, weights: Any = None
+        self,
+        columns: Any,
+        *,
+        y_true: Any = None,
+        y_pred: Any = None,
+        y_proba: Any = None,
+        sample_indices: Any = None,
+        weights: Any = None,
     ) -> list[str]:
         """Store many predictions in one transaction, durable on return; their ids, in order.
 
@@ -298,12 +399,23 @@ class WorkspaceStore:
         array, or one 1-D array for all.
         """
         self._open(writing=True)
-        arrays = {"y_true": y_true, "y_pred": y_pred, "y_proba": y_proba, "sample_indices": sample_indices, "weights": weights}
+        arrays = {
+            "y_true": y_true,
+            "y_pred": y_pred,
+            "y_proba": y_proba,
+            "sample_indices": sample_indices,
+            "weights": weights,
+        }
         return self._open().save_predictions(columns, arrays)
 
     @_reads
     def load_arrays(
-        self, /, prediction_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ("y_true", "y_pred"), **filters: Any
+        self,
+        /,
+        prediction_ids: Sequence[str] | None = None,
+        *,
+        columns: Sequence[str] = ("y_true", "y_pred"),
+        **filters: Any,
     ) -> LoadedArrays:
         """Arrays of many predictions in one query, in the order of `prediction_ids` or, by filters, oldest first.
 
@@ -313,37 +425,60 @@ class WorkspaceStore:
         return self._open().arrays.load(prediction_ids, filters, columns)
 
     def iter_arrays(
-        self, prediction_ids: Sequence[str] | None = None, *, batch_size: int = 10_000, columns: Sequence[str] = ("y_true", "y_pred"),
+        self,
+        prediction_ids: Sequence[str] | None = None,
+        *,
+        batch_size: int = 10_000,
+        columns: Sequence[str] = ("y_true", "y_pred"),
         **filters: Any,
-    ) -> Iterator[LoadedArrays]:  # fmt: skip
+    ) -> Iterator[LoadedArrays]:
         """`load_arrays` in pieces of `batch_size` predictions, for more than memory holds."""
         self.flush()
         return self._open().arrays.batches(prediction_ids, filters, columns, batch_size)
 
     @_reads
     def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
-        """The prediction, with numpy arrays in the shapes they were saved in if `load_arrays`; None for an unknown id."""
+        """The prediction, with numpy arrays in the shapes they were saved in if `load_arrays`; None for an unknown
+        id.
+        """
         return self._open().queries.find(prediction_id, load_arrays)
 
     @_reads
     def get_prediction_arrays(self, prediction_id: str) -> dict[str, Any] | None:
-        """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None; None when the prediction has none."""
+        """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None; None when the prediction has
+        none.
+        """
         return self._open().queries.arrays_of(prediction_id)
 
     @_reads
     def query_predictions(
-        self, dataset_name: str | None = None, model_class: str | None = None, partition: str | None = None, fold_id: str | None = None,
-        branch_id: int | None = None, pipeline_id: str | None = None, run_id: str | None = None, limit: int | None = None, offset: int = 0,
-    ) -> pl.DataFrame:  # fmt: skip
-        """Predictions that match every filter, newest first. `model_class` is a SQL LIKE pattern, the others are equalities."""
+        self,
+        dataset_name: str | None = None,
+        model_class: str | None = None,
+        partition: str | None = None,
+        fold_id: str | None = None,
+        branch_id: int | None = None,
+        pipeline_id: str | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> pl.DataFrame:
+        """Predictions that match every filter, newest first. `model_class` is a SQL LIKE pattern, the others are
+        equalities.
+        """
         filters = {name: value for name, value in locals().items() if name not in ("self", "limit", "offset")}
         return self._open().queries.query(limit, offset, **filters)
 
     @_reads
     def top_predictions(
-        self, n: int, metric: str = "val_score", ascending: bool = True, partition: str = "val", dataset_name: str | None = None,
+        self,
+        n: int,
+        metric: str = "val_score",
+        ascending: bool = True,
+        partition: str = "val",
+        dataset_name: str | None = None,
         group_by: str | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
+    ) -> pl.DataFrame:
         """The `n` best predictions by `metric` (val_score, test_score or train_score), best first.
 
         NaN and NULL come last in both directions, ties are ordered by prediction id. With
@@ -353,24 +488,40 @@ class WorkspaceStore:
 
     @_reads
     def query_aggregated_predictions(
-        self, run_id: str | None = None, pipeline_id: str | None = None, chain_id: str | None = None, dataset_name: str | None = None,
-        model_class: str | None = None, metric: str | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """One row per chain, model, metric and dataset with fold counts and min, max and mean scores; refits left out."""
+        self,
+        run_id: str | None = None,
+        pipeline_id: str | None = None,
+        chain_id: str | None = None,
+        dataset_name: str | None = None,
+        model_class: str | None = None,
+        metric: str | None = None,
+    ) -> pl.DataFrame:
+        """One row per chain, model, metric and dataset with fold counts and min, max and mean scores; refits left
+        out.
+        """
         return self._open().queries.aggregated(**{name: value for name, value in locals().items() if name != "self"})
 
     @_reads
     def query_top_aggregated_predictions(
-        self, /, metric: str, n: int = 10, score_column: str = "avg_val_score", ascending: bool | None = None, **filters: Any
+        self,
+        /,
+        metric: str,
+        n: int = 10,
+        score_column: str = "avg_val_score",
+        ascending: bool | None = None,
+        **filters: Any,
     ) -> pl.DataFrame:
-        """The `n` best aggregated rows of a metric; the direction follows from its name (r2 up, rmse down) unless given.
+        """The `n` best aggregated rows of a metric; the direction follows from its name (r2 up, rmse down) unless
+        given.
 
         `filters`: run_id, pipeline_id, chain_id, dataset_name, model_class.
         """
         return self._open().queries.top_aggregated(metric, n, score_column, ascending, filters)
 
     @_reads
-    def get_chain_predictions(self, chain_id: str, partition: str | None = None, fold_id: str | None = None) -> pl.DataFrame:
+    def get_chain_predictions(
+        self, chain_id: str, partition: str | None = None, fold_id: str | None = None
+    ) -> pl.DataFrame:
         """Predictions of one chain, by partition and fold."""
         return self._open().queries.of_chain(chain_id, partition, fold_id)
 
@@ -382,14 +533,22 @@ class WorkspaceStore:
 
     @_reads
     def delete_dataset_predictions(self, dataset_name: str) -> int:
-        """Delete a dataset's predictions, with the chains and ended pipelines that this empties and artifacts nothing uses; how many predictions."""
+        """Delete a dataset's predictions, with the chains and ended pipelines that this empties and artifacts nothing
+        uses; how many predictions.
+        """
         return self._open(writing=True).delete_dataset_predictions(dataset_name)
 
     @_reads
     def query_chain_summaries(
-        self, run_id: OneOrMore = None, pipeline_id: OneOrMore = None, chain_id: OneOrMore = None, dataset_name: OneOrMore = None,
-        model_class: OneOrMore = None, metric: OneOrMore = None, task_type: OneOrMore = None,
-    ) -> pl.DataFrame:  # fmt: skip
+        self,
+        run_id: OneOrMore = None,
+        pipeline_id: OneOrMore = None,
+        chain_id: OneOrMore = None,
+        dataset_name: OneOrMore = None,
+        model_class: OneOrMore = None,
+        metric: OneOrMore = None,
+        task_type: OneOrMore = None,
+    ) -> pl.DataFrame:
         """One row per chain with predictions: cross-validation means, scores of its refit, by chain id.
 
         Each filter is one value or a list; a single `model_class` is a LIKE pattern.
@@ -398,18 +557,32 @@ class WorkspaceStore:
 
     @_reads
     def count_chain_summaries(
-        self, run_id: OneOrMore = None, pipeline_id: OneOrMore = None, chain_id: OneOrMore = None, dataset_name: OneOrMore = None,
-        model_class: OneOrMore = None, metric: OneOrMore = None, task_type: OneOrMore = None,
-    ) -> int:  # fmt: skip
+        self,
+        run_id: OneOrMore = None,
+        pipeline_id: OneOrMore = None,
+        chain_id: OneOrMore = None,
+        dataset_name: OneOrMore = None,
+        model_class: OneOrMore = None,
+        metric: OneOrMore = None,
+        task_type: OneOrMore = None,
+    ) -> int:
         """How many rows `query_chain_summaries` has for these filters."""
         return self._open().summaries.count({name: value for name, value in locals().items() if name != "self"})
 
     @_reads
     def query_top_chains(
-        self, /, metric: str | None = None, n: int = 10, offset: int = 0, score_column: str = "cv_val_score",
-        ascending: bool | None = None, **filters: Any,
-    ) -> pl.DataFrame:  # fmt: skip
-        """The `n` best chain summaries after the first `offset`; the direction follows from the metric's name unless given."""
+        self,
+        /,
+        metric: str | None = None,
+        n: int = 10,
+        offset: int = 0,
+        score_column: str = "cv_val_score",
+        ascending: bool | None = None,
+        **filters: Any,
+    ) -> pl.DataFrame:
+        """The `n` best chain summaries after the first `offset`; the direction follows from the metric's name unless
+        given.
+        """
         return self._open().summaries.top(metric, n, offset, score_column, ascending, filters)
 
     # -- projects ----------------------------------------------------------------------------
@@ -464,19 +637,37 @@ class WorkspaceStore:
         `format` is "joblib", "cloudpickle" (lambdas and local classes) or "pickle". The object is kept until the
         pipelines open in this process have ended, then for as long as a chain refers to it.
         """
-        return self._open().artifacts.save(obj, operator_class, artifact_type, format, compress=self._artifacts.compress)
+        return self._open().artifacts.save(
+            obj, operator_class, artifact_type, format, compress=self._artifacts.compress
+        )
 
     @_writes
     def save_artifact_with_cache_key(
-        self, obj: Any, operator_class: str, artifact_type: str, format: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str
+        self,
+        obj: Any,
+        operator_class: str,
+        artifact_type: str,
+        format: str,
+        chain_path_hash: str,
+        input_data_hash: str,
+        dataset_hash: str,
     ) -> str:
         """Like `save_artifact`, findable by `find_cached_artifact` under the two first hashes."""
         key = {"chain_path_hash": chain_path_hash, "input_data_hash": input_data_hash, "dataset_hash": dataset_hash}
-        return self._open().artifacts.save(obj, operator_class, artifact_type, format, key, compress=self._artifacts.compress)
+        return self._open().artifacts.save(
+            obj, operator_class, artifact_type, format, key, compress=self._artifacts.compress
+        )
 
     @_writes
     def register_existing_artifact(
-        self, artifact_id: str, path: str, content_hash: str, operator_class: str, artifact_type: str, format: str, size_bytes: int
+        self,
+        artifact_id: str,
+        path: str,
+        content_hash: str,
+        operator_class: str,
+        artifact_type: str,
+        format: str,
+        size_bytes: int,
     ) -> str:
         """`artifact_id`, now naming a file already below `artifacts/` (`path` relative to it).
 
@@ -487,7 +678,9 @@ class WorkspaceStore:
         return self._open().register_artifact(written)
 
     @_writes
-    def update_artifact_cache_key(self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str) -> None:
+    def update_artifact_cache_key(
+        self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str
+    ) -> None:
         """Make a stored artifact findable by `find_cached_artifact`."""
         self._open().artifacts.set_cache_key(artifact_id, chain_path_hash, input_data_hash, dataset_hash)
 
@@ -504,7 +697,8 @@ class WorkspaceStore:
 
     @_reads
     def load_artifact(self, artifact_id: str) -> Any:
-        """The stored object, after its bytes were verified. Loading runs code that the file names, as far as `trusted` allows.
+        """The stored object, after its bytes were verified. Loading runs code that the file names, as far as `trusted`
+        allows.
 
         Raises NotFoundError, ArtifactMissingError, ArtifactCorruptError or UntrustedArtifactError.
         """
@@ -517,7 +711,9 @@ class WorkspaceStore:
 
     @_reads
     def describe_artifact(self, artifact_id: str) -> ArtifactDescription:
-        """Class, library versions, sizes, references and the globals it would import, without loading anything of it."""
+        """Class, library versions, sizes, references and the globals it would import, without loading anything of
+        it.
+        """
         return self._open().artifacts.describe(artifact_id)
 
     def verify_artifacts(self, *, progress: Progress | None = None) -> VerifyReport:
@@ -551,10 +747,19 @@ class WorkspaceStore:
 
     @_writes
     def log_step(
-        self, pipeline_id: str, step_idx: int, operator_class: str, event: str, duration_ms: int | None = None, message: str | None = None,
-        details: dict[str, Any] | None = None, level: str = "info",
-    ) -> None:  # fmt: skip
-        """Note an event ("start", "end", "warning", ...) of a step; `level` is debug, info, warning, error or critical."""
+        self,
+        pipeline_id: str,
+        step_idx: int,
+        operator_class: str,
+        event: str,
+        duration_ms: int | None = None,
+        message: str | None = None,
+        details: dict[str, Any] | None = None,
+        level: str = "info",
+    ) -> None:
+        """Note an event ("start", "end", "warning", ...) of a step; `level` is debug, info, warning, error or
+        critical.
+        """
         self._open().pipelines.require_known(pipeline_id)
         self._open().logs.add(pipeline_id, step_idx, operator_class, event, duration_ms, message, details, level)
 
@@ -571,22 +776,41 @@ class WorkspaceStore:
     # -- replay ------------------------------------------------------------------------------
 
     def replay_chain(
-        self, chain_id: str, X: np.ndarray[Any, Any], wavelengths: np.ndarray[Any, Any] | None = None, *,
-        folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False,
-    ) -> np.ndarray[Any, Any]:  # fmt: skip
+        self,
+        chain_id: str,
+        X: np.ndarray[Any, Any],
+        wavelengths: np.ndarray[Any, Any] | None = None,
+        *,
+        folds: Any = "auto",
+        fold_weights: Any = None,
+        return_proba: bool = False,
+    ) -> np.ndarray[Any, Any]:
         """Predictions of a stored chain on new spectra; see `n4a_fast.replay_chain`."""
         return self._open().replayer.replay(chain_id, X, wavelengths, Choice(folds, fold_weights), return_proba)
 
     def replay_chains(
-        self, chain_ids: Sequence[str], X: np.ndarray[Any, Any], wavelengths: np.ndarray[Any, Any] | None = None, *, folds: Any = "auto",
-        fold_weights: Any = None, return_proba: bool = False, n_jobs: int = 1, threads: int = 1,
-        progress: Callable[[int, int], object] | None = None, max_bytes: int = 2**28,
-    ) -> np.ndarray[Any, Any]:  # fmt: skip
-        """Predictions of many chains on the same spectra, (n_chains, n_samples[, n_targets]); see `n4a_fast.replay_chains`."""
+        self,
+        chain_ids: Sequence[str],
+        X: np.ndarray[Any, Any],
+        wavelengths: np.ndarray[Any, Any] | None = None,
+        *,
+        folds: Any = "auto",
+        fold_weights: Any = None,
+        return_proba: bool = False,
+        n_jobs: int = 1,
+        threads: int = 1,
+        progress: Callable[[int, int], object] | None = None,
+        max_bytes: int = 2**28,
+    ) -> np.ndarray[Any, Any]:
+        """Predictions of many chains on the same spectra, (n_chains, n_samples[, n_targets]); see
+        `n4a_fast.replay_chains`.
+        """
         work = Work(X, wavelengths, Choice(folds, fold_weights), return_proba, n_jobs, threads, max_bytes)
         return replay_many(self._open().replayer, chain_ids, work, progress)
 
-    def replay_plan(self, chain_id: str, X: np.ndarray[Any, Any] | None = None, wavelengths: np.ndarray[Any, Any] | None = None) -> PlanReport:
+    def replay_plan(
+        self, chain_id: str, X: np.ndarray[Any, Any] | None = None, wavelengths: np.ndarray[Any, Any] | None = None
+    ) -> PlanReport:
         """How `replay_chain` runs a chain: which steps are fused, which run plainly and why. Print it.
 
         A chain that was never replayed has no such plan yet, unless spectra `X` are given to make it with.
@@ -608,9 +832,16 @@ class WorkspaceStore:
 
     @_reads
     def export_predictions_parquet(
-        self, /, output_path: str | Path, *, arrays: bool = False, partition_by: str | Sequence[str] | None = None, **filters: Any
+        self,
+        /,
+        output_path: str | Path,
+        *,
+        arrays: bool = False,
+        partition_by: str | Sequence[str] | None = None,
+        **filters: Any,
     ) -> Path:
-        """Write the predictions that match every filter (those of `query_predictions`) as Parquet, in the order of time.
+        """Write the predictions that match every filter (those of `query_predictions`) as Parquet, in the order of
+        time.
 
         `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major. `partition_by` (columns
         such as "dataset_name") writes a new folder with a file for each value, `dataset_name=corn/data.parquet`.
@@ -619,7 +850,8 @@ class WorkspaceStore:
 
     @_reads
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:
-        """Write a chain as one file that needs no store: "n4a", a bundle that nirs4all reads too, or "n4a.py", a script.
+        """Write a chain as one file that needs no store: "n4a", a bundle that nirs4all reads too, or "n4a.py", a
+        script.
 
         A script holds weights where the chain is one linear map (numpy alone runs it), else pickled operators.
         A path without a suffix gets that of the format. The operators are loaded for it. ReplayError, with the
@@ -659,7 +891,9 @@ class WorkspaceStore:
         return vacuum(self._open(writing=True).database)
 
     def stats(self) -> StoreStats:
-        """Rows and bytes, what is durable but not in the tables yet, and the processes that write; nothing is flushed for it."""
+        """Rows and bytes, what is durable but not in the tables yet, and the processes that write; nothing is flushed
+        for it.
+        """
         return stats_of(self._open())
 
     # -- other workspaces ----------------------------------------------------------------------
@@ -673,7 +907,11 @@ class WorkspaceStore:
         return new_shard(self._open(), path, run_id, type(self))
 
     @_reads
-    def merge(self, *sources: str | Path | Shard[WorkspaceStore], progress: Callable[[str, int, int], object] = lambda *_: None) -> MergeReport:
+    def merge(
+        self,
+        *sources: str | Path | Shard[WorkspaceStore],
+        progress: Callable[[str, int, int], object] = lambda *_: None,
+    ) -> MergeReport:
         """Absorb other workspaces, or without any named all shards below this one; rows found and added by table.
 
         Each is taken in one transaction; what is here already is passed over, so merging twice, or again after a
@@ -682,9 +920,18 @@ class WorkspaceStore:
         """
         return merge_all(self._open(writing=True), sources, progress)
 
-    def _connect(self, path: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits | None = None,
-                 artifacts: ArtifactSettings = DEFAULTS) -> None:  # fmt: skip
-        self._workspace = open_workspace(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
+    def _connect(
+        self,
+        path: Path,
+        *,
+        read_only: bool,
+        lock_timeout: float,
+        limits: FlushLimits | None = None,
+        artifacts: ArtifactSettings = DEFAULTS,
+    ) -> None:
+        self._workspace = open_workspace(
+            path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
+        )
         self._path, self._read_only, self._lock_timeout, self._artifacts = path, read_only, lock_timeout, artifacts
 
     def _open(self, *, writing: bool = False) -> Workspace:
@@ -699,4 +946,3 @@ def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout
     workspace.database.require_usable()
     workspace.database.lock_timeout = lock_timeout  # shared by stores that may differ in it
     return workspace
-

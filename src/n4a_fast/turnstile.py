@@ -28,7 +28,9 @@ class Turnstile:
         self._is_ours = False
 
     def enter(self, timeout: float, *, shared: bool) -> bool:
-        """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again. A turn that is ours already is kept."""
+        """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again. A turn that is ours already
+        is kept.
+        """
         if self._is_ours:
             return True
         deadline = time.monotonic() + timeout
@@ -94,7 +96,9 @@ class _Lock:
         return self._descriptor
 
     def _acquire_in_the_kernel(self, mode: int, timeout: float) -> bool:
-        """`flock` has no timeout: a thread waits in it, on a descriptor that becomes ours or is given up with the wait."""
+        """`flock` has no timeout: a thread waits in it, on a descriptor that becomes ours or is given up with the
+        wait.
+        """
         wait = _Wait(self._path, mode)
         try:
             wait.start()

@@ -24,7 +24,9 @@ class VacuumReport(NamedTuple):
 
 
 def vacuum(database: Database) -> VacuumReport:
-    """Rewrite the store file without free space; StoreUnavailableError, before anything is written, when the disk is too full."""
+    """Rewrite the store file without free space; StoreUnavailableError, before anything is written, when the disk is
+    too full.
+    """
     path = database.path
     draft = path.with_name(f"{path.name}.vacuum")
     with database.lock:

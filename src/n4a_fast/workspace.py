@@ -39,13 +39,40 @@ class Workspace:
         self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
         self.lock = self.database.lock
         files = ArtifactFiles(root / "artifacts")
-        self.buffer = Buffer(self.database, files, limits, forget_known=self.forget_known, delete_in_transaction=self._delete_contents_in_transaction)
+        self.buffer = Buffer(
+            self.database,
+            files,
+            limits,
+            forget_known=self.forget_known,
+            delete_in_transaction=self._delete_contents_in_transaction,
+        )
         self.flush, self._parts = self.buffer.flush, self.buffer.parts
-        self.runs, self.pipelines, self.chains, self.logs, self.predictions, self.artifacts, self.projects, self.metadata = self._parts
-        self.queries, self.arrays, self.summaries = PredictionQueries(self.database), ArrayReader(self.database), ChainSummaries(self.database)
+        (
+            self.runs,
+            self.pipelines,
+            self.chains,
+            self.logs,
+            self.predictions,
+            self.artifacts,
+            self.projects,
+            self.metadata,
+        ) = self._parts
+        self.queries, self.arrays, self.summaries = (
+            PredictionQueries(self.database),
+            ArrayReader(self.database),
+            ChainSummaries(self.database),
+        )
         self.collector = Collector(self.database, self.artifacts, self.buffer.place_others_in_transaction)
         self.compiled = CompiledChains(self.database)
-        self.replayer = Replayer(self.database, self.chains, self.artifacts, self._load_artifact, self.compiled, self.flush, self.keep_compiled)
+        self.replayer = Replayer(
+            self.database,
+            self.chains,
+            self.artifacts,
+            self._load_artifact,
+            self.compiled,
+            self.flush,
+            self.keep_compiled,
+        )
         self.users = 0
 
     @contextmanager
@@ -74,7 +101,15 @@ class Workspace:
 
     def forget_known(self) -> None:
         """Rows may have come or gone: ids must be looked up again."""
-        for part in (self.runs, self.pipelines, self.chains, self.artifacts, self.projects, self.metadata, self.replayer):
+        for part in (
+            self.runs,
+            self.pipelines,
+            self.chains,
+            self.artifacts,
+            self.projects,
+            self.metadata,
+            self.replayer,
+        ):
             part.forget_known()
 
     # -- what spans several parts ----------------------------------------------------------
@@ -115,7 +150,8 @@ class Workspace:
 
     def fail_pipeline(self, pipeline_id: str, error: str) -> None:
         """Remove the pipeline's predictions, chains and logs, and keep its failed row, in one transaction."""
-        self.flush()  # on its own: if the transaction below cannot commit, what other pipelines have pending must not go with it
+        # on its own: if the transaction below cannot commit, what other pipelines have pending must not go with it
+        self.flush()
         self.pipelines.fail(pipeline_id, error)
         with self.database.transaction():
             self.end_pipeline()
@@ -136,7 +172,11 @@ class Workspace:
 
     def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
         """Buffer a prediction's arrays and what is known of its samples; without metadata it keeps those it had."""
-        content = None if sample_metadata is None else jsontext.encode(checks.mapping(sample_metadata, "sample_metadata"), "sample_metadata")
+        content = (
+            None
+            if sample_metadata is None
+            else jsontext.encode(checks.mapping(sample_metadata, "sample_metadata"), "sample_metadata")
+        )
         self.predictions.save_arrays(prediction_id, *arrays)
         if content is not None:
             self.metadata.save(prediction_id, content)
@@ -152,7 +192,9 @@ class Workspace:
             return self.predictions.write_bulk_in_transaction(checked)
 
     def keep_compiled(self) -> None:
-        """Store the compiled chains that wait for it; if that cannot be, they wait on: they are derived, and a replay must not fail for them."""
+        """Store the compiled chains that wait for it; if that cannot be, they wait on: they are derived, and a replay
+        must not fail for them.
+        """
         with self.lock:
             if not len(self.compiled):
                 return
@@ -176,7 +218,9 @@ class Workspace:
         return deleted
 
     def delete_dataset_predictions(self, dataset_name: str) -> int:
-        """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many predictions."""
+        """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many
+        predictions.
+        """
         chain_ids, pipeline_ids = self.predictions.places_of_dataset(dataset_name)
         with self.collector.transaction():
             self.forget_known()

@@ -1,4 +1,6 @@
-"""What one process saves, another finds: the same id for the same content, and the object itself, at one copy of its arrays."""
+"""What one process saves, another finds: the same id for the same content, and the object itself, at one copy of its
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from n4a_fast import WorkspaceStore
 rows = np.random.default_rng(0).random((40, 30))
-objects = [StandardScaler().fit(rows), make_pipeline(MinMaxScaler(), PLSRegression(3)).fit(rows, rows[:, 0]), PCA(2, svd_solver="full").fit(rows),
+objects = [StandardScaler().fit(rows), make_pipeline(MinMaxScaler(), PLSRegression(3)).fit(rows, rows[:, 0]),
+           PCA(2, svd_solver="full").fit(rows),
            {"used": {"b", "a"}, "by": {"name": frozenset("xyz")}}]
 with WorkspaceStore(sys.argv[1]) as store:
     for obj in objects:
@@ -48,11 +51,17 @@ with WorkspaceStore(sys.argv[1]) as store:
 
 def printed(code: str, *arguments: Any, seed: int = 0) -> list[str]:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=environment, check=True, capture_output=True, text=True).stdout.split()
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], env=environment, check=True, capture_output=True, text=True
+    ).stdout.split()
 
 
 def test_what_is_fitted_anew_in_another_process_has_the_same_ids(tmp_path: Path) -> None:
-    first, second, elsewhere = printed(FITTED, tmp_path, seed=1), printed(FITTED, tmp_path, seed=2), printed(FITTED, tmp_path / "other", seed=3)
+    first, second, elsewhere = (
+        printed(FITTED, tmp_path, seed=1),
+        printed(FITTED, tmp_path, seed=2),
+        printed(FITTED, tmp_path / "other", seed=3),
+    )
     assert first == second == elsewhere
     assert len(set(first)) >= 4
     with WorkspaceStore(tmp_path) as store:
@@ -78,7 +87,9 @@ def allocated(call: Callable[[], Any]) -> tuple[Any, int]:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("format_name", ["joblib", "cloudpickle", "pickle"])
-def test_large_arrays_go_into_the_file_without_a_copy_and_come_back_with_one(tmp_path: Path, format_name: str, order: Any) -> None:
+def test_large_arrays_go_into_the_file_without_a_copy_and_come_back_with_one(
+    tmp_path: Path, format_name: str, order: Any
+) -> None:
     array = np.random.default_rng(0).random((1000, 2000)).copy(order)
     with WorkspaceStore(tmp_path) as store:
         store.save_artifact(1, "int", "note", format_name)

@@ -110,7 +110,9 @@ class ArtifactMachine(RuleBasedStateMachine):
             assert users <= counted[name] <= users + 1  # one more while the session holds it
         assert set(counted) <= set(self.contents)
         rows = set(self.store.sql("SELECT artifact_path FROM artifacts")["artifact_path"])
-        assert {path.relative_to(self.folder / "artifacts").as_posix() for path in (self.folder / "artifacts").glob("??/*")} == rows
+        assert {
+            path.relative_to(self.folder / "artifacts").as_posix() for path in (self.folder / "artifacts").glob("??/*")
+        } == rows
 
     def teardown(self) -> None:
         self.look()
@@ -132,4 +134,6 @@ class ArtifactMachine(RuleBasedStateMachine):
 
 
 TestArtifactMachine = ArtifactMachine.TestCase
-TestArtifactMachine.settings = settings(max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+TestArtifactMachine.settings = settings(
+    max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)

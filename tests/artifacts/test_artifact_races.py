@@ -1,4 +1,6 @@
-"""Artifacts and several processes: saves of one content, collections meanwhile, and processes that are killed in between."""
+"""Artifacts and several processes: saves of one content, collections meanwhile, and processes that are killed in
+between.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ run = store.begin_run("r", {}, [])
 sys.stdin.readline()
 for number in range(20):
     pipeline = begin_pipeline(store, run)
-    ids = {f"fold_{fold}": store.save_artifact(["content", number, fold], "list", "model", "joblib") for fold in range(3)}
+    ids = {
+        f"fold_{fold}": store.save_artifact(["content", number, fold], "list", "model", "joblib") for fold in range(3)}
     save_chain(store, pipeline, fold_artifacts=ids)
     store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
 store.close()
@@ -49,7 +52,9 @@ print("named")
 sys.stdin.readline()
 """
 )
-COLLECT_MANY = OPEN + "print('ready')\nremoved = sum(store.gc_artifacts() for _ in range(30))\nprint(removed)\nstore.close()\n"
+COLLECT_MANY = (
+    OPEN + "print('ready')\nremoved = sum(store.gc_artifacts() for _ in range(30))\nprint(removed)\nstore.close()\n"
+)
 
 
 def unused(folder: Path, content: Any) -> str:
@@ -126,7 +131,13 @@ def test_a_chain_keeps_what_it_names_from_its_save_on_though_nobody_saved_that_a
     with WorkspaceStore(tmp_path, flush_interval=None) as store:
         pipeline = begin_pipeline(store, store.begin_run("r", {}, []))
         step = {"step_idx": 1, "operator_class": "x", "params": {}, "artifact_id": names[2], "stateless": False}
-        save_chain(store, pipeline, steps=[step], fold_artifacts={"fold_0": names[0]}, shared_artifacts={"_source_map": {"1": {"0": [names[1]]}}})
+        save_chain(
+            store,
+            pipeline,
+            steps=[step],
+            fold_artifacts={"fold_0": names[0]},
+            shared_artifacts={"_source_map": {"1": {"0": [names[1]]}}},
+        )
         assert finish(child(PAUSED_COLLECTION, tmp_path)).split() == ["removed", "0"]
         store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
         assert finish(child(PAUSED_COLLECTION, tmp_path)).split() == ["removed", "0"]
@@ -152,7 +163,9 @@ def test_collections_that_run_all_the_time_take_nothing_that_is_in_use(tmp_path:
         for turn in range(16):
             run = store.begin_run("r", {}, [])
             pipeline = begin_pipeline(store, run)
-            ids = {f"fold_{fold}": store.save_artifact(["content", fold], "list", "model", "joblib") for fold in range(3)}
+            ids = {
+                f"fold_{fold}": store.save_artifact(["content", fold], "list", "model", "joblib") for fold in range(3)
+            }
             save_chain(store, pipeline, fold_artifacts=ids)
             store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
             assert [store.load_artifact(name) for name in ids.values()] == [["content", fold] for fold in range(3)]

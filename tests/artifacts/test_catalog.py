@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, UnsafePathError
+from n4a_fast.errors import (
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    UnsafePathError,
+)
 
 
 @pytest.fixture
@@ -104,7 +111,9 @@ def test_delete_run_keeps_artifacts_when_asked_to(store: WorkspaceStore) -> None
 def test_source_maps_and_lists_count_as_references(store: WorkspaceStore) -> None:
     owner = pipeline(store)
     ids = [store.save_artifact(name, "m", "transformer", "joblib") for name in "abc"]
-    chain(store, owner, {"fold_0": ids[0]}, {"1": [ids[1]], "_source_map": {"1": {"0": [ids[2]]}}, "_note": "not an id"})
+    chain(
+        store, owner, {"fold_0": ids[0]}, {"1": [ids[1]], "_source_map": {"1": {"0": [ids[2]]}}, "_note": "not an id"}
+    )
     finish(store, owner)
     assert references(store) == dict.fromkeys(ids, 1)
     assert store.gc_artifacts() == 0
@@ -193,9 +202,14 @@ def foreign_file(store: WorkspaceStore, content: object, name: str = "ab/model_x
 
 def register(store: WorkspaceStore, content_hash: str, **changes: Any) -> str:
     arguments = {
-        "artifact_id": "config$1:0", "path": "ab/model_x.joblib", "content_hash": content_hash, "operator_class": "m",
-        "artifact_type": "model", "format": "joblib", "size_bytes": 10,
-    }  # fmt: skip
+        "artifact_id": "config$1:0",
+        "path": "ab/model_x.joblib",
+        "content_hash": content_hash,
+        "operator_class": "m",
+        "artifact_type": "model",
+        "format": "joblib",
+        "size_bytes": 10,
+    }
     return store.register_existing_artifact(**{**arguments, **changes})
 
 
@@ -206,7 +220,9 @@ def test_files_of_nirs4all_are_registered_verified_and_loaded(store: WorkspaceSt
     assert store.load_artifact("config$1:0") == [1.5]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])]
+)
 def test_files_of_nirs4all_are_verified_by_each_load(store: WorkspaceStore, damage: Any) -> None:
     register(store, foreign_file(store, [1.5]))
     path = store.get_artifact_path("config$1:0")
@@ -226,7 +242,9 @@ def test_a_known_id_with_other_content_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format_name", ["joblib", "pickle"])
-def test_a_registered_file_that_is_no_pickle_is_named_when_it_is_loaded(store: WorkspaceStore, format_name: str) -> None:
+def test_a_registered_file_that_is_no_pickle_is_named_when_it_is_loaded(
+    store: WorkspaceStore, format_name: str
+) -> None:
     path = store.workspace_path / "artifacts" / "ab" / "model_x.joblib"
     path.parent.mkdir()
     path.write_bytes(b"not a pickle at all")
@@ -269,7 +287,9 @@ def test_a_known_id_with_other_content_is_refused_wherever_it_is_kept(store: Wor
         ({"size_bytes": "many"}, InvalidInputError),
     ],
 )
-def test_a_wrong_registration_is_refused_and_stores_nothing(store: WorkspaceStore, changes: dict[str, Any], error: type[Exception]) -> None:
+def test_a_wrong_registration_is_refused_and_stores_nothing(
+    store: WorkspaceStore, changes: dict[str, Any], error: type[Exception]
+) -> None:
     content_hash = foreign_file(store, [1.5])
     with pytest.raises(error):
         register(store, **{"content_hash": content_hash, **changes})
@@ -283,8 +303,27 @@ def test_a_refit_lets_go_of_what_no_prediction_needs(store: WorkspaceStore) -> N
     losing = chain(store, loser, {"fold_0": ids["l0"], "fold_1": ids["l1"]}, {"1": [ids["ls"]]})
     chain(store, winner, {"fold_0": ids["w0"], "fold_final": ids["wfinal"]}, {"1": [ids["ws"]]})
     store.save_prediction(
-        loser, losing, "corn", "m", "m", "0", "val", 0.1, 0.1, 0.1, "rmse", "regression", 1, 1, {}, {}, None, None, 0, 0.0
-    )  # fmt: skip
+        loser,
+        losing,
+        "corn",
+        "m",
+        "m",
+        "0",
+        "val",
+        0.1,
+        0.1,
+        0.1,
+        "rmse",
+        "regression",
+        1,
+        1,
+        {},
+        {},
+        None,
+        None,
+        0,
+        0.0,
+    )
     finish(store, loser)
     finish(store, winner)
     assert store.cleanup_transient_artifacts(run, "corn", [winner]) == 2
@@ -296,8 +335,16 @@ def test_a_sweep_that_saves_artifacts_leaves_its_rows_in_the_journal(store: Work
     run = store.begin_run("r", {}, [])
     for number in range(5):
         owner = pipeline(store, run)
-        saved = [store.save_artifact({"w": number}, "m", "model", "joblib"), store.save_artifact("known", "m", "scaler", "joblib")]
-        register(store, foreign_file(store, number, f"ab/{number}.joblib"), artifact_id=f"id{number}", path=f"ab/{number}.joblib")
+        saved = [
+            store.save_artifact({"w": number}, "m", "model", "joblib"),
+            store.save_artifact("known", "m", "scaler", "joblib"),
+        ]
+        register(
+            store,
+            foreign_file(store, number, f"ab/{number}.joblib"),
+            artifact_id=f"id{number}",
+            path=f"ab/{number}.joblib",
+        )
         chain(store, owner, {"fold_0": saved[0]}, {"1": [saved[1]]})
         finish(store, owner)
     assert store._open().database.rows_unsettled("SELECT count(*) FROM stored_artifacts") == [(0,)]

@@ -18,7 +18,13 @@ import xxhash
 
 from n4a_fast.artifacts import codec
 from n4a_fast.artifacts.files import ArtifactFiles, relative_path, verified
-from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError, StoreUnavailableError, UnsafePathError
+from n4a_fast.errors import (
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    InvalidInputError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
 
 
 @pytest.fixture
@@ -36,7 +42,9 @@ def test_joblib_files_open_without_this_package(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_name", ["joblib", "cloudpickle"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_large_arrays_are_written_read_and_found_again(files: ArtifactFiles, format_name: str, order: Literal["C", "F"]) -> None:
+def test_large_arrays_are_written_read_and_found_again(
+    files: ArtifactFiles, format_name: str, order: Literal["C", "F"]
+) -> None:
     saved = np.random.default_rng(0).random((300, 100)).copy(order)
     artifact_id, path, is_new = files.add(codec.chunks(saved, format_name), "joblib")
     assert is_new
@@ -70,7 +78,12 @@ def test_the_bytes_do_not_depend_on_the_process_or_its_hash_seed() -> None:
         "print(hashlib.sha256(codec.dumps({'b': {1, 2}, 'a': np.arange(9.)}, 'joblib')).hexdigest())"
     )
     outputs = {
-        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, **_environment()}, check=True, capture_output=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, **_environment()},
+            check=True,
+            capture_output=True,
+        ).stdout
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
@@ -165,8 +178,10 @@ class Local:
     names = {"a", "b", "c"}
     def words(self):
         return {"x", "y", "z"} | self.names
-for obj, name in [({"a", "b", "c"}, "joblib"), ({"k": frozenset("qrs")}, "pickle"), ({frozenset("ab"), frozenset("cd")}, "joblib"),
-                  (Local, "cloudpickle"), (Local(), "cloudpickle"), (lambda x: x in {"u", "v"} | Local.names, "cloudpickle")]:
+for obj, name in [({"a", "b", "c"}, "joblib"), ({"k": frozenset("qrs")}, "pickle"),
+                  ({frozenset("ab"), frozenset("cd")}, "joblib"),
+                  (Local, "cloudpickle"), (Local(), "cloudpickle"),
+                  (lambda x: x in {"u", "v"} | Local.names, "cloudpickle")]:
     print(hashlib.sha256(codec.dumps(obj, name)).hexdigest())
 found = codec.loads(codec.dumps(Local(), "cloudpickle"), "cloudpickle")
 assert found.words() == set("abcxyz"), found.words()
@@ -178,7 +193,10 @@ def test_sets_and_local_classes_give_the_same_bytes_in_every_process(tmp_path: P
     script = tmp_path / "same.py"  # a function by value carries the name of its file
     script.write_text(SAME_BYTES)
     outputs = {
-        subprocess.run([sys.executable, script], env={"PYTHONHASHSEED": seed, **_environment()}, check=True, capture_output=True).stdout for seed in "123"
+        subprocess.run(
+            [sys.executable, script], env={"PYTHONHASHSEED": seed, **_environment()}, check=True, capture_output=True
+        ).stdout
+        for seed in "123"
     }
     assert len(outputs) == 1
 
@@ -206,7 +224,18 @@ def test_any_bytes_are_found_again_compressed_or_not(files: ArtifactFiles, conte
     assert bytes(files.read("a", relative, name)) == content
 
 
-@pytest.mark.parametrize("odd", ["ab/./x.joblib", "ab//x.joblib", "ab/c/../x.joblib", "./ab/x.joblib", "ab/x.joblib/", ".saving/lock", "ab/x\0.joblib"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "ab/./x.joblib",
+        "ab//x.joblib",
+        "ab/c/../x.joblib",
+        "./ab/x.joblib",
+        "ab/x.joblib/",
+        ".saving/lock",
+        "ab/x\0.joblib",
+    ],
+)
 def test_a_path_that_is_not_plain_is_refused(files: ArtifactFiles, odd: str) -> None:
     (files.root / "ab").mkdir()
     (files.root / "ab" / "x.joblib").write_bytes(b"x")

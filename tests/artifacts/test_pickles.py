@@ -38,7 +38,9 @@ def dumped(obj: Any, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_protocol_names_the_class_and_its_globals(protocol: int) -> None:
-    found = contents_of(pickle.dumps(collections.OrderedDict(scaler=StandardScaler(), when=frozenset({1})), protocol=protocol))
+    found = contents_of(
+        pickle.dumps(collections.OrderedDict(scaler=StandardScaler(), when=frozenset({1})), protocol=protocol)
+    )
     assert found.class_name == "collections.OrderedDict"
     assert "sklearn.preprocessing._data.StandardScaler" in found.globals
 
@@ -68,7 +70,10 @@ def test_nothing_of_a_malicious_pickle_runs(tmp_path: Path, as_bytes: Any) -> No
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"\x78\x9cbroken", pickle.dumps(StandardScaler())[:-20], b"\x80\x02\x82\x01.", b"\x80\x04Pid\n."])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", b"\x78\x9cbroken", pickle.dumps(StandardScaler())[:-20], b"\x80\x02\x82\x01.", b"\x80\x04Pid\n."],
+)
 def test_damaged_bytes_and_references_to_elsewhere_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidInputError, match="nothing was loaded"):
         contents_of(data)

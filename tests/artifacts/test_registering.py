@@ -27,15 +27,21 @@ def register(store: WorkspaceStore, artifact_id: str, content: str) -> str:
     path = store.workspace_path / "artifacts" / relative
     path.parent.mkdir(exist_ok=True)
     path.write_text(content)
-    return store.register_existing_artifact(artifact_id, relative, f"sha256:{digest}", "m", "model", "joblib", len(content))
+    return store.register_existing_artifact(
+        artifact_id, relative, f"sha256:{digest}", "m", "model", "joblib", len(content)
+    )
 
 
-def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.begin_run("r", {}, [])
     store.flush()
     synced: list[str] = []
     sync_all, fdatasync = durable.sync_all, os.fdatasync
-    monkeypatch.setattr(durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest))
+    monkeypatch.setattr(
+        durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
+    )
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append("journal") or fdatasync(descriptor))
     for number in range(3):
         register(store, f"a{number}", f"content {number}")
@@ -43,11 +49,15 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(store: Wo
     artifacts = Path(store._open().artifacts.files.root)
     files = list(artifacts.rglob("model_*"))
     assert len(files) == 3
-    assert set(synced[: synced.index("journal")]) == {str(path) for path in (*files, *(file.parent for file in files), artifacts)}
+    assert set(synced[: synced.index("journal")]) == {
+        str(path) for path in (*files, *(file.parent for file in files), artifacts)
+    }
     assert synced.count("journal") == 1
 
 
-def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -62,10 +72,14 @@ def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(store
     assert store.sql("SELECT artifact_id FROM artifacts").rows() == [("a",)]
 
 
-def test_a_file_that_comes_back_under_its_name_is_made_durable_again(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_comes_back_under_its_name_is_made_durable_again(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     sync_all = durable.sync_all
-    monkeypatch.setattr(durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest))
+    monkeypatch.setattr(
+        durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
+    )
     register(store, "a", "content")
     files = store._open().artifacts.files
     (path,) = files.root.rglob("model_*")
@@ -123,7 +137,12 @@ def outcome(folder: Path, steps: list[tuple[str, Any, Any]]) -> list[Any]:
     """What each registration came to, and the rows at the end."""
     told: list[Any] = []
     with WorkspaceStore(folder) as store:
-        actions = {"flush": store.flush, "read": lambda: store.sql("SELECT 1"), "detach": store._open().database.detach, "collect": store.gc_artifacts}
+        actions = {
+            "flush": store.flush,
+            "read": lambda: store.sql("SELECT 1"),
+            "detach": store._open().database.detach,
+            "collect": store.gc_artifacts,
+        }
         for action, artifact_id, content in steps:
             if action != "register":
                 actions[action]()
@@ -137,7 +156,9 @@ def outcome(folder: Path, steps: list[tuple[str, Any, Any]]) -> list[Any]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_ids_in_memory_tell_what_a_look_up_in_the_tables_tells(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]) -> None:
+def test_ids_in_memory_tell_what_a_look_up_in_the_tables_tells(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]
+) -> None:
     by_memory = outcome(tmp_path_factory.mktemp("memory"), steps)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog, "_IDS_AT_MOST", 0)  # never all of them in memory

@@ -56,7 +56,10 @@ def test_a_damaged_compressed_file_is_refused(tmp_path: Path, damage: bytes | No
             store.load_artifact(saved)
 
 
-@pytest.mark.parametrize(("name", "value"), [("compression", "zlib"), ("compression", 3), ("object_cache_bytes", -1), ("object_cache_bytes", "big")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("compression", "zlib"), ("compression", 3), ("object_cache_bytes", -1), ("object_cache_bytes", "big")],
+)
 def test_wrong_settings_are_refused(tmp_path: Path, name: str, value: Any) -> None:
     with pytest.raises(InvalidInputError, match=name):
         WorkspaceStore(tmp_path, **{name: value})
@@ -105,7 +108,15 @@ def test_the_cache_gives_up_what_was_used_least_recently() -> None:
 def test_replays_share_loaded_objects(store: WorkspaceStore) -> None:
     sweep = begin_sweep(store)
     saved = store.save_artifact(FOREST, "RandomForestRegressor", "model", "joblib")
-    steps = [{"step_idx": 1, "operator_class": "RandomForestRegressor", "params": {}, "artifact_id": None, "stateless": False}]
+    steps = [
+        {
+            "step_idx": 1,
+            "operator_class": "RandomForestRegressor",
+            "params": {},
+            "artifact_id": None,
+            "stateless": False,
+        }
+    ]
     chain = save_chain(store, sweep.pipeline, steps=steps, fold_artifacts={"fold_0": saved})
     first = store.replay_chain(chain, np.ones((2, 2)))
     assert store._open().artifacts.objects.nbytes > 0
@@ -119,7 +130,12 @@ def test_a_description_tells_class_versions_size_references_and_globals(store: W
     store.complete_pipeline(sweep.pipeline, 0.1, 0.1, "rmse", 1)
     found = store.describe_artifact(saved)
     assert found.class_name == "sklearn.ensemble._forest.RandomForestRegressor"
-    assert (found.operator_class, found.artifact_type, found.format, found.origin) == ("ensemble.RF", "model", "joblib", "saved")
+    assert (found.operator_class, found.artifact_type, found.format, found.origin) == (
+        "ensemble.RF",
+        "model",
+        "joblib",
+        "saved",
+    )
     assert found.libraries == {"numpy": np.__version__, "sklearn": sklearn.__version__}
     assert found.ref_count == 1
     assert found.size_bytes == found.file_bytes == (store.workspace_path / "artifacts" / found.path).stat().st_size
@@ -139,8 +155,11 @@ def test_verification_names_what_is_damaged_and_tells_how_far_it_is(store: Works
     report = store.verify_artifacts(progress=lambda done, total: told.append((done, total)))
     assert not report
     assert {key: type(error) for key, error in report.damaged.items()} == {
-        flipped: ArtifactCorruptError, emptied: ArtifactCorruptError, swapped: ArtifactCorruptError, gone: ArtifactMissingError,
-    }  # fmt: skip
+        flipped: ArtifactCorruptError,
+        emptied: ArtifactCorruptError,
+        swapped: ArtifactCorruptError,
+        gone: ArtifactMissingError,
+    }
     assert report.checked == 600
     assert report.nbytes > 596 * 20
     assert told == [(0, 600), (256, 600), (512, 600), (600, 600)]
@@ -200,7 +219,9 @@ def test_a_full_disk_leaves_nothing_behind_and_the_save_can_be_repeated(tmp_path
 def small_disk(tmp_path: Path) -> Any:
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
+    ).returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -29,7 +29,13 @@ MODELS = [
     make_pipeline(StandardScaler(), SelectKBest(f_regression, k=4), PLSRegression(2)).fit(X, Y),
     RandomForestRegressor(3).fit(X, Y),
     FunctionTransformer(np.log1p).fit(X),
-    {"rows": X, "names": np.array(["a", None], dtype=object), "set": {1, 2}, "rng": np.random.default_rng(1), "scalar": np.float32(2)},
+    {
+        "rows": X,
+        "names": np.array(["a", None], dtype=object),
+        "set": {1, 2},
+        "rng": np.random.default_rng(1),
+        "scalar": np.float32(2),
+    },
 ]
 
 
@@ -50,10 +56,22 @@ def as_joblib(obj: Any, **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("setting", ["none", ["sklearn", "numpy"], "workspace"])
-@pytest.mark.parametrize("write", [as_joblib, pickle.dumps, lambda obj: as_joblib(obj, compress=3), lambda obj: as_joblib(np.array([obj], dtype=object))])
+@pytest.mark.parametrize(
+    "write",
+    [
+        as_joblib,
+        pickle.dumps,
+        lambda obj: as_joblib(obj, compress=3),
+        lambda obj: as_joblib(np.array([obj], dtype=object)),
+    ],
+)
 def test_a_malicious_pickle_does_not_run(tmp_path: Path, setting: Any, write: Any) -> None:
     made = tmp_path / "made"
-    for evil in (Runs(os.mkdir, str(made)), Runs(eval, f"__import__('os').mkdir({str(made)!r})"), Runs(json.codecs.open, str(made), "w")):
+    for evil in (
+        Runs(os.mkdir, str(made)),
+        Runs(eval, f"__import__('os').mkdir({str(made)!r})"),
+        Runs(json.codecs.open, str(made), "w"),
+    ):
         with pytest.raises(UntrustedArtifactError, match="imports"):
             trust(setting).loads("evil", write(evil), "joblib", "imported")
     assert not made.exists()
@@ -71,7 +89,9 @@ def test_a_known_package_does_not_offer_what_it_imported_or_what_opens_files(tmp
 
 
 @pytest.mark.parametrize("number", range(len(MODELS)))
-@pytest.mark.parametrize("write", [lambda obj: codec.dumps(obj, "joblib"), as_joblib, lambda obj: as_joblib(obj, compress=("lzma", 1))])
+@pytest.mark.parametrize(
+    "write", [lambda obj: codec.dumps(obj, "joblib"), as_joblib, lambda obj: as_joblib(obj, compress=("lzma", 1))]
+)
 def test_models_of_known_packages_load_though_they_were_imported(number: int, write: Any) -> None:
     model, data = MODELS[number], write(MODELS[number])
     for setting in ("workspace", ["sklearn", "numpy"]):
@@ -87,7 +107,9 @@ def test_models_of_known_packages_load_though_they_were_imported(number: int, wr
 def test_imports_load_less_than_what_this_workspace_saved(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         own = store.save_artifact(Path("here"), "Path", "note", "pickle")
-        foreign = store._open().artifacts.save_bytes(pickle.dumps(Path("there")), "Path", "note", "pickle", origin="imported")
+        foreign = store._open().artifacts.save_bytes(
+            pickle.dumps(Path("there")), "Path", "note", "pickle", origin="imported"
+        )
         assert store.load_artifact(own) == Path("here")
         with pytest.raises(UntrustedArtifactError, match=r"pathlib\.PosixPath, which trusted='workspace'") as caught:
             store.load_artifact(foreign)

@@ -46,7 +46,9 @@ def rewritten(bundle: Path, change: Callable[[Members], None], integrity: bool =
     change(members)
     if integrity and "manifest.json" in members:
         manifest = json.loads(members["manifest.json"])
-        manifest["artifact_integrity"] = {name: hashlib.sha256(data).hexdigest() for name, data in members.items() if name != "manifest.json"}
+        manifest["artifact_integrity"] = {
+            name: hashlib.sha256(data).hexdigest() for name, data in members.items() if name != "manifest.json"
+        }
         members["manifest.json"] = json.dumps(manifest).encode()
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
@@ -97,7 +99,7 @@ MODEL = "artifacts/step_3_fold0.joblib"
         (put("manifest.json", None), True, "no manifest.json"),
         (put("manifest.json", b"[1]"), False, "no JSON object"),
         (put("manifest.json", b"{"), False, "no JSON"),
-        (put("chain.json", b"["*100_000), True, "no JSON"),
+        (put("chain.json", b"[" * 100_000), True, "no JSON"),
         (put(MODEL, pickle.dumps("another")), False, "does not have the hash"),
         (put(MODEL, None), False, "it lacks artifacts/step_3_fold0"),
         (put("artifacts/step_1_sub7.joblib", b"x"), False, "does not name artifacts/step_1_sub7"),
@@ -115,7 +117,7 @@ MODEL = "artifacts/step_3_fold0.joblib"
         (in_chain(steps=[{"operator_class": "x"}]), True, "without a step_idx"),
         (in_chain(model_step_idx=9), True, "cannot be replayed"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_bundle_is_said_and_nothing_is_written(
     store: WorkspaceStore, bundle: Path, change: Callable[[Members], None], integrity: bool, reason: str
 ) -> None:
@@ -146,7 +148,11 @@ def test_a_member_that_is_there_twice_is_refused(store: WorkspaceStore, bundle: 
 
 
 def test_a_bomb_is_refused_by_what_it_states(store: WorkspaceStore, bundle: Path) -> None:
-    refused(store, rewritten(bundle, put("artifacts/step_1_sub1.joblib", bytes(300 * 2**20))), "more than the 268435456 allowed")
+    refused(
+        store,
+        rewritten(bundle, put("artifacts/step_1_sub1.joblib", bytes(300 * 2**20))),
+        "more than the 268435456 allowed",
+    )
     with pytest.raises(BundleError, match="more than the 1000 allowed"):
         inspect_bundle(bundle, max_bytes=1000)
 
@@ -181,14 +187,20 @@ def bent(value: Any, dice: random.Random) -> Any:
     if dice.random() < 0.15:
         return dice.choice(ODD)
     if isinstance(value, dict):
-        return {key: bent(item, dice) if dice.random() < 0.15 else item for key, item in value.items() if dice.random() > 0.03}
+        return {
+            key: bent(item, dice) if dice.random() < 0.15 else item
+            for key, item in value.items()
+            if dice.random() > 0.03
+        }
     if isinstance(value, list):
         return [bent(item, dice) if dice.random() < 0.2 else item for item in value if dice.random() > 0.05]
     return value
 
 
 def damaged(bundle: Path, dice: random.Random) -> None:
-    """Other bytes somewhere in the file, or members that were changed before they were packed, with no hashes to tell."""
+    """Other bytes somewhere in the file, or members that were changed before they were packed, with no hashes to
+    tell.
+    """
     if dice.random() < 0.3:
         content = bytearray(bundle.read_bytes())
         for _ in range(3):
@@ -204,13 +216,17 @@ def damaged(bundle: Path, dice: random.Random) -> None:
                 members[name] = data[: dice.randrange(len(data))]
         told = json.loads(members["manifest.json"])
         if isinstance(told, dict):
-            members["manifest.json"] = json.dumps({key: item for key, item in told.items() if key != "artifact_integrity"}).encode()
+            members["manifest.json"] = json.dumps(
+                {key: item for key, item in told.items() if key != "artifact_integrity"}
+            ).encode()
 
     rewritten(bundle, change, integrity=False)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_is_damaged_is_told_as_such_and_leaves_nothing(store: WorkspaceStore, tmp_path: Path, good_bundle: Path, seed: int) -> None:
+def test_whatever_is_damaged_is_told_as_such_and_leaves_nothing(
+    store: WorkspaceStore, tmp_path: Path, good_bundle: Path, seed: int
+) -> None:
     dice, written = random.Random(seed), Path(__file__).parent.parent / "data" / "bundles"
     bundles, refusals = [good_bundle, *sorted(written.glob("*.n4a"))], 0
     for _ in range(40):
@@ -260,14 +276,23 @@ def test_looking_and_importing_run_nothing_of_a_bundle(store: WorkspaceStore, bu
     chain = store.import_chain(bundle)
     store.close()
     for trusted in ("workspace", "none", ["sklearn", "numpy"]):
-        with WorkspaceStore.open_readonly(store.workspace_path, trusted=trusted) as reader, pytest.raises(UntrustedArtifactError):
+        with (
+            WorkspaceStore.open_readonly(store.workspace_path, trusted=trusted) as reader,
+            pytest.raises(UntrustedArtifactError),
+        ):
             reader.replay_chain(chain, spectra())
     assert not (tmp_path / "made").exists()
 
 
 def test_classes_that_a_bundle_names_without_holding_them_are_not_imported(store: WorkspaceStore, bundle: Path) -> None:
     steps = [
-        {"step_idx": 1, "operator_class": "antigravity.Transformer", "params": {}, "artifact_id": None, "stateless": True},
+        {
+            "step_idx": 1,
+            "operator_class": "antigravity.Transformer",
+            "params": {},
+            "artifact_id": None,
+            "stateless": True,
+        },
         {"step_idx": 3, "operator_class": "Ridge", "params": {}, "artifact_id": None, "stateless": False},
     ]
     refused(store, rewritten(bundle, in_chain(steps=steps, shared_artifacts={})), "must hold its operators")
@@ -281,5 +306,7 @@ def test_the_report_names_header_members_classes_and_globals(bundle: Path) -> No
     assert classes["chain.json"] == ""
     assert report.globals == tuple(sorted({name for member in report.members for name in member.globals}))
     with zipfile.ZipFile(bundle) as archive:
-        assert [(member.name, member.size_bytes) for member in report.members] == [(info.filename, info.file_size) for info in archive.infolist()]
+        assert [(member.name, member.size_bytes) for member in report.members] == [
+            (info.filename, info.file_size) for info in archive.infolist()
+        ]
         assert all(member.sha256 == hashlib.sha256(archive.read(member.name)).hexdigest() for member in report.members)

@@ -40,7 +40,9 @@ def test_a_target_that_refuses_writing_is_named(store: WorkspaceStore, sweep: Sw
 
 
 @pytest.mark.parametrize("name", EXPORTS[:-1])
-def test_a_folder_is_never_replaced_by_a_file(store: WorkspaceStore, sweep: Sweep, chain: str, name: str, tmp_path: Path) -> None:
+def test_a_folder_is_never_replaced_by_a_file(
+    store: WorkspaceStore, sweep: Sweep, chain: str, name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(InvalidInputError, match="is a folder"):
         export(store, sweep, chain, name, tmp_path / name)
@@ -49,7 +51,9 @@ def test_a_folder_is_never_replaced_by_a_file(store: WorkspaceStore, sweep: Swee
 
 @pytest.mark.parametrize("name", EXPORTS)
 @pytest.mark.parametrize("target", ["", "a\0b", "x" * 300])
-def test_a_path_that_names_no_file_is_refused(store: WorkspaceStore, sweep: Sweep, chain: str, name: str, target: str, tmp_path: Path) -> None:
+def test_a_path_that_names_no_file_is_refused(
+    store: WorkspaceStore, sweep: Sweep, chain: str, name: str, target: str, tmp_path: Path
+) -> None:
     with pytest.raises(StoreUnavailableError if len(target) > 255 else InvalidInputError):
         export(store, sweep, chain, name, tmp_path / target if target else Path())
     assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
@@ -77,7 +81,9 @@ print(json.dumps(found))
 """
 
 
-def test_a_full_disk_leaves_no_half_written_file(store: WorkspaceStore, sweep: Sweep, chain: str, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_written_file(
+    store: WorkspaceStore, sweep: Sweep, chain: str, tmp_path: Path
+) -> None:
     store.complete_run(sweep.run, {})
     store.close()
     target = tmp_path / "out"
@@ -91,7 +97,9 @@ def test_a_full_disk_leaves_no_half_written_file(store: WorkspaceStore, sweep: S
 
 
 @pytest.mark.parametrize("name", ["chain.n4a", "chain.n4a.py"])
-def test_an_unknown_chain_leaves_the_file_that_was_there(store: WorkspaceStore, sweep: Sweep, name: str, tmp_path: Path) -> None:
+def test_an_unknown_chain_leaves_the_file_that_was_there(
+    store: WorkspaceStore, sweep: Sweep, name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(NotFoundError, match="nobody"):
         export(store, sweep, "nobody", name, tmp_path / name)

@@ -29,7 +29,9 @@ WITH_PREDICTIONS = sorted(path.stem for path in DATA.glob("*.npy") if path.stem 
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, empty_workspace: Path) -> Iterator[tuple[WorkspaceStore, WorkspaceStore, Path]]:
+def two(
+    tmp_path_factory: pytest.TempPathFactory, empty_workspace: Path
+) -> Iterator[tuple[WorkspaceStore, WorkspaceStore, Path]]:
     """Two stores and a folder; bundles go from the first to the second."""
     folder = tmp_path_factory.mktemp("two")
     for name in ("here", "there"):
@@ -39,7 +41,9 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_workspace: Path) -> Iter
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_chain_predicts_the_same_in_another_store(two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str) -> None:
+def test_a_chain_predicts_the_same_in_another_store(
+    two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str
+) -> None:
     here, there, folder = two
     chain = save(here, *case(name))
     imported = there.import_chain(here.export_chain(chain, folder / f"{name}.n4a"))
@@ -57,10 +61,17 @@ OPERATORS = (StandardScaler, MinMaxScaler, MaxAbsScaler, Normalizer, lambda: Qua
 @given(
     steps=st.lists(st.lists(st.integers(0, len(OPERATORS) - 1), min_size=1, max_size=2), max_size=3),
     folds=st.lists(st.sampled_from(["0", "1", "2", "final"]), min_size=1, max_size=3, unique=True),
-    target=st.booleans(), linear=st.booleans(), seed=st.integers(0, 9),
-)  # fmt: skip
+    target=st.booleans(),
+    linear=st.booleans(),
+    seed=st.integers(0, 9),
+)
 def test_any_chain_survives_the_way_to_another_store(
-    two: tuple[WorkspaceStore, WorkspaceStore, Path], steps: list[list[int]], folds: list[str], target: bool, linear: bool, seed: int
+    two: tuple[WorkspaceStore, WorkspaceStore, Path],
+    steps: list[list[int]],
+    folds: list[str],
+    target: bool,
+    linear: bool,
+    seed: int,
 ) -> None:
     here, there, folder = two
     rows = spectra(30, seed)
@@ -74,41 +85,61 @@ def test_any_chain_survives_the_way_to_another_store(
     y = rows[:, 0] + rows[:, 1] ** 2
     if target:
         fitted.append(("y_processing", StandardScaler().fit(y[:, None])))
-    models = {fold: (Ridge(0.1) if linear else PLSRegression(2)).fit(rows[turn : turn + 25], y[turn : turn + 25]) for turn, fold in enumerate(folds)}
+    models = {
+        fold: (Ridge(0.1) if linear else PLSRegression(2)).fit(rows[turn : turn + 25], y[turn : turn + 25])
+        for turn, fold in enumerate(folds)
+    }
     chain = save(here, fitted, models)
     imported = there.import_chain(here.export_chain(chain, folder / "any.n4a"))
     for choice in ("auto", folds):
         expected = here.replay_chain(chain, spectra(9, seed + 1), folds=choice)
-        np.testing.assert_allclose(there.replay_chain(imported, spectra(9, seed + 1), folds=choice), expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            there.replay_chain(imported, spectra(9, seed + 1), folds=choice), expected, rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", WITH_PREDICTIONS)
-def test_bundles_of_nirs4all_predict_what_its_loader_did(two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str) -> None:
+def test_bundles_of_nirs4all_predict_what_its_loader_did(
+    two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str
+) -> None:
     store = two[1]
     chain = store.import_chain(DATA / f"{name}.n4a")
-    np.testing.assert_allclose(store.replay_chain(chain, X).ravel(), np.load(DATA / f"{name}.npy"), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        store.replay_chain(chain, X).ravel(), np.load(DATA / f"{name}.npy"), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["plain-store-0.7.1", "refit-store-0.7.1"])
-def test_bundles_of_the_0_7_store_work_though_its_own_loader_fails(two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str) -> None:
+def test_bundles_of_the_0_7_store_work_though_its_own_loader_fails(
+    two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str
+) -> None:
     store = two[1]
-    twin = {"plain": "plain-result-0.7.1", "refit": "refit-result-1.4.10"}[name.partition("-")[0]]  # the same pipeline with a loader that works
+    twin = {"plain": "plain-result-0.7.1", "refit": "refit-result-1.4.10"}[
+        name.partition("-")[0]
+    ]  # the same pipeline with a loader that works
     chain = store.import_chain(DATA / f"{name}.n4a")
     np.testing.assert_allclose(store.replay_chain(chain, X).ravel(), np.load(DATA / f"{twin}.npy"), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["augmented-result-1.4.10", "augmented-store-1.4.10"])
-def test_augmented_features_are_kept_apart_as_in_training(two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str) -> None:
+def test_augmented_features_are_kept_apart_as_in_training(
+    two: tuple[WorkspaceStore, WorkspaceStore, Path], name: str
+) -> None:
     store = two[1]
     with zipfile.ZipFile(DATA / f"{name}.n4a") as bundle:
-        first, second, *scalers, one, two_ = [joblib.load(io.BytesIO(bundle.read(each))) for each in bundle.namelist() if each.startswith("artifacts/")]
+        first, second, *scalers, one, two_ = [
+            joblib.load(io.BytesIO(bundle.read(each))) for each in bundle.namelist() if each.startswith("artifacts/")
+        ]
     channels = [X, first.transform(X), second.transform(X)]
     wide = np.hstack([scaler.transform(channel) for scaler, channel in zip(scalers, channels, strict=True)])
     expected = (one.predict(wide) + two_.predict(wide)) / 2
     np.testing.assert_allclose(store.replay_chain(store.import_chain(DATA / f"{name}.n4a"), X), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("augmented-result-0.7.1", "more than once"), ("augmented-store-0.7.1", "nothing in it says which")])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("augmented-result-0.7.1", "more than once"), ("augmented-store-0.7.1", "nothing in it says which")],
+)
 def test_bundles_that_do_not_say_what_belongs_where_are_refused(store: WorkspaceStore, name: str, reason: str) -> None:
     with pytest.raises(BundleError, match=reason):
         store.import_chain(DATA / f"{name}.n4a")
@@ -155,7 +186,11 @@ def test_an_imported_chain_survives_and_goes_with_its_run(tmp_path: Path) -> Non
     with WorkspaceStore(tmp_path / "w") as store:
         row = store.get_chain(chain)
         assert row is not None
-        assert (row["model_class"], row["preprocessings"], row["fold_strategy"]) == ("PLSRegression", "Normalizer>MinMax", "per_fold")
+        assert (row["model_class"], row["preprocessings"], row["fold_strategy"]) == (
+            "PLSRegression",
+            "Normalizer>MinMax",
+            "per_fold",
+        )
         pipeline = store.get_pipeline(row["pipeline_id"])
         assert pipeline is not None
         assert pipeline["status"] == "completed"

@@ -27,14 +27,30 @@ def fitted_chain(store: WorkspaceStore, sweep: Sweep) -> str:
     scaler = StandardScaler().fit(X)
     scaler_id = store.save_artifact(scaler, "sklearn.preprocessing.StandardScaler", "transformer", "joblib")
     folds = {
-        f"fold_{fold}": store.save_artifact(Ridge(alpha=fold + 1.0).fit(scaler.transform(X), X[:, 0]), "sklearn.linear_model.Ridge", "model", "joblib")
+        f"fold_{fold}": store.save_artifact(
+            Ridge(alpha=fold + 1.0).fit(scaler.transform(X), X[:, 0]), "sklearn.linear_model.Ridge", "model", "joblib"
+        )
         for fold in range(2)
     }
     steps = [
-        {"step_idx": 1, "operator_class": "sklearn.preprocessing.StandardScaler", "params": {}, "artifact_id": scaler_id, "stateless": False},
-        {"step_idx": 2, "operator_class": "sklearn.linear_model.Ridge", "params": {}, "artifact_id": None, "stateless": False},
+        {
+            "step_idx": 1,
+            "operator_class": "sklearn.preprocessing.StandardScaler",
+            "params": {},
+            "artifact_id": scaler_id,
+            "stateless": False,
+        },
+        {
+            "step_idx": 2,
+            "operator_class": "sklearn.linear_model.Ridge",
+            "params": {},
+            "artifact_id": None,
+            "stateless": False,
+        },
     ]
-    return save_chain(store, sweep.pipeline, steps=steps, model_step_idx=2, fold_artifacts=folds, shared_artifacts={"1": [scaler_id]})
+    return save_chain(
+        store, sweep.pipeline, steps=steps, model_step_idx=2, fold_artifacts=folds, shared_artifacts={"1": [scaler_id]}
+    )
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -43,17 +59,27 @@ def members(path: Path) -> dict[str, bytes]:
         return {name: bundle.read(name) for name in bundle.namelist()}
 
 
-def test_a_bundle_predicts_what_the_store_does_without_this_package(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_bundle_predicts_what_the_store_does_without_this_package(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     chain = fitted_chain(store, sweep)
     found = members(store.export_chain(chain, tmp_path / "new" / "model.n4a"))
     assert list(found)[:3] == ["manifest.json", "pipeline.json", "chain.json"]
-    loaded: dict[str, Any] = {name: joblib.load(io.BytesIO(data)) for name, data in found.items() if name.endswith(".joblib")}
+    loaded: dict[str, Any] = {
+        name: joblib.load(io.BytesIO(data)) for name, data in found.items() if name.endswith(".joblib")
+    }
     assert list(loaded) == [f"artifacts/step_{name}.joblib" for name in ("1_sub0", "2_fold0", "2_fold1")]
     scaler, *models = loaded.values()
-    np.testing.assert_allclose(np.mean([each.predict(scaler.transform(X)) for each in models], axis=0), store.replay_chain(chain, X).ravel(), atol=1e-12)
+    np.testing.assert_allclose(
+        np.mean([each.predict(scaler.transform(X)) for each in models], axis=0),
+        store.replay_chain(chain, X).ravel(),
+        atol=1e-12,
+    )
 
 
-def test_the_manifest_names_the_chain_and_the_hash_of_every_other_member(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_the_manifest_names_the_chain_and_the_hash_of_every_other_member(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     chain = fitted_chain(store, sweep)
     found = members(store.export_chain(chain, tmp_path / "model.n4a"))
     manifest = json.loads(found.pop("manifest.json"))
@@ -64,10 +90,15 @@ def test_the_manifest_names_the_chain_and_the_hash_of_every_other_member(store: 
 
 def test_the_same_chain_gives_the_same_bytes(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
     chain = fitted_chain(store, sweep)
-    assert store.export_chain(chain, tmp_path / "a.n4a").read_bytes() == store.export_chain(chain, tmp_path / "b.n4a").read_bytes()
+    assert (
+        store.export_chain(chain, tmp_path / "a.n4a").read_bytes()
+        == store.export_chain(chain, tmp_path / "b.n4a").read_bytes()
+    )
 
 
-def test_an_unknown_format_chain_or_a_lost_artifact_leave_no_file(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_an_unknown_format_chain_or_a_lost_artifact_leave_no_file(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     chain, target = fitted_chain(store, sweep), tmp_path / "model.n4a"
     with pytest.raises(InvalidInputError, match="use one of n4a, n4a.py"):
         store.export_chain(chain, target, format="onnx")

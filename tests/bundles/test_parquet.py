@@ -18,7 +18,9 @@ from n4a_fast.bundles import parquet
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 
 
-def test_predictions_keep_their_types_and_match_the_filters(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_predictions_keep_their_types_and_match_the_filters(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     for fold in range(3):
         predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=float("nan"))
     frame = pl.read_parquet(store.export_predictions_parquet(tmp_path / "all.parquet"))
@@ -27,17 +29,24 @@ def test_predictions_keep_their_types_and_match_the_filters(store: WorkspaceStor
     assert frame.schema["scores"] == pl.String
     assert isinstance(frame.schema["created_at"], pl.Datetime)
     assert frame["val_score"].is_nan().all()
-    assert pl.read_parquet(store.export_predictions_parquet(tmp_path / "one.parquet", fold_id="1"))["fold_id"].to_list() == ["1"]
+    assert pl.read_parquet(store.export_predictions_parquet(tmp_path / "one.parquet", fold_id="1"))[
+        "fold_id"
+    ].to_list() == ["1"]
 
 
 def test_a_table_without_rows_has_its_columns(store: WorkspaceStore, tmp_path: Path) -> None:
-    schemas = [pq.read_schema(store.export_predictions_parquet(tmp_path / "none.parquet", arrays=arrays)) for arrays in (False, True)]
+    schemas = [
+        pq.read_schema(store.export_predictions_parquet(tmp_path / "none.parquet", arrays=arrays))
+        for arrays in (False, True)
+    ]
     assert set(schemas[1].names) - set(schemas[0].names) == {"y_true", "y_pred", "y_proba", "sample_indices", "weights"}
     folder = store.export_predictions_parquet(tmp_path / "none", partition_by="dataset_name")
     assert pl.read_parquet(folder / "data.parquet").height == 0
 
 
-def test_arrays_come_as_lists_across_slices(store: WorkspaceStore, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_come_as_lists_across_slices(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {"_FIRST": 2, "_FEWEST": 2, "_MOST": 3}.items():
         monkeypatch.setattr(parquet, name, value)
     ids = [predict_with_arrays(store, sweep, float(fold), fold_id=str(fold)) for fold in range(9)]
@@ -45,7 +54,9 @@ def test_arrays_come_as_lists_across_slices(store: WorkspaceStore, sweep: Sweep,
     frame = pl.read_parquet(store.export_predictions_parquet(tmp_path / "arrays.parquet", arrays=True))
     assert sorted(frame["prediction_id"]) == sorted([*ids, without])
     rows = {row["fold_id"]: row for row in frame.iter_rows(named=True)}
-    assert {fold: row["y_pred"][0] for fold, row in rows.items() if fold != "none"} == {str(fold): float(fold) for fold in range(9)}
+    assert {fold: row["y_pred"][0] for fold, row in rows.items() if fold != "none"} == {
+        str(fold): float(fold) for fold in range(9)
+    }
     assert all(row["y_true"] == [0.0, 1.0, 2.0, 3.0, 4.0] for fold, row in rows.items() if fold != "none")
     assert rows["none"]["y_pred"] is None
 
@@ -68,8 +79,18 @@ def values() -> list[tuple[str, int | None]]:
 @pytest.fixture
 def partitioned(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> Path:
     for number, (name, branch) in enumerate(values()):
-        predict(store, sweep.pipeline, sweep.chain, dataset_name=name, branch_id=branch, model_name=str(number), val_score=number / 2)
-    return store.export_predictions_parquet(tmp_path / "new" / "dataset", partition_by=["dataset_name", "branch_id"], arrays=True)
+        predict(
+            store,
+            sweep.pipeline,
+            sweep.chain,
+            dataset_name=name,
+            branch_id=branch,
+            model_name=str(number),
+            val_score=number / 2,
+        )
+    return store.export_predictions_parquet(
+        tmp_path / "new" / "dataset", partition_by=["dataset_name", "branch_id"], arrays=True
+    )
 
 
 def test_a_partitioned_dataset_reads_as_is(partitioned: Path) -> None:
@@ -81,7 +102,10 @@ def test_a_partitioned_dataset_reads_as_is(partitioned: Path) -> None:
     assert not list(partitioned.rglob("*.tmp"))
     assert "dataset_name" not in pq.read_schema(next(partitioned.rglob("*.parquet"))).names
     columns = ["dataset_name", "branch_id", "val_score"]
-    assert told(pl.scan_parquet(partitioned / "**/*.parquet", hive_partitioning=True).select(columns).collect().rows()) == wanted
+    assert (
+        told(pl.scan_parquet(partitioned / "**/*.parquet", hive_partitioning=True).select(columns).collect().rows())
+        == wanted
+    )
     with duckdb.connect() as connection:
         query = f"SELECT {', '.join(columns)} FROM read_parquet('{partitioned}/**/*.parquet', hive_partitioning = true)"
         assert told(connection.execute(query).fetchall()) == wanted
@@ -95,21 +119,27 @@ def test_partitions_hold_what_the_filters_leave(store: WorkspaceStore, sweep: Sw
             predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), dataset_name=name, model_name=name)
     folder = store.export_predictions_parquet(tmp_path / "dataset", partition_by="dataset_name", fold_id="1")
     assert sorted(path.parent.name for path in folder.rglob("*.parquet")) == ["dataset_name=corn", "dataset_name=rice"]
-    assert pl.scan_parquet(folder / "**/*.parquet", hive_partitioning=True).select("fold_id").collect()["fold_id"].to_list() == ["1", "1"]
+    assert pl.scan_parquet(folder / "**/*.parquet", hive_partitioning=True).select("fold_id").collect()[
+        "fold_id"
+    ].to_list() == ["1", "1"]
 
 
 @pytest.mark.parametrize(
     ("partition_by", "reason"),
     [("colour", "colour"), (["partition", "partition"], "twice"), ([], "is empty"), ("val_score", "val_score")],
 )
-def test_columns_that_cannot_partition_are_refused(store: WorkspaceStore, sweep: Sweep, tmp_path: Path, partition_by: Any, reason: str) -> None:
+def test_columns_that_cannot_partition_are_refused(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path, partition_by: Any, reason: str
+) -> None:
     predict(store, sweep.pipeline, sweep.chain)
     with pytest.raises(InvalidInputError, match=reason):
         store.export_predictions_parquet(tmp_path / "dataset", partition_by=partition_by)
     assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
 
 
-def test_too_many_partitions_are_refused_before_any_is_kept(store: WorkspaceStore, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_partitions_are_refused_before_any_is_kept(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "_MOST_FILES", 2)
     for fold in range(3):
         predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold))
@@ -151,10 +181,14 @@ def test_memory_does_not_grow_with_the_number_of_rows(store: WorkspaceStore, swe
     columns, row = {**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain}, np.arange(1000.0)
     for fold, count in (("few", 2_000), ("many", 24_000)):
         names = [f"{fold}{number}" for number in range(count)]
-        store.save_predictions({**columns, "fold_id": fold, "model_name": names}, y_pred=np.tile(row, (count, 1)))  # 8 kB a row
+        store.save_predictions(
+            {**columns, "fold_id": fold, "model_name": names}, y_pred=np.tile(row, (count, 1))
+        )  # 8 kB a row
     store.close()
     grown = int(finish(child(EXPORTS, tmp_path / "workspace", tmp_path)))
     assert pq.read_metadata(tmp_path / "all.parquet").num_rows == 26_000
     assert grown < 88  # MB, of 192 more
-    frame = pl.scan_parquet(tmp_path / "all.parquet").filter(pl.col("model_name") == "many7999").select("y_pred").collect()
+    frame = (
+        pl.scan_parquet(tmp_path / "all.parquet").filter(pl.col("model_name") == "many7999").select("y_pred").collect()
+    )
     assert frame["y_pred"].to_list() == [row.tolist()]

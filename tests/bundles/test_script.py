@@ -1,4 +1,6 @@
-"""Exported scripts predict what the store does, in an interpreter that has neither this package nor more than they say."""
+"""Exported scripts predict what the store does, in an interpreter that has neither this package nor more than they
+say.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,14 @@ print(json.dumps([runpy.run_path(path)["predict"](X).tolist() for path in sys.ar
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with numpy in "plain", and with joblib and scikit-learn beside it in "full": stand-ins for other environments."""
+    """A folder with numpy in "plain", and with joblib and scikit-learn beside it in "full": stand-ins for other
+    environments.
+    """
     folder = tmp_path_factory.mktemp("packages")
-    for name, wanted in {"plain": ("numpy",), "full": ("numpy", "scipy", "joblib", "cloudpickle", "threadpoolctl", "scikit-learn", "narwhals")}.items():
+    for name, wanted in {
+        "plain": ("numpy",),
+        "full": ("numpy", "scipy", "joblib", "cloudpickle", "threadpoolctl", "scikit-learn", "narwhals"),
+    }.items():
         (folder / name).mkdir()
         for distribution in wanted:
             files = metadata.files(distribution) or ()
@@ -56,7 +63,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def alone(packages: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
     """A process without site-packages."""
-    return subprocess.run([sys.executable, "-I", "-S", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-I", "-S", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def predicted(packages: Path, X: np.ndarray[Any, Any], scripts: list[Path]) -> list[Any]:
@@ -88,13 +97,21 @@ def compare(found: list[Any], expected: list[Any]) -> None:
 
 def test_linear_chains_run_with_numpy_alone(packages: Path, exported: tuple[Path, dict[str, Any]]) -> None:
     folder, expected = exported
-    compare(predicted(packages / "plain", spectra(), [folder / f"{name}.n4a.py" for name in sorted(LINEAR)]), [expected[name] for name in sorted(LINEAR)])
+    compare(
+        predicted(packages / "plain", spectra(), [folder / f"{name}.n4a.py" for name in sorted(LINEAR)]),
+        [expected[name] for name in sorted(LINEAR)],
+    )
 
 
-def test_other_chains_run_with_what_their_operators_import(packages: Path, exported: tuple[Path, dict[str, Any]]) -> None:
+def test_other_chains_run_with_what_their_operators_import(
+    packages: Path, exported: tuple[Path, dict[str, Any]]
+) -> None:
     folder, expected = exported
     others = sorted(set(CASES) - LINEAR)
-    compare(predicted(packages / "full", spectra(), [folder / f"{name}.n4a.py" for name in others]), [expected[name] for name in others])
+    compare(
+        predicted(packages / "full", spectra(), [folder / f"{name}.n4a.py" for name in others]),
+        [expected[name] for name in others],
+    )
     done = alone(packages, "-c", DRIVER, packages / "plain", folder / "X.npy", folder / f"{others[0]}.n4a.py")
     assert "this script needs numpy, joblib, scikit-learn (written with" in done.stderr
 
@@ -108,7 +125,9 @@ def test_a_script_says_what_it_carries(exported: tuple[Path, dict[str, Any]], na
     assert ("joblib" in text) == (name not in LINEAR)
 
 
-def test_a_preprocessed_pls_of_700_wavelengths_is_a_few_kilobytes(store: WorkspaceStore, packages: Path, tmp_path: Path) -> None:
+def test_a_preprocessed_pls_of_700_wavelengths_is_a_few_kilobytes(
+    store: WorkspaceStore, packages: Path, tmp_path: Path
+) -> None:
     X = 1.0 + 0.3 * np.cumsum(np.random.default_rng(0).normal(size=(60, 700)), axis=1) / 10
     y = X[:, 100] - X[:, 300]
     scripts, expected = [], []
@@ -140,9 +159,15 @@ def test_names_cannot_leave_the_docstring(store: WorkspaceStore, tmp_path: Path)
     chain = save(store, steps, models)
     row = store.get_chain(chain)
     assert row is not None
-    fields = {name: row[name] for name in ("steps", "model_step_idx", "fold_strategy", "fold_artifacts", "shared_artifacts")}
-    evil = store.save_chain(row["pipeline_id"], model_class='a"""\\', preprocessings='"""\nimport os; os.mkdir("x")\\', **fields)
-    assert runpy.run_path(str(store.export_chain(evil, tmp_path / "evil.n4a.py", format="n4a.py")))["N_FEATURES"] == WIDTH
+    fields = {
+        name: row[name] for name in ("steps", "model_step_idx", "fold_strategy", "fold_artifacts", "shared_artifacts")
+    }
+    evil = store.save_chain(
+        row["pipeline_id"], model_class='a"""\\', preprocessings='"""\nimport os; os.mkdir("x")\\', **fields
+    )
+    assert (
+        runpy.run_path(str(store.export_chain(evil, tmp_path / "evil.n4a.py", format="n4a.py")))["N_FEATURES"] == WIDTH
+    )
 
 
 def test_what_a_file_cannot_hold_is_refused_and_leaves_no_file(store: WorkspaceStore, tmp_path: Path) -> None:
@@ -161,8 +186,13 @@ AXIS = [str(1100 + 2 * number) for number in range(WIDTH)]
 NAMES = ["one", "two", "three"]
 
 
-def rows(separator: str, header: list[str] | None = None, names: bool = False, decimal: str = ".", corner: str = "") -> str:
-    body = [([NAMES[number]] if names else []) + [cell.replace(".", decimal) for cell in row] for number, row in enumerate(NUMBERS)]
+def rows(
+    separator: str, header: list[str] | None = None, names: bool = False, decimal: str = ".", corner: str = ""
+) -> str:
+    body = [
+        ([NAMES[number]] if names else []) + [cell.replace(".", decimal) for cell in row]
+        for number, row in enumerate(NUMBERS)
+    ]
     top = [([corner] if names else []) + header] if header else []
     return "\n".join(separator.join(line) for line in (*top, *body)) + "\n"
 
@@ -170,18 +200,43 @@ def rows(separator: str, header: list[str] | None = None, names: bool = False, d
 @pytest.mark.parametrize(
     "text",
     [
-        rows(","), rows(";"), rows("\t"), rows(" "), rows(";", decimal=","), rows("\t", decimal=","),
-        rows(",", AXIS), rows(",", AXIS[::-1]), rows(",", [f"w{name}" for name in AXIS]), rows(",", [f'"{name}"' for name in AXIS]),
-        rows(",", names=True), rows(",", AXIS, names=True, corner="sample"), rows(";", AXIS, names=True, decimal=","),
-        "\ufeff" + rows(",", AXIS), rows(",").replace("\n", "\r\n\r\n"),
+        rows(","),
+        rows(";"),
+        rows("\t"),
+        rows(" "),
+        rows(";", decimal=","),
+        rows("\t", decimal=","),
+        rows(",", AXIS),
+        rows(",", AXIS[::-1]),
+        rows(",", [f"w{name}" for name in AXIS]),
+        rows(",", [f'"{name}"' for name in AXIS]),
+        rows(",", names=True),
+        rows(",", AXIS, names=True, corner="sample"),
+        rows(";", AXIS, names=True, decimal=","),
+        "\ufeff" + rows(",", AXIS),
+        rows(",").replace("\n", "\r\n\r\n"),
     ],
     ids=[
-        "comma", "semicolon", "tab", "space", "decimal comma", "tab and decimal comma",
-        "wavelengths", "falling wavelengths", "words", "quoted", "names", "both", "both with decimal comma",
-        "byte order mark", "empty lines",
+        "comma",
+        "semicolon",
+        "tab",
+        "space",
+        "decimal comma",
+        "tab and decimal comma",
+        "wavelengths",
+        "falling wavelengths",
+        "words",
+        "quoted",
+        "names",
+        "both",
+        "both with decimal comma",
+        "byte order mark",
+        "empty lines",
     ],
-)  # fmt: skip
-def test_tables_are_read_with_or_without_header_and_names(exported: tuple[Path, dict[str, Any]], tmp_path: Path, text: str) -> None:
+)
+def test_tables_are_read_with_or_without_header_and_names(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path, text: str
+) -> None:
     script = runpy.run_path(str(exported[0] / "folds.n4a.py"))
     (tmp_path / "in.csv").write_text(text, encoding="utf-8", newline="")
     expected = script["predict"](np.array(NUMBERS, dtype=np.float64))
@@ -192,7 +247,9 @@ def test_tables_are_read_with_or_without_header_and_names(exported: tuple[Path, 
     assert [line.partition(",")[0] for line in written[1:]] == (NAMES if "one" in text else written[1:])
 
 
-def test_spectra_that_look_like_an_axis_can_be_told_apart(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_spectra_that_look_like_an_axis_can_be_told_apart(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     script = runpy.run_path(str(exported[0] / "folds.n4a.py"))
     (tmp_path / "in.csv").write_text("1,2,3,4,5,6\n" + rows(","), encoding="utf-8")
     assert len(script["predict_from_file"](tmp_path / "in.csv")) == 3
@@ -202,11 +259,15 @@ def test_spectra_that_look_like_an_axis_can_be_told_apart(exported: tuple[Path, 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no rows"), (rows(",").replace(NUMBERS[1][2], "high"), "row 2 of the spectra holds 'high'"), ("1,2,5\n3,4,4\n", "has 3 values, expected 6"),
+        ("", "no rows"),
+        (rows(",").replace(NUMBERS[1][2], "high"), "row 2 of the spectra holds 'high'"),
+        ("1,2,5\n3,4,4\n", "has 3 values, expected 6"),
         (rows(",").replace(NUMBERS[1][2], ""), "row 1 of X holds NaN"),
     ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_table_is_said(exported: tuple[Path, dict[str, Any]], tmp_path: Path, text: str, reason: str) -> None:
+)
+def test_what_is_wrong_with_a_table_is_said(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path, text: str, reason: str
+) -> None:
     (tmp_path / "in.csv").write_text(text, encoding="utf-8")
     script = runpy.run_path(str(exported[0] / "folds.n4a.py"))
     with pytest.raises(ValueError, match=reason):
@@ -216,7 +277,10 @@ def test_what_is_wrong_with_a_table_is_said(exported: tuple[Path, dict[str, Any]
 
 def test_the_command_line(packages: Path, exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(rows(",", AXIS, names=True), encoding="utf-8")
-    run = f"import runpy, sys; sys.path.insert(0, {str(packages / 'plain')!r}); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    run = (
+        f"import runpy, sys; sys.path.insert(0, {str(packages / 'plain')!r}); sys.argv = sys.argv[1:];"
+        " runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     script = exported[0] / "folds.n4a.py"
     printed = alone(packages, "-c", run, script, tmp_path / "in.csv")
     written = alone(packages, "-c", run, script, tmp_path / "in.csv", tmp_path / "out.csv")
@@ -228,7 +292,9 @@ def test_the_command_line(packages: Path, exported: tuple[Path, dict[str, Any]],
     assert "spectra.csv predictions.csv" in usage.stdout
 
 
-@pytest.mark.parametrize("X", [np.zeros(WIDTH), np.zeros((2, WIDTH + 1)), np.full((1, WIDTH), np.nan), np.zeros((0, WIDTH))])
+@pytest.mark.parametrize(
+    "X", [np.zeros(WIDTH), np.zeros((2, WIDTH + 1)), np.full((1, WIDTH), np.nan), np.zeros((0, WIDTH))]
+)
 def test_spectra_that_do_not_fit_are_refused(exported: tuple[Path, dict[str, Any]], X: np.ndarray[Any, Any]) -> None:
     for name in ("folds", "curved_target"):
         with pytest.raises(ValueError, match="X"):

@@ -14,7 +14,9 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 
 
-def test_a_configuration_is_the_json_that_was_saved_with_the_word_that_nirs4all_knows(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_configuration_is_the_json_that_was_saved_with_the_word_that_nirs4all_knows(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     target = tmp_path / "new" / "folder" / "été.json"
     assert store.export_pipeline_config(sweep.pipeline, target) == target
     assert json.loads(target.read_text(encoding="utf-8")) == {"pipeline": ["SNV", "PLS"]}
@@ -25,7 +27,11 @@ def test_a_run_is_whole_and_plain_yaml(store: WorkspaceStore, sweep: Sweep, tmp_
     text = store.export_run(sweep.run, tmp_path / "run.yaml").read_text(encoding="utf-8")
     told = yaml.safe_load(text)
     assert "!!" not in text
-    assert (told["run"]["run_id"], told["run"]["summary"], told["run"]["config"]) == (sweep.run, {"best": 0.1}, {"cv": 5})
+    assert (told["run"]["run_id"], told["run"]["summary"], told["run"]["config"]) == (
+        sweep.run,
+        {"best": 0.1},
+        {"cv": 5},
+    )
     assert [pipeline["pipeline_id"] for pipeline in told["pipelines"]] == [sweep.pipeline]
     assert [chain["chain_id"] for chain in told["pipelines"][0]["chains"]] == [sweep.chain]
     assert told["pipelines"][0]["chains"][0]["steps"][0]["operator_class"] == "SNV"
@@ -38,7 +44,9 @@ def test_an_unknown_id_leaves_no_file(store: WorkspaceStore, tmp_path: Path, exp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_an_unknown_filter_and_a_file_as_parent_are_refused(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_folder_an_unknown_filter_and_a_file_as_parent_are_refused(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     before: Any = sorted(tmp_path.iterdir())
     with pytest.raises(InvalidInputError, match="is a folder"):
         store.export_run(sweep.run, tmp_path)

@@ -31,7 +31,26 @@ def workspace(tmp_path: Path) -> Path:
         scaler = store.save_artifact({"mean": 1.0}, "dict", "transformer", "joblib")
         chain = store.save_chain(pipeline, [], 1, "PLSRegression", "SNV", "per_fold", {"0": scaler}, {})
         prediction = store.save_prediction(
-            pipeline, chain, "corn", "PLS", "PLSRegression", "0", "val", 0.1, 0.2, 0.3, "rmse", "regression", 2, 7, {}, {}, None, None, 0, 0.0
+            pipeline,
+            chain,
+            "corn",
+            "PLS",
+            "PLSRegression",
+            "0",
+            "val",
+            0.1,
+            0.2,
+            0.3,
+            "rmse",
+            "regression",
+            2,
+            7,
+            {},
+            {},
+            None,
+            None,
+            0,
+            0.0,
         )
         store.save_prediction_arrays(prediction, np.array([1.0, 2.0]), np.array([1.5, 2.5]))
         store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
@@ -60,7 +79,12 @@ def test_info_shows_tables_sizes_and_runs(workspace: Path, place: str) -> None:
 def test_sql_prints_a_table_of_the_answer(workspace: Path) -> None:
     result = invoke("sql", workspace, "SELECT model_name, val_score, branch_id FROM predictions")
     assert result.exit_code == 0, result.output
-    assert [cell for cell in result.output.split() if cell in {"model_name", "PLS", "0.1", "NULL"}] == ["model_name", "PLS", "0.1", "NULL"]
+    assert [cell for cell in result.output.split() if cell in {"model_name", "PLS", "0.1", "NULL"}] == [
+        "model_name",
+        "PLS",
+        "0.1",
+        "NULL",
+    ]
 
 
 def test_sql_says_how_many_rows_it_did_not_show(workspace: Path) -> None:
@@ -68,12 +92,23 @@ def test_sql_says_how_many_rows_it_did_not_show(workspace: Path) -> None:
     assert f"{ROWS_SHOWN} of 5,000 rows" in result.output
 
 
-def test_sql_leaves_out_what_a_terminal_has_no_room_for_and_says_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sql_leaves_out_what_a_terminal_has_no_room_for_and_says_so(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     query = "SELECT * FROM predictions"
     total = invoke("sql", workspace, query, "--csv").output.splitlines()[0].count(",") + 1
-    assert re.search(rf"^\d+ of {total} columns; --csv shows all$", invoke("sql", workspace, query).output, re.MULTILINE)
+    assert re.search(
+        rf"^\d+ of {total} columns; --csv shows all$", invoke("sql", workspace, query).output, re.MULTILINE
+    )
     monkeypatch.delenv("COLUMNS", raising=False)
-    command = [sys.executable, "-m", "n4a_fast", "sql", str(workspace), f"SELECT *, repeat('x', 500) AS long FROM ({query})"]
+    command = [
+        sys.executable,
+        "-m",
+        "n4a_fast",
+        "sql",
+        str(workspace),
+        f"SELECT *, repeat('x', 500) AS long FROM ({query})",
+    ]
     piped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "columns;" not in piped
     assert "x" * 500 in piped
@@ -84,10 +119,19 @@ def test_sql_csv_keeps_every_row_and_writes_lists_as_json(workspace: Path) -> No
     result = invoke("sql", workspace, "SELECT prediction_id, y_pred FROM prediction_arrays", "--csv")
     frame = pl.read_csv(io.StringIO(result.output))
     assert json.loads(frame["y_pred"][0]) == [1.5, 2.5]
-    assert len(pl.read_csv(io.StringIO(invoke("sql", workspace, "SELECT * FROM range(5000) AS numbers(n)", "--csv").output))) == 5000
+    assert (
+        len(
+            pl.read_csv(
+                io.StringIO(invoke("sql", workspace, "SELECT * FROM range(5000) AS numbers(n)", "--csv").output)
+            )
+        )
+        == 5000
+    )
 
 
-@pytest.mark.parametrize("query", ["DELETE FROM predictions", "SELECT * FROM nowhere", "SELECT 1; SELECT 2", "SELEC", ""])
+@pytest.mark.parametrize(
+    "query", ["DELETE FROM predictions", "SELECT * FROM nowhere", "SELECT 1; SELECT 2", "SELEC", ""]
+)
 def test_query_that_cannot_run_is_one_line_on_stderr(workspace: Path, query: str) -> None:
     result = invoke("sql", workspace, query)
     assert result.exit_code == 1
@@ -133,7 +177,11 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path, command: tuple[str, .
 
 def test_info_tells_the_database_from_the_original_kept_beside_it(workspace: Path) -> None:
     (workspace / "store.duckdb.nirs4all").write_bytes(bytes(5_000_000))
-    sizes = {line.split()[0]: line.split()[1:] for line in invoke("info", workspace).output.splitlines() if line.startswith("  store.duckdb")}
+    sizes = {
+        line.split()[0]: line.split()[1:]
+        for line in invoke("info", workspace).output.splitlines()
+        if line.startswith("  store.duckdb")
+    }
     assert sizes["store.duckdb.nirs4all"] == ["1", "5.0", "MB"]
     assert sizes["store.duckdb"][0] == "1"
 
@@ -142,13 +190,20 @@ def test_info_and_sql_leave_the_files_as_they_are(workspace: Path) -> None:
     before = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()}
     invoke("info", workspace)
     invoke("sql", workspace, "SELECT 1")
-    assert {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()} == before
+    assert {
+        file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()
+    } == before
 
 
 @pytest.mark.parametrize("package", ["chemotools", "matplotlib"])
 def test_demo_without_its_packages_names_the_cure(tmp_path: Path, package: str) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; from n4a_fast.cli import app; app(['demo', '--workspace', {str(tmp_path / 'w')!r}])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False)
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from n4a_fast.cli import app; app(['demo', '--workspace',"
+        f" {str(tmp_path / 'w')!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False
+    )
     assert done.returncode == 2
     assert "pip install chemotools matplotlib scikit-learn threadpoolctl" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -35,11 +35,16 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 def test_demo_sweeps_both_data_sets(full: Demo) -> None:
-    assert {name: len(frame) >= 10 for name, frame in full.outcome.leaderboards.items()} == {"fermentation": True, "coffee": True}
+    assert {name: len(frame) >= 10 for name, frame in full.outcome.leaderboards.items()} == {
+        "fermentation": True,
+        "coffee": True,
+    }
     with WorkspaceStore.open_readonly(full.workspace) as store:
         run = store.get_run(full.outcome.run_id)
         statuses = store.list_pipelines(run_id=full.outcome.run_id)["status"].unique().to_list()
-        folds = store.sql("SELECT count(DISTINCT fold_id) AS n FROM predictions GROUP BY chain_id")["n"].unique().to_list()
+        folds = (
+            store.sql("SELECT count(DISTINCT fold_id) AS n FROM predictions GROUP BY chain_id")["n"].unique().to_list()
+        )
     assert run is not None
     assert run["status"] == "completed"
     assert set(run["summary"]) == {"fermentation", "coffee"}
@@ -58,7 +63,9 @@ def test_replay_of_all_chains_reproduces_what_was_stored(full: Demo) -> None:
     assert len(full.outcome.replays) == 2
     assert full.outcome.complaint is None
     assert max(replay.difference for replay in full.outcome.replays) <= LIMIT
-    assert [replay.chains for replay in full.outcome.replays] == [len(frame) for frame in full.outcome.leaderboards.values()]
+    assert [replay.chains for replay in full.outcome.replays] == [
+        len(frame) for frame in full.outcome.leaderboards.values()
+    ]
 
 
 def test_best_models_predict_held_out_spectra_well(full: Demo) -> None:

@@ -18,7 +18,10 @@ def rendered(frame: pl.DataFrame) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB"), (5e12, "5000.0 GB")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB"), (5e12, "5000.0 GB")],
+)
 def test_sizes_are_in_powers_of_a_thousand(size: float, text: str) -> None:
     assert size_text(size) == text
 
@@ -52,7 +55,9 @@ def test_csv_writes_lists_structs_and_nulls() -> None:
 
 
 def test_a_narrow_table_keeps_short_columns_and_leaves_out_whole_ones() -> None:
-    frame = pl.DataFrame({"long": ["x" * 300], "n": [5], "other": ["y" * 300], **{f"column_{n}": [f"value {n}"] for n in range(20)}})
+    frame = pl.DataFrame(
+        {"long": ["x" * 300], "n": [5], "other": ["y" * 300], **{f"column_{n}": [f"value {n}"] for n in range(20)}}
+    )
     few = frame_table(frame.select("long", "n", "other"), 100)
     assert [column.header for column in few.columns] == ["long", "n", "other"]
     table = frame_table(frame, 100)

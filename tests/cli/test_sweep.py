@@ -57,7 +57,9 @@ def test_held_out_coffees_are_of_every_country_in_equal_parts() -> None:
 
 def test_out_of_fold_predictions_cover_each_training_row_once(dataset: Dataset) -> None:
     for _, fitted in fitted_variants(dataset, 3):
-        (out_of_fold,) = (prediction for prediction in fitted.predictions if (prediction.fold, prediction.partition) == ("avg", "val"))
+        (out_of_fold,) = (
+            prediction for prediction in fitted.predictions if (prediction.fold, prediction.partition) == ("avg", "val")
+        )
         assert out_of_fold.rows.tolist() == dataset.train_rows.tolist()
         assert out_of_fold.y_true.tolist() == dataset.y_train.tolist()
 

@@ -56,7 +56,9 @@ def delete(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random)
 
 
 def merge(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random) -> None:
-    """The shards below, those that are not here first, again and again; what is taken from a journal is said before and after."""
+    """The shards below, those that are not here first, again and again; what is taken from a journal is said before and
+    after.
+    """
     take = merging._merge_tables
 
     def take_and_say(target: Any, root: Path, tables: Any) -> Any:
@@ -68,7 +70,9 @@ def merge(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random) 
     merging._merge_tables = take_and_say
     while True:
         there = set(store.list_pipelines()["name"])
-        store.merge(*sorted((store.workspace_path / "shards").iterdir(), key=lambda shard: (shard.name in there, dice.random())))
+        store.merge(
+            *sorted((store.workspace_path / "shards").iterdir(), key=lambda shard: (shard.name in there, dice.random()))
+        )
 
 
 def fill_pipeline(store: WorkspaceStore, run: str, name: str, shift: float = 0.0) -> str:
@@ -77,7 +81,9 @@ def fill_pipeline(store: WorkspaceStore, run: str, name: str, shift: float = 0.0
     chain = save_chain(store, pipeline, fold_artifacts={"fold_0": artifact})
     for fold in range(FOLDS):
         for partition in PARTITIONS:
-            predict_with_arrays(store, Sweep(run, pipeline, chain), fold + shift, fold_id=str(fold), partition=partition)
+            predict_with_arrays(
+                store, Sweep(run, pipeline, chain), fold + shift, fold_id=str(fold), partition=partition
+            )
     store.log_step(pipeline, 1, "SNV", "end")
     store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
     return pipeline
@@ -90,7 +96,9 @@ def work(workload: str, folder: str, acknowledgements: str, seed: str) -> None:
     target = os.open(acknowledgements, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     rows = 20 if workload == "draining" else 4096  # a drain every third pipeline
     store = WorkspaceStore(Path(folder), flush_rows=rows)
-    WORKLOADS[workload](store, lambda *words: os.write(target, (" ".join(words) + "\n").encode()), random.Random(int(seed)))
+    WORKLOADS[workload](
+        store, lambda *words: os.write(target, (" ".join(words) + "\n").encode()), random.Random(int(seed))
+    )
 
 
 def main() -> None:

@@ -44,8 +44,10 @@ def check_whole(store: WorkspaceStore, acknowledged: list[str]) -> None:
     of = {
         "chains": "SELECT pipeline_id, count(*) AS n FROM chains GROUP BY ALL",
         "predictions": "SELECT pipeline_id, count(*) AS n FROM predictions GROUP BY ALL",
-        "prediction_arrays": "SELECT pipeline_id, count(*) AS n FROM predictions JOIN prediction_arrays USING (prediction_id)"
-        " WHERE len(y_pred) = 5 GROUP BY ALL",
+        "prediction_arrays": (
+            "SELECT pipeline_id, count(*) AS n FROM predictions JOIN prediction_arrays USING (prediction_id)"
+            " WHERE len(y_pred) = 5 GROUP BY ALL"
+        ),
         "logs": "SELECT pipeline_id, count(*) AS n FROM logs GROUP BY ALL",
     }
     for table, sql in of.items():
@@ -105,7 +107,10 @@ def test_a_flush_survives_and_what_came_after_it_is_gone(tmp_path: Path) -> None
     kill(worker)
     with WorkspaceStore(tmp_path) as store:
         assert store.query_predictions()["prediction_id"].to_list() == [kept]
-        assert counts(store, "prediction_arrays", "prediction_values") == {"prediction_arrays": 1, "prediction_values": 1}
+        assert counts(store, "prediction_arrays", "prediction_values") == {
+            "prediction_arrays": 1,
+            "prediction_values": 1,
+        }
 
 
 FORGETFUL = """
@@ -120,7 +125,11 @@ predict_with_arrays(store, begin_sweep(store))
 def test_a_process_that_ends_without_close_loses_nothing(tmp_path: Path) -> None:
     finish(child(FORGETFUL, tmp_path))
     with WorkspaceStore(tmp_path) as store:
-        assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 1, "predictions": 1, "prediction_arrays": 1}
+        assert counts(store, "runs", "predictions", "prediction_arrays") == {
+            "runs": 1,
+            "predictions": 1,
+            "prediction_arrays": 1,
+        }
 
 
 DELETER = """
@@ -199,7 +208,9 @@ def test_a_full_disk_is_reported_and_the_call_can_be_repeated(tmp_path: Path, wa
         expected = {"predictions": predictions, "prediction_arrays": predictions, "chains": 1, "pipelines": 2}
         assert counts(store, *expected) == expected
         status = dict(store.list_pipelines().group_by("status").len().rows())
-        assert status == {"complete": {"completed": 1, "running": 1}, "fail": {"failed": 1, "running": 1}}.get(way, {"running": 2})
+        assert status == {"complete": {"completed": 1, "running": 1}, "fail": {"failed": 1, "running": 1}}.get(
+            way, {"running": 2}
+        )
 
 
 FORK = """
@@ -232,7 +243,10 @@ def test_a_forked_child_and_its_parent_both_write_and_nothing_is_doubled(tmp_pat
 def test_workers_in_several_processes_share_one_store(tmp_path: Path) -> None:
     workers = [child(WORKER, tmp_path, 5) for _ in range(3)]
     outputs: list[str] = [""] * 3
-    threads = [threading.Thread(target=lambda i=i, w=w: outputs.__setitem__(i, w.communicate("go\n", timeout=DEADLINE)[0])) for i, w in enumerate(workers)]
+    threads = [
+        threading.Thread(target=lambda i=i, w=w: outputs.__setitem__(i, w.communicate("go\n", timeout=DEADLINE)[0]))
+        for i, w in enumerate(workers)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,6 @@
-"""Workers killed at random moments, again and again on one workspace: what was acknowledged is whole, nothing is doubled."""
+"""Workers killed at random moments, again and again on one workspace: what was acknowledged is whole, nothing is
+doubled.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from n4a_fast.journaled import journaled
 KILLS = 14  # of each workload
 SHARDS, PIPELINES = 24, 3  # to merge, and in each
 OF_PIPELINE = FOLDS * len(PARTITIONS)
-PER_PIPELINE = {"pipelines": 1, "chains": 1, "predictions": OF_PIPELINE, "prediction_arrays": OF_PIPELINE, "logs": 1, "artifacts": 1, "chain_artifacts": 1}
+PER_PIPELINE = {
+    "pipelines": 1,
+    "chains": 1,
+    "predictions": OF_PIPELINE,
+    "prediction_arrays": OF_PIPELINE,
+    "logs": 1,
+    "artifacts": 1,
+    "chain_artifacts": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +40,19 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
     folder = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent), *sys.path])}
     process = subprocess.Popen(
-        [sys.executable, "-u", str(folder / "nursery.py")], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-u", str(folder / "nursery.py")],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     yield process
     process.communicate(timeout=DEADLINE)
 
 
-def killed(nursery: subprocess.Popen[str], workload: str, folder: Path, acknowledged: Path, dice: random.Random) -> None:
+def killed(
+    nursery: subprocess.Popen[str], workload: str, folder: Path, acknowledged: Path, dice: random.Random
+) -> None:
     """Start a worker and kill it at a random moment after it has come to write."""
     assert nursery.stdin is not None
     assert nursery.stdout is not None
@@ -70,10 +86,17 @@ def test_kills_at_random_moments(tmp_path: Path, nursery: subprocess.Popen[str],
                 check_bulk(store, {value for _, value in said})
             else:
                 check_pipelines(store, said)
-            assert store.sql("SELECT count(*) AS n FROM (SELECT prediction_id FROM predictions GROUP BY ALL HAVING count(*) > 1)")["n"][0] == 0
+            assert (
+                store.sql(
+                    "SELECT count(*) AS n FROM (SELECT prediction_id FROM predictions GROUP BY ALL HAVING count(*) > 1)"
+                )["n"][0]
+                == 0
+            )
 
 
-def test_merges_of_shards_in_their_journals_are_killed_and_repeated(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
+def test_merges_of_shards_in_their_journals_are_killed_and_repeated(
+    tmp_path: Path, nursery: subprocess.Popen[str]
+) -> None:
     dice = random.Random("merge")
     folder, acknowledged = tmp_path / "workspace", tmp_path / "acknowledged"
     shards = fill_shards(folder)
@@ -120,7 +143,9 @@ def fill_shards(folder: Path) -> list[Path]:
 def check_pipelines(store: WorkspaceStore, said: list[tuple[str, ...]]) -> None:
     """Every pipeline is whole; acknowledged ones are there, deleted runs are not, others are there or not."""
     pipelines = store.list_pipelines()
-    saved, deleting, deleted = ({value for word, value in said if word in words} for words in ({"pipeline", "run"}, {"deleting"}, {"deleted"}))
+    saved, deleting, deleted = (
+        {value for word, value in said if word in words} for words in ({"pipeline", "run"}, {"deleting"}, {"deleted"})
+    )
     there = set(pipelines["pipeline_id"]) | set(pipelines["run_id"])
     assert saved - deleting <= there
     assert not deleted & there
@@ -137,7 +162,9 @@ def check_pipelines(store: WorkspaceStore, said: list[tuple[str, ...]]) -> None:
 
 def check_bulk(store: WorkspaceStore, calls: set[str]) -> None:
     """Every bulk call is whole, and every acknowledged one is there."""
-    rows = store.sql("SELECT pipeline_id || '/' || split_part(fold_id, '-', 1) AS call, count(*) AS n FROM predictions GROUP BY ALL")
+    rows = store.sql(
+        "SELECT pipeline_id || '/' || split_part(fold_id, '-', 1) AS call, count(*) AS n FROM predictions GROUP BY ALL"
+    )
     assert calls <= set(rows["call"])
     assert rows["n"].to_list() == [BULK_ROWS] * rows.height
     check_arrays(store, BULK_ROWS * rows.height)
@@ -145,5 +172,8 @@ def check_bulk(store: WorkspaceStore, calls: set[str]) -> None:
 
 def check_arrays(store: WorkspaceStore, expected: int) -> None:
     assert counts(store, "prediction_arrays", "predictions") == {"prediction_arrays": expected, "predictions": expected}
-    joined = "SELECT count(*) AS n FROM predictions JOIN prediction_arrays USING (prediction_id) WHERE len(y_pred) = 5 AND len(y_true) = 5"
+    joined = (
+        "SELECT count(*) AS n FROM predictions JOIN prediction_arrays USING (prediction_id) WHERE len(y_pred) = 5 AND"
+        " len(y_true) = 5"
+    )
     assert store.sql(joined)["n"][0] == expected

@@ -1,4 +1,5 @@
-"""Run by nirs4all 1.4.10: what it says about the workspace `argv[1]`, as JSON; it predicts from the spectra in `argv[2]`, by engine `argv[3]`.
+"""Run by nirs4all 1.4.10: what it says about the workspace `argv[1]`, as JSON; it predicts from the spectra in
+`argv[2]`, by engine `argv[3]`.
 
 First everything is read read-only, then the workspace is opened for writing and worked with.
 """
@@ -21,21 +22,38 @@ def plain(value):
         return {key: plain(json.loads(item) if key == "cv_scores" and item else item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value if value is None or isinstance(value, (int, float, str)) else str(value)
+    return (
+        value.tolist()
+        if isinstance(value, np.ndarray)
+        else value
+        if value is None or isinstance(value, (int, float, str))
+        else str(value)
+    )
 
 
 said = {}
 with WorkspaceStore.open_readonly(root) as store:
     said["runs"] = plain(store.list_runs().to_dicts())
     said["pipelines"] = plain([store.get_pipeline(identifier) for identifier in store.list_pipelines()["pipeline_id"]])
-    said["predictions"] = plain([store.get_prediction(i, load_arrays=True) for i in sorted(store.query_predictions()["prediction_id"])])
+    said["predictions"] = plain(
+        [store.get_prediction(i, load_arrays=True) for i in sorted(store.query_predictions()["prediction_id"])]
+    )
     said["summaries"] = plain(store.query_chain_summaries().to_dicts())
-    said["ranking"] = {metric: [row["chain_id"] for row in store.query_top_chains(metric).to_dicts()] for metric in ("rmse", "mse", "r2", None)}
+    said["ranking"] = {
+        metric: [row["chain_id"] for row in store.query_top_chains(metric).to_dicts()]
+        for metric in ("rmse", "mse", "r2", None)
+    }
     said["best"] = plain(store.top_predictions(5).to_dicts())
-    said["logs"] = [plain(store.get_pipeline_log(identifier).to_dicts()) for identifier in sorted(store.list_pipelines()["pipeline_id"])]
+    said["logs"] = [
+        plain(store.get_pipeline_log(identifier).to_dicts())
+        for identifier in sorted(store.list_pipelines()["pipeline_id"])
+    ]
     every = [store.get_chain(identifier) for identifier in store.query_chain_summaries()["chain_id"]]
     chains = [chain["chain_id"] for chain in every if chain["fold_artifacts"]]
-said["predicted"] = {chain: plain(np.ravel(nirs4all.predict(chain_id=chain, data=X, workspace_path=root, **options).y_pred)) for chain in chains}
+said["predicted"] = {
+    chain: plain(np.ravel(nirs4all.predict(chain_id=chain, data=X, workspace_path=root, **options).y_pred))
+    for chain in chains
+}
 with WorkspaceStore(root) as store:
     said["opened for writing"] = plain(store.query_chain_summaries().to_dicts())
     run = store.begin_run("more", {}, [{"name": "corn"}])
@@ -45,6 +63,11 @@ with WorkspaceStore(root) as store:
     store.save_prediction(pipeline, chain, *fields)
     store.set_run_project(run, store.create_project("grain"))
     store.bulk_update_chain_summaries([chain])
-    said["after writing"] = [len(store.query_chain_summaries()), store.delete_dataset_predictions("corn"), store.delete_run(run) > 0, store.gc_artifacts()]
+    said["after writing"] = [
+        len(store.query_chain_summaries()),
+        store.delete_dataset_predictions("corn"),
+        store.delete_run(run) > 0,
+        store.gc_artifacts(),
+    ]
     said["at the end"] = len(store.query_predictions())
 print(json.dumps(said))

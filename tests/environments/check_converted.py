@@ -41,9 +41,18 @@ def there_and_back(newer: str, folder: Path) -> None:
     convert(folder / "ours", folder / "back")
     wanted, found = (answers(newer, root, spectra) for root in (original, folder / "back"))
     for name in wanted:
-        require(found[name] == wanted[name], f"nirs4all 1.4.10 says other things about {name}", found[name], wanted[name])
-    require(len(wanted["predicted"]) >= 1 and len(wanted["predictions"]) == 47, "the original holds less than it should", wanted)
-    print(f"1.4.10 -> n4a_fast -> 1.4.10: {len(wanted['predictions'])} predictions and {len(wanted['predicted'])} chains are the same")
+        require(
+            found[name] == wanted[name], f"nirs4all 1.4.10 says other things about {name}", found[name], wanted[name]
+        )
+    require(
+        len(wanted["predicted"]) >= 1 and len(wanted["predictions"]) == 47,
+        "the original holds less than it should",
+        wanted,
+    )
+    print(
+        f"1.4.10 -> n4a_fast -> 1.4.10: {len(wanted['predictions'])} predictions and {len(wanted['predicted'])} chains"
+        " are the same"
+    )
 
 
 def from_old_to_new(newer: str, older: str, folder: Path) -> None:
@@ -57,11 +66,19 @@ def from_old_to_new(newer: str, older: str, folder: Path) -> None:
         compared = matching_predictions(store, ours)
     convert(root, folder / "newest")
     found = answers(newer, folder / "newest", spectra, engine="legacy")
-    require(len(found["predictions"]) == report.written("predictions"), "predictions are missing", len(found["predictions"]))
+    require(
+        len(found["predictions"]) == report.written("predictions"), "predictions are missing", len(found["predictions"])
+    )
     require(found["ranking"]["mse"] == ranking, "the rankings differ", found["ranking"], ranking)
     for chain, predicted in ours.items():
-        require(bool(np.allclose(found["predicted"][chain], predicted, rtol=0, atol=1e-6)), f"chain {chain} predicts other values")
-    print(f"0.7.1 -> n4a_fast -> 1.4.10: {len(ours)} chains predict the same in both, {compared} stored predictions are met by replay")
+        require(
+            bool(np.allclose(found["predicted"][chain], predicted, rtol=0, atol=1e-6)),
+            f"chain {chain} predicts other values",
+        )
+    print(
+        f"0.7.1 -> n4a_fast -> 1.4.10: {len(ours)} chains predict the same in both, {compared} stored predictions are"
+        " met by replay"
+    )
 
 
 def matching_predictions(store: WorkspaceStore, replayed: dict[str, np.ndarray[Any, Any]]) -> int:
@@ -72,18 +89,26 @@ def matching_predictions(store: WorkspaceStore, replayed: dict[str, np.ndarray[A
         require(arrays is not None, "a prediction lost its arrays", row)
         assert arrays is not None
         tail = replayed[row["chain_id"]][-len(arrays["y_pred"]) :]
-        require(bool(np.allclose(tail, arrays["y_pred"], rtol=0, atol=1e-5)), "a replay differs from the stored prediction", row)
+        require(
+            bool(np.allclose(tail, arrays["y_pred"], rtol=0, atol=1e-5)),
+            "a replay differs from the stored prediction",
+            row,
+        )
     require(len(rows) > 0, "there is no average to compare with")
     return len(rows)
 
 
 def answers(python: str, root: Path, spectra: Path, engine: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(python, HERE / "answers_of_nirs4all_1_4.py", root, spectra, engine, cwd=root.parent).splitlines()[-1])
+    found: dict[str, Any] = json.loads(
+        run(python, HERE / "answers_of_nirs4all_1_4.py", root, spectra, engine, cwd=root.parent).splitlines()[-1]
+    )
     return found
 
 
 def run(python: str, script: Path, *arguments: object, cwd: Path) -> str:
-    done = subprocess.run([python, str(script), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    done = subprocess.run(
+        [python, str(script), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=600, check=False
+    )
     require(done.returncode == 0, f"{script.name} failed", done.stderr[-3000:])
     return done.stdout
 
@@ -94,4 +119,6 @@ def require(holds: bool, complaint: str, *facts: object) -> None:
 
 
 if __name__ == "__main__":
-    main(*[os.path.abspath(python) for python in sys.argv[1:3]])  # not resolved: the link is what makes it a virtual environment
+    main(
+        *[os.path.abspath(python) for python in sys.argv[1:3]]
+    )  # not resolved: the link is what makes it a virtual environment

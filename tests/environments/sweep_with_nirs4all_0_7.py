@@ -1,4 +1,6 @@
-"""Run by nirs4all 0.7.1 on its own DuckDB 1.x: a small sweep, written to the workspace `argv[1]`; the spectra to `argv[2]`."""
+"""Run by nirs4all 0.7.1 on its own DuckDB 1.x: a small sweep, written to the workspace `argv[1]`; the spectra to
+`argv[2]`.
+"""
 
 import sys
 
@@ -14,4 +16,10 @@ y = X[:, 5] - 0.5 * X[:, 40] + rng.normal(scale=0.1, size=90)
 np.save(sys.argv[2], X)
 models = {"_or_": [{"model": PLSRegression(count)} for count in (2, 4)]}
 splitter = ShuffleSplit(n_splits=3, test_size=0.25, random_state=0)
-nirs4all.run(pipeline=[StandardScaler(), splitter, models], dataset=(X, y, {"train": 70}), verbose=0, workspace_path=sys.argv[1], save_charts=False)
+nirs4all.run(
+    pipeline=[StandardScaler(), splitter, models],
+    dataset=(X, y, {"train": 70}),
+    verbose=0,
+    workspace_path=sys.argv[1],
+    save_charts=False,
+)

@@ -25,8 +25,10 @@ EMBEDDED, REFERENCE = (ROOT / f".venv-nirs4all-{name}" / "bin" / "python" for na
 SIZES = int(os.environ.get("N4A_SWEEP_SIZES", "0"))
 TOLERANCE = 1e-6
 SMALL = {"scatters": 1, "filters": 1, "sizes": 2}
-# Of a sweep of 100 variants. CPU time, threads of the store included: 0.022 measured on a quiet machine; two thirds more, since other work
-# on the cores makes the store's small calls dearer by a third. Wall time: 0.0199, and 0.029 where the disk had more to do; three times
+# Of a sweep of 100 variants. CPU time, threads of the store included: 0.022 measured on a quiet machine; two thirds
+# more, since other work
+# on the cores makes the store's small calls dearer by a third. Wall time: 0.0199, and 0.029 where the disk had more to
+# do; three times
 # as much, since waits for the disk depend on what others write to it.
 CPU_SHARE, WALL_SHARE = 0.036, 0.06
 
@@ -44,7 +46,15 @@ class Program:
     def run(self, *command: object, check: bool = True, **environment: str) -> str:
         """What the program prints last."""
         variables = {**os.environ, "PYTHONWARNINGS": "ignore", **environment}
-        done = subprocess.run([str(part) for part in command], cwd=self.folder, env=variables, text=True, capture_output=True, timeout=900, check=False)
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=self.folder,
+            env=variables,
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=False,
+        )
         assert done.returncode == 0 or not check, done.stdout[-2000:] + done.stderr[-4000:]
         return done.stdout.strip().rpartition("\n")[2]
 
@@ -56,7 +66,9 @@ class Program:
     def sweep(self, workspace: Path, ours: bool = True, **size: int) -> dict[str, Any]:
         options = [f"--{name}={value}" for name, value in size.items()]
         switch = {"N4A_FAST_INSTALL": "1"} if ours else {}
-        told: dict[str, Any] = json.loads(self.run(EMBEDDED if ours else REFERENCE, sweep.__file__, workspace, *options, **switch))
+        told: dict[str, Any] = json.loads(
+            self.run(EMBEDDED if ours else REFERENCE, sweep.__file__, workspace, *options, **switch)
+        )
         assert told["store"].startswith("n4a_fast.integrations" if ours else "nirs4all.pipeline.storage")
         return told
 
@@ -66,7 +78,10 @@ class Program:
         switch = [EMBEDDED, "-m", "n4a_fast.run"] if ours else [REFERENCE]
         self.run(*switch, Path(__file__).with_name("answers_of_a_sweep.py"), workspace, target, self.folder / "new.npy")
         with np.load(target) as found:
-            return {"told": json.loads(str(found["told"])), **{name: found[name] for name in found.files if name != "told"}}
+            return {
+                "told": json.loads(str(found["told"])),
+                **{name: found[name] for name in found.files if name != "told"},
+            }
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +120,9 @@ def test_predictions_leaderboards_refit_and_replays_are_the_reference_s(program:
     assert_close(*answers)
 
 
-def test_the_store_takes_a_small_share_of_a_sweep_of_100_variants(program: Program, record_property: Callable[[str, object], None]) -> None:
+def test_the_store_takes_a_small_share_of_a_sweep_of_100_variants(
+    program: Program, record_property: Callable[[str, object], None]
+) -> None:
     told, _ = program.swept(True, sizes=10)
     assert (told["variants"], told["predictions"]) == (100, 2100)
     record_property("told", told)
@@ -148,16 +165,22 @@ class Stops(PLSRegression):
         if self.n_components == 3:
             {stop}
         return super().fit(X, y)
-nirs4all.run([KFold(3), {{"_or_": [{{"model": Stops(n)}} for n in (1, 2, 3, 4)]}}], spectra(), verbose=0, name="stopped", workspace_path=sys.argv[1])
+nirs4all.run([KFold(3), {{"_or_": [{{"model": Stops(n)}} for n in (1, 2, 3, 4)]}}], spectra(),
+             verbose=0, name="stopped", workspace_path=sys.argv[1])
 """
 
 
 @pytest.mark.parametrize(
     ("stop", "told"),
-    [("signal.raise_signal(signal.SIGINT)", "KeyboardInterrupt: the program ended before this did"), ("raise ValueError('no spectra')", "no spectra")],
+    [
+        ("signal.raise_signal(signal.SIGINT)", "KeyboardInterrupt: the program ended before this did"),
+        ("raise ValueError('no spectra')", "no spectra"),
+    ],
     ids=["Ctrl-C", "exception"],
 )
-def test_a_sweep_that_is_stopped_leaves_a_store_that_says_so(program: Program, tmp_path: Path, stop: str, told: str) -> None:
+def test_a_sweep_that_is_stopped_leaves_a_store_that_says_so(
+    program: Program, tmp_path: Path, stop: str, told: str
+) -> None:
     script, workspace = tmp_path / "stopped.py", tmp_path / "w"
     script.write_text(STOPPED.format(stop=stop))
     program.run(EMBEDDED, "-m", "n4a_fast.run", script, workspace, check=False)
@@ -168,19 +191,31 @@ def test_a_sweep_that_is_stopped_leaves_a_store_that_says_so(program: Program, t
         assert store.list_pipelines().sort("created_at")["status"].to_list() == ["completed", "completed", "failed"]
         predictions = store.query_predictions()
         assert predictions["pipeline_id"].n_unique() == 2
-        assert all(len(y_pred) for y_pred in store.load_arrays(predictions["prediction_id"].to_list(), columns=["y_pred"]).y_pred)
+        assert all(
+            len(y_pred)
+            for y_pred in store.load_arrays(predictions["prediction_id"].to_list(), columns=["y_pred"]).y_pred
+        )
 
 
 def test_nirs4all_s_own_command_line_uses_the_store(program: Program) -> None:
     _, workspace = program.swept(True, **SMALL, jobs=1)
-    program.run(EMBEDDED, "-m", "n4a_fast.run", "-m", "nirs4all.cli.main", "workspace", "stats", "--workspace", workspace)
-    init = "import sys; sys.argv = ['nirs4all', 'workspace', 'init', 'made']; from nirs4all.cli.main import main; main()"
+    program.run(
+        EMBEDDED, "-m", "n4a_fast.run", "-m", "nirs4all.cli.main", "workspace", "stats", "--workspace", workspace
+    )
+    init = (
+        "import sys; sys.argv = ['nirs4all', 'workspace', 'init', 'made']; from nirs4all.cli.main import main; main()"
+    )
     program.run(EMBEDDED, "-c", init, N4A_FAST_INSTALL="1")
     with WorkspaceStore.open_readonly(program.folder / "made") as store:
         assert store.list_runs().is_empty()
 
 
 def test_the_demo_shows_the_sweep_and_replays_its_winner(program: Program) -> None:
-    demo = "from pathlib import Path; from rich.console import Console; from n4a_fast.cli.nirs4all_demo import Size, run_nirs4all_demo as run; "
-    shown = program.run(EMBEDDED, "-c", demo + "import sys; sys.exit(run(Path('demo'), Console(width=100), Size(1, 1, 2)))")
+    demo = (
+        "from pathlib import Path; from rich.console import Console; from n4a_fast.cli.nirs4all_demo import Size,"
+        " run_nirs4all_demo as run; "
+    )
+    shown = program.run(
+        EMBEDDED, "-c", demo + "import sys; sys.exit(run(Path('demo'), Console(width=100), Size(1, 1, 2)))"
+    )
     assert "largest difference to what nirs4all stored" in shown

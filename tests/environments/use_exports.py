@@ -32,7 +32,14 @@ def ran(pipeline: Any) -> int:
     options: dict[str, Any] = {} if nirs4all.__version__.startswith("0.") else {"engine": "legacy"}
     with tempfile.TemporaryDirectory() as workspace:
         found = nirs4all.run(
-            pipeline=pipeline, dataset=data, workspace_path=workspace, verbose=0, save_charts=False, plots_visible=False, refit=False, **options
+            pipeline=pipeline,
+            dataset=data,
+            workspace_path=workspace,
+            verbose=0,
+            save_charts=False,
+            plots_visible=False,
+            refit=False,
+            **options,
         )
         return int(found.num_predictions)
 
@@ -44,7 +51,12 @@ def main(spectra: str, config: str, workspace: str, *bundles: str) -> dict[str, 
     predicted = {path: np.ravel(BundleLoader(path).predict(X)).tolist() for path in bundles}
     with open(config, encoding="utf-8") as file:
         ran_both = [ran(config), ran(json.load(file))]
-    return {"version": nirs4all.__version__, "predicted": predicted, "ran": ran_both, "template": library.load_template("ours")}
+    return {
+        "version": nirs4all.__version__,
+        "predicted": predicted,
+        "ran": ran_both,
+        "template": library.load_template("ours"),
+    }
 
 
 if __name__ == "__main__":

@@ -70,14 +70,23 @@ class Workload(RuleBasedStateMachine):
         wanted = None if given is None else f"{given}-{key}"
         chain = self.chains[pipeline] if with_chain else None
         identifier = self.store.save_prediction(
-            self.pipelines[pipeline], chain, **{**PREDICTION, "fold_id": fold, "branch_id": branch, "val_score": self.score}, prediction_id=wanted
+            self.pipelines[pipeline],
+            chain,
+            **{**PREDICTION, "fold_id": fold, "branch_id": branch, "val_score": self.score},
+            prediction_id=wanted,
         )  # type: ignore[arg-type]
         self.model.save(key, identifier, self.score)
 
     @rule(pipeline=PIPELINES, fold=FOLDS, scores=st.lists(st.integers(0, 1), min_size=1, max_size=4))
     def save_in_bulk(self, pipeline: int, fold: str, scores: list[int]) -> None:
         branches = [None if value else 0 for value in scores]
-        columns = {**PREDICTION, "pipeline_id": self.pipelines[pipeline], "fold_id": fold, "branch_id": branches, "val_score": [float(v) for v in scores]}
+        columns = {
+            **PREDICTION,
+            "pipeline_id": self.pipelines[pipeline],
+            "fold_id": fold,
+            "branch_id": branches,
+            "val_score": [float(v) for v in scores],
+        }
         ids = self.store.save_predictions(columns, y_pred=np.tile(np.array(scores, float)[:, None], 2))
         for identifier, branch, score in zip(ids, branches, scores, strict=True):
             self.model.save((pipeline, False, fold, branch), identifier, float(score))
@@ -89,11 +98,15 @@ class Workload(RuleBasedStateMachine):
         identifier = data.draw(st.sampled_from(sorted(identifier for identifier, _ in self.model.rows.values())))
         length = 2 if y_true is None else y_true
         given = (
-            None if y_true is None else np.arange(float(y_true)), np.arange(float(length)) + shift,
-            np.full((length, 2), 0.5) if proba else None, np.arange(length),
-        )  # fmt: skip
+            None if y_true is None else np.arange(float(y_true)),
+            np.arange(float(length)) + shift,
+            np.full((length, 2), 0.5) if proba else None,
+            np.arange(length),
+        )
         self.store.save_prediction_arrays(identifier, *given)
-        self.model.arrays[identifier] = tuple(None if value is None else tuple(value.ravel().tolist()) for value in given)
+        self.model.arrays[identifier] = tuple(
+            None if value is None else tuple(value.ravel().tolist()) for value in given
+        )
 
     @precondition(lambda self: self.model.rows)
     @rule(data=st.data())
@@ -127,15 +140,23 @@ class Workload(RuleBasedStateMachine):
         stored = {
             (self.pipelines.index(pipeline), chain is not None, fold, branch): (identifier, score)
             for pipeline, chain, fold, branch, identifier, score in self.store.query_predictions()
-            .select("pipeline_id", "chain_id", "fold_id", "branch_id", "prediction_id", "val_score").rows()
-        }  # fmt: skip
+            .select("pipeline_id", "chain_id", "fold_id", "branch_id", "prediction_id", "val_score")
+            .rows()
+        }
         assert stored == self.model.rows
-        rows = self.store.sql("SELECT prediction_id, y_true, y_pred, y_proba, sample_indices FROM prediction_arrays").rows()
-        assert {identifier: tuple(None if value is None else tuple(value) for value in values) for identifier, *values in rows} == self.model.arrays
+        rows = self.store.sql(
+            "SELECT prediction_id, y_true, y_pred, y_proba, sample_indices FROM prediction_arrays"
+        ).rows()
+        assert {
+            identifier: tuple(None if value is None else tuple(value) for value in values)
+            for identifier, *values in rows
+        } == self.model.arrays
         tables = ("predictions", "prediction_values", "prediction_arrays")
         assert [self.store.sql(f"SELECT count(*) AS n FROM {table}")["n"][0] for table in tables] == [
-            len(self.model.rows), len(self.model.arrays), len(self.model.arrays)
-        ]  # fmt: skip
+            len(self.model.rows),
+            len(self.model.arrays),
+            len(self.model.arrays),
+        ]
         used = {values[0] for values in self.model.arrays.values()} - {None}
         assert self.store.sql("SELECT count(*) AS n FROM shared_arrays")["n"][0] == len(used)
 
@@ -143,6 +164,9 @@ class Workload(RuleBasedStateMachine):
 TestWorkload = Workload.TestCase
 TestWorkload.settings = settings(
     # no shrinking: each step is real work on disk, and a failing workload of 25 steps can be read as it is
-    max_examples=8, stateful_step_count=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    max_examples=8,
+    stateful_step_count=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

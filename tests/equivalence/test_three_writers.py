@@ -25,7 +25,9 @@ Arrays = dict[str, np.ndarray[Any, Any] | None]
 REALS = st.floats(width=32) | st.sampled_from([math.nan, math.inf, 0.0, -0.0])
 SCORES = st.none() | REALS
 TEXTS = st.sampled_from(["PLS", "a model", "Ünïcode·模型", "quo'te\x1f", ""])
-JSONS = st.dictionaries(st.sampled_from(["rmse", "R²", "note"]), st.floats(allow_nan=False) | st.integers(-5, 5) | TEXTS, max_size=2)
+JSONS = st.dictionaries(
+    st.sampled_from(["rmse", "R²", "note"]), st.floats(allow_nan=False) | st.integers(-5, 5) | TEXTS, max_size=2
+)
 
 
 class Row(NamedTuple):
@@ -59,19 +61,35 @@ def arrays(draw: st.DrawFn) -> Arrays:
 
     some = draw(st.sets(st.sampled_from(NAMES), min_size=1))
     made: Arrays = {
-        "y_true": target(), "y_pred": target(), "y_proba": np.full((length, 3), draw(REALS)), "sample_indices": np.arange(length) + draw(st.integers(0, 9)),
+        "y_true": target(),
+        "y_pred": target(),
+        "y_proba": np.full((length, 3), draw(REALS)),
+        "sample_indices": np.arange(length) + draw(st.integers(0, 9)),
         "weights": np.array(draw(st.lists(REALS, max_size=2)), float),
-    }  # fmt: skip
+    }
     return {name: made[name] if name in some else None for name in NAMES}
 
 
 NAMES = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 ROWS = st.lists(
     st.builds(
-        Row, st.integers(0, 1), st.booleans(), st.sampled_from(["0", "avg"]), st.sampled_from(["val", "test"]), TEXTS, st.sampled_from([None, 0, 1]),
-        st.booleans(), SCORES, st.none() | TEXTS, st.none() | st.integers(0, 9), JSONS, arrays(),
-    ), min_size=1, max_size=14,
-)  # fmt: skip
+        Row,
+        st.integers(0, 1),
+        st.booleans(),
+        st.sampled_from(["0", "avg"]),
+        st.sampled_from(["val", "test"]),
+        TEXTS,
+        st.sampled_from([None, 0, 1]),
+        st.booleans(),
+        SCORES,
+        st.none() | TEXTS,
+        st.none() | st.integers(0, 9),
+        JSONS,
+        arrays(),
+    ),
+    min_size=1,
+    max_size=14,
+)
 
 
 class Places(NamedTuple):
@@ -83,12 +101,28 @@ class Places(NamedTuple):
     def fields(self, row: Row) -> dict[str, Any]:
         key = (row.pipeline, row.with_chain, row.fold_id, row.partition, row.model_name, row.branch_id)
         return {
-            "pipeline_id": self.pipelines[row.pipeline], "chain_id": self.chains[row.pipeline] if row.with_chain else None, "dataset_name": "corn",
-            "model_name": row.model_name, "model_class": "sk.PLS", "fold_id": row.fold_id, "partition": row.partition, "val_score": row.val_score,
-            "test_score": 0.5, "train_score": None, "metric": "rmse", "task_type": row.task_type, "n_samples": row.n_samples, "n_features": 7,
-            "scores": row.scores, "best_params": {}, "branch_id": row.branch_id, "branch_name": None, "exclusion_count": 0, "exclusion_rate": 0.0,
+            "pipeline_id": self.pipelines[row.pipeline],
+            "chain_id": self.chains[row.pipeline] if row.with_chain else None,
+            "dataset_name": "corn",
+            "model_name": row.model_name,
+            "model_class": "sk.PLS",
+            "fold_id": row.fold_id,
+            "partition": row.partition,
+            "val_score": row.val_score,
+            "test_score": 0.5,
+            "train_score": None,
+            "metric": "rmse",
+            "task_type": row.task_type,
+            "n_samples": row.n_samples,
+            "n_features": 7,
+            "scores": row.scores,
+            "best_params": {},
+            "branch_id": row.branch_id,
+            "branch_name": None,
+            "exclusion_count": 0,
+            "exclusion_rate": 0.0,
             "prediction_id": f"mine-{key}" if row.given else None,
-        }  # fmt: skip
+        }
 
 
 def begun(store: WorkspaceStore) -> Places:
@@ -115,7 +149,8 @@ def save_in_bulk(store: WorkspaceStore, places: Places, rows: list[Row], togethe
         part = rows[start : start + together]
         fields = [places.fields(row) for row in part]
         store.save_predictions(
-            {name: [each[name] for each in fields] for name in fields[0]}, **{name: [row.arrays[name] for row in part] for name in NAMES}
+            {name: [each[name] for each in fields] for name in fields[0]},
+            **{name: [row.arrays[name] for row in part] for name in NAMES},
         )
 
 
@@ -127,14 +162,15 @@ class NaiveWriter:
     def __init__(self) -> None:
         self.connection = duckdb.connect()
         self.connection.execute(
-            "CREATE TABLE predictions (prediction_id VARCHAR, pipeline_id VARCHAR, chain_id VARCHAR, dataset_name VARCHAR, model_name VARCHAR,"
-            " model_class VARCHAR, fold_id VARCHAR, partition VARCHAR, val_score DOUBLE, test_score DOUBLE, train_score DOUBLE, metric VARCHAR,"
-            " task_type VARCHAR, n_samples INTEGER, n_features INTEGER, scores JSON, best_params JSON, branch_id INTEGER, branch_name VARCHAR,"
-            " exclusion_count INTEGER, exclusion_rate DOUBLE)"
+            "CREATE TABLE predictions (prediction_id VARCHAR, pipeline_id VARCHAR, chain_id VARCHAR, dataset_name"
+            " VARCHAR, model_name VARCHAR, model_class VARCHAR, fold_id VARCHAR, partition VARCHAR, val_score DOUBLE,"
+            " test_score DOUBLE, train_score DOUBLE, metric VARCHAR, task_type VARCHAR, n_samples INTEGER, n_features"
+            " INTEGER, scores JSON, best_params JSON, branch_id INTEGER, branch_name VARCHAR, exclusion_count INTEGER,"
+            " exclusion_rate DOUBLE)"
         )
         self.connection.execute(
-            "CREATE TABLE prediction_arrays (prediction_id VARCHAR, y_true DOUBLE[], y_pred DOUBLE[], y_proba DOUBLE[], sample_indices BIGINT[],"
-            " weights DOUBLE[])"
+            "CREATE TABLE prediction_arrays (prediction_id VARCHAR, y_true DOUBLE[], y_pred DOUBLE[], y_proba DOUBLE[],"
+            " sample_indices BIGINT[], weights DOUBLE[])"
         )
 
     def run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -144,31 +180,57 @@ class NaiveWriter:
         key = [fields[name] for name in self.KEY]
         identifier = fields["prediction_id"] or f"from-{key}"
         same_key = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in self.KEY)
-        for (earlier,) in self.run(f"SELECT prediction_id FROM predictions WHERE {same_key} AND prediction_id <> ?", *key, identifier):
+        for (earlier,) in self.run(
+            f"SELECT prediction_id FROM predictions WHERE {same_key} AND prediction_id <> ?", *key, identifier
+        ):
             if self.run("SELECT 1 FROM prediction_arrays WHERE prediction_id = ?", identifier):
                 self.run("DELETE FROM prediction_arrays WHERE prediction_id = ?", earlier)
             self.run("UPDATE prediction_arrays SET prediction_id = ? WHERE prediction_id = ?", identifier, earlier)
         self.run(f"DELETE FROM predictions WHERE prediction_id = ? OR ({same_key})", identifier, *key)
         stored = {**fields, "prediction_id": identifier, "scores": json.dumps(fields["scores"]), "best_params": "{}"}
-        self.run(f"INSERT INTO predictions ({', '.join(stored)}) VALUES ({', '.join('?' * len(stored))})", *stored.values())
+        self.run(
+            f"INSERT INTO predictions ({', '.join(stored)}) VALUES ({', '.join('?' * len(stored))})", *stored.values()
+        )
         if has_arrays(row):
-            lists = [None if row.arrays[name] is None else row.arrays[name].ravel().tolist() for name in NAMES]  # type: ignore[union-attr]
+            # type: ignore[union-attr]
+            lists = [None if row.arrays[name] is None else row.arrays[name].ravel().tolist() for name in NAMES]
             self.run("DELETE FROM prediction_arrays WHERE prediction_id = ?", identifier)
             self.run("INSERT INTO prediction_arrays VALUES (?, ?, ?, ?, ?, ?)", identifier, *lists)
 
 
 COMPARED = (
-    "prediction_id", "pipeline_id", "chain_id", "model_name", "fold_id", "partition", "val_score", "test_score", "train_score", "task_type", "n_samples",
-    "n_features", "scores", "branch_id",
-)  # fmt: skip
+    "prediction_id",
+    "pipeline_id",
+    "chain_id",
+    "model_name",
+    "fold_id",
+    "partition",
+    "val_score",
+    "test_score",
+    "train_score",
+    "task_type",
+    "n_samples",
+    "n_features",
+    "scores",
+    "branch_id",
+)
 
 
-def tables(rows: list[tuple[Any, ...]], array_rows: list[tuple[Any, ...]], places: Places) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def tables(
+    rows: list[tuple[Any, ...]], array_rows: list[tuple[Any, ...]], places: Places
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Rows by natural key, and arrays by the natural key of their prediction; ids as whether they are the caller's."""
     by_key, keys = {}, {}
     for identifier, pipeline, chain, *values in rows:
         fields = dict(zip(COMPARED[3:], values, strict=True))
-        key = (places.pipelines.index(pipeline), chain is not None, fields["fold_id"], fields["partition"], fields["model_name"], fields["branch_id"])
+        key = (
+            places.pipelines.index(pipeline),
+            chain is not None,
+            fields["fold_id"],
+            fields["partition"],
+            fields["model_name"],
+            fields["branch_id"],
+        )
         fields["scores"] = json.loads(fields["scores"])
         by_key[key] = (identifier if identifier.startswith("mine") else None, repr(sorted(fields.items())))
         keys[identifier] = key
@@ -191,7 +253,9 @@ def test_three_writers_leave_the_same_tables(rows: list[Row], together: int, flu
     for row in rows:
         naive.save(row, naive_places.fields(row))
     expected = tables(
-        naive.run(f"SELECT {', '.join(COMPARED)} FROM predictions"), naive.run(f"SELECT prediction_id, {', '.join(NAMES)} FROM prediction_arrays"), naive_places
+        naive.run(f"SELECT {', '.join(COMPARED)} FROM predictions"),
+        naive.run(f"SELECT prediction_id, {', '.join(NAMES)} FROM prediction_arrays"),
+        naive_places,
     )
     for save, step in ((save_one_by_one, flush_every), (save_in_bulk, together)):
         with tempfile.TemporaryDirectory(prefix="n4a_fast-") as folder, WorkspaceStore(Path(folder)) as store:

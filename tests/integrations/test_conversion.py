@@ -1,4 +1,6 @@
-"""Workspaces are written anew in another folder: nirs4all's as ours, ours as nirs4all's, and there and back unchanged."""
+"""Workspaces are written anew in another folder: nirs4all's as ours, ours as nirs4all's, and there and back
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,40 @@ from foreign import NEW, NUMBERS_OF_OLD, OLD, unpacked
 from helpers import DEADLINE, begin_sweep, child, counts, finish, predict, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import PipelineLibrary, WorkspaceStore
-from n4a_fast.errors import ArtifactCorruptError, CopyDiffersError, InvalidInputError, NotAStoreError, NotFoundError, StoreUnavailableError
+from n4a_fast.errors import (
+    ArtifactCorruptError,
+    CopyDiffersError,
+    InvalidInputError,
+    NotAStoreError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from n4a_fast.integrations.workspaces import convert
 
 SUMMARY = (
-    "model_name", "metric", "task_type", "best_params", "dataset_name", "cv_val_score", "cv_test_score", "cv_train_score", "cv_fold_count",
-    "final_test_score", "final_train_score", "final_scores", "final_agg_test_score", "final_agg_train_score", "final_agg_scores",
-)  # fmt: skip
-LABELS = {"schema_version": 1, "label_type": "str", "vocabulary": ["barley", "wheat"], "indices": [1, 0, 1], "shape": [3]}
+    "model_name",
+    "metric",
+    "task_type",
+    "best_params",
+    "dataset_name",
+    "cv_val_score",
+    "cv_test_score",
+    "cv_train_score",
+    "cv_fold_count",
+    "final_test_score",
+    "final_train_score",
+    "final_scores",
+    "final_agg_test_score",
+    "final_agg_train_score",
+    "final_agg_scores",
+)
+LABELS = {
+    "schema_version": 1,
+    "label_type": "str",
+    "vocabulary": ["barley", "wheat"],
+    "indices": [1, 0, 1],
+    "shape": [3],
+}
 OTHER_LABELS = {**LABELS, "vocabulary": ["oats", "wheat"], "indices": [1, 1, 0]}
 
 
@@ -52,16 +80,23 @@ def change(root: Path, *statements: str) -> None:
 
 
 def parquet(root: Path) -> pl.DataFrame:
-    return pl.concat([pl.read_parquet(file) for file in sorted((root / "arrays").glob("*.parquet"))]).sort("prediction_id")
+    return pl.concat([pl.read_parquet(file) for file in sorted((root / "arrays").glob("*.parquet"))]).sort(
+        "prediction_id"
+    )
 
 
 def test_a_newer_workspace_becomes_ours(new: Path, tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     report = convert(new, tmp_path / "ours", progress=lambda *told: said.append(told))
     assert {table.table: (table.found, table.written) for table in report.tables if table.found} == {
-        "runs": (1, 1), "pipelines": (3, 3), "chains": (3, 3), "artifacts": (1, 1), "predictions": (47, 47), "prediction_arrays": (47, 47),
+        "runs": (1, 1),
+        "pipelines": (3, 3),
+        "chains": (3, 3),
+        "artifacts": (1, 1),
+        "predictions": (47, 47),
+        "prediction_arrays": (47, 47),
         "artifact files": (1, 1),
-    }  # fmt: skip
+    }
     assert ("copying arrays", 47, 47) in said
     assert (report.arrays_compared, report.destination) == (141, tmp_path / "ours")
     original = tables(new)
@@ -73,10 +108,15 @@ def test_a_newer_workspace_becomes_ours(new: Path, tmp_path: Path) -> None:
             for name in ("y_true", "y_pred", "sample_indices"):
                 assert np.array_equal(found[name], row[name])
         summaries = store.query_chain_summaries().to_dicts()
-        assert [{name: row[name] for name in SUMMARY} for row in summaries] == [{name: row[name] for name in SUMMARY} for row in original["chains"]]
+        assert [{name: row[name] for name in SUMMARY} for row in summaries] == [
+            {name: row[name] for name in SUMMARY} for row in original["chains"]
+        ]
         assert [json.loads(row["cv_scores"]) for row in summaries] == [row["cv_scores"] for row in original["chains"]]
         (artifact,) = original["artifacts"]
-        assert store.get_artifact_path(artifact["artifact_id"]).read_bytes() == (new / "artifacts" / artifact["artifact_path"]).read_bytes()
+        assert (
+            store.get_artifact_path(artifact["artifact_id"]).read_bytes()
+            == (new / "artifacts" / artifact["artifact_path"]).read_bytes()
+        )
         pipeline = store.get_pipeline(original["pipelines"][0]["pipeline_id"])
         assert pipeline is not None
         assert pipeline["original_template"] == json.loads(original["pipelines"][0]["original_template"])
@@ -92,8 +132,13 @@ def test_there_and_back_changes_nothing(new: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("store.sqlite-*"))
     assert tables(tmp_path / "back") == tables(new)
     assert parquet(tmp_path / "back").equals(parquet(new))
-    assert pq.read_schema(tmp_path / "back" / "arrays" / "array_dataset.parquet").equals(pq.read_schema(new / "arrays" / "array_dataset.parquet"))
-    files = [{path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*/*/*.*")} for root in (new, tmp_path / "back")]
+    assert pq.read_schema(tmp_path / "back" / "arrays" / "array_dataset.parquet").equals(
+        pq.read_schema(new / "arrays" / "array_dataset.parquet")
+    )
+    files = [
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*/*/*.*")}
+        for root in (new, tmp_path / "back")
+    ]
     assert files[0] == files[1]
     assert {"library", "artifacts"} == {name.partition("/")[0] for name in files[0]}
 
@@ -105,7 +150,8 @@ def test_what_this_store_has_no_column_for_comes_back(new: Path, tmp_path: Path)
         "UPDATE runs SET project_id = 'p1'",
         "UPDATE predictions SET unit_id = 'plot 7', sample_influence_weight = 0.25 WHERE partition = 'val'",
         "UPDATE chains SET relation_replay_manifest = '{}', relation_replay_version = 2",
-        """INSERT INTO conformal_results (conformal_id, artifact_fingerprint, result_fingerprint, coverages, artifact_json, result_json)
+        """INSERT INTO conformal_results (conformal_id, artifact_fingerprint, result_fingerprint, coverages,
+        artifact_json, result_json)
         VALUES ('c1', 'a', 'r', '[0.9]', '{}', '{}')""",
     )
     arrays = parquet(new)
@@ -124,15 +170,21 @@ def test_what_was_deleted_here_does_not_come_back(new: Path, tmp_path: Path) -> 
         new,
         "CREATE TABLE novelties (novelty_id TEXT PRIMARY KEY)",
         "INSERT INTO novelties VALUES ('n1')",
-        """INSERT INTO tuning_results (tuning_id, pipeline_id, tuning_fingerprint, result_fingerprint, engine, metric, direction, best_value, n_trials,
-        tuning_json, result_json) SELECT 't' || rowid, pipeline_id, '', '', '', '', '', 1.5, 1, '', '' FROM pipelines""",
+        """INSERT INTO tuning_results (tuning_id, pipeline_id, tuning_fingerprint, result_fingerprint, engine, metric,
+        direction, best_value, n_trials,
+        tuning_json, result_json) SELECT 't' || rowid, pipeline_id, '', '', '', '', '', 1.5, 1, '', '' FROM
+        pipelines""",
     )
     report = convert(new, tmp_path / "ours")
-    assert [(table.written, table.note) for table in report.tables if table.table == "novelties"] == [(0, "no place for it here")]
+    assert [(table.written, table.note) for table in report.tables if table.table == "novelties"] == [
+        (0, "no place for it here")
+    ]
     with WorkspaceStore(tmp_path / "ours") as store:
         first, *rest = store.sql("SELECT prediction_id FROM predictions")["prediction_id"]
         store.delete_prediction(first)
-        assert set(store.sql("SELECT DISTINCT row_id FROM carried WHERE table_name = 'prediction_arrays'")["row_id"]) == set(rest)
+        assert set(
+            store.sql("SELECT DISTINCT row_id FROM carried WHERE table_name = 'prediction_arrays'")["row_id"]
+        ) == set(rest)
         (run,) = store.list_runs()["run_id"]
         store.delete_run(run)
     convert(tmp_path / "ours", tmp_path / "back")
@@ -155,10 +207,14 @@ def test_class_labels_become_numbers_and_come_back_as_labels(new: Path, tmp_path
     labelled = pl.col("prediction_id").is_in([texts, integers])
     nothing = pl.lit(None, dtype=pl.List(pl.Float64))
     arrays = arrays.with_columns(
-        pl.when(labelled).then(nothing).otherwise("y_true").alias("y_true"), pl.when(labelled).then(nothing).otherwise("y_pred").alias("y_pred"),
+        pl.when(labelled).then(nothing).otherwise("y_true").alias("y_true"),
+        pl.when(labelled).then(nothing).otherwise("y_pred").alias("y_pred"),
         pl.when(labelled).then(None).otherwise("sample_indices").alias("sample_indices"),
-        *(pl.Series(f"{name}_labels", [given.get(i, (None, None))[place] for i in arrays["prediction_id"]]) for place, name in enumerate(("y_true", "y_pred"))),
-    )  # fmt: skip
+        *(
+            pl.Series(f"{name}_labels", [given.get(i, (None, None))[place] for i in arrays["prediction_id"]])
+            for place, name in enumerate(("y_true", "y_pred"))
+        ),
+    )
     arrays.write_parquet(new / "arrays" / "array_dataset.parquet")
     convert(new, tmp_path / "ours")
     with WorkspaceStore(tmp_path / "ours") as store:
@@ -178,7 +234,9 @@ def test_a_workspace_of_ours_goes_out_and_comes_in_again(tmp_path: Path) -> None
         chain = save_chain(store, first.pipeline, fold_artifacts={"fold_0": artifact})
         wide = predict(store, first.pipeline, chain, val_score=math.nan, test_score=math.inf, metric=None, branch_id=3)
         metadata = {"site": ["a", "b"]}
-        store.save_prediction_arrays(wide, np.ones((2, 3)), np.zeros((2, 3)), np.full((2, 2), 0.5), None, np.ones(5), metadata)
+        store.save_prediction_arrays(
+            wide, np.ones((2, 3)), np.zeros((2, 3)), np.full((2, 2), 0.5), None, np.ones(5), metadata
+        )
         predict(store, second.pipeline, None, dataset_name="so/il", scores={"val": {"rmse": math.nan}})
         for fold in range(3):
             predict_with_arrays(store, second, fold, fold_id=str(fold), dataset_name="so/il")
@@ -195,7 +253,12 @@ def test_a_workspace_of_ours_goes_out_and_comes_in_again(tmp_path: Path) -> None
         assert (store.get_prediction(wide) or {})["val_score"] is None  # nirs4all's SQLite knows no NaN
         found = store.get_prediction(wide, load_arrays=True)
         assert found is not None
-        assert (found["y_true"].shape, found["y_proba"].shape, found["weights"].shape, found["sample_metadata"]) == ((2, 3), (2, 2), (5,), metadata)
+        assert (found["y_true"].shape, found["y_proba"].shape, found["weights"].shape, found["sample_metadata"]) == (
+            (2, 3),
+            (2, 2),
+            (5,),
+            metadata,
+        )
         assert np.array_equal(store.load_artifact(artifact)["weights"], np.arange(1000.0))
 
 
@@ -207,9 +270,9 @@ def test_shards_that_wait_are_told_and_files_beside_the_store_come_along(tmp_pat
     (tmp_path / "ours" / "exports").mkdir()
     (tmp_path / "ours" / "exports" / "best.txt").write_text("PLS")
     report = convert(tmp_path / "ours", tmp_path / "theirs")
-    assert {table.table: (table.found, table.written) for table in report.tables if table.table in ("shards", "other files")} == {
-        "shards": (1, 0), "other files": (1, 1),
-    }  # fmt: skip
+    assert {
+        table.table: (table.found, table.written) for table in report.tables if table.table in ("shards", "other files")
+    } == {"shards": (1, 0), "other files": (1, 1)}
     assert {path.name for path in (tmp_path / "theirs").iterdir()} == {"store.sqlite", "arrays", "exports"}
     assert (tmp_path / "theirs" / "exports" / "best.txt").read_text() == "PLS"
 
@@ -218,7 +281,10 @@ def answers(store: WorkspaceStore) -> list[Any]:
     """What a store says, without the score that SQLite cannot hold."""
     predictions = store.query_predictions().drop("val_score").sort("prediction_id")
     arrays = store.sql("SELECT * FROM prediction_arrays ORDER BY prediction_id").to_dicts()
-    rows = [store.sql(f"SELECT * FROM {name} ORDER BY ALL").to_dicts() for name in ("runs", "pipelines", "chains", "logs", "projects")]
+    rows = [
+        store.sql(f"SELECT * FROM {name} ORDER BY ALL").to_dicts()
+        for name in ("runs", "pipelines", "chains", "logs", "projects")
+    ]
     return [predictions.to_dicts(), arrays, rows, store.query_chain_summaries().to_dicts()]
 
 

@@ -21,7 +21,9 @@ MODULES = {
     "nirs4all/pipeline/storage/__init__.py": "from .workspace_store import WorkspaceStore\n",
     "nirs4all/pipeline/storage/workspace_store.py": "class WorkspaceStore:\n    '''nirs4all's own store.'''\n",
     "nirs4all/pipeline/execution/__init__.py": "",
-    "nirs4all/pipeline/execution/orchestrator.py": "from nirs4all.pipeline.storage.workspace_store import WorkspaceStore\n",
+    "nirs4all/pipeline/execution/orchestrator.py": (
+        "from nirs4all.pipeline.storage.workspace_store import WorkspaceStore\n"
+    ),
     "nirs4all/cli.py": "from nirs4all.pipeline.storage.workspace_store import WorkspaceStore\n",
     "nirs4all-{version}.dist-info/METADATA": "Metadata-Version: 2.1\nName: nirs4all\nVersion: {version}\n",
 }
@@ -33,7 +35,8 @@ import importlib, json, sys
 import n4a_fast
 def homes(*names):
     return {getattr(importlib.import_module(name), "WorkspaceStore").__module__ for name in names}
-EARLY = ("nirs4all.pipeline.storage", "nirs4all.pipeline.storage.workspace_store", "nirs4all.pipeline.execution.orchestrator")
+EARLY = ("nirs4all.pipeline.storage",
+         "nirs4all.pipeline.storage.workspace_store", "nirs4all.pipeline.execution.orchestrator")
 """
 
 
@@ -55,7 +58,9 @@ def program(tmp_path: Path) -> Program:
         if version is not None:
             write_package(folder, version)
         variables = {**os.environ, "PYTHONPATH": str(folder), **environment}
-        return subprocess.run([sys.executable, *arguments], env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+        return subprocess.run(
+            [sys.executable, *arguments], env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=60
+        )
 
     return run
 
@@ -67,8 +72,8 @@ def answer(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 def test_modules_imported_before_and_after_get_the_store_and_give_it_back(program: Program) -> None:
-    script = LOOK + (
-        "import nirs4all\nfrom nirs4all.pipeline.storage import WorkspaceStore\nfound = [homes(*EARLY)]\n"
+    script = (
+        LOOK + "import nirs4all\nfrom nirs4all.pipeline.storage import WorkspaceStore\nfound = [homes(*EARLY)]\n"
         "n4a_fast.install()\nfound += [homes(*EARLY), homes('nirs4all.cli'), {WorkspaceStore.__module__}]\n"
         "n4a_fast.uninstall()\nfound += [homes(*EARLY), homes('nirs4all.cli'), {WorkspaceStore.__module__}]\n"
         "print(json.dumps([sorted(names) for names in found]))"
@@ -77,34 +82,44 @@ def test_modules_imported_before_and_after_get_the_store_and_give_it_back(progra
 
 
 def test_installing_first_does_not_import_nirs4all_and_takes_over_when_it_is_imported(program: Program) -> None:
-    script = LOOK + (
-        "n4a_fast.install()\nearly = 'nirs4all' in sys.modules\nimport nirs4all\nfound = [homes(*EARLY)]\n"
-        "import inspect\nsource = inspect.getsource(sys.modules['nirs4all.pipeline.storage.workspace_store'])\n"
-        "n4a_fast.uninstall()\nfound += [homes(*EARLY)]\nprint(json.dumps([early, 'own store' in source, *map(sorted, found)]))"
+    script = (
+        LOOK + "n4a_fast.install()\nearly = 'nirs4all' in sys.modules\nimport nirs4all\nfound = [homes(*EARLY)]\nimport"
+        " inspect\nsource ="
+        " inspect.getsource(sys.modules['nirs4all.pipeline.storage.workspace_store'])\nn4a_fast.uninstall()\nfound +="
+        " [homes(*EARLY)]\nprint(json.dumps([early, 'own store' in source, *map(sorted, found)]))"
     )
     assert answer(program("-c", script)) == [False, True, [OURS], [THEIRS]]
 
 
 def test_uninstalling_before_nirs4all_is_imported_leaves_it_alone(program: Program) -> None:
-    script = LOOK + "n4a_fast.install()\nn4a_fast.uninstall()\nimport nirs4all\nprint(json.dumps([sorted(homes(*EARLY)), len(sys.meta_path)]))"
+    script = (
+        LOOK + "n4a_fast.install()\nn4a_fast.uninstall()\nimport nirs4all\nprint(json.dumps([sorted(homes(*EARLY)),"
+        " len(sys.meta_path)]))"
+    )
     bare = LOOK + "import nirs4all\nprint(json.dumps([sorted(homes(*EARLY)), len(sys.meta_path)]))"
     assert answer(program("-c", script)) == answer(program("-c", bare))
 
 
 def test_both_can_be_repeated(program: Program) -> None:
-    script = LOOK + (
-        "n4a_fast.uninstall()\nn4a_fast.install()\nn4a_fast.install()\nimport nirs4all\nn4a_fast.install()\nfound = [homes(*EARLY)]\n"
-        "n4a_fast.uninstall()\nn4a_fast.uninstall()\nfound += [homes(*EARLY)]\nn4a_fast.install()\nfound += [homes(*EARLY)]\n"
-        "print(json.dumps([sorted(names) for names in found]))"
+    script = (
+        LOOK
+        + "n4a_fast.uninstall()\nn4a_fast.install()\nn4a_fast.install()\nimport nirs4all\nn4a_fast.install()\nfound ="
+        " [homes(*EARLY)]\nn4a_fast.uninstall()\nn4a_fast.uninstall()\nfound +="
+        " [homes(*EARLY)]\nn4a_fast.install()\nfound += [homes(*EARLY)]\nprint(json.dumps([sorted(names) for names in"
+        " found]))"
     )
     assert answer(program("-c", script)) == [[OURS], [THEIRS], [OURS]]
 
 
-@pytest.mark.parametrize(("version", "told"), [("1.4.10", "nirs4all 1.4.10 is not supported"), (None, "nirs4all is not installed")])
+@pytest.mark.parametrize(
+    ("version", "told"), [("1.4.10", "nirs4all 1.4.10 is not supported"), (None, "nirs4all is not installed")]
+)
 @pytest.mark.parametrize("imported", [True, False])
-def test_another_version_is_refused_by_name_and_left_alone(program: Program, version: str | None, told: str, imported: bool) -> None:
-    script = LOOK + (
-        f"if {imported and version is not None}: import nirs4all\n"
+def test_another_version_is_refused_by_name_and_left_alone(
+    program: Program, version: str | None, told: str, imported: bool
+) -> None:
+    script = (
+        LOOK + f"if {imported and version is not None}: import nirs4all\n"
         "try:\n    n4a_fast.install()\nexcept ImportError as error:\n    told = str(error)\n"
         f"print(json.dumps([told, sorted(homes(*EARLY)) if {version is not None} else None]))"
     )
@@ -113,8 +128,9 @@ def test_another_version_is_refused_by_name_and_left_alone(program: Program, ver
     assert homes == (None if version is None else [THEIRS])
 
 
-SCRIPT = "import json, sys\nimport nirs4all\nstore = nirs4all.pipeline.execution.orchestrator.WorkspaceStore\n" + (
-    "print(json.dumps([store.__module__, __name__, sys.argv[1:], sys.path[0], __file__]))"
+SCRIPT = (
+    "import json, sys\nimport nirs4all\nstore = nirs4all.pipeline.execution.orchestrator.WorkspaceStore\n"
+    + "print(json.dumps([store.__module__, __name__, sys.argv[1:], sys.path[0], __file__]))"
 )
 
 
@@ -149,15 +165,18 @@ def test_run_keeps_the_exit_code_and_the_traceback_of_the_script(program: Progra
 
 
 @pytest.mark.parametrize(("value", "home"), [("1", OURS), ("0", THEIRS), ("", THEIRS)])
-def test_the_environment_variable_switches_without_a_change_to_the_program(program: Program, tmp_path: Path, value: str, home: str) -> None:
+def test_the_environment_variable_switches_without_a_change_to_the_program(
+    program: Program, tmp_path: Path, value: str, home: str
+) -> None:
     (tmp_path / "sweep.py").write_text(SCRIPT)
     assert answer(program("sweep.py", N4A_FAST_INSTALL=value))[0] == home
 
 
 def test_what_the_environment_variable_switched_can_be_switched_back(program: Program) -> None:
-    script = LOOK + (
-        "from n4a_fast.integrations.nirs4all import is_installed\nfound = [is_installed()]\nn4a_fast.uninstall()\nfound += [is_installed()]\n"
-        "import nirs4all\nprint(json.dumps([found, sorted(homes(*EARLY))]))"
+    script = (
+        LOOK + "from n4a_fast.integrations.nirs4all import is_installed\nfound ="
+        " [is_installed()]\nn4a_fast.uninstall()\nfound += [is_installed()]\nimport"
+        " nirs4all\nprint(json.dumps([found, sorted(homes(*EARLY))]))"
     )
     assert answer(program("-c", script, N4A_FAST_INSTALL="1")) == [[True, False], [THEIRS]]
     assert answer(program("-c", script)) == [[False, False], [THEIRS]]
@@ -176,4 +195,7 @@ def test_the_environment_variable_disturbs_no_other_program_and_refuses_other_ve
 def test_the_demo_through_nirs4all_needs_the_version_it_names(program: Program) -> None:
     done = program("-m", "n4a_fast", "demo", "--nirs4all", version="1.4.10")
     assert done.returncode == 2
-    assert done.stderr == "n4a-fast: nirs4all 1.4.10 is not supported; n4a_fast works inside nirs4all 0.7.1: pip install nirs4all==0.7.1\n"
+    assert (
+        done.stderr == "n4a-fast: nirs4all 1.4.10 is not supported; n4a_fast works inside nirs4all 0.7.1: pip install"
+        " nirs4all==0.7.1\n"
+    )

@@ -12,11 +12,21 @@ from foreign import BETWEEN, NEW, NUMBERS_OF_OLD, OLD, change, move_arrays_to_pa
 from helpers import child, counts, finish, kill, read_line
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, StoreLockedError
+from n4a_fast.errors import (
+    ConflictError,
+    CopyDiffersError,
+    ForeignStoreError,
+    InvalidInputError,
+    NotAStoreError,
+    StoreLockedError,
+)
 from n4a_fast.integrations.workspaces import migrate
 from n4a_fast.integrations.workspaces.migration import BACKUP_FILE, DRAFT_FOLDER
 
-ARRAYS = "SELECT prediction_id, y_true, y_pred, y_proba, sample_indices, weights FROM prediction_arrays ORDER BY prediction_id"
+ARRAYS = (
+    "SELECT prediction_id, y_true, y_pred, y_proba, sample_indices, weights FROM prediction_arrays ORDER BY"
+    " prediction_id"
+)
 
 
 @pytest.fixture
@@ -29,7 +39,10 @@ def test_every_row_and_array_arrives_and_the_original_stays(old: Path) -> None:
     (old / "store.duckdb").chmod(0o664)
     said: list[tuple[str, int, int]] = []
     report = migrate(old, progress=lambda *told: said.append(told))
-    assert {table.table: table.written for table in report.tables if table.found} == {**NUMBERS_OF_OLD, "artifact files": 1}
+    assert {table.table: table.written for table in report.tables if table.found} == {
+        **NUMBERS_OF_OLD,
+        "artifact files": 1,
+    }
     assert report.tables[-1].note == "stay where they are; 12 are missing"  # in the test's copy
     assert (report.arrays_compared, report.already_done, report.backup) == (188, False, old / BACKUP_FILE)
     assert (old / BACKUP_FILE).read_bytes() == original
@@ -53,7 +66,9 @@ def test_the_migrated_store_is_worked_with_like_any_other(old: Path) -> None:
         assert np.mean((found["y_true"] - found["y_pred"]) ** 2) == pytest.approx(found["test_score"])
         scaler = store.load_artifact("config_448eaee6$7c1fa10edc2c:all")  # kept under a sha256 that is checked
         assert type(scaler).__name__ == "MinMaxScaler"
-        kept = store.save_prediction(**{name: found[name] for name in found if name not in ("created_at", "prediction_id", *_ARRAYS)})
+        kept = store.save_prediction(
+            **{name: found[name] for name in found if name not in ("created_at", "prediction_id", *_ARRAYS)}
+        )
         assert store.query_predictions().height == 47
         assert store.get_prediction(best["prediction_id"]) is None
         assert np.array_equal((store.get_prediction_arrays(kept) or {})["y_pred"], found["y_pred"])
@@ -119,8 +134,15 @@ def test_chains_of_a_workspace_in_between_replay_their_stored_predictions(tmp_pa
     spectra = np.load(root / "spectra.npy")
     report = migrate(root)
     assert {table.table: table.written for table in report.tables if table.found} == {
-        "runs": 1, "pipelines": 3, "chains": 3, "artifacts": 10, "logs": 3, "predictions": 32, "prediction_arrays": 32, "artifact files": 9,
-    }  # fmt: skip
+        "runs": 1,
+        "pipelines": 3,
+        "chains": 3,
+        "artifacts": 10,
+        "logs": 3,
+        "predictions": 32,
+        "prediction_arrays": 32,
+        "artifact files": 9,
+    }
     with WorkspaceStore(root) as store:
         rows = store.query_predictions(partition="test", fold_id=["avg", "final"]).to_dicts()  # type: ignore[arg-type]
         assert len(rows) == 3
@@ -134,7 +156,8 @@ def test_flattened_arrays_get_their_shape_back(old: Path) -> None:
     identifier = rows(old / "store.duckdb", "SELECT prediction_id FROM prediction_arrays LIMIT 1")[0][0]
     change(
         old / "store.duckdb",
-        f"""UPDATE prediction_arrays SET y_true = [1, 2, 3, 4, 'nan'::DOUBLE, 6], y_pred = [1, 2, 3, 4, 5, 6], y_proba = [.1, .2, .7, .3, .3, .4, 1, 0, 0],
+        f"""UPDATE prediction_arrays SET y_true = [1, 2, 3, 4, 'nan'::DOUBLE, 6], y_pred = [1, 2, 3, 4, 5, 6], y_proba =
+        [.1, .2, .7, .3, .3, .4, 1, 0, 0],
         sample_indices = [7, 8, 9], weights = NULL WHERE prediction_id = '{identifier}'""",
     )
     migrate(old)
@@ -153,17 +176,26 @@ def test_of_rows_with_one_natural_key_the_newest_counts(old: Path) -> None:
         "INSERT INTO prediction_arrays (prediction_id, y_pred) VALUES ('newer', [1, 2])",
     )
     report = migrate(old)
-    assert [(table.found, table.written) for table in report.tables if table.table.startswith("prediction")] == [(48, 47), (48, 47)]
+    assert [(table.found, table.written) for table in report.tables if table.table.startswith("prediction")] == [
+        (48, 47),
+        (48, 47),
+    ]
     assert all(table.note for table in report.tables if table.found != table.written)
     with WorkspaceStore(old) as store:
         assert (store.get_prediction("newer") or {})["val_score"] == 42.0
 
 
 def test_what_has_no_column_here_is_kept(old: Path) -> None:
-    change(old / "store.duckdb", "ALTER TABLE logs ADD COLUMN host VARCHAR", "UPDATE logs SET host = 'node7' WHERE step_idx = 4")
+    change(
+        old / "store.duckdb",
+        "ALTER TABLE logs ADD COLUMN host VARCHAR",
+        "UPDATE logs SET host = 'node7' WHERE step_idx = 4",
+    )
     migrate(old)
     with WorkspaceStore(old) as store:
-        kept = store.sql("SELECT table_name, content->>'host' AS host, count(*) AS n FROM carried GROUP BY ALL").to_dicts()
+        kept = store.sql(
+            "SELECT table_name, content->>'host' AS host, count(*) AS n FROM carried GROUP BY ALL"
+        ).to_dicts()
         assert kept == [{"table_name": "logs", "host": "node7", "n": 4}]
 
 
@@ -223,7 +255,9 @@ TAMPERINGS = {
     "rows of logs": "DELETE FROM logs WHERE rowid = 0",
     "rows of runs": "INSERT INTO runs BY NAME SELECT 'extra' AS run_id",
     "arrays of predictions": "UPDATE prediction_values SET y_pred = list_reverse(y_pred) WHERE rowid = 3",
-    "arrays that predictions share": "UPDATE shared_arrays SET array_values = list_reverse(array_values) WHERE rowid = 0",
+    "arrays that predictions share": (
+        "UPDATE shared_arrays SET array_values = list_reverse(array_values) WHERE rowid = 0"
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""`kill -9` at any moment of a migration: the original or the finished store is there, and a repetition completes it."""
+"""`kill -9` at any moment of a migration: the original or the finished store is there, and a repetition completes
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from n4a_fast.errors import ForeignStoreError
 from n4a_fast.integrations.workspaces import migrate
 from n4a_fast.integrations.workspaces.migration import DRAFT_FOLDER
 
-ARRAYS = "SELECT prediction_id, y_true, y_pred, y_proba, sample_indices, weights FROM prediction_arrays ORDER BY prediction_id"
+ARRAYS = (
+    "SELECT prediction_id, y_true, y_pred, y_proba, sample_indices, weights FROM prediction_arrays ORDER BY"
+    " prediction_id"
+)
 
 TELL_PROGRESS = """
 import sys
@@ -28,7 +33,8 @@ from n4a_fast.integrations.workspaces import migrate
 root, last = sys.argv[1], int(sys.argv[2])
 seen = [0]
 def hook(event, arguments):
-    if event in ("os.link", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "open") and str(arguments[0]).startswith(root):
+    watched = ("os.link", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "open")
+    if event in watched and str(arguments[0]).startswith(root):
         seen[0] += 1
         if seen[0] == last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -44,7 +50,9 @@ def old(tmp_path: Path) -> Path:
 
 
 def assert_whole_and_complete(old: Path) -> bool:
-    """The folder holds the original or the finished store, and a repetition leaves the finished one; whether it was finished before."""
+    """The folder holds the original or the finished store, and a repetition leaves the finished one; whether it was
+    finished before.
+    """
     original = rows(unpacked(OLD, old.parent / "again") / "store.duckdb", ARRAYS)
     try:
         WorkspaceStore.open_readonly(old).close()

@@ -33,7 +33,11 @@ def test_private_ways_to_send_sql_see_what_was_just_saved(embedded: Nirs4allStor
     assert [column[0] for column in result.description] == ["prediction_id", "fold_id"]
     assert (result.fetchone(), result.fetchall(), result.fetchone()) == (rows[0], rows[1:], None)
     assert embedded._ensure_open().execute("SELECT count(*) FROM v_aggregated_predictions").fetchall() == [(1,)]
-    assert embedded._ensure_open().execute(query, [sweep.pipeline]).pl().rows() == embedded._fetch_pl(query, [sweep.pipeline]).rows() == rows
+    assert (
+        embedded._ensure_open().execute(query, [sweep.pipeline]).pl().rows()
+        == embedded._fetch_pl(query, [sweep.pipeline]).rows()
+        == rows
+    )
     assert embedded._fetch_one(query, [sweep.pipeline]) == {"prediction_id": predictions[0], "fold_id": "0"}
     assert embedded._fetch_one(query, ["unknown"]) is None
     assert embedded._fetch_pl(query, ["unknown"]).columns == ["prediction_id", "fold_id"]
@@ -95,15 +99,28 @@ def _register(store: WorkspaceStore, artifact_id: str, content: object) -> str:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     relative = path.relative_to(store.workspace_path / "artifacts").as_posix()
-    return store.register_existing_artifact(artifact_id, relative, f"sha256:{digest}", "dict", "model", "joblib", len(data))
+    return store.register_existing_artifact(
+        artifact_id, relative, f"sha256:{digest}", "dict", "model", "joblib", len(data)
+    )
 
 
 def _pipeline_of(store: WorkspaceStore, model: object, *, settled: bool) -> str:
     """One pipeline as nirs4all stores it, chain first; the chain's id."""
     run = store.begin_run("sweep", {}, [{"name": "corn"}])
     pipeline = begin_pipeline(store, run)
-    steps = [{"step_idx": 1, "operator_class": "dict", "params": {}, "artifact_id": "sweep$1:0", "artifact_ids": ["sweep$1:0"], "stateless": False}]
-    chain = save_chain(store, pipeline, steps=steps, fold_artifacts={"0": "sweep$1:0"}, shared_artifacts={"1": ["sweep$1:0"]})
+    steps = [
+        {
+            "step_idx": 1,
+            "operator_class": "dict",
+            "params": {},
+            "artifact_id": "sweep$1:0",
+            "artifact_ids": ["sweep$1:0"],
+            "stateless": False,
+        }
+    ]
+    chain = save_chain(
+        store, pipeline, steps=steps, fold_artifacts={"0": "sweep$1:0"}, shared_artifacts={"1": ["sweep$1:0"]}
+    )
     if settled:
         store.sql("SELECT 1")
     for _ in range(2):
@@ -119,7 +136,13 @@ def test_an_artifact_id_that_comes_back_with_other_content_keeps_both(embedded: 
         chains.append(_pipeline_of(again, {"run": 1}, settled=settled))
     stored = [embedded.get_chain(chain) or {} for chain in chains]
     ids = [chain["fold_artifacts"]["0"] for chain in stored]
-    assert [embedded.load_artifact(identifier) for identifier in ids] == [{"run": 0}, {"run": 1}, {"run": 1}, {"run": 2}, {"run": 1}]
+    assert [embedded.load_artifact(identifier) for identifier in ids] == [
+        {"run": 0},
+        {"run": 1},
+        {"run": 1},
+        {"run": 2},
+        {"run": 1},
+    ]
     assert ids[0] == "sweep$1:0"
     for chain, identifier in zip(stored, ids, strict=True):
         assert chain["shared_artifacts"] == {"1": [identifier]}
@@ -152,19 +175,28 @@ predict(store, begin_pipeline(store, sweep.run, "0002_pls"), None)
 def _run(tmp_path: Path, ending: str) -> subprocess.CompletedProcess[str]:
     path = str(Path(__file__).parents[1])
     script = f"import sys; sys.path.insert(0, {path!r})\n{UNFINISHED}{ending}\n"
-    return subprocess.run([sys.executable, "-c", script, str(tmp_path / "w")], text=True, capture_output=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "w")], text=True, capture_output=True, timeout=60
+    )
 
 
 @pytest.mark.parametrize(
     ("ending", "told"),
-    [("raise KeyboardInterrupt", "KeyboardInterrupt"), ("raise ValueError('x')", "ValueError"), ("sys.exit(0)", "interrupted")],
+    [
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise ValueError('x')", "ValueError"),
+        ("sys.exit(0)", "interrupted"),
+    ],
 )
 def test_a_run_cut_short_is_failed_when_the_program_ends(tmp_path: Path, ending: str, told: str) -> None:
     _run(tmp_path, ending)
     with WorkspaceStore.open_readonly(tmp_path / "w") as store:
         assert store.list_runs()["status"].to_list() == ["failed"]
         assert store.list_runs()["error"].to_list() == [f"{told}: the program ended before this did"]
-        assert store.list_pipelines().sort("name").select("name", "status").rows() == [("0001_pls", "completed"), ("0002_pls", "failed")]
+        assert store.list_pipelines().sort("name").select("name", "status").rows() == [
+            ("0001_pls", "completed"),
+            ("0002_pls", "failed"),
+        ]
         assert len(store.query_predictions()) == 1, "of the pipeline that was complete"
 
 
@@ -178,7 +210,11 @@ def test_a_store_that_was_closed_or_killed_leaves_the_run_as_it_is(tmp_path: Pat
 
 
 def test_a_forked_child_ends_nothing_of_its_parent(tmp_path: Path) -> None:
-    done = _run(tmp_path, "import atexit\nif os.fork() == 0: atexit._run_exitfuncs(), os._exit(0)\nos.wait()\nstore.complete_run(sweep.run, {})\nstore.close()")
+    done = _run(
+        tmp_path,
+        "import atexit\nif os.fork() == 0: atexit._run_exitfuncs(),"
+        " os._exit(0)\nos.wait()\nstore.complete_run(sweep.run, {})\nstore.close()",
+    )
     assert (done.returncode, done.stderr) == (0, "")
     with WorkspaceStore.open_readonly(tmp_path / "w") as store:
         assert store.list_runs()["status"].to_list() == ["completed"]

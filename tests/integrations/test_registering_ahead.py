@@ -1,4 +1,6 @@
-"""Files that a thread verifies while nirs4all saves its predictions: nothing wrong becomes a row, nothing right is lost."""
+"""Files that a thread verifies while nirs4all saves its predictions: nothing wrong becomes a row, nothing right is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def stored(store: WorkspaceStore) -> list[str]:
     """What a power loss would leave."""
     folder = store.workspace_path
     store.close()
-    return [name for (name,) in plain_rows(folder / "store.duckdb", "SELECT artifact_id FROM stored_artifacts ORDER BY ALL")]
+    return [
+        name for (name,) in plain_rows(folder / "store.duckdb", "SELECT artifact_id FROM stored_artifacts ORDER BY ALL")
+    ]
 
 
 def overwrite(path: Path) -> None:
@@ -80,17 +84,29 @@ def replace_when_read(store: Nirs4allStore, path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        (overwrite, None, ArtifactCorruptError), (Path.unlink, None, ArtifactMissingError), (lambda path: path.write_bytes(b""), None, ArtifactCorruptError),
-        (None, overwrite, ArtifactCorruptError), (None, Path.unlink, ArtifactMissingError), (None, "replaced", ArtifactCorruptError),
+        (overwrite, None, ArtifactCorruptError),
+        (Path.unlink, None, ArtifactMissingError),
+        (lambda path: path.write_bytes(b""), None, ArtifactCorruptError),
+        (None, overwrite, ArtifactCorruptError),
+        (None, Path.unlink, ArtifactMissingError),
+        (None, "replaced", ArtifactCorruptError),
     ],
     ids=["wrong", "missing", "empty", "changed meanwhile", "gone meanwhile", "replaced after it was read"],
-)  # fmt: skip
-def test_a_wrong_file_is_told_and_never_a_row_and_the_others_are_kept(embedded: Nirs4allStore, before: object, after: object, told: type[StoreError]) -> None:
+)
+def test_a_wrong_file_is_told_and_never_a_row_and_the_others_are_kept(
+    embedded: Nirs4allStore, before: object, after: object, told: type[StoreError]
+) -> None:
     pipeline, chain = begin(embedded)
     paths = {name: register(embedded, name) for name in NAMES}
     if callable(before):
         before(paths["b"])
-    change = (lambda: replace_when_read(embedded, paths["b"])) if after == "replaced" else (lambda: after(paths["b"])) if callable(after) else (lambda: None)
+    change = (
+        (lambda: replace_when_read(embedded, paths["b"]))
+        if after == "replaced"
+        else (lambda: after(paths["b"]))
+        if callable(after)
+        else (lambda: None)
+    )
     with pytest.raises(told, match="b" if told is ArtifactMissingError else f"{paths['b'].name}.*restore the file"):
         finish(embedded, pipeline, chain, change)
     embedded.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
@@ -109,12 +125,16 @@ def test_a_pipeline_that_failed_for_it_can_be_failed(embedded: Nirs4allStore) ->
     assert stored(embedded) == []
 
 
-def test_a_file_rewritten_after_the_thread_synced_it_is_synced_again(embedded: Nirs4allStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_rewritten_after_the_thread_synced_it_is_synced_again(
+    embedded: Nirs4allStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipeline, chain = begin(embedded)
     paths = [register(embedded, name) for name in NAMES]
     synced: list[str] = []
     sync_all = durable.sync_all
-    monkeypatch.setattr(durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest))
+    monkeypatch.setattr(
+        durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
+    )
 
     def rewrite() -> None:
         wait_for_the_thread(embedded)
@@ -129,7 +149,9 @@ def test_a_file_rewritten_after_the_thread_synced_it_is_synced_again(embedded: N
     assert stored(embedded) == list(NAMES)
 
 
-def test_a_disk_that_refuses_the_thread_s_sync_keeps_the_rows_out_until_it_does_not(embedded: Nirs4allStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_the_thread_s_sync_keeps_the_rows_out_until_it_does_not(
+    embedded: Nirs4allStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipeline, chain = begin(embedded)
     for name in NAMES:
         register(embedded, name)
@@ -142,7 +164,9 @@ def test_a_disk_that_refuses_the_thread_s_sync_keeps_the_rows_out_until_it_does_
     assert stored(embedded) == list(NAMES)
 
 
-def test_without_its_thread_s_hashes_each_file_is_read(embedded: Nirs4allStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_thread_s_hashes_each_file_is_read(
+    embedded: Nirs4allStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(verifying, "sha256_then_sync", lambda given, *_: ([None] * len(given), 0))
     pipeline, chain = begin(embedded)
     for name in NAMES:
@@ -153,8 +177,11 @@ def test_without_its_thread_s_hashes_each_file_is_read(embedded: Nirs4allStore, 
 
 def test_the_thread_leaves_no_file_open(embedded: Nirs4allStore) -> None:
     def open_files() -> int:
-        return sum("artifacts/" in os.path.realpath(f"/proc/self/fd/{name}") and "/.saving" not in os.path.realpath(f"/proc/self/fd/{name}")
-                   for name in os.listdir("/proc/self/fd"))  # fmt: skip
+        return sum(
+            "artifacts/" in os.path.realpath(f"/proc/self/fd/{name}")
+            and "/.saving" not in os.path.realpath(f"/proc/self/fd/{name}")
+            for name in os.listdir("/proc/self/fd")
+        )
 
     for turn in range(3):
         pipeline, chain = begin(embedded)
@@ -165,7 +192,11 @@ def test_the_thread_leaves_no_file_open(embedded: Nirs4allStore) -> None:
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(NAMES), st.sampled_from(["one", "two"]), st.sampled_from(["right", "overwritten", "gone"])), min_size=1, max_size=5
+    st.tuples(
+        st.sampled_from(NAMES), st.sampled_from(["one", "two"]), st.sampled_from(["right", "overwritten", "gone"])
+    ),
+    min_size=1,
+    max_size=5,
 )
 
 
@@ -184,7 +215,11 @@ def outcome(folder: Path, rounds: list[tuple[list[tuple[str, str, str]], bool]])
             except StoreError as error:
                 told.append(type(error).__name__)
         rows = store.sql("SELECT artifact_id, content_hash, ref_count FROM artifacts ORDER BY ALL").rows()
-        return [told, rows, sorted(chain["fold_artifacts"] for chain in store.sql("SELECT fold_artifacts FROM chains").to_dicts())]
+        return [
+            told,
+            rows,
+            sorted(chain["fold_artifacts"] for chain in store.sql("SELECT fold_artifacts FROM chains").to_dicts()),
+        ]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,7 +43,13 @@ def walked(nodes: Array, roots: Array, X: Array) -> Array:
 
 
 @settings(max_examples=60, deadline=None)
-@given(trees=st.integers(0, 6), depth=st.integers(0, 5), rows=st.integers(0, 40), features=st.integers(1, 4), seed=st.integers(0, 999))
+@given(
+    trees=st.integers(0, 6),
+    depth=st.integers(0, 5),
+    rows=st.integers(0, 40),
+    features=st.integers(1, 4),
+    seed=st.integers(0, 999),
+)
 def test_a_forest_sums_what_each_tree_says(trees: int, depth: int, rows: int, features: int, seed: int) -> None:
     nodes, roots = forest(trees, depth, features, seed)
     X = np.random.default_rng(seed).choice([0.0, 0.25, 0.4, 0.5, 0.75, 1.0], (rows, features)).astype(np.float32)
@@ -51,7 +57,9 @@ def test_a_forest_sums_what_each_tree_says(trees: int, depth: int, rows: int, fe
         np.testing.assert_array_equal(forest_sum(nodes, roots, given_rows), walked(nodes, roots, X))
 
 
-@pytest.mark.parametrize(("field", "value"), [("children", -1), ("children", 99), ("children", 0), ("feature", 3), ("feature", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("children", -1), ("children", 99), ("children", 0), ("feature", 3), ("feature", -1)]
+)
 def test_trees_that_lead_astray_are_refused(field: str, value: int) -> None:
     nodes, roots = forest(3, 3, 3, seed=1)
     assert len(nodes) > 4

@@ -1,4 +1,6 @@
-"""Kernels agree with plain numpy on every instruction set, whatever the layout of X, and refuse what they cannot take."""
+"""Kernels agree with plain numpy on every instruction set, whatever the layout of X, and refuse what they cannot
+take.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ def spectra(rows: int, columns: int, seed: int = 0, offset: float = 0.0) -> Arra
 
 def weights(columns: int, targets: int, seed: int = 1) -> tuple[Array, Array, Array]:
     numbers = np.random.default_rng(seed)
-    return np.asfortranarray(numbers.standard_normal((columns, targets))), numbers.standard_normal(targets), numbers.standard_normal(columns)
+    return (
+        np.asfortranarray(numbers.standard_normal((columns, targets))),
+        numbers.standard_normal(targets),
+        numbers.standard_normal(columns),
+    )
 
 
 def plain_snv(X: Array, ddof: int = 0) -> Array:
@@ -47,8 +53,16 @@ shapes = st.tuples(st.integers(0, 9), st.integers(2, 70), st.integers(1, 9))
 
 
 @settings(max_examples=150, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 99), level=st.sampled_from(LEVELS), centred=st.booleans(), threads=st.integers(1, 3))
-def test_affine_is_a_centred_product(shape: tuple[int, int, int], seed: int, level: int, centred: bool, threads: int) -> None:
+@given(
+    shape=shapes,
+    seed=st.integers(0, 99),
+    level=st.sampled_from(LEVELS),
+    centred=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_affine_is_a_centred_product(
+    shape: tuple[int, int, int], seed: int, level: int, centred: bool, threads: int
+) -> None:
     rows, columns, targets = shape
     X, (W, b, center) = spectra(rows, columns, seed), weights(columns, targets, seed)
     used = center if centred else None
@@ -58,20 +72,34 @@ def test_affine_is_a_centred_product(shape: tuple[int, int, int], seed: int, lev
 
 
 @settings(max_examples=150, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 99), level=st.sampled_from(LEVELS), centred=st.booleans(), ddof=st.integers(0, 1))
-def test_snv_affine_is_snv_and_then_the_product(shape: tuple[int, int, int], seed: int, level: int, centred: bool, ddof: int) -> None:
+@given(
+    shape=shapes, seed=st.integers(0, 99), level=st.sampled_from(LEVELS), centred=st.booleans(), ddof=st.integers(0, 1)
+)
+def test_snv_affine_is_snv_and_then_the_product(
+    shape: tuple[int, int, int], seed: int, level: int, centred: bool, ddof: int
+) -> None:
     rows, columns, targets = shape
     X, (W, b, center) = spectra(rows, columns, seed), weights(columns, targets, seed)
     used = center if centred else None
     condition = max(1.0, float((np.abs(X).max(axis=1, initial=0) / X.std(axis=1)).max(initial=0)))
     assert_close(snv_affine(X, W, b, ddof, used, None, 1, level), plain_snv(X, ddof), W, b, used, condition)
     exact = plain_snv(X, ddof) - (0 if used is None else used)
-    np.testing.assert_allclose(snv(X, ddof, used, level=level), exact.astype(float), rtol=1e-13 * condition, atol=1e-13 * condition)
+    np.testing.assert_allclose(
+        snv(X, ddof, used, level=level), exact.astype(float), rtol=1e-13 * condition, atol=1e-13 * condition
+    )
 
 
 @settings(max_examples=100, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 99), level=st.sampled_from(LEVELS), order=st.sampled_from(sorted(ORDERS)), centred=st.booleans())
-def test_norm_affine_divides_by_the_norm(shape: tuple[int, int, int], seed: int, level: int, order: str, centred: bool) -> None:
+@given(
+    shape=shapes,
+    seed=st.integers(0, 99),
+    level=st.sampled_from(LEVELS),
+    order=st.sampled_from(sorted(ORDERS)),
+    centred=st.booleans(),
+)
+def test_norm_affine_divides_by_the_norm(
+    shape: tuple[int, int, int], seed: int, level: int, order: str, centred: bool
+) -> None:
     rows, columns, targets = shape
     X, (W, b, center) = spectra(rows, columns, seed), weights(columns, targets, seed)
     used = center if centred else None
@@ -135,7 +163,12 @@ def test_one_row_alone_gives_to_the_bit_what_it_gives_among_many(level: int) -> 
 def test_what_is_not_finite_stays_in_its_row(level: int, bad: float, column: int) -> None:
     X, (W, b, _) = spectra(9, 37), weights(37, 2)
     X[4, column] = bad
-    for found in (affine(X, W, b, level=level), snv_affine(X, W, b, level=level), snv(X, level=level), norm_affine(X, W, b, "l2", level=level)):
+    for found in (
+        affine(X, W, b, level=level),
+        snv_affine(X, W, b, level=level),
+        snv(X, level=level),
+        norm_affine(X, W, b, "l2", level=level),
+    ):
         np.testing.assert_array_equal(np.isfinite(found).all(axis=1), np.arange(9) != 4)
 
 
@@ -184,7 +217,11 @@ def test_large_inputs_give_the_same_in_any_number_of_threads() -> None:
         ({"X": np.zeros((4, 29))}, ValueError, "W has 30 rows, X has 29 columns"),
         ({"X": np.zeros((4, 60))[:, ::2]}, ValueError, "side by side"),
         ({"X": np.zeros((30, 4)).T}, ValueError, "side by side"),
-        ({"X": np.frombuffer(bytes(4 * 240 + 1), np.float64, offset=1, count=120).reshape(4, 30)}, TypeError, "aligned float64"),
+        (
+            {"X": np.frombuffer(bytes(4 * 240 + 1), np.float64, offset=1, count=120).reshape(4, 30)},
+            TypeError,
+            "aligned float64",
+        ),
         ({"X": memoryview(bytes(4 * 240 + 16))[1:961].cast("d", (4, 30))}, ValueError, "X is not aligned"),
         ({"X": [[0.0] * 30]}, TypeError, "bytes-like"),
         ({"W": np.zeros((30, 2), np.float32)}, TypeError, "W must hold aligned float64"),
@@ -200,8 +237,15 @@ def test_large_inputs_give_the_same_in_any_number_of_threads() -> None:
         ({"level": 99}, ValueError, "instruction sets of this machine"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_any_work(arguments: dict[str, Any], error: type[Exception], told: str) -> None:
-    given = {"X": np.zeros((4, 30)), "W": np.zeros((30, 2), order="F"), "b": np.zeros(2), "out": np.full((4, 2), 7.0)} | arguments
+def test_what_does_not_fit_is_refused_before_any_work(
+    arguments: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    given = {
+        "X": np.zeros((4, 30)),
+        "W": np.zeros((30, 2), order="F"),
+        "b": np.zeros(2),
+        "out": np.full((4, 2), 7.0),
+    } | arguments
     before = given["out"].copy()
     for map_rows in (affine, snv_affine, norm_affine):
         with pytest.raises(error, match=told):

@@ -43,7 +43,9 @@ def _unaligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _arrays(dtypes: tuple[str, ...]) -> st.SearchStrategy[np.ndarray[Any, Any]]:
     shapes = hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=9)
-    arrays = st.sampled_from(dtypes).flatmap(lambda dtype: hnp.arrays(np.dtype(dtype), shapes, elements=_elements(dtype)))
+    arrays = st.sampled_from(dtypes).flatmap(
+        lambda dtype: hnp.arrays(np.dtype(dtype), shapes, elements=_elements(dtype))
+    )
     return st.builds(lambda array, view: VIEWS[view](array), arrays, st.sampled_from(sorted(VIEWS)))
 
 
@@ -77,10 +79,18 @@ def test_rows_of_any_integer_dtype_arrive_as_int64(rows: list[np.ndarray[Any, An
     _assert_rows(pa.array(column.finish()), rows, "int64")
 
 
-@given(hnp.arrays(st.sampled_from([np.dtype(name) for name in ("float16", "float32", "float64", "longdouble", ">f8")]), st.integers(0, 9)))
+@given(
+    hnp.arrays(
+        st.sampled_from([np.dtype(name) for name in ("float16", "float32", "float64", "longdouble", ">f8")]),
+        st.integers(0, 9),
+    )
+)
 def test_floats_enter_an_int64_column_exactly_or_not_at_all(row: np.ndarray[Any, Any]) -> None:
     column = ListColumn("x", "int64")
-    if all(value == value and abs(value) != np.inf and int(value) == value and -(2**63) <= int(value) < 2**63 for value in row):
+    if all(
+        value == value and abs(value) != np.inf and int(value) == value and -(2**63) <= int(value) < 2**63
+        for value in row
+    ):
         column.append(row)
         assert pa.array(column.finish()).to_pylist() == [[int(value) for value in row]]
     else:
@@ -98,7 +108,9 @@ def test_a_long_double_beyond_float64_is_kept_to_the_last_bit_in_an_int64_column
     assert pa.array(column.finish()).to_pylist() == [[2**62 + 1]]
 
 
-@given(st.lists(st.sampled_from(["append", "null", "snapshot", "finish"]), max_size=60), st.sampled_from([0, 1, 5, 4000]))
+@given(
+    st.lists(st.sampled_from(["append", "null", "snapshot", "finish"]), max_size=60), st.sampled_from([0, 1, 5, 4000])
+)
 @settings(deadline=None)
 def test_snapshots_keep_what_they_saw_while_the_column_grows(steps: list[str], capacity: int) -> None:
     column, rows, taken = ListColumn("x", "float64", capacity), [], []
@@ -123,7 +135,14 @@ def test_the_caller_may_change_its_array_after_the_append() -> None:
     assert pa.array(column.finish()).to_pylist() == [[0.0, 1.0, 2.0, 3.0, 4.0]]
 
 
-SEQUENCES = [[1, 2.5], (1, 2.5), [[1], [2.5]], pa.array([1, 2.5]), pl.Series([1.0, 2.5]), memoryview(np.array([1, 2.5]))]
+SEQUENCES = [
+    [1, 2.5],
+    (1, 2.5),
+    [[1], [2.5]],
+    pa.array([1, 2.5]),
+    pl.Series([1.0, 2.5]),
+    memoryview(np.array([1, 2.5])),
+]
 
 
 @pytest.mark.parametrize("row", SEQUENCES, ids=lambda row: type(row).__name__)
@@ -153,7 +172,9 @@ def test_sequences_and_foreign_arrays_are_taken(row: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("dtype", ["float64", "int64"])
-def test_what_is_no_row_of_real_numbers_is_refused_by_name_and_changes_nothing(dtype: str, row: Any, error: type[Exception], told: str) -> None:
+def test_what_is_no_row_of_real_numbers_is_refused_by_name_and_changes_nothing(
+    dtype: str, row: Any, error: type[Exception], told: str
+) -> None:
     column = ListColumn("x", dtype)
     column.append([1, 2])
     with pytest.raises(error, match=told):
@@ -162,7 +183,9 @@ def test_what_is_no_row_of_real_numbers_is_refused_by_name_and_changes_nothing(d
     assert pa.array(column.finish()).to_pylist() == [[1, 2], [3]]
 
 
-@pytest.mark.parametrize("row", [np.array([2**63], "uint64"), np.array([5, 2**64 - 1], "uint64"), [2**63], np.array([2.0**63])])
+@pytest.mark.parametrize(
+    "row", [np.array([2**63], "uint64"), np.array([5, 2**64 - 1], "uint64"), [2**63], np.array([2.0**63])]
+)
 def test_integers_that_do_not_fit_are_refused(row: Any) -> None:
     column = ListColumn("x", "int64")
     with pytest.raises(ValueError, match="whole numbers of 64 bits"):
@@ -235,7 +258,12 @@ def test_a_large_column_has_64_bit_offsets() -> None:
     assert found.to_pylist() == [[1, 2], None, [3]]
 
 
-@given(hnp.arrays(st.sampled_from([np.dtype("float64"), np.dtype("int64")]), hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9)))
+@given(
+    hnp.arrays(
+        st.sampled_from([np.dtype("float64"), np.dtype("int64")]),
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9),
+    )
+)
 def test_a_matrix_becomes_a_column_of_its_rows_without_a_copy(matrix: np.ndarray[Any, Any]) -> None:
     found = pa.array(list_column_from_matrix("x", matrix))
     _assert_rows(found, list(matrix), matrix.dtype.name)

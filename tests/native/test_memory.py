@@ -18,7 +18,9 @@ import pytest
 from n4a_fast._native.columns import ListArray, ListColumn, list_column_from_matrix, live_blocks
 
 BATCHES = 10_000
-SANITIZED = "ASAN_OPTIONS" in os.environ  # the sanitizer keeps freed memory back, so the size of the process says nothing
+SANITIZED = (
+    "ASAN_OPTIONS" in os.environ
+)  # the sanitizer keeps freed memory back, so the size of the process says nothing
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +108,12 @@ def test_a_matrix_may_be_released_by_a_thread_that_never_ran_python() -> None:
     matrix = np.arange(12.0).reshape(3, 4)
     references = sys.getrefcount(matrix)
     table = pa.table({"m": list_column_from_matrix("m", matrix)})
-    assert pa.TableGroupBy(table.append_column("k", pa.array([1, 1, 2])), "k", use_threads=True).aggregate([("m", "count")]).num_rows == 2
+    assert (
+        pa.TableGroupBy(table.append_column("k", pa.array([1, 1, 2])), "k", use_threads=True)
+        .aggregate([("m", "count")])
+        .num_rows
+        == 2
+    )
     del table
     assert sys.getrefcount(matrix) == references
 
@@ -145,19 +152,35 @@ def _release_of(structure: type[ctypes.Structure]) -> Any:
 
 
 _CSchema._fields_ = [
-    ("format", ctypes.c_char_p), ("name", ctypes.c_char_p), ("metadata", ctypes.c_char_p), ("flags", ctypes.c_int64), ("n_children", ctypes.c_int64),
-    ("children", ctypes.POINTER(ctypes.POINTER(_CSchema))), ("dictionary", ctypes.c_void_p), ("release", _release_of(_CSchema)), ("private", ctypes.c_void_p),
-]  # fmt: skip
+    ("format", ctypes.c_char_p),
+    ("name", ctypes.c_char_p),
+    ("metadata", ctypes.c_char_p),
+    ("flags", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("children", ctypes.POINTER(ctypes.POINTER(_CSchema))),
+    ("dictionary", ctypes.c_void_p),
+    ("release", _release_of(_CSchema)),
+    ("private", ctypes.c_void_p),
+]
 _CArray._fields_ = [
-    ("length", ctypes.c_int64), ("null_count", ctypes.c_int64), ("offset", ctypes.c_int64), ("n_buffers", ctypes.c_int64), ("n_children", ctypes.c_int64),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)), ("children", ctypes.POINTER(ctypes.POINTER(_CArray))), ("dictionary", ctypes.c_void_p),
-    ("release", _release_of(_CArray)), ("private", ctypes.c_void_p),
-]  # fmt: skip
+    ("length", ctypes.c_int64),
+    ("null_count", ctypes.c_int64),
+    ("offset", ctypes.c_int64),
+    ("n_buffers", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(_CArray))),
+    ("dictionary", ctypes.c_void_p),
+    ("release", _release_of(_CArray)),
+    ("private", ctypes.c_void_p),
+]
 _CStream._fields_ = [
     ("get_schema", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_CStream), ctypes.POINTER(_CSchema))),
     ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_CStream), ctypes.POINTER(_CArray))),
-    ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(_CStream))), ("release", _release_of(_CStream)), ("private", ctypes.c_void_p),
-]  # fmt: skip
+    ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(_CStream))),
+    ("release", _release_of(_CStream)),
+    ("private", ctypes.c_void_p),
+]
 
 
 def _structure(capsule: object, name: bytes, kind: type[Any]) -> Any:

@@ -17,7 +17,10 @@ LANE = st.integers(0, 2**64 - 1)
 def plainly(prefix: int, chain: tuple[int, int], place: tuple[int, ...]) -> int:
     first, second = chain
     for number in range(3):
-        first, second = ids.fold(first, place[2 * number], ids.FACTORS[0]), ids.fold(second, place[2 * number + 1], ids.FACTORS[1])
+        first, second = (
+            ids.fold(first, place[2 * number], ids.FACTORS[0]),
+            ids.fold(second, place[2 * number + 1], ids.FACTORS[1]),
+        )
     return prefix << 80 | first << 16 | second >> 48
 
 
@@ -30,10 +33,19 @@ def test_the_native_key_is_the_plain_one(prefix: int, chain: tuple[int, int], pl
 
 @pytest.mark.parametrize(
     ("prefix", "chain", "place", "error"),
-    [(2**64, (0, 0), (0,) * 6, OverflowError), (-1, (0, 0), (0,) * 6, OverflowError), (0, (0, 2**64), (0,) * 6, OverflowError),
-     (0, (0,), (0,) * 6, IndexError), (0, (0, 0), (0,) * 5, IndexError), (0, (0, 0), ("a",) * 6, TypeError), (0, None, (0,) * 6, TypeError)],
-)  # fmt: skip
-def test_numbers_that_are_no_lanes_are_refused(prefix: int, chain: tuple[int, int], place: tuple[int, ...], error: type[Exception]) -> None:
+    [
+        (2**64, (0, 0), (0,) * 6, OverflowError),
+        (-1, (0, 0), (0,) * 6, OverflowError),
+        (0, (0, 2**64), (0,) * 6, OverflowError),
+        (0, (0,), (0,) * 6, IndexError),
+        (0, (0, 0), (0,) * 5, IndexError),
+        (0, (0, 0), ("a",) * 6, TypeError),
+        (0, None, (0,) * 6, TypeError),
+    ],
+)
+def test_numbers_that_are_no_lanes_are_refused(
+    prefix: int, chain: tuple[int, int], place: tuple[int, ...], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         key_and_id(prefix, chain, place, ids.FACTORS)
 

@@ -13,7 +13,17 @@ import n4a_fast._native as native
 from n4a_fast._native import columns, files, kernels, keys
 
 # Cython gives every class these; they are not part of what users call.
-MACHINERY = {"__new__", "__reduce__", "__setstate__", "__reduce_cython__", "__setstate_cython__", "__pyx_vtable__", "__doc__", "__module__", "__weakref__"}
+MACHINERY = {
+    "__new__",
+    "__reduce__",
+    "__setstate__",
+    "__reduce_cython__",
+    "__setstate_cython__",
+    "__pyx_vtable__",
+    "__doc__",
+    "__module__",
+    "__weakref__",
+}
 
 
 def _stub(module: ModuleType) -> ast.Module:
@@ -27,7 +37,9 @@ def _described(body: list[ast.stmt]) -> dict[str, ast.FunctionDef | ast.ClassDef
 
 
 def _is_property(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef) and any(isinstance(mark, ast.Name) and mark.id == "property" for mark in node.decorator_list)
+    return isinstance(node, ast.FunctionDef) and any(
+        isinstance(mark, ast.Name) and mark.id == "property" for mark in node.decorator_list
+    )
 
 
 def _arguments_of_stub(node: ast.FunctionDef) -> list[tuple[str, object]]:
@@ -48,7 +60,11 @@ def differences(module: ModuleType, stub: ast.Module) -> list[str]:
     found += [f"not in __all__: {name}" for name in sorted(public ^ set(module.__all__))]
     for name in sorted(public & set(described)):
         node, built = described[name], getattr(module, name)
-        found += _class_differences(node, built) if isinstance(node, ast.ClassDef) else _function_differences(name, node, built)
+        found += (
+            _class_differences(node, built)
+            if isinstance(node, ast.ClassDef)
+            else _function_differences(name, node, built)
+        )
     return found
 
 

@@ -33,9 +33,12 @@ def trip(store: WorkspaceStore, sweep: Sweep, **given_arrays: Any) -> dict[str, 
 
 def test_all_five_arrays_come_back(store: WorkspaceStore, sweep: Sweep) -> None:
     given_arrays = {
-        "y_true": np.array([1.5, np.nan, np.inf]), "y_pred": np.array([1.0, 2.0, -np.inf]), "y_proba": np.arange(6.0).reshape(3, 2),
-        "sample_indices": np.array([2**62, -1, 0]), "weights": np.array([0.1, 0.9]),
-    }  # fmt: skip
+        "y_true": np.array([1.5, np.nan, np.inf]),
+        "y_pred": np.array([1.0, 2.0, -np.inf]),
+        "y_proba": np.arange(6.0).reshape(3, 2),
+        "sample_indices": np.array([2**62, -1, 0]),
+        "weights": np.array([0.1, 0.9]),
+    }
     found = trip(store, sweep, **given_arrays)
     for name, value in given_arrays.items():
         np.testing.assert_array_equal(found[name], value)
@@ -83,17 +86,31 @@ def read_only(values: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "layout", [lambda x: x[::2], lambda x: x[::-1], lambda x: x.astype(x.dtype.newbyteorder()), np.ma.array, unaligned, read_only],
+    "layout",
+    [
+        lambda x: x[::2],
+        lambda x: x[::-1],
+        lambda x: x.astype(x.dtype.newbyteorder()),
+        np.ma.array,
+        unaligned,
+        read_only,
+    ],
     ids=["strided", "backwards", "other byte order", "masked array", "unaligned", "read-only"],
-)  # fmt: skip
+)
 def test_targets_and_indices_are_taken_in_any_layout(store: WorkspaceStore, sweep: Sweep, layout: Any) -> None:
-    given = {"y_true": layout(np.arange(6.0)), "y_pred": layout(np.arange(6.0) + 0.5), "sample_indices": layout(np.arange(6) * 2**40)}
+    given = {
+        "y_true": layout(np.arange(6.0)),
+        "y_pred": layout(np.arange(6.0) + 0.5),
+        "sample_indices": layout(np.arange(6) * 2**40),
+    }
     found = trip(store, sweep, **given)
     for name, value in given.items():
         np.testing.assert_array_equal(found[name], value)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64", ">i4", "bool", "float32"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64", ">i4", "bool", "float32"]
+)
 def test_indices_of_any_dtype_come_back_whole(store: WorkspaceStore, sweep: Sweep, dtype: str) -> None:
     found = trip(store, sweep, y_pred=np.zeros(3), sample_indices=np.array([0, 1, 1]).astype(dtype))["sample_indices"]
     assert found.tolist() == [0, 1, 1]
@@ -149,7 +166,7 @@ def test_arrays_that_were_not_given_are_none(store: WorkspaceStore, sweep: Sweep
         ({"weights": "heavy"}, "weights must be numeric"),
         ({"y_pred": {"a": 1}}, "y_pred must be numeric"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("error")
 def test_arrays_that_do_not_fit_are_refused_and_the_old_ones_stay(
     store: WorkspaceStore, sweep: Sweep, given_arrays: dict[str, Any], named: str
@@ -164,7 +181,9 @@ def test_arrays_that_do_not_fit_are_refused_and_the_old_ones_stay(
     assert count(store, "prediction_arrays") == 1
 
 
-_FLOATS = hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=4), elements=st.floats(width=64))
+_FLOATS = hnp.arrays(
+    np.float64, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=4), elements=st.floats(width=64)
+)
 
 
 @given(_FLOATS)

@@ -23,7 +23,10 @@ def test_bulk_and_single_calls_fill_the_tables_alike(store: WorkspaceStore, swee
     scores = [{"val": {"rmse": float(fold)}} for fold in range(4)]
     matrix = np.arange(20.0).reshape(4, 5)
     bulk = store.save_predictions(
-        columns(sweep, fold_id=["0", "1", "2", "3"], scores=scores), y_true=np.arange(5.0), y_pred=matrix, sample_indices=np.arange(5)
+        columns(sweep, fold_id=["0", "1", "2", "3"], scores=scores),
+        y_true=np.arange(5.0),
+        y_pred=matrix,
+        sample_indices=np.arange(5),
     )
     frame = store.query_predictions().drop("created_at").sort("prediction_id")
     arrays = store.sql("SELECT * FROM prediction_arrays ORDER BY prediction_id")
@@ -39,7 +42,11 @@ def test_bulk_and_single_calls_fill_the_tables_alike(store: WorkspaceStore, swee
 @pytest.mark.parametrize("make", [dict, pa.table, pl.DataFrame])
 def test_every_kind_of_columns_is_taken(store: WorkspaceStore, sweep: Sweep, make: Any) -> None:
     given = columns(sweep)
-    lists = {name: [value] * 3 for name, value in given.items() if name not in ("scores", "best_params", "branch_id", "branch_name")}
+    lists = {
+        name: [value] * 3
+        for name, value in given.items()
+        if name not in ("scores", "best_params", "branch_id", "branch_name")
+    }
     ids = store.save_predictions(make({**lists, "fold_id": ["0", "1", "2"]}))
     assert sorted(store.query_predictions()["prediction_id"]) == sorted(ids)
 
@@ -51,7 +58,9 @@ def test_what_was_buffered_before_is_older(store: WorkspaceStore, sweep: Sweep) 
 
 
 def test_the_newest_row_of_a_key_wins_within_one_call(store: WorkspaceStore, sweep: Sweep) -> None:
-    ids = store.save_predictions(columns(sweep, val_score=[0.1, 0.2, 0.3], fold_id=["0", "1", "0"]), y_pred=np.arange(6.0).reshape(3, 2))
+    ids = store.save_predictions(
+        columns(sweep, val_score=[0.1, 0.2, 0.3], fold_id=["0", "1", "0"]), y_pred=np.arange(6.0).reshape(3, 2)
+    )
     assert ids[0] == ids[2]
     assert store.query_predictions().sort("fold_id")["val_score"].to_list() == [0.3, 0.2]
     found = store.get_prediction_arrays(ids[0])
@@ -68,24 +77,32 @@ def test_the_newest_row_of_a_given_id_wins_within_one_call(store: WorkspaceStore
 def test_more_than_one_slice(store: WorkspaceStore, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "SLICE_ROWS", 4096)
     rows = 9000
-    ids = store.save_predictions(columns(sweep, model_name=[f"m{i}" for i in range(rows)]), y_pred=np.arange(rows * 2.0).reshape(rows, 2))
+    ids = store.save_predictions(
+        columns(sweep, model_name=[f"m{i}" for i in range(rows)]), y_pred=np.arange(rows * 2.0).reshape(rows, 2)
+    )
     assert counts(store, "predictions", "prediction_arrays") == {"predictions": rows, "prediction_arrays": rows}
-    np.testing.assert_array_equal(store.load_arrays(ids, columns=["y_pred"]).y_pred_2d(), np.arange(rows * 2.0).reshape(rows, 2))
+    np.testing.assert_array_equal(
+        store.load_arrays(ids, columns=["y_pred"]).y_pred_2d(), np.arange(rows * 2.0).reshape(rows, 2)
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "arrays", "named"),
     [
-        ({"colour": ["red"]}, {}, "unknown column colour"), ({"fold_id": [None]}, {}, "fold_id has 1 missing"),
-        ({"fold_id": ["0", "1"], "val_score": [0.1]}, {}, "differ in length"), ({"fold_id": ["0", "1"]}, {"y_pred": np.zeros((3, 2))}, "differ in length"),
-        ({"val_score": ["x"]}, {}, "val_score"), ({"scores": ["{not json"]}, {}, "scores"), ({"n_samples": [2.5]}, {}, "n_samples"),
+        ({"colour": ["red"]}, {}, "unknown column colour"),
+        ({"fold_id": [None]}, {}, "fold_id has 1 missing"),
+        ({"fold_id": ["0", "1"], "val_score": [0.1]}, {}, "differ in length"),
+        ({"fold_id": ["0", "1"]}, {"y_pred": np.zeros((3, 2))}, "differ in length"),
+        ({"val_score": ["x"]}, {}, "val_score"),
+        ({"scores": ["{not json"]}, {}, "scores"),
+        ({"n_samples": [2.5]}, {}, "n_samples"),
         ({"fold_id": ["0"]}, {"y_pred": np.array([["a"]])}, "y_pred must be numeric"),
         ({"fold_id": ["0"]}, {"sample_indices": np.array([[0.5]])}, "whole numbers"),
         ({"fold_id": ["0"]}, {"y_true": np.zeros((1, 2)), "y_pred": np.zeros((1, 3))}, "y_true"),
         ({"fold_id": ["0"]}, {"y_pred": np.zeros((1, 2)), "sample_indices": np.arange(3)}, "sample_indices"),
         ({"fold_id": ["0"]}, {"y_true": [np.zeros(2)], "y_pred": [np.zeros(3)]}, "y_true"),
     ],
-)  # fmt: skip
+)
 def test_wrong_columns_are_refused_and_nothing_is_written(
     store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], arrays: dict[str, Any], named: str
 ) -> None:
@@ -97,7 +114,9 @@ def test_wrong_columns_are_refused_and_nothing_is_written(
 @pytest.mark.parametrize("name", ["pipeline_id", "chain_id"])
 def test_unknown_places_are_refused(store: WorkspaceStore, sweep: Sweep, name: str) -> None:
     with pytest.raises(NotFoundError, match="unknown"):
-        store.save_predictions(columns(sweep, fold_id=["0", "1"], **{name: [getattr(sweep, name.removesuffix("_id")), "unknown"]}))
+        store.save_predictions(
+            columns(sweep, fold_id=["0", "1"], **{name: [getattr(sweep, name.removesuffix("_id")), "unknown"]})
+        )
     assert count(store, "predictions") == 0
 
 
@@ -107,10 +126,19 @@ def test_unknown_places_are_refused(store: WorkspaceStore, sweep: Sweep, name: s
 def test_many_arrays_come_in_the_order_of_their_ids(store: WorkspaceStore, sweep: Sweep) -> None:
     ids = [predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold)) for fold in range(5)]
     for number, prediction in enumerate(ids[:4]):
-        store.save_prediction_arrays(prediction, np.zeros(3), np.full(3, float(number)), np.full((3, 2), number), np.arange(3), np.ones(2))
-    loaded = store.load_arrays([ids[3], ids[4], ids[0], ids[3]], columns=["y_pred", "y_proba", "weights", "sample_indices"])
+        store.save_prediction_arrays(
+            prediction, np.zeros(3), np.full(3, float(number)), np.full((3, 2), number), np.arange(3), np.ones(2)
+        )
+    loaded = store.load_arrays(
+        [ids[3], ids[4], ids[0], ids[3]], columns=["y_pred", "y_proba", "weights", "sample_indices"]
+    )
     assert loaded.prediction_ids == [ids[3], ids[4], ids[0], ids[3]]
-    assert [None if value is None else value.tolist() for value in loaded.y_pred] == [[3, 3, 3], None, [0, 0, 0], [3, 3, 3]]
+    assert [None if value is None else value.tolist() for value in loaded.y_pred] == [
+        [3, 3, 3],
+        None,
+        [0, 0, 0],
+        [3, 3, 3],
+    ]
     assert loaded.y_proba[0].shape == (3, 2)
     with pytest.raises(AttributeError, match="y_true was not loaded"):
         _ = loaded.y_true

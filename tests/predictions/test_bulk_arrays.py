@@ -1,4 +1,6 @@
-"""Every form in which arrays come to a bulk call is stored as the same doubles; contiguous ones are not copied on the way."""
+"""Every form in which arrays come to a bulk call is stored as the same doubles; contiguous ones are not copied on the
+way.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,21 @@ ROWS, SAMPLES = 7, 5
 WHOLE = np.arange(ROWS * SAMPLES).reshape(ROWS, SAMPLES)  # whole numbers: exact in every dtype below
 
 FORMS: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
-    "float64": lambda m: m.astype("f8"), "float32": lambda m: m.astype("f4"), "float16": lambda m: m.astype("f2"), "big-endian": lambda m: m.astype(">f8"),
-    "int16": lambda m: m.astype("i2"), "uint64": lambda m: m.astype("u8"), "Fortran": lambda m: np.asfortranarray(m.astype("f8")),
-    "strided": lambda m: np.repeat(m.astype("f8"), 2, axis=1)[:, ::2], "backwards": lambda m: m.astype("f8")[::-1, ::-1].copy()[::-1, ::-1],
-    "list of arrays": lambda m: list(m.astype("f4")), "list of lists": lambda m: m.tolist(), "Arrow lists": lambda m: pa.array(m.astype("f8").tolist()),
+    "float64": lambda m: m.astype("f8"),
+    "float32": lambda m: m.astype("f4"),
+    "float16": lambda m: m.astype("f2"),
+    "big-endian": lambda m: m.astype(">f8"),
+    "int16": lambda m: m.astype("i2"),
+    "uint64": lambda m: m.astype("u8"),
+    "Fortran": lambda m: np.asfortranarray(m.astype("f8")),
+    "strided": lambda m: np.repeat(m.astype("f8"), 2, axis=1)[:, ::2],
+    "backwards": lambda m: m.astype("f8")[::-1, ::-1].copy()[::-1, ::-1],
+    "list of arrays": lambda m: list(m.astype("f4")),
+    "list of lists": lambda m: m.tolist(),
+    "Arrow lists": lambda m: pa.array(m.astype("f8").tolist()),
     "Arrow chunks": lambda m: pa.chunked_array([pa.array(m[:3].tolist()), pa.array(m[3:].tolist())]),
     "Arrow float32": lambda m: pa.array(m.tolist(), pa.list_(pa.float32())),
-}  # fmt: skip
+}
 
 
 def columns(store: WorkspaceStore, rows: int) -> dict[str, Any]:
@@ -44,18 +54,24 @@ def test_every_form_is_stored_as_the_same_numbers(store: WorkspaceStore, form: s
 def test_lists_of_probabilities_keep_their_shapes(store: WorkspaceStore) -> None:
     probabilities = [np.full((SAMPLES, 2 + row % 2), 0.5, np.float32) for row in range(ROWS)]
     ids = store.save_predictions(columns(store, ROWS), y_proba=probabilities)
-    assert [found.shape for found in store.load_arrays(ids, columns=("y_proba",)).y_proba] == [each.shape for each in probabilities]
+    assert [found.shape for found in store.load_arrays(ids, columns=("y_proba",)).y_proba] == [
+        each.shape for each in probabilities
+    ]
 
 
 def test_a_contiguous_matrix_is_not_copied() -> None:
     matrix = np.ascontiguousarray(WHOLE, np.float64)
-    given = bulk.checked({**PREDICTION, "pipeline_id": "p", "fold_id": [str(row) for row in range(ROWS)]}, {"y_pred": matrix})
+    given = bulk.checked(
+        {**PREDICTION, "pipeline_id": "p", "fold_id": [str(row) for row in range(ROWS)]}, {"y_pred": matrix}
+    )
     ((_, tables),) = bulk.slices(given)
     (chunk,) = tables["prediction_values"]["y_pred"].chunks
     assert chunk.values.buffers()[1].address == matrix.__array_interface__["data"][0]
 
 
-def test_slices_that_replace_one_another_end_as_the_last(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_that_replace_one_another_end_as_the_last(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bulk, "SLICE_ROWS", 3)
     again = {**columns(store, ROWS), "fold_id": [str(row % 2) for row in range(ROWS)]}
     ids = store.save_predictions(again, y_pred=WHOLE.astype(float))
@@ -69,7 +85,11 @@ def test_nothing_of_a_refused_call_is_written(store: WorkspaceStore) -> None:
     ragged: list[Any] = [*WHOLE[:-1].astype(float), [[1.0], [2.0, 3.0]]]
     with pytest.raises(ValueError, match="y_pred"):
         store.save_predictions(given, y_pred=ragged)
-    assert counts(store, "predictions", "prediction_values", "shared_arrays") == {"predictions": 0, "prediction_values": 0, "shared_arrays": 0}
+    assert counts(store, "predictions", "prediction_values", "shared_arrays") == {
+        "predictions": 0,
+        "prediction_values": 0,
+        "shared_arrays": 0,
+    }
 
 
 def test_what_the_caller_changes_after_the_call_stays_as_it_was(tmp_path: Path) -> None:

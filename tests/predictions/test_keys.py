@@ -48,16 +48,26 @@ def test_many_keys_are_those_of_each_row(rows: list[tuple[Any, ...]], shared: se
 
 def test_a_million_neighbouring_keys_do_not_collide() -> None:
     folds = pa.array(np.arange(1_000_000).astype(str))
-    columns = {"pipeline_id": pa.scalar(ids.uuid7()), "chain_id": pa.scalar(ids.uuid7()), "fold_id": folds, "partition": pa.scalar("val"),
-               "model_name": pa.scalar("PLS"), "branch_id": pa.scalar(None, pa.int32())}  # fmt: skip
+    columns = {
+        "pipeline_id": pa.scalar(ids.uuid7()),
+        "chain_id": pa.scalar(ids.uuid7()),
+        "fold_id": folds,
+        "partition": pa.scalar("val"),
+        "model_name": pa.scalar("PLS"),
+        "branch_id": pa.scalar(None, pa.int32()),
+    }
     keys = natural_keys(columns, len(folds))
     assert keys.are_distinct()
     assert len(np.unique(keys.nk & np.uint64(0xFFFF))) == 2**16
 
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=12, max_size=12)
-FORMS = st.builds("{0}-{1}-{2}-{3}-{4}".format, *[HEX.map(lambda text, size=size: text[:size]) for size in (8, 4, 4, 4, 12)])  # type: ignore[misc]
-NEARLY = st.tuples(FORMS, st.integers(0, 35), st.sampled_from("g_-+ é\u0661")).map(lambda given: given[0][: given[1]] + given[2] + given[0][given[1] + 1 :])
+FORMS = st.builds(
+    "{0}-{1}-{2}-{3}-{4}".format, *[HEX.map(lambda text, size=size: text[:size]) for size in (8, 4, 4, 4, 12)]
+)  # type: ignore[misc]
+NEARLY = st.tuples(FORMS, st.integers(0, 35), st.sampled_from("g_-+ é\u0661")).map(
+    lambda given: given[0][: given[1]] + given[2] + given[0][given[1] + 1 :]
+)
 
 
 @settings(deadline=None)
@@ -65,4 +75,6 @@ NEARLY = st.tuples(FORMS, st.integers(0, 35), st.sampled_from("g_-+ é\u0661")).
 def test_many_id_keys_are_those_of_each_id(uuids: list[str], others: list[str], start: int) -> None:
     for identifiers in (uuids, others):
         encodable = [each for each in identifiers if each.isprintable() or each.isascii()]
-        assert id_keys(pa.array(encodable, pa.string())[start:]).tolist() == [ids.id_key(each) for each in encodable[start:]]
+        assert id_keys(pa.array(encodable, pa.string())[start:]).tolist() == [
+            ids.id_key(each) for each in encodable[start:]
+        ]

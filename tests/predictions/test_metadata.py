@@ -30,7 +30,12 @@ def test_metadata_comes_back_and_equal_ones_are_stored_once(store: WorkspaceStor
     both = [saved(store, sweep, SITES, fold_id=fold) for fold in ("0", "1")]
     other = saved(store, sweep, {"site": ["c"]}, fold_id="2")
     none = saved(store, sweep, None, fold_id="3")
-    assert [metadata_of(store, prediction) for prediction in (*both, other, none)] == [SITES, SITES, {"site": ["c"]}, {}]
+    assert [metadata_of(store, prediction) for prediction in (*both, other, none)] == [
+        SITES,
+        SITES,
+        {"site": ["c"]},
+        {},
+    ]
     assert (count(store, "prediction_metadata"), count(store, "shared_metadata")) == (3, 2)
     assert "sample_metadata" not in (store.get_prediction(both[0]) or {})
 

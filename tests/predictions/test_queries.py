@@ -23,7 +23,15 @@ def filled(store: WorkspaceStore) -> tuple[WorkspaceStore, Sweep, Sweep]:
     for sweep, dataset in ((first, "corn_1"), (second, "corn%1")):
         for model in ("sk.PLSRegression", "sk.PLS_Regression", "my.PLS%"):
             for fold in ("0", "avg"):
-                predict(store, sweep.pipeline, sweep.chain, dataset_name=dataset, model_name=model, model_class=model, fold_id=fold)
+                predict(
+                    store,
+                    sweep.pipeline,
+                    sweep.chain,
+                    dataset_name=dataset,
+                    model_name=model,
+                    model_class=model,
+                    fold_id=fold,
+                )
     return store, first, second
 
 
@@ -31,17 +39,40 @@ def filled(store: WorkspaceStore) -> tuple[WorkspaceStore, Sweep, Sweep]:
     ("filters", "rows"),
     [
         ({}, 12),
-        ({"dataset_name": "corn_1"}, 6), ({"dataset_name": "corn%1"}, 6), ({"dataset_name": "corn%"}, 0), ({"dataset_name": "cornX1"}, 0),
-        ({"model_class": "sk.PLSRegression"}, 4), ({"model_class": "sk.%"}, 8), ({"model_class": "sk.PLS_Regression"}, 4),
-        ({"model_class": "sk.PLS\\_Regression"}, 4), ({"model_class": "my.PLS\\%"}, 4), ({"model_class": "sk"}, 0), ({"model_class": "%"}, 12),
-        ({"fold_id": "0"}, 6), ({"fold_id": 0}, 6), ({"fold_id": "avg"}, 6), ({"fold_id": "%"}, 0), ({"fold_id": "_"}, 0),
-        ({"partition": "val"}, 12), ({"partition": "va_"}, 0), ({"partition": "VAL"}, 0),
-        ({"branch_id": 0}, 0), ({"pipeline_id": "%"}, 0), ({"run_id": "%"}, 0), ({"pipeline_id": "unknown"}, 0),
+        ({"dataset_name": "corn_1"}, 6),
+        ({"dataset_name": "corn%1"}, 6),
+        ({"dataset_name": "corn%"}, 0),
+        ({"dataset_name": "cornX1"}, 0),
+        ({"model_class": "sk.PLSRegression"}, 4),
+        ({"model_class": "sk.%"}, 8),
+        ({"model_class": "sk.PLS_Regression"}, 4),
+        ({"model_class": "sk.PLS\\_Regression"}, 4),
+        ({"model_class": "my.PLS\\%"}, 4),
+        ({"model_class": "sk"}, 0),
+        ({"model_class": "%"}, 12),
+        ({"fold_id": "0"}, 6),
+        ({"fold_id": 0}, 6),
+        ({"fold_id": "avg"}, 6),
+        ({"fold_id": "%"}, 0),
+        ({"fold_id": "_"}, 0),
+        ({"partition": "val"}, 12),
+        ({"partition": "va_"}, 0),
+        ({"partition": "VAL"}, 0),
+        ({"branch_id": 0}, 0),
+        ({"pipeline_id": "%"}, 0),
+        ({"run_id": "%"}, 0),
+        ({"pipeline_id": "unknown"}, 0),
         ({"dataset_name": "corn_1", "fold_id": "avg", "model_class": "sk.%"}, 2),
-        ({"limit": 5}, 5), ({"limit": 0}, 0), ({"limit": 5, "offset": 10}, 2), ({"offset": 11}, 1), ({"offset": 99}, 0),
+        ({"limit": 5}, 5),
+        ({"limit": 0}, 0),
+        ({"limit": 5, "offset": 10}, 2),
+        ({"offset": 11}, 1),
+        ({"offset": 99}, 0),
     ],
-)  # fmt: skip
-def test_filters_are_equalities_joined_by_and(filled: tuple[WorkspaceStore, Sweep, Sweep], filters: dict[str, Any], rows: int) -> None:
+)
+def test_filters_are_equalities_joined_by_and(
+    filled: tuple[WorkspaceStore, Sweep, Sweep], filters: dict[str, Any], rows: int
+) -> None:
     assert filled[0].query_predictions(**filters).height == rows
 
 
@@ -72,9 +103,22 @@ def test_a_branch_filter_takes_zero_as_a_branch(store: WorkspaceStore, sweep: Sw
 def test_frames_keep_their_schema_when_empty_or_all_null(store: WorkspaceStore, sweep: Sweep) -> None:
     empty = store.query_predictions()
     predict(
-        store, sweep.pipeline, None, val_score=None, test_score=None, train_score=None, metric=None, task_type=None, n_samples=None,
-        n_features=None, scores=None, best_params=None, exclusion_count=None, exclusion_rate=None, preprocessings=None,
-    )  # fmt: skip
+        store,
+        sweep.pipeline,
+        None,
+        val_score=None,
+        test_score=None,
+        train_score=None,
+        metric=None,
+        task_type=None,
+        n_samples=None,
+        n_features=None,
+        scores=None,
+        best_params=None,
+        exclusion_count=None,
+        exclusion_rate=None,
+        preprocessings=None,
+    )
     full = store.query_predictions()
     assert full.height == 1
     assert empty.schema == full.schema
@@ -95,8 +139,15 @@ def test_internal_columns_stay_inside(store: WorkspaceStore, sweep: Sweep) -> No
 
 def scored(store: WorkspaceStore, sweep: Sweep, scores: list[float | None], **changes: Any) -> None:
     for index, score in enumerate(scores):
-        predict(store, sweep.pipeline, sweep.chain, prediction_id=f"{changes.get('model_name', 'm')}-{index}", val_score=score,
-                fold_id=str(index), **changes)  # fmt: skip
+        predict(
+            store,
+            sweep.pipeline,
+            sweep.chain,
+            prediction_id=f"{changes.get('model_name', 'm')}-{index}",
+            val_score=score,
+            fold_id=str(index),
+            **changes,
+        )
 
 
 def show(frame: pl.DataFrame, column: str = "val_score") -> list[str]:
@@ -107,7 +158,9 @@ def show(frame: pl.DataFrame, column: str = "val_score") -> list[str]:
     ("ascending", "expected"),
     [(True, ["-inf", "0.1", "0.2", "inf"]), (False, ["inf", "0.2", "0.1", "-inf"])],
 )
-def test_nan_and_null_rank_last_in_both_directions(store: WorkspaceStore, sweep: Sweep, ascending: bool, expected: list[str]) -> None:
+def test_nan_and_null_rank_last_in_both_directions(
+    store: WorkspaceStore, sweep: Sweep, ascending: bool, expected: list[str]
+) -> None:
     scored(store, sweep, [NAN, 0.2, None, math.inf, 0.1, -math.inf])
     ranked = show(store.top_predictions(10, ascending=ascending))
     assert ranked[:4] == expected
@@ -158,11 +211,15 @@ def test_every_listed_group_works(store: WorkspaceStore, sweep: Sweep, group: st
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"n": 5, "metric": "rmse"}, "metric 'rmse'"), ({"n": 5, "metric": "val_score; DROP TABLE runs"}, "metric"),
-        ({"n": 5, "group_by": "created_at"}, "group_by 'created_at'"), ({"n": 5, "group_by": "1; DROP TABLE runs"}, "group_by"),
-        ({"n": -1}, "n must not be negative"), ({"n": 2.5}, "n must be a whole number"), ({"n": None}, "n must be"),
+        ({"n": 5, "metric": "rmse"}, "metric 'rmse'"),
+        ({"n": 5, "metric": "val_score; DROP TABLE runs"}, "metric"),
+        ({"n": 5, "group_by": "created_at"}, "group_by 'created_at'"),
+        ({"n": 5, "group_by": "1; DROP TABLE runs"}, "group_by"),
+        ({"n": -1}, "n must not be negative"),
+        ({"n": 2.5}, "n must be a whole number"),
+        ({"n": None}, "n must be"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_rank_is_refused(store: WorkspaceStore, arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInputError, match=named):
         store.top_predictions(**arguments)

@@ -38,20 +38,38 @@ def plain_rank(ids: list[str], rows: list[tuple[float | None, str | None]], asce
 @settings(deadline=None, max_examples=60)
 @given(rows=ROWS, n=st.integers(0, 13), ascending=st.booleans(), grouped=st.booleans(), bounded=st.booleans())
 def test_any_scores_rank_as_in_a_plain_sort(
-    workspace: tuple[WorkspaceStore, str], rows: list[tuple[float | None, str | None]], n: int, ascending: bool, grouped: bool, bounded: bool
+    workspace: tuple[WorkspaceStore, str],
+    rows: list[tuple[float | None, str | None]],
+    n: int,
+    ascending: bool,
+    grouped: bool,
+    bounded: bool,
 ) -> None:
     store, pipeline = workspace
     dataset = f"d{next(DATASETS)}"
     columns = {
-        "pipeline_id": pipeline, "dataset_name": dataset, "model_name": dataset, "model_class": "PLS", "partition": "val", "metric": "rmse",
-        "fold_id": [str(row) for row in range(len(rows))], "val_score": [score for score, _ in rows], "branch_name": [group for _, group in rows],
-    }  # fmt: skip
+        "pipeline_id": pipeline,
+        "dataset_name": dataset,
+        "model_name": dataset,
+        "model_class": "PLS",
+        "partition": "val",
+        "metric": "rmse",
+        "fold_id": [str(row) for row in range(len(rows))],
+        "val_score": [score for score, _ in rows],
+        "branch_name": [group for _, group in rows],
+    }
     ids = store.save_predictions(columns)
     expected = plain_rank(ids, rows, ascending)
     if grouped:
         taken: dict[str | None, int] = {}
-        expected = [place for place in expected if taken.setdefault(rows[place][1], 0) < n and not taken.update({rows[place][1]: taken[rows[place][1]] + 1})]
+        expected = [
+            place
+            for place in expected
+            if taken.setdefault(rows[place][1], 0) < n and not taken.update({rows[place][1]: taken[rows[place][1]] + 1})
+        ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queries, "_BOUNDED_AT_MOST", 1000 if bounded else -1)
-        top = store.top_predictions(n, ascending=ascending, dataset_name=dataset, partition=None, group_by="branch_name" if grouped else None)
+        top = store.top_predictions(
+            n, ascending=ascending, dataset_name=dataset, partition=None, group_by="branch_name" if grouped else None
+        )
     assert top["prediction_id"].to_list() == [ids[place] for place in (expected if grouped else expected[:n])]

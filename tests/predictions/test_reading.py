@@ -1,4 +1,6 @@
-"""Arrays read many at once are those of each prediction, in the order asked for, as views; questions about pipelines leave nothing out."""
+"""Arrays read many at once are those of each prediction, in the order asked for, as views; questions about pipelines
+leave nothing out.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,12 @@ def arrays_of_one(draw: st.DrawFn) -> Arrays | None:
     rows, targets = draw(st.integers(0, 3)), draw(st.sampled_from([(), (2,)]))
     number = draw(st.integers(0, 2))
     candidates: Arrays = {
-        "y_true": np.full((rows, *targets), float(number)), "y_pred": np.arange(rows * 2.0)[: rows * (2 if targets else 1)].reshape(rows, *targets),
-        "y_proba": np.full((rows, number + 1), 0.5), "sample_indices": np.arange(rows) + number, "weights": np.full(number, 0.25),
-    }  # fmt: skip
+        "y_true": np.full((rows, *targets), float(number)),
+        "y_pred": np.arange(rows * 2.0)[: rows * (2 if targets else 1)].reshape(rows, *targets),
+        "y_proba": np.full((rows, number + 1), 0.5),
+        "sample_indices": np.arange(rows) + number,
+        "weights": np.full(number, 0.25),
+    }
     return {name: draw(st.sampled_from([value, None])) for name, value in candidates.items()}
 
 
@@ -46,7 +51,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worksp
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(arrays_of_one(), min_size=1, max_size=8), st.data())
-def test_many_arrays_are_those_of_each(workspace: tuple[WorkspaceStore, Sweep], given_arrays: list[Arrays | None], data: st.DataObject) -> None:
+def test_many_arrays_are_those_of_each(
+    workspace: tuple[WorkspaceStore, Sweep], given_arrays: list[Arrays | None], data: st.DataObject
+) -> None:
     store, sweep = workspace
     model, saved = f"m{next(RUNS)}", []
     for fold, arrays in enumerate(given_arrays):
@@ -56,7 +63,10 @@ def test_many_arrays_are_those_of_each(workspace: tuple[WorkspaceStore, Sweep], 
     places = data.draw(st.lists(st.integers(0, len(saved) - 1), max_size=12))
     size = data.draw(st.integers(1, 5))
     asked = [saved[place] for place in places]
-    whole, pieces = store.load_arrays(asked, columns=COLUMNS), list(store.iter_arrays(asked, columns=COLUMNS, batch_size=size))
+    whole, pieces = (
+        store.load_arrays(asked, columns=COLUMNS),
+        list(store.iter_arrays(asked, columns=COLUMNS, batch_size=size)),
+    )
     assert whole.prediction_ids == asked == [prediction for piece in pieces for prediction in piece.prediction_ids]
     assert [len(piece) for piece in pieces] == [min(size, len(asked) - start) for start in range(0, len(asked), size)]
     table_of_all = whole.to_arrow()
@@ -64,7 +74,11 @@ def test_many_arrays_are_those_of_each(workspace: tuple[WorkspaceStore, Sweep], 
         expected = [(given_arrays[place] or {}).get(name) for place in places]
         one_by_one = [(store.get_prediction_arrays(prediction) or {}).get(name) for prediction in asked]
         flat = [None if value is None else np.array(value) for value in table_of_all[name].to_pylist()]
-        for found in (list(getattr(whole, name)), [value for piece in pieces for value in getattr(piece, name)], one_by_one):
+        for found in (
+            list(getattr(whole, name)),
+            [value for piece in pieces for value in getattr(piece, name)],
+            one_by_one,
+        ):
             _assert_same(found, expected)
         _assert_same(flat, [None if value is None else value.reshape(-1) for value in expected])
 
@@ -102,7 +116,12 @@ def test_arrays_of_one_prediction_are_the_callers_own(store: WorkspaceStore, swe
 
 
 def test_a_content_saved_anew_after_it_went_is_found_again(store: WorkspaceStore, sweep: Sweep) -> None:
-    for y_true in (np.zeros(3), np.zeros((3, 2)), np.ones(3), np.zeros(3)):  # the same bytes in another shape are another content
+    for y_true in (
+        np.zeros(3),
+        np.zeros((3, 2)),
+        np.ones(3),
+        np.zeros(3),
+    ):  # the same bytes in another shape are another content
         prediction = predict(store, sweep.pipeline, sweep.chain)
         store.save_prediction_arrays(prediction, y_true, None)
         found = store.get_prediction_arrays(prediction)
@@ -114,7 +133,9 @@ def test_a_content_saved_anew_after_it_went_is_found_again(store: WorkspaceStore
 
 def test_few_contents_are_kept_in_memory(store: WorkspaceStore, sweep: Sweep) -> None:
     for fold in range(200):
-        store.save_prediction_arrays(predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold)), np.full(3, float(fold)), None)
+        store.save_prediction_arrays(
+            predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold)), np.full(3, float(fold)), None
+        )
     store.save_prediction_arrays(predict(store, sweep.pipeline, sweep.chain, fold_id="long"), np.zeros(10_000), None)
     stored = store.sql("SELECT content_hash, array_values FROM shared_arrays")
     contents = SharedContents(store._open().database)
@@ -126,7 +147,9 @@ def test_few_contents_are_kept_in_memory(store: WorkspaceStore, sweep: Sweep) ->
     assert max(len(values) for values, _ in contents._kept.values()) == 3
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -5}, {"batch_size": 2.5}, {"columns": ["colour"]}, {"colour": "red"}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"batch_size": -5}, {"batch_size": 2.5}, {"columns": ["colour"]}, {"colour": "red"}]
+)
 def test_wrong_pieces_are_refused_at_the_call(store: WorkspaceStore, sweep: Sweep, wrong: dict[str, Any]) -> None:
     predict_with_arrays(store, sweep)
     with pytest.raises(InvalidInputError):
@@ -163,11 +186,19 @@ with WorkspaceStore.open_readonly(sys.argv[1]) as store:
 """
 
 
-def test_a_stream_takes_little_memory_however_much_there_is(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_stream_takes_little_memory_however_much_there_is(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     matrix = np.random.default_rng(0).random((5_000, 1_000))
     for turn in range(10):
         matrix[:, 0] = turn
-        columns = {"pipeline_id": begin_pipeline(store, sweep.run), "dataset_name": "corn", "model_name": f"m{turn}", "model_class": "m", "partition": "val"}
+        columns = {
+            "pipeline_id": begin_pipeline(store, sweep.run),
+            "dataset_name": "corn",
+            "model_name": f"m{turn}",
+            "model_class": "m",
+            "partition": "val",
+        }
         store.save_predictions({**columns, "fold_id": [str(row) for row in range(len(matrix))]}, y_pred=matrix)
     store.close()
     grown, rows, total = map(int, finish(child(STREAM, tmp_path / "workspace")).split())
@@ -177,7 +208,17 @@ def test_a_stream_takes_little_memory_however_much_there_is(store: WorkspaceStor
 
 # -- questions about pipelines ---------------------------------------------------------------
 
-PIPELINES = st.sampled_from([ids.uuid7(), ids.uuid7(), "00000000-0000-7000-8000-000000000000", "FFFFFFFF-FFFF-7FFF-8FFF-FFFFFFFFFFFF", "p%", "é", "x" * 36])
+PIPELINES = st.sampled_from(
+    [
+        ids.uuid7(),
+        ids.uuid7(),
+        "00000000-0000-7000-8000-000000000000",
+        "FFFFFFFF-FFFF-7FFF-8FFF-FFFFFFFFFFFF",
+        "p%",
+        "é",
+        "x" * 36,
+    ]
+)
 RUN_IDS = st.sampled_from(["r0", "r1", "r2"])
 ASKED = {"pipeline_id": PIPELINES, "run_id": RUN_IDS}
 FILTERS = st.fixed_dictionaries({}, optional={name: one | st.lists(one, max_size=3) for name, one in ASKED.items()})
@@ -185,8 +226,12 @@ FILTERS = st.fixed_dictionaries({}, optional={name: one | st.lists(one, max_size
 
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(PIPELINES, RUN_IDS, min_size=1), FILTERS)
-def test_bounds_leave_no_prediction_of_a_pipeline_out(workspace: tuple[WorkspaceStore, Sweep], pipelines: dict[str, str], filters: dict[str, Any]) -> None:
-    """Ids of any form, as merged and converted workspaces bring them, by the filter with bounds and by the one without."""
+def test_bounds_leave_no_prediction_of_a_pipeline_out(
+    workspace: tuple[WorkspaceStore, Sweep], pipelines: dict[str, str], filters: dict[str, Any]
+) -> None:
+    """Ids of any form, as merged and converted workspaces bring them, by the filter with bounds and by the one
+    without.
+    """
     database = workspace[0]._open().database
 
     class Undone(Exception):
@@ -197,10 +242,15 @@ def test_bounds_leave_no_prediction_of_a_pipeline_out(workspace: tuple[Workspace
         for pipeline, run in pipelines.items():
             key = ids.natural_key(pipeline, None, "0", "val", "m", None)
             database.execute("INSERT INTO pipelines (pipeline_id, run_id) VALUES (?, ?)", (pipeline, run))
-            database.execute("INSERT INTO predictions (prediction_id, pipeline_id, nk) VALUES (?, ?, ?)", (ids.prediction_id(key), pipeline, ids.nk(key)))
+            database.execute(
+                "INSERT INTO predictions (prediction_id, pipeline_id, nk) VALUES (?, ?, ?)",
+                (ids.prediction_id(key), pipeline, ids.nk(key)),
+            )
         found = []
         for where, params in (where_clause(filters), where_on_predictions(database, filters)):
-            found.append(sorted(pipeline for (pipeline,) in database.rows(f"SELECT pipeline_id FROM predictions{where}", params)))
+            found.append(
+                sorted(pipeline for (pipeline,) in database.rows(f"SELECT pipeline_id FROM predictions{where}", params))
+            )
         assert found[0] == found[1]
         raise Undone
 
@@ -212,9 +262,13 @@ def test_lists_in_filters_are_any_of_them(store: WorkspaceStore) -> None:
             predict_with_arrays(store, sweep, dataset_name=dataset, fold_id=fold, partition="val" if fold else "test")
     first, second, _ = sweeps
     for filters, rows in (
-        ({"dataset_name": ["corn", "c%"]}, 4), ({"dataset_name": ["c%"], "fold_id": [1, "7"]}, 1), ({"pipeline_id": [first.pipeline, second.pipeline]}, 4),
-        ({"run_id": [first.run, "unknown"], "partition": ["val"]}, 1), ({"pipeline_id": [], "run_id": None}, 6), ({"dataset_name": ["c"]}, 0),
-    ):  # fmt: skip
+        ({"dataset_name": ["corn", "c%"]}, 4),
+        ({"dataset_name": ["c%"], "fold_id": [1, "7"]}, 1),
+        ({"pipeline_id": [first.pipeline, second.pipeline]}, 4),
+        ({"run_id": [first.run, "unknown"], "partition": ["val"]}, 1),
+        ({"pipeline_id": [], "run_id": None}, 6),
+        ({"dataset_name": ["c"]}, 0),
+    ):
         assert len(store.load_arrays(**filters)) == rows, filters
         assert sum(len(piece) for piece in store.iter_arrays(**filters, batch_size=1)) == rows, filters
 
@@ -223,7 +277,11 @@ def test_lists_in_filters_are_any_of_them(store: WorkspaceStore) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=12), st.integers(0, 3), st.data())
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=12),
+    st.integers(0, 3),
+    st.data(),
+)
 def test_contents_go_with_their_last_user_wherever_it_is(
     workspace: tuple[WorkspaceStore, Sweep], contents: list[tuple[int, int, int]], neighbours: int, data: st.DataObject
 ) -> None:
@@ -232,7 +290,9 @@ def test_contents_go_with_their_last_user_wherever_it_is(
     pipeline = begin_pipeline(store, sweep.run)
     saved = [predict(store, pipeline, None, fold_id=str(fold)) for fold in range(len(contents))]
     for prediction, (y_true, weights, indices) in zip(saved, contents, strict=True):
-        store.save_prediction_arrays(prediction, np.full(7, float(y_true)), None, None, np.arange(7) + indices, np.full(7, float(weights)))
+        store.save_prediction_arrays(
+            prediction, np.full(7, float(y_true)), None, None, np.arange(7) + indices, np.full(7, float(weights))
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table, "_NEIGHBOURS", neighbours - 1)
         for place in data.draw(st.lists(st.integers(0, len(saved) - 1), unique=True)):
@@ -244,12 +304,16 @@ def test_contents_go_with_their_last_user_wherever_it_is(
 
 def _assert_contents_are_those_in_use(store: WorkspaceStore) -> None:
     for name, columns in table._REFERENCES.items():
-        used = " UNION ".join(f"SELECT {column} FROM prediction_values WHERE {column} IS NOT NULL" for column in columns)
+        used = " UNION ".join(
+            f"SELECT {column} FROM prediction_values WHERE {column} IS NOT NULL" for column in columns
+        )
         kept = store.sql(f"SELECT content_hash FROM {name} ORDER BY 1")["content_hash"].to_list()
         assert kept == sorted(set(store.sql(used).to_series()))
 
 
-def test_arrays_of_stored_predictions_are_gathered_like_any_others(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
+def test_arrays_of_stored_predictions_are_gathered_like_any_others(
+    store: WorkspaceStore, sweep: Sweep, tmp_path: Path
+) -> None:
     """Not written to the tables one by one, though each asks the tables whether its prediction is there."""
     saved = [predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold)) for fold in range(20)]
     assert store.query_predictions().height == 20

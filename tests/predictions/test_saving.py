@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, count, counts, predict, predict_with_arrays, save_chain
+from helpers import (
+    PREDICTION,
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    count,
+    counts,
+    predict,
+    predict_with_arrays,
+    save_chain,
+)
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
@@ -26,11 +36,15 @@ def _drained(store: WorkspaceStore) -> None:
 
 
 # what may happen between two saves: nothing (one buffer), a flush (the journal), a read (the tables)
-BETWEEN = pytest.mark.parametrize("between", [_nothing, WorkspaceStore.flush, _drained], ids=["one-buffer", "flushed", "in-the-tables"])
+BETWEEN = pytest.mark.parametrize(
+    "between", [_nothing, WorkspaceStore.flush, _drained], ids=["one-buffer", "flushed", "in-the-tables"]
+)
 
 
 @BETWEEN
-@pytest.mark.parametrize("changes", [{}, {"branch_id": 0}, {"branch_id": 3}, {"fold_id": "avg"}, {"model_name": "Ridge"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"branch_id": 0}, {"branch_id": 3}, {"fold_id": "avg"}, {"model_name": "Ridge"}]
+)
 @pytest.mark.parametrize("with_chain", [True, False])
 def test_saving_a_key_again_replaces_the_row_and_keeps_its_id(
     store: WorkspaceStore, sweep: Sweep, between: Between, changes: dict[str, Any], with_chain: bool
@@ -46,10 +60,22 @@ def test_saving_a_key_again_replaces_the_row_and_keeps_its_id(
 @BETWEEN
 def test_each_part_of_the_key_makes_another_prediction(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
     other_pipeline = begin_pipeline(store, sweep.run)
-    places = [(sweep.pipeline, sweep.chain), (sweep.pipeline, save_chain(store, sweep.pipeline)), (sweep.pipeline, None), (other_pipeline, None)]
+    places = [
+        (sweep.pipeline, sweep.chain),
+        (sweep.pipeline, save_chain(store, sweep.pipeline)),
+        (sweep.pipeline, None),
+        (other_pipeline, None),
+    ]
     made = []
     for pipeline, chain in places:
-        for changes in ({}, {"fold_id": "1"}, {"partition": "test"}, {"model_name": "x"}, {"branch_id": 0}, {"branch_id": 1}):
+        for changes in (
+            {},
+            {"fold_id": "1"},
+            {"partition": "test"},
+            {"model_name": "x"},
+            {"branch_id": 0},
+            {"branch_id": 1},
+        ):
             made.append(predict(store, pipeline, chain, **changes))
             between(store)
     assert len(set(made)) == len(made) == 24
@@ -58,7 +84,11 @@ def test_each_part_of_the_key_makes_another_prediction(store: WorkspaceStore, sw
 
 def test_a_branch_is_the_same_in_every_type_that_counts_as_its_number(store: WorkspaceStore, sweep: Sweep) -> None:
     ids = {predict(store, sweep.pipeline, sweep.chain, branch_id=branch) for branch in (True, 1, 1.0, np.int64(1))}
-    ids |= set(store.save_predictions({**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain, "branch_id": [True]}))
+    ids |= set(
+        store.save_predictions(
+            {**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain, "branch_id": [True]}
+        )
+    )
     assert set(store.query_predictions()["prediction_id"]) == ids
     assert len(ids) == 1
 
@@ -121,7 +151,9 @@ def test_arrays_move_to_the_new_id_of_their_prediction(store: WorkspaceStore, sw
 
 
 @BETWEEN
-def test_new_arrays_under_a_new_id_replace_those_of_the_old_one(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+def test_new_arrays_under_a_new_id_replace_those_of_the_old_one(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
     predict_with_arrays(store, sweep, 1.0)
     between(store)
     predict_with_arrays(store, sweep, 2.0, prediction_id="renamed")
@@ -131,7 +163,9 @@ def test_new_arrays_under_a_new_id_replace_those_of_the_old_one(store: Workspace
 
 
 @BETWEEN
-def test_arrays_saved_just_before_their_row_is_renamed_move_with_it(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+def test_arrays_saved_just_before_their_row_is_renamed_move_with_it(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
     old = predict(store, sweep.pipeline, sweep.chain)
     between(store)
     store.save_prediction_arrays(old, None, np.arange(3.0))
@@ -152,7 +186,9 @@ def test_a_replaced_id_takes_no_arrays(store: WorkspaceStore, sweep: Sweep, betw
 
 
 @BETWEEN
-def test_an_id_moved_to_the_key_of_another_prediction_keeps_its_own_arrays(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+def test_an_id_moved_to_the_key_of_another_prediction_keeps_its_own_arrays(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
     predict_with_arrays(store, sweep, 1.0, prediction_id="a", fold_id="0")
     predict_with_arrays(store, sweep, 2.0, prediction_id="b", fold_id="1")
     between(store)
@@ -164,7 +200,9 @@ def test_an_id_moved_to_the_key_of_another_prediction_keeps_its_own_arrays(store
 
 
 @BETWEEN
-def test_two_predictions_that_swap_their_keys_leave_nothing_doubled(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+def test_two_predictions_that_swap_their_keys_leave_nothing_doubled(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
     predict_with_arrays(store, sweep, 1.0, prediction_id="a", fold_id="0")
     predict_with_arrays(store, sweep, 2.0, prediction_id="b", fold_id="1")
     _drained(store)
@@ -186,22 +224,32 @@ def y_pred(store: WorkspaceStore, prediction: str) -> Any:
 
 
 @BETWEEN
-def test_repeated_targets_are_stored_once_and_never_double_a_row(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+def test_repeated_targets_are_stored_once_and_never_double_a_row(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
     for pipeline in range(3):
         place = sweep._replace(pipeline=begin_pipeline(store, sweep.run))
         for fold in range(4):
             predict_with_arrays(store, place, pipeline, fold_id=str(fold))
         between(store)
     assert counts(store, "predictions", "prediction_arrays", *ARRAY_TABLES) == {
-        "predictions": 12, "prediction_arrays": 12, "prediction_values": 12, "shared_arrays": 2, "shared_indices": 1,
-    }  # fmt: skip
+        "predictions": 12,
+        "prediction_arrays": 12,
+        "prediction_values": 12,
+        "shared_arrays": 2,
+        "shared_indices": 1,
+    }
 
 
 @BETWEEN
-def test_content_that_was_replaced_before_or_after_a_flush_is_not_kept(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+def test_content_that_was_replaced_before_or_after_a_flush_is_not_kept(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
     prediction = predict(store, sweep.pipeline, sweep.chain)
     for shift in range(3):
-        store.save_prediction_arrays(prediction, np.arange(3.0) + shift, None, None, np.arange(3) + shift, np.ones(2) * shift)
+        store.save_prediction_arrays(
+            prediction, np.arange(3.0) + shift, None, None, np.arange(3) + shift, np.ones(2) * shift
+        )
         between(store)
     assert counts(store, *ARRAY_TABLES) == {"prediction_values": 1, "shared_arrays": 2, "shared_indices": 1}
 
@@ -233,7 +281,9 @@ def test_a_deleted_prediction_can_be_saved_again_and_has_no_arrays(store: Worksp
 # -- values ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [None, 0.1, float("nan"), float("inf"), -float("inf"), np.float32(0.5), np.float64(1e-300), 3, True])
+@pytest.mark.parametrize(
+    "value", [None, 0.1, float("nan"), float("inf"), -float("inf"), np.float32(0.5), np.float64(1e-300), 3, True]
+)
 def test_scores_survive_as_doubles(store: WorkspaceStore, sweep: Sweep, value: Any) -> None:
     names = ("val_score", "test_score", "train_score", "exclusion_rate")
     found = store.get_prediction(predict(store, sweep.pipeline, sweep.chain, **dict.fromkeys(names, value)))
@@ -243,31 +293,56 @@ def test_scores_survive_as_doubles(store: WorkspaceStore, sweep: Sweep, value: A
 
 def test_every_field_comes_back(store: WorkspaceStore, sweep: Sweep) -> None:
     given = {
-        **PREDICTION, "scores": {"val": {"rmse": np.float32(0.5), "nan": float("nan")}}, "best_params": {"n": np.int64(3)}, "branch_id": 2,
-        "branch_name": "left", "exclusion_count": np.int64(4), "exclusion_rate": 0.25, "preprocessings": "SNV>Detr", "refit_context": "standalone",
+        **PREDICTION,
+        "scores": {"val": {"rmse": np.float32(0.5), "nan": float("nan")}},
+        "best_params": {"n": np.int64(3)},
+        "branch_id": 2,
+        "branch_name": "left",
+        "exclusion_count": np.int64(4),
+        "exclusion_rate": 0.25,
+        "preprocessings": "SNV>Detr",
+        "refit_context": "standalone",
         "n_samples": 5.0,
-    }  # fmt: skip
+    }
     found = store.get_prediction(store.save_prediction(sweep.pipeline, sweep.chain, **given))  # type: ignore[arg-type]
     assert found is not None
     assert str(found.pop("scores")) == "{'val': {'rmse': 0.5, 'nan': nan}}"
     assert found.pop("best_params") == {"n": 3}
-    assert {name: found[name] for name in given if name in found} == {name: value for name, value in given.items() if name not in ("scores", "best_params")}
+    assert {name: found[name] for name in given if name in found} == {
+        name: value for name, value in given.items() if name not in ("scores", "best_params")
+    }
     assert (found["pipeline_id"], found["chain_id"]) == (sweep.pipeline, sweep.chain)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"val_score": "0.5"}, "val_score"), ({"test_score": object()}, "test_score"), ({"train_score": 1j}, "train_score"),
-        ({"n_samples": 2.5}, "n_samples"), ({"n_samples": float("nan")}, "n_samples"), ({"n_features": 2**31}, "n_features"),
-        ({"branch_id": "left"}, "branch_id"), ({"exclusion_count": "x"}, "exclusion_count"), ({"exclusion_rate": "x"}, "exclusion_rate"),
-        ({"dataset_name": None}, "dataset_name"), ({"model_name": 5}, "model_name"), ({"model_class": None}, "model_class"),
-        ({"partition": None}, "partition"), ({"metric": 5}, "metric"), ({"model_name": "\ud800"}, "model_name"),
-        ({"scores": {"a": object()}}, "scores"), ({"best_params": b"x"}, "best_params"), ({"scores": {"a": "\ud800"}}, "scores"),
-        ({"prediction_id": 5}, "prediction_id"), ({"preprocessings": 5}, "preprocessings"), ({"branch_name": 5}, "branch_name"),
+        ({"val_score": "0.5"}, "val_score"),
+        ({"test_score": object()}, "test_score"),
+        ({"train_score": 1j}, "train_score"),
+        ({"n_samples": 2.5}, "n_samples"),
+        ({"n_samples": float("nan")}, "n_samples"),
+        ({"n_features": 2**31}, "n_features"),
+        ({"branch_id": "left"}, "branch_id"),
+        ({"exclusion_count": "x"}, "exclusion_count"),
+        ({"exclusion_rate": "x"}, "exclusion_rate"),
+        ({"dataset_name": None}, "dataset_name"),
+        ({"model_name": 5}, "model_name"),
+        ({"model_class": None}, "model_class"),
+        ({"partition": None}, "partition"),
+        ({"metric": 5}, "metric"),
+        ({"model_name": "\ud800"}, "model_name"),
+        ({"scores": {"a": object()}}, "scores"),
+        ({"best_params": b"x"}, "best_params"),
+        ({"scores": {"a": "\ud800"}}, "scores"),
+        ({"prediction_id": 5}, "prediction_id"),
+        ({"preprocessings": 5}, "preprocessings"),
+        ({"branch_name": 5}, "branch_name"),
     ],
-)  # fmt: skip
-def test_a_wrong_field_is_refused_by_name_and_nothing_is_saved(store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], named: str) -> None:
+)
+def test_a_wrong_field_is_refused_by_name_and_nothing_is_saved(
+    store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], named: str
+) -> None:
     with pytest.raises(InvalidInputError, match=named):
         predict(store, sweep.pipeline, sweep.chain, **changes)
     assert count(store, "predictions") == 0
@@ -296,11 +371,27 @@ def test_many_predictions_flush_by_themselves(store: WorkspaceStore, sweep: Swee
 def test_empty_ids_and_scores_that_are_no_dicts_are_refused(store: WorkspaceStore, changes: dict[str, Any]) -> None:
     pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
     arguments: dict[str, Any] = {
-        "pipeline_id": pipeline, "chain_id": None, "dataset_name": "corn", "model_name": "m", "model_class": "m", "fold_id": "0",
-        "partition": "val", "val_score": 0.1, "test_score": 0.1, "train_score": 0.1, "metric": "rmse", "task_type": "regression",
-        "n_samples": 1, "n_features": 1, "scores": {}, "best_params": {}, "branch_id": None, "branch_name": None,
-        "exclusion_count": 0, "exclusion_rate": 0.0,
-    }  # fmt: skip
+        "pipeline_id": pipeline,
+        "chain_id": None,
+        "dataset_name": "corn",
+        "model_name": "m",
+        "model_class": "m",
+        "fold_id": "0",
+        "partition": "val",
+        "val_score": 0.1,
+        "test_score": 0.1,
+        "train_score": 0.1,
+        "metric": "rmse",
+        "task_type": "regression",
+        "n_samples": 1,
+        "n_features": 1,
+        "scores": {},
+        "best_params": {},
+        "branch_id": None,
+        "branch_name": None,
+        "exclusion_count": 0,
+        "exclusion_rate": 0.0,
+    }
     with pytest.raises(InvalidInputError, match=next(iter(changes))):
         store.save_prediction(**{**arguments, **changes})
     assert len(store.query_predictions()) == 0

@@ -18,7 +18,10 @@ PARTITIONS = ("train", "val", "test")
 
 
 def scores(value: float) -> dict[str, dict[str, Any]]:
-    return {partition: {"rmse": value + place, "r2": -value, "text": "0.5", "nan": math.nan} for place, partition in enumerate(PARTITIONS)}
+    return {
+        partition: {"rmse": value + place, "r2": -value, "text": "0.5", "nan": math.nan}
+        for place, partition in enumerate(PARTITIONS)
+    }
 
 
 def fill(store: WorkspaceStore, sweep: Sweep, start: float, chain: str | None = None, **changes: Any) -> None:
@@ -27,9 +30,20 @@ def fill(store: WorkspaceStore, sweep: Sweep, start: float, chain: str | None = 
         value = start + place
         for partition in PARTITIONS:
             numbers = {"val_score": value, "test_score": value + 1, "train_score": value + 2, "scores": scores(value)}
-            predict(store, sweep.pipeline, chain or sweep.chain, **{"fold_id": fold, "partition": partition, **numbers, **changes})
+            predict(
+                store,
+                sweep.pipeline,
+                chain or sweep.chain,
+                **{"fold_id": fold, "partition": partition, **numbers, **changes},
+            )
     for partition in ("train", "test"):
-        refit = {"refit_context": "standalone", "fold_id": "final", "test_score": start / 2, "train_score": start / 4, "scores": {partition: {"rmse": start}}}
+        refit = {
+            "refit_context": "standalone",
+            "fold_id": "final",
+            "test_score": start / 2,
+            "train_score": start / 4,
+            "scores": {partition: {"rmse": start}},
+        }
         predict(store, sweep.pipeline, chain or sweep.chain, **{**refit, "partition": partition, **changes})
 
 
@@ -38,22 +52,44 @@ def test_a_chain_is_summed_up_by_its_folds_and_its_refit(store: WorkspaceStore, 
     save_chain(store, sweep.pipeline)  # without predictions, so without a row
     (row,) = store.query_chain_summaries().to_dicts()
     wanted = {
-        "chain_id": sweep.chain, "pipeline_id": sweep.pipeline, "run_id": sweep.run, "pipeline_status": "running", "dataset_name": "corn",
-        "model_name": "PLS", "model_class": PREDICTION["model_class"], "metric": "rmse", "task_type": "regression", "preprocessings": "SNV",
-        "cv_val_score": 5.0, "cv_test_score": 6.0, "cv_train_score": 7.0, "cv_fold_count": 3, "final_test_score": 2.0, "final_train_score": 1.0,
+        "chain_id": sweep.chain,
+        "pipeline_id": sweep.pipeline,
+        "run_id": sweep.run,
+        "pipeline_status": "running",
+        "dataset_name": "corn",
+        "model_name": "PLS",
+        "model_class": PREDICTION["model_class"],
+        "metric": "rmse",
+        "task_type": "regression",
+        "preprocessings": "SNV",
+        "cv_val_score": 5.0,
+        "cv_test_score": 6.0,
+        "cv_train_score": 7.0,
+        "cv_fold_count": 3,
+        "final_test_score": 2.0,
+        "final_train_score": 1.0,
         "final_agg_test_score": None,
-    }  # fmt: skip
+    }
     assert {name: row[name] for name in wanted} == wanted
     assert json.loads(row["best_params"]) == {"n_components": 3}
     assert json.loads(row["final_scores"]) == {"test": {"rmse": 4.0}}
-    assert json.loads(row["cv_scores"]) == {name: {"r2": -5.0, "rmse": 5.0 + place} for place, name in enumerate(PARTITIONS)}
+    assert json.loads(row["cv_scores"]) == {
+        name: {"r2": -5.0, "rmse": 5.0 + place} for place, name in enumerate(PARTITIONS)
+    }
 
 
 def test_the_mean_of_a_metric_is_that_of_the_folds_that_have_it(store: WorkspaceStore, sweep: Sweep) -> None:
     drawn = np.random.default_rng(0).random(7).tolist()
     for fold, value in enumerate(drawn):
         inner = {"rmse": value, **({"rpd": fold} if fold % 2 else {})}
-        predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=math.nan if fold == 3 else value, scores={"val": inner} if fold else inner)
+        predict(
+            store,
+            sweep.pipeline,
+            sweep.chain,
+            fold_id=str(fold),
+            val_score=math.nan if fold == 3 else value,
+            scores={"val": inner} if fold else inner,
+        )
     (row,) = store.query_chain_summaries().to_dicts()
     assert row["cv_val_score"] == pytest.approx(fmean(value for fold, value in enumerate(drawn) if fold != 3))
     assert json.loads(row["cv_scores"]) == {"val": {"rmse": round(fmean(drawn), 6), "rpd": 3.0}}
@@ -80,11 +116,19 @@ def ranked(store: WorkspaceStore) -> tuple[WorkspaceStore, list[str], list[Sweep
 def test_filters_take_one_value_or_a_list(ranked: tuple[WorkspaceStore, list[str], list[Sweep]]) -> None:
     store, chains, (corn, soil) = ranked
     cases: list[tuple[dict[str, Any], set[int]]] = [
-        ({}, {0, 1, 2, 3, 4, 5}), ({"run_id": corn.run}, {0, 2, 4}), ({"run_id": [corn.run, soil.run]}, {0, 1, 2, 3, 4, 5}),
-        ({"pipeline_id": [soil.pipeline]}, {1, 3, 5}), ({"chain_id": chains[:2]}, {0, 1}), ({"chain_id": []}, {0, 1, 2, 3, 4, 5}),
-        ({"dataset_name": ("soil",)}, {1, 3, 5}), ({"model_class": "Rid%"}, {4, 5}), ({"model_class": ["PLS", "other"]}, {0, 1, 2, 3}),
-        ({"metric": "r2"}, {0}), ({"task_type": "classification"}, set()), ({"run_id": corn.run, "metric": "rmse"}, {2, 4}),
-    ]  # fmt: skip
+        ({}, {0, 1, 2, 3, 4, 5}),
+        ({"run_id": corn.run}, {0, 2, 4}),
+        ({"run_id": [corn.run, soil.run]}, {0, 1, 2, 3, 4, 5}),
+        ({"pipeline_id": [soil.pipeline]}, {1, 3, 5}),
+        ({"chain_id": chains[:2]}, {0, 1}),
+        ({"chain_id": []}, {0, 1, 2, 3, 4, 5}),
+        ({"dataset_name": ("soil",)}, {1, 3, 5}),
+        ({"model_class": "Rid%"}, {4, 5}),
+        ({"model_class": ["PLS", "other"]}, {0, 1, 2, 3}),
+        ({"metric": "r2"}, {0}),
+        ({"task_type": "classification"}, set()),
+        ({"run_id": corn.run, "metric": "rmse"}, {2, 4}),
+    ]
     for filters, places in cases:
         wanted = sorted(chains[place] for place in places)
         assert store.query_chain_summaries(**filters)["chain_id"].to_list() == wanted, filters
@@ -94,13 +138,20 @@ def test_filters_take_one_value_or_a_list(ranked: tuple[WorkspaceStore, list[str
         store.query_top_chains(modelclass="PLS")
 
 
-def test_the_ranking_comes_in_pages_and_knows_the_direction_of_a_metric(ranked: tuple[WorkspaceStore, list[str], list[Sweep]]) -> None:
+def test_the_ranking_comes_in_pages_and_knows_the_direction_of_a_metric(
+    ranked: tuple[WorkspaceStore, list[str], list[Sweep]],
+) -> None:
     store, chains, (corn, _) = ranked
     assert store.query_top_chains("rmse")["chain_id"].to_list() == [*chains[1:5], chains[5]]
     assert store.query_top_chains("rmse", 2, 1)["chain_id"].to_list() == chains[2:4]
     assert store.query_top_chains(n=2, ascending=False)["chain_id"].to_list() == [chains[4], chains[3]]
-    assert store.query_top_chains("rmse", score_column="avg_test_score", run_id=[corn.run])["chain_id"].to_list() == [chains[2], chains[4]]
-    assert store.query_top_chains("rmse", score_column="final_test_score", ascending=False, n=1)["chain_id"].to_list() == [chains[4]]
+    assert store.query_top_chains("rmse", score_column="avg_test_score", run_id=[corn.run])["chain_id"].to_list() == [
+        chains[2],
+        chains[4],
+    ]
+    assert store.query_top_chains("rmse", score_column="final_test_score", ascending=False, n=1)[
+        "chain_id"
+    ].to_list() == [chains[4]]
     assert store.query_top_chains("r2")["cv_val_score"].to_list() == [1.0]
     assert store.query_top_chains("mae").height == 0
     with pytest.raises(InvalidInputError, match="score_column 'created_at'"):
@@ -130,8 +181,13 @@ def test_deleting_a_dataset_takes_what_it_empties(store: WorkspaceStore) -> None
     assert store.get_chain(corn.chain) is None
     assert store.get_chain(mixed) is not None
     assert counts(store, "runs", "pipelines", "chains", "predictions", "logs", "prediction_arrays") == {
-        "runs": 2, "pipelines": 2, "chains": 2, "predictions": 3, "logs": 2, "prediction_arrays": 2,
-    }  # fmt: skip
+        "runs": 2,
+        "pipelines": 2,
+        "chains": 2,
+        "predictions": 3,
+        "logs": 2,
+        "prediction_arrays": 2,
+    }
     assert store.delete_dataset_predictions("corn") == 0
 
 

@@ -27,7 +27,8 @@ from sklearn.ensemble import RandomForestRegressor
 from n4a_fast import WorkspaceStore
 
 X = np.random.default_rng(0).normal(size=(30, 4))
-MODEL = {"steps": [{"step_idx": 1, "operator_class": "model", "params": {}, "artifact_id": None, "stateless": False}], "model_step_idx": 1}
+MODEL = {"steps": [{"step_idx": 1, "operator_class": "model", "params": {}, "artifact_id": None, "stateless": False}],
+"model_step_idx": 1}
 
 def fill(shard, run, number):
     with shard.open() as store:
@@ -51,7 +52,8 @@ def replay(path, chains):  # each worker has its part of the chains
 def sweep(path):
     with WorkspaceStore(path) as store:
         run = store.begin_run("cluster", {}, [])
-        assert joblib.Parallel()(joblib.delayed(fill)(store.shard(run_id=run), run, number) for number in range(4)) == [0, 1, 2, 3]
+        assert joblib.Parallel()(joblib.delayed(fill)(store.shard(run_id=run), run, number) for number in range(4)) ==
+        [0, 1, 2, 3]
         assert store.merge().added("predictions") == 8
         predictions = store.query_predictions()["prediction_id"].to_list()
         found = joblib.Parallel()(joblib.delayed(shift)(path, prediction) for prediction in predictions)
@@ -60,7 +62,8 @@ def sweep(path):
         expected = np.stack([store.replay_chain(chain, X) for chain in chains])
         assert len(np.unique(expected, axis=0)) == 8
         assert np.allclose(store.replay_chains(chains, X, n_jobs=2), expected)
-        assert np.allclose(np.vstack(joblib.Parallel()(joblib.delayed(replay)(path, part) for part in (chains[:4], chains[4:]))), expected)
+        assert np.allclose(np.vstack(joblib.Parallel()(joblib.delayed(replay)(path, part) for part in (chains[:4],
+        chains[4:]))), expected)
         store.complete_run(run, {})
 """
 LOKY = """
@@ -72,7 +75,8 @@ DASK = """
 if __name__ == "__main__":
     from distributed import Client, LocalCluster
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, protocol="tcp", host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, protocol="tcp",
+                     host="127.0.0.1", dashboard_address=None) as cluster,
         Client(cluster) as client, joblib.parallel_config(backend="dask"),
     ):
         assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
@@ -94,7 +98,9 @@ if __name__ == "__main__":
 def run(*command: str | Path, cwd: Path | None = None) -> str:
     """What a program printed, once it has ended well; it finds the helpers and no other workspace."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=180, check=False, env=environment, cwd=cwd)
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=180, check=False, env=environment, cwd=cwd
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -103,8 +109,16 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     ("backend", "needs"),
     [
         (LOKY, "joblib"),
-        pytest.param(DASK, "distributed", marks=pytest.mark.skipif(not find_spec("distributed"), reason="Dask is not installed; pip install 'n4a_fast[test]'")),
-        pytest.param(RAY, "ray", marks=pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed; pip install ray")),
+        pytest.param(
+            DASK,
+            "distributed",
+            marks=pytest.mark.skipif(
+                not find_spec("distributed"), reason="Dask is not installed; pip install 'n4a_fast[test]'"
+            ),
+        ),
+        pytest.param(
+            RAY, "ray", marks=pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed; pip install ray")
+        ),
     ],
     ids=["loky", "dask", "ray"],
 )
@@ -114,7 +128,12 @@ def test_a_sweep_on_shards_runs_unchanged_under_a_backend_of_joblib(tmp_path: Pa
     script.write_text(SWEEP + backend)
     run(script, tmp_path / "workspace")
     with WorkspaceStore(tmp_path / "workspace") as store:
-        assert counts(store, "runs", "pipelines", "predictions", "prediction_arrays") == {"runs": 1, "pipelines": 8, "predictions": 8, "prediction_arrays": 8}
+        assert counts(store, "runs", "pipelines", "predictions", "prediction_arrays") == {
+            "runs": 1,
+            "pipelines": 8,
+            "predictions": 8,
+            "prediction_arrays": 8,
+        }
         assert store.list_runs()["status"].to_list() == ["completed"]
 
 
@@ -138,7 +157,12 @@ def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_pat
     assert len(lines) == 4
     with WorkspaceStore(workspace) as store:
         assert store.merge().added("predictions") == 0
-        assert counts(store, "runs", "pipelines", "predictions", "artifacts") == {"runs": 1, "pipelines": 12, "predictions": 24, "artifacts": 12}
+        assert counts(store, "runs", "pipelines", "predictions", "artifacts") == {
+            "runs": 1,
+            "pipelines": 12,
+            "predictions": 24,
+            "artifacts": 12,
+        }
         assert set(store.list_pipelines()["status"]) == {"completed"}
 
 

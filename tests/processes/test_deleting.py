@@ -37,8 +37,14 @@ def test_what_is_saved_in_a_deleted_run_goes_with_it(tmp_path: Path) -> None:
         predict_with_arrays(store, kept, fold_id="later")
         store.complete_pipeline(kept.pipeline, 0.1, 0.2, "rmse", 5)
         assert counts(store, *TABLES) == {
-            "runs": 1, "pipelines": 1, "chains": 1, "predictions": 2, "prediction_arrays": 2, "prediction_values": 2, "logs": 0,
-        }  # fmt: skip
+            "runs": 1,
+            "pipelines": 1,
+            "chains": 1,
+            "predictions": 2,
+            "prediction_arrays": 2,
+            "prediction_values": 2,
+            "logs": 0,
+        }
         assert store.list_runs()["run_id"].to_list() == [kept.run]
         for pipeline in (doomed.pipeline, late):
             with pytest.raises(NotFoundError, match=pipeline):

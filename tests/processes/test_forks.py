@@ -32,7 +32,8 @@ with store.transaction():
     store.flush()
     child = os.fork()
     if child == 0:
-        calls = [store.list_runs, store.flush, lambda: store.begin_run("child", {}, []), lambda: WorkspaceStore(sys.argv[1]).list_runs()]
+        calls = [store.list_runs, store.flush, lambda: store.begin_run("child", {}, []),
+                 lambda: WorkspaceStore(sys.argv[1]).list_runs()]
         for call in calls:
             told(call)
         grandchild = os.fork()
@@ -118,14 +119,22 @@ print(len(written))
 def test_a_child_forked_inside_a_transaction_is_told_so_and_harms_nothing(tmp_path: Path) -> None:
     assert finish(child(IN_TRANSACTION, tmp_path)).split() == ["after", "before"]
     with WorkspaceStore(tmp_path) as store:
-        assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 1, "predictions": 2, "prediction_arrays": 2}
+        assert counts(store, "runs", "predictions", "prediction_arrays") == {
+            "runs": 1,
+            "predictions": 2,
+            "prediction_arrays": 2,
+        }
 
 
 @pytest.mark.parametrize("how", ["ending", "raising"])
 def test_a_child_that_leaves_the_transaction_it_was_forked_in_commits_nothing(tmp_path: Path, how: str) -> None:
     assert finish(child(LEAVING, tmp_path, how)).split() == ["after"]
     with WorkspaceStore(tmp_path) as store:
-        assert counts(store, "runs", "predictions", "prediction_arrays") == {"runs": 1, "predictions": 1, "prediction_arrays": 1}
+        assert counts(store, "runs", "predictions", "prediction_arrays") == {
+            "runs": 1,
+            "predictions": 1,
+            "prediction_arrays": 1,
+        }
 
 
 def test_forks_in_the_middle_of_flushes_and_reads_lose_and_double_nothing(tmp_path: Path) -> None:
@@ -133,7 +142,9 @@ def test_forks_in_the_middle_of_flushes_and_reads_lose_and_double_nothing(tmp_pa
     with WorkspaceStore(tmp_path) as store:
         names = dict(store.list_pipelines().group_by("name").len().rows())
         assert names == {"parent": written, "child": 6}
-        assert counts(store, "predictions", "prediction_arrays", "chains") == dict.fromkeys(("predictions", "prediction_arrays", "chains"), written + 6)
+        assert counts(store, "predictions", "prediction_arrays", "chains") == dict.fromkeys(
+            ("predictions", "prediction_arrays", "chains"), written + 6
+        )
 
 
 ENDING = """
@@ -198,7 +209,9 @@ if __name__ == "__main__":
 def test_workers_open_the_store_of_their_parent_by_its_path(tmp_path: Path, how: str) -> None:
     script = tmp_path / "workers.py"
     script.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\n" + WORKERS)
-    done = subprocess.run([sys.executable, script, tmp_path / "workspace", how], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "workspace", how], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     with WorkspaceStore(tmp_path / "workspace") as store:
         assert sorted(store.list_pipelines()["name"]) == [f"task {number}" for number in range(6)]

@@ -21,28 +21,63 @@ from n4a_fast.predictions.journaled import tables_of
 from n4a_fast.predictions.records import Predictions
 
 EVERYTHING = (
-    "projects", "runs", "pipelines", "stored_artifacts", "chains", "chain_artifacts", "shared_arrays", "shared_indices", "shared_metadata",
-    "prediction_metadata", "prediction_values", "predictions", "logs",
-)  # fmt: skip
+    "projects",
+    "runs",
+    "pipelines",
+    "stored_artifacts",
+    "chains",
+    "chain_artifacts",
+    "shared_arrays",
+    "shared_indices",
+    "shared_metadata",
+    "prediction_metadata",
+    "prediction_values",
+    "predictions",
+    "logs",
+)
 
 
 def sweep_at_random(store: WorkspaceStore, run: str, dice: random.Random) -> None:
     """Calls of a sweep, with rows saved again, arrays replaced, ids that move and flushes in between."""
     sweeps: list[Sweep] = []
     for _ in range(60):
-        way = dice.choice(["pipeline", "predict", "predict", "predict", "again", "artifact", "log", "flush", "project", "complete", "arrays"])
+        way = dice.choice(
+            [
+                "pipeline",
+                "predict",
+                "predict",
+                "predict",
+                "again",
+                "artifact",
+                "log",
+                "flush",
+                "project",
+                "complete",
+                "arrays",
+            ]
+        )
         if way == "pipeline" or not sweeps:
             artifact = store.save_artifact({"model": dice.randrange(3)}, "PLS", "model", "joblib")
             pipeline = begin_pipeline(store, run)
             sweeps.append(Sweep(run, pipeline, save_chain(store, pipeline, fold_artifacts={"fold_0": artifact})))
         sweep = dice.choice(sweeps)
         if way == "predict":
-            predict_with_arrays(store, sweep, dice.random(), fold_id=str(dice.randrange(100)), prediction_id=dice.choice([None, f"own-{dice.randrange(4)}"]))
+            predict_with_arrays(
+                store,
+                sweep,
+                dice.random(),
+                fold_id=str(dice.randrange(100)),
+                prediction_id=dice.choice([None, f"own-{dice.randrange(4)}"]),
+            )
         elif way == "again":
             kept = store.save_prediction(sweep.pipeline, None, **PREDICTION)
-            store.save_prediction_arrays(kept, None, np.full((2, 3), dice.random()), np.ones((2, 2)), sample_metadata={"leaf": dice.randrange(3)})
+            store.save_prediction_arrays(
+                kept, None, np.full((2, 3), dice.random()), np.ones((2, 2)), sample_metadata={"leaf": dice.randrange(3)}
+            )
         elif way == "arrays":
-            store.save_prediction_arrays(predict_with_arrays(store, sweep, fold_id="a"), np.full(3, dice.random()), np.ones(3))
+            store.save_prediction_arrays(
+                predict_with_arrays(store, sweep, fold_id="a"), np.full(3, dice.random()), np.ones(3)
+            )
         elif way == "artifact":
             store.save_artifact({"model": dice.randrange(3)}, "PLS", "model", "joblib")
         elif way == "log":
@@ -77,7 +112,9 @@ def test_journals_are_merged_like_the_tables_they_would_have_been_put_in(tmp_pat
         with WorkspaceStore(tmp_path / f"from {name}") as target:
             report = target.merge(tmp_path / name)
             assert everything(target) == expected
-            assert {table.table: table.added for table in report.tables} == {table.table: len(expected[table.table]) for table in report.tables}
+            assert {table.table: table.added for table in report.tables} == {
+                table.table: len(expected[table.table]) for table in report.tables
+            }
             again = target.merge(tmp_path / "placed", tmp_path / "journaled")
             assert sum(table.added for table in again.tables) == 0
             assert everything(target) == expected
@@ -106,8 +143,12 @@ def test_frames_become_tables_as_they_would_one_by_one(seed: int) -> None:
     for content in contents:
         batch.replay(content)
     expected, found = batch.pending(), tables_of(contents)
-    assert {name: table.to_pylist() for name, table in found.items()} == {name: table.to_pylist() for name, table in expected.items()}
-    assert {name: table.schema for name, table in found.items()} == {name: table.schema for name, table in expected.items()}
+    assert {name: table.to_pylist() for name, table in found.items()} == {
+        name: table.to_pylist() for name, table in expected.items()
+    }
+    assert {name: table.schema for name, table in found.items()} == {
+        name: table.schema for name, table in expected.items()
+    }
     assert all(isinstance(table, pa.Table) and table.validate(full=True) is None for table in found.values())
 
 
@@ -129,7 +170,12 @@ def test_a_closed_shard_rests_in_its_journal_until_it_is_read(store: WorkspaceSt
     assert store.merge(path).added("predictions") == 3
     assert len(list(path.glob("store.duckdb.journal-*"))) == 1  # it is left as it was
     with WorkspaceStore(path) as shard:
-        assert counts(shard, "runs", "pipelines", "predictions", "prediction_arrays") == {"runs": 1, "pipelines": 1, "predictions": 3, "prediction_arrays": 3}
+        assert counts(shard, "runs", "pipelines", "predictions", "prediction_arrays") == {
+            "runs": 1,
+            "pipelines": 1,
+            "predictions": 3,
+            "prediction_arrays": 3,
+        }
     assert sorted(file.name for file in path.iterdir()) == ["artifacts", "store.duckdb"]
     assert store.merge(path).added("predictions") == 0
 

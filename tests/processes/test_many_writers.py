@@ -39,10 +39,14 @@ from n4a_fast import WorkspaceStore
 told = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
 """
-READ = UNTIL_TOLD + """
-WHOLE = '''SELECT count(*) AS pipelines, count(*) FILTER (predictions = 3 AND arrays = 3 AND chains = 1 AND logs = 1) AS whole FROM (
+READ = (
+    UNTIL_TOLD
+    + """
+WHOLE = '''SELECT count(*) AS pipelines, count(*) FILTER (predictions = 3 AND arrays = 3 AND chains = 1 AND logs = 1) AS
+whole FROM (
 SELECT pipeline_id, (SELECT count(*) FROM predictions p WHERE p.pipeline_id = l.pipeline_id) AS predictions,
-    (SELECT count(*) FROM predictions p JOIN prediction_arrays a USING (prediction_id) WHERE p.pipeline_id = l.pipeline_id AND len(y_pred) = 5) AS arrays,
+    (SELECT count(*) FROM predictions p JOIN prediction_arrays a USING (prediction_id) WHERE p.pipeline_id =
+    l.pipeline_id AND len(y_pred) = 5) AS arrays,
     (SELECT count(*) FROM chains c WHERE c.pipeline_id = l.pipeline_id) AS chains,
     (SELECT count(*) FROM logs g WHERE g.pipeline_id = l.pipeline_id) AS logs FROM pipelines l)'''
 seen = []
@@ -51,14 +55,18 @@ while not told.is_set():  # opened anew each time, as a notebook or the command 
         for _ in range(3):
             ((pipelines, whole),) = store.sql(WHOLE).rows()
             assert pipelines == whole, (pipelines, whole)
-            best = store.top_predictions(3).height  # pipelines have three each; between the two reads all may have been deleted
+            best = store.top_predictions(3).height  # pipelines have three each; between the two reads all may have been
+            deleted
             assert best == 3 or (best == 0 and (not pipelines or sys.argv[2] == "deletions")), (best, pipelines)
             seen.append(pipelines)
             told.wait(0.05)
 assert seen == sorted(seen) or sys.argv[2] == "deletions", seen
 print(json.dumps(seen))
 """
-DELETE = UNTIL_TOLD + """
+)
+DELETE = (
+    UNTIL_TOLD
+    + """
 store = WorkspaceStore(sys.argv[1], lock_timeout=60)
 deleted = []
 while not told.is_set():
@@ -78,10 +86,13 @@ while not told.is_set():
 store.close()
 print(json.dumps(deleted))
 """
+)
 
 
 class Writer(threading.Thread):
-    """Runs one writer, killed at random and started again for what is missing, until all its pipelines are acknowledged."""
+    """Runs one writer, killed at random and started again for what is missing, until all its pipelines are
+    acknowledged.
+    """
 
     def __init__(self, folder: Path, run: str, pipelines: int, kills: int, seed: int) -> None:
         super().__init__()
@@ -109,7 +120,9 @@ class Writer(threading.Thread):
 
 
 def killed(process: subprocess.Popen[str]) -> str:
-    """`kill -9`; every line that was not read yet: `communicate` would lose those that the pipe's file has read ahead."""
+    """`kill -9`; every line that was not read yet: `communicate` would lose those that the pipe's file has read
+    ahead.
+    """
     process.kill()
     assert process.stdout is not None
     output = process.stdout.read()
@@ -144,10 +157,16 @@ def check_all(folder: Path, acknowledged: list[str], kills: int) -> None:
         assert len(set(acknowledged)) == len(acknowledged)
         assert set(acknowledged) <= set(stored)
         assert len(acknowledged) <= len(stored) <= len(acknowledged) + kills
-        expected = {"runs": 1, "pipelines": len(stored), **{table: number * len(stored) for table, number in PER_PIPELINE.items()}}
+        expected = {
+            "runs": 1,
+            "pipelines": len(stored),
+            **{table: number * len(stored) for table, number in PER_PIPELINE.items()},
+        }
         assert counts(store, *expected, "prediction_arrays") == {**expected, "prediction_arrays": 3 * len(stored)}
         artifacts = store.sql("SELECT artifact_id, ref_count FROM artifacts").rows()
-        assert sorted(store.load_artifact(artifact)["model"] for artifact, _ in artifacts) == list(range(min(7, len(stored))))
+        assert sorted(store.load_artifact(artifact)["model"] for artifact, _ in artifacts) == list(
+            range(min(7, len(stored)))
+        )
         assert sum(references for _, references in artifacts) == len(stored)
     assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "store.duckdb"]
 

@@ -9,7 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, child, count, counts, finish, kill, predict_with_arrays, read_line, save_chain
+from helpers import (
+    PREDICTION,
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    count,
+    counts,
+    finish,
+    kill,
+    predict_with_arrays,
+    read_line,
+    save_chain,
+)
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, ReadOnlyError
@@ -54,9 +67,16 @@ def test_a_merge_brings_everything_and_a_second_one_nothing(store: WorkspaceStor
         assert content(store) == content(source)
         assert store.load_artifact(source.sql("SELECT artifact_id FROM artifacts")["artifact_id"][0]) == "model"
     assert {table.table: table.added for table in report.tables if table.added} == {
-        "runs": 1, "pipelines": 1, "stored_artifacts": 1, "chains": 1, "shared_arrays": 2, "shared_indices": 1, "prediction_values": 4,
-        "predictions": 4, "logs": 1,
-    }  # fmt: skip
+        "runs": 1,
+        "pipelines": 1,
+        "stored_artifacts": 1,
+        "chains": 1,
+        "shared_arrays": 2,
+        "shared_indices": 1,
+        "prediction_values": 4,
+        "predictions": 4,
+        "logs": 1,
+    }
     before = content(store)
     again = store.merge(str(other))
     assert [table.added for table in again.tables] == [0] * len(again.tables)
@@ -94,7 +114,12 @@ def test_all_shards_below_a_workspace_are_merged_in_one_call(store: WorkspaceSto
     report = store.merge(progress=lambda *done: seen.append(done))
     assert [(number, total) for _, number, total in seen] == [(number, 5) for number in range(1, 6)]
     assert [Path(path) for path, _, _ in seen] == list(report.sources)
-    assert (report.added("runs"), report.added("pipelines"), report.added("predictions"), report.added("stored_artifacts")) == (0, 5, 20, 2)
+    assert (
+        report.added("runs"),
+        report.added("pipelines"),
+        report.added("predictions"),
+        report.added("stored_artifacts"),
+    ) == (0, 5, 20, 2)
     store.complete_run(run, {"pipelines": 5})
     assert counts(store, "runs", "pipelines", "artifacts") == {"runs": 1, "pipelines": 5, "artifacts": 2}
     assert store.merge().added("runs") == 0
@@ -167,7 +192,9 @@ def test_an_artifact_with_other_content_is_refused_by_name(store: WorkspaceStore
             path.mkdir()
             (path / "model.joblib").write_bytes(folder.encode())
             digest = hashlib.sha256(folder.encode()).hexdigest()
-            other.register_existing_artifact("shared$id:0", "ab/model.joblib", f"sha256:{digest}", "PLS", "model", "joblib", 1)
+            other.register_existing_artifact(
+                "shared$id:0", "ab/model.joblib", f"sha256:{digest}", "PLS", "model", "joblib", 1
+            )
     store.merge(tmp_path / "a")
     with pytest.raises(ConflictError, match=r"shared\$id:0"):
         store.merge(tmp_path / "b")
@@ -232,13 +259,27 @@ def test_a_merge_that_is_killed_and_repeated_brings_everything_once(tmp_path: Pa
         kill(merger)
         with WorkspaceStore(tmp_path) as store:
             merged = count(store, "pipelines")
-            assert counts(store, "predictions", "prediction_arrays", "logs") == {"predictions": 4 * merged, "prediction_arrays": 4 * merged, "logs": merged}
+            assert counts(store, "predictions", "prediction_arrays", "logs") == {
+                "predictions": 4 * merged,
+                "prediction_arrays": 4 * merged,
+                "logs": merged,
+            }
             assert done <= merged
             done = merged
     assert finish(child(MERGE, tmp_path)).split()[-1] == "merged"
     with WorkspaceStore(tmp_path) as store:
-        expected = {"runs": 1, "pipelines": 15, "chains": 15, "predictions": 60, "prediction_arrays": 60, "logs": 15, "artifacts": 15}
+        expected = {
+            "runs": 1,
+            "pipelines": 15,
+            "chains": 15,
+            "predictions": 60,
+            "prediction_arrays": 60,
+            "logs": 15,
+            "artifacts": 15,
+        }
         assert counts(store, *expected) == expected
-        assert sorted(store.load_artifact(artifact) for artifact in store.sql("FROM artifacts")["artifact_id"]) == list(range(15))
+        assert sorted(store.load_artifact(artifact) for artifact in store.sql("FROM artifacts")["artifact_id"]) == list(
+            range(15)
+        )
         store.gc_artifacts()
         assert count(store, "artifacts") == 15

@@ -39,10 +39,21 @@ def test_figures_follow_a_row_from_memory_to_its_table(store: WorkspaceStore) ->
     assert store.list_runs().height == 1
     placed = store.stats()
     assert (placed.unflushed, placed.pending) == (0, 0)
-    assert {name: placed.rows[name] for name in ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")} == {
-        "runs": 1, "pipelines": 1, "chains": 1, "predictions": 1, "prediction_arrays": 1, "artifacts": 0, "logs": 0,
-    }  # fmt: skip
-    assert placed.nbytes["database"] == sum(path.stat().st_size for path in store.workspace_path.glob("store.duckdb*") if "journal" not in path.name)
+    assert {
+        name: placed.rows[name]
+        for name in ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
+    } == {
+        "runs": 1,
+        "pipelines": 1,
+        "chains": 1,
+        "predictions": 1,
+        "prediction_arrays": 1,
+        "artifacts": 0,
+        "logs": 0,
+    }
+    assert placed.nbytes["database"] == sum(
+        path.stat().st_size for path in store.workspace_path.glob("store.duckdb*") if "journal" not in path.name
+    )
 
 
 def test_writers_of_other_processes_are_told_dead_or_alive(tmp_path: Path) -> None:

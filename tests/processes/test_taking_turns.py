@@ -75,7 +75,10 @@ def test_a_killed_holder_is_in_nobodys_way_and_its_transaction_is_gone(tmp_path:
 
 
 def test_each_of_two_stores_on_a_path_keeps_its_own_timeout(tmp_path: Path) -> None:
-    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as patient, WorkspaceStore(tmp_path, lock_timeout=0.05) as hasty:
+    with (
+        WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as patient,
+        WorkspaceStore(tmp_path, lock_timeout=0.05) as hasty,
+    ):
         patient.list_runs()
         holder = child(IN_TRANSACTION, tmp_path)
         assert read_line(holder) == "held"
@@ -106,7 +109,9 @@ sys.stdin.readline()
 
 
 @pytest.mark.parametrize("how", ["reading", "writing"])
-def test_a_reader_that_must_finish_the_work_of_a_stopped_writer_names_who_is_in_the_way(tmp_path: Path, how: str) -> None:
+def test_a_reader_that_must_finish_the_work_of_a_stopped_writer_names_who_is_in_the_way(
+    tmp_path: Path, how: str
+) -> None:
     writer = child(STOPPED_WRITER, tmp_path)
     assert read_line(writer) == "flushed"
     kill(writer)

@@ -15,31 +15,64 @@ from n4a_fast.errors import InvalidInputError
 
 STEPS = [
     {"step_idx": 1, "operator_class": "SNV", "params": {}, "artifact_id": "a1", "stateless": False},
-    {"step_idx": 2, "operator_class": "PLSRegression", "params": {"n_components": np.int64(3)}, "artifact_id": None, "stateless": False},
+    {
+        "step_idx": 2,
+        "operator_class": "PLSRegression",
+        "params": {"n_components": np.int64(3)},
+        "artifact_id": None,
+        "stateless": False,
+    },
 ]
 
 
 def test_a_chain_comes_back_as_python_values(store: WorkspaceStore, sweep: Sweep) -> None:
     chain = store.save_chain(
-        sweep.pipeline, STEPS, np.int64(2), "sk.PLS", "SNV>MinMax", "per_fold", {0: "m0", "fold_1": "m1"}, {1: ["a1", "a2"], "_source_map": {"1": {"0": "a3"}}},
-        [0, np.int64(2)], 1,
-    )  # fmt: skip
+        sweep.pipeline,
+        STEPS,
+        np.int64(2),
+        "sk.PLS",
+        "SNV>MinMax",
+        "per_fold",
+        {0: "m0", "fold_1": "m1"},
+        {1: ["a1", "a2"], "_source_map": {"1": {"0": "a3"}}},
+        [0, np.int64(2)],
+        1,
+    )
     found = store.get_chain(chain)
     assert found is not None
     assert isinstance(found.pop("created_at"), datetime)
     assert found == {
-        "chain_id": chain, "pipeline_id": sweep.pipeline, "steps": [STEPS[0], {**STEPS[1], "params": {"n_components": 3}}], "model_step_idx": 2,
-        "model_class": "sk.PLS", "preprocessings": "SNV>MinMax", "fold_strategy": "per_fold", "fold_artifacts": {"0": "m0", "fold_1": "m1"},
-        "shared_artifacts": {"1": ["a1", "a2"], "_source_map": {"1": {"0": "a3"}}}, "branch_path": [0, 2], "source_index": 1,
-    }  # fmt: skip
+        "chain_id": chain,
+        "pipeline_id": sweep.pipeline,
+        "steps": [STEPS[0], {**STEPS[1], "params": {"n_components": 3}}],
+        "model_step_idx": 2,
+        "model_class": "sk.PLS",
+        "preprocessings": "SNV>MinMax",
+        "fold_strategy": "per_fold",
+        "fold_artifacts": {"0": "m0", "fold_1": "m1"},
+        "shared_artifacts": {"1": ["a1", "a2"], "_source_map": {"1": {"0": "a3"}}},
+        "branch_path": [0, 2],
+        "source_index": 1,
+    }
 
 
 def test_every_artifact_that_a_chain_names_is_kept_by_it(store: WorkspaceStore, sweep: Sweep) -> None:
     save_chain(
-        store, sweep.pipeline, steps=[{"artifact_id": "s1"}, {"artifact_ids": ["s2", "s3"]}, {"artifact_id": None}], fold_artifacts={"0": "f1", "avg": "f1"},
+        store,
+        sweep.pipeline,
+        steps=[{"artifact_id": "s1"}, {"artifact_ids": ["s2", "s3"]}, {"artifact_id": None}],
+        fold_artifacts={"0": "f1", "avg": "f1"},
         shared_artifacts={"1": "h1", "2": ["h2", None], "_source_map": {"1": {"0": ["m1"]}}, "_note": "text"},
-    )  # fmt: skip
-    assert sorted(store.sql("SELECT artifact_id FROM chain_artifacts")["artifact_id"]) == ["f1", "h1", "h2", "m1", "s1", "s2", "s3"]
+    )
+    assert sorted(store.sql("SELECT artifact_id FROM chain_artifacts")["artifact_id"]) == [
+        "f1",
+        "h1",
+        "h2",
+        "m1",
+        "s1",
+        "s2",
+        "s3",
+    ]
 
 
 def test_chains_of_a_pipeline_come_oldest_first(store: WorkspaceStore, sweep: Sweep) -> None:
@@ -54,13 +87,24 @@ def test_chains_of_a_pipeline_come_oldest_first(store: WorkspaceStore, sweep: Sw
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"steps": "SNV"}, "steps"), ({"steps": ["SNV"]}, "steps"), ({"steps": {"1": "SNV"}}, "steps"), ({"steps": [{"a": object()}]}, "steps"),
-        ({"model_step_idx": None}, "model_step_idx"), ({"model_step_idx": 1.5}, "model_step_idx"), ({"model_class": None}, "model_class"),
-        ({"preprocessings": None}, "preprocessings"), ({"fold_strategy": 5}, "fold_strategy"), ({"fold_artifacts": ["a"]}, "fold_artifacts"),
-        ({"shared_artifacts": "a"}, "shared_artifacts"), ({"branch_path": object()}, "branch_path"), ({"source_index": "left"}, "source_index"),
+        ({"steps": "SNV"}, "steps"),
+        ({"steps": ["SNV"]}, "steps"),
+        ({"steps": {"1": "SNV"}}, "steps"),
+        ({"steps": [{"a": object()}]}, "steps"),
+        ({"model_step_idx": None}, "model_step_idx"),
+        ({"model_step_idx": 1.5}, "model_step_idx"),
+        ({"model_class": None}, "model_class"),
+        ({"preprocessings": None}, "preprocessings"),
+        ({"fold_strategy": 5}, "fold_strategy"),
+        ({"fold_artifacts": ["a"]}, "fold_artifacts"),
+        ({"shared_artifacts": "a"}, "shared_artifacts"),
+        ({"branch_path": object()}, "branch_path"),
+        ({"source_index": "left"}, "source_index"),
     ],
-)  # fmt: skip
-def test_a_wrong_chain_is_refused_by_name(store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], named: str) -> None:
+)
+def test_a_wrong_chain_is_refused_by_name(
+    store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], named: str
+) -> None:
     with pytest.raises(InvalidInputError, match=named):
         save_chain(store, sweep.pipeline, **changes)
     assert count(store, "chains") == 1
@@ -81,28 +125,47 @@ def test_an_entry_keeps_all_it_was_given(store: WorkspaceStore, sweep: Sweep) ->
     store.log_step(sweep.pipeline, 2, "PLS", "start")
     frame = store.get_pipeline_log(sweep.pipeline)
     columns = ("step_idx", "operator_class", "event", "duration_ms", "message", "details", "level")
-    assert frame.select(columns).rows() == [(1, "SNV", "end", 12, "done", '{"n":0.5}', "warning"), (2, "PLS", "start", None, None, None, "info")]
+    assert frame.select(columns).rows() == [
+        (1, "SNV", "end", 12, "done", '{"n":0.5}', "warning"),
+        (2, "PLS", "start", None, None, None, "info"),
+    ]
     assert store.get_pipeline_log("unknown").schema == frame.schema
 
 
 def test_a_run_sums_up_its_pipelines(store: WorkspaceStore, sweep: Sweep) -> None:
     other = begin_pipeline(store, sweep.run, "0002_silent")
-    for event, duration, level in (("start", 99, "info"), ("end", 5, "warning"), ("end", 7, "error"), ("end", None, "error")):
+    for event, duration, level in (
+        ("start", 99, "info"),
+        ("end", 5, "warning"),
+        ("end", 7, "error"),
+        ("end", None, "error"),
+    ):
         store.log_step(sweep.pipeline, 1, "SNV", event, duration, level=level)
     frame = store.get_run_log_summary(sweep.run)
     columns = ("pipeline_id", "pipeline_name", "log_count", "total_duration_ms", "warning_count", "error_count")
-    assert frame.select(columns).rows() == [(sweep.pipeline, "0001_pls", 4, 12, 1, 2), (other, "0002_silent", 0, 0, 0, 0)]
+    assert frame.select(columns).rows() == [
+        (sweep.pipeline, "0001_pls", 4, 12, 1, 2),
+        (other, "0002_silent", 0, 0, 0, 0),
+    ]
     assert store.get_run_log_summary("unknown").schema == frame.schema
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"step_idx": "one"}, "step_idx"), ({"step_idx": 2**40}, "step_idx"), ({"event": None}, "event"), ({"operator_class": 5}, "operator_class"),
-        ({"duration_ms": 0.5}, "duration_ms"), ({"message": 5}, "message"), ({"details": {"a": object()}}, "details"), ({"level": "loud"}, "level"),
+        ({"step_idx": "one"}, "step_idx"),
+        ({"step_idx": 2**40}, "step_idx"),
+        ({"event": None}, "event"),
+        ({"operator_class": 5}, "operator_class"),
+        ({"duration_ms": 0.5}, "duration_ms"),
+        ({"message": 5}, "message"),
+        ({"details": {"a": object()}}, "details"),
+        ({"level": "loud"}, "level"),
     ],
-)  # fmt: skip
-def test_a_wrong_entry_is_refused_by_name(store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], named: str) -> None:
+)
+def test_a_wrong_entry_is_refused_by_name(
+    store: WorkspaceStore, sweep: Sweep, changes: dict[str, Any], named: str
+) -> None:
     given = {"step_idx": 1, "operator_class": "SNV", "event": "start", **changes}
     with pytest.raises(InvalidInputError, match=named):
         store.log_step(sweep.pipeline, **given)

@@ -21,11 +21,19 @@ def found(store: WorkspaceStore, pipeline: str) -> dict[str, Any]:
 
 def test_a_pipeline_from_its_begin_to_its_end(store: WorkspaceStore) -> None:
     run = store.begin_run("r", {}, [])
-    pipeline = store.begin_pipeline(run, "0001_pls", {"steps": [{"n": np.int64(3)}]}, [{"_or_": "SNV"}, 5], "corn", "hash")
+    pipeline = store.begin_pipeline(
+        run, "0001_pls", {"steps": [{"n": np.int64(3)}]}, [{"_or_": "SNV"}, 5], "corn", "hash"
+    )
     row = found(store, pipeline)
     assert (row["run_id"], row["name"], row["dataset_name"], row["dataset_hash"]) == (run, "0001_pls", "corn", "hash")
     assert (row["expanded_config"], row["generator_choices"]) == ({"steps": [{"n": 3}]}, [{"_or_": "SNV"}, 5])
-    assert (row["status"], row["best_val"], row["metric"], row["duration_ms"], row["completed_at"]) == ("running", None, None, None, None)
+    assert (row["status"], row["best_val"], row["metric"], row["duration_ms"], row["completed_at"]) == (
+        "running",
+        None,
+        None,
+        None,
+        None,
+    )
     store.complete_pipeline(pipeline, np.float32(0.5), math.nan, "rmse", np.int64(2**40))
     row = found(store, pipeline)
     assert (row["status"], row["best_val"], row["metric"], row["duration_ms"]) == ("completed", 0.5, "rmse", 2**40)
@@ -48,21 +56,37 @@ def test_pipelines_are_listed_newest_first_by_exact_filters(store: WorkspaceStor
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"name": None}, "name"), ({"dataset_name": None}, "dataset_name"), ({"dataset_hash": 5}, "dataset_hash"),
-        ({"generator_choices": "SNV"}, "generator_choices"), ({"generator_choices": {"a": 1}}, "generator_choices"),
-        ({"expanded_config": {"a": object()}}, "expanded_config"), ({"generator_choices": [object()]}, "generator_choices"),
+        ({"name": None}, "name"),
+        ({"dataset_name": None}, "dataset_name"),
+        ({"dataset_hash": 5}, "dataset_hash"),
+        ({"generator_choices": "SNV"}, "generator_choices"),
+        ({"generator_choices": {"a": 1}}, "generator_choices"),
+        ({"expanded_config": {"a": object()}}, "expanded_config"),
+        ({"generator_choices": [object()]}, "generator_choices"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_are_refused_by_name(store: WorkspaceStore, changes: dict[str, Any], named: str) -> None:
     run = store.begin_run("r", {}, [])
-    given = {"name": "p", "expanded_config": {}, "generator_choices": [], "dataset_name": "corn", "dataset_hash": "h", **changes}
+    given = {
+        "name": "p",
+        "expanded_config": {},
+        "generator_choices": [],
+        "dataset_name": "corn",
+        "dataset_hash": "h",
+        **changes,
+    }
     with pytest.raises(InvalidInputError, match=named):
         store.begin_pipeline(run, **given)
     assert count(store, "pipelines") == 0
 
 
-@pytest.mark.parametrize(("place", "value", "named"), [(0, "good", "best_val"), (1, object(), "best_test"), (2, 5, "metric"), (3, 0.5, "duration_ms")])
-def test_a_wrong_end_leaves_the_pipeline_running(store: WorkspaceStore, sweep: Sweep, place: int, value: Any, named: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [(0, "good", "best_val"), (1, object(), "best_test"), (2, 5, "metric"), (3, 0.5, "duration_ms")],
+)
+def test_a_wrong_end_leaves_the_pipeline_running(
+    store: WorkspaceStore, sweep: Sweep, place: int, value: Any, named: str
+) -> None:
     arguments: list[Any] = [0.1, 0.2, "rmse", 5]
     arguments[place] = value
     with pytest.raises(InvalidInputError, match=named):
@@ -72,7 +96,16 @@ def test_a_wrong_end_leaves_the_pipeline_running(store: WorkspaceStore, sweep: S
 
 # -- failing ---------------------------------------------------------------------------------
 
-CONTENTS = ("chains", "predictions", "prediction_arrays", "logs", "prediction_values", "shared_arrays", "shared_indices", "chain_artifacts")
+CONTENTS = (
+    "chains",
+    "predictions",
+    "prediction_arrays",
+    "logs",
+    "prediction_values",
+    "shared_arrays",
+    "shared_indices",
+    "chain_artifacts",
+)
 
 
 def fill(store: WorkspaceStore, sweep: Sweep) -> str:
@@ -86,7 +119,9 @@ def fill(store: WorkspaceStore, sweep: Sweep) -> str:
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-def test_a_failed_pipeline_leaves_only_its_row_and_its_error(store: WorkspaceStore, sweep: Sweep, flushed: bool) -> None:
+def test_a_failed_pipeline_leaves_only_its_row_and_its_error(
+    store: WorkspaceStore, sweep: Sweep, flushed: bool
+) -> None:
     fill(store, sweep)
     if flushed:
         store.flush()

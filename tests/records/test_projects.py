@@ -14,7 +14,12 @@ def test_a_project_is_stored_updated_and_found_by_name(store: WorkspaceStore) ->
     second = store.create_project("soil", color="#ff0000")
     found = store.get_project(first)
     assert found is not None
-    assert (found["name"], found["description"], found["color"], found["project_id"]) == ("grain", "all cereals", "#14b8a6", first)
+    assert (found["name"], found["description"], found["color"], found["project_id"]) == (
+        "grain",
+        "all cereals",
+        "#14b8a6",
+        first,
+    )
     assert store.list_projects()["project_id"].to_list() == [second, first]
     store.update_project(first, "wheat", color="#00ff00")
     assert store.get_project_by_name("grain") is None
@@ -65,5 +70,7 @@ def test_a_pipeline_keeps_the_template_it_was_expanded_from(store: WorkspaceStor
     pipeline = store.begin_pipeline(run, "p", ["SNV"], [], "corn", "h", {"_or_": ["SNV", "MSC"]})
     plain = begin_pipeline(store, run)
     store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
-    templates = [found["original_template"] for found in (store.get_pipeline(pipeline), store.get_pipeline(plain)) if found]
+    templates = [
+        found["original_template"] for found in (store.get_pipeline(pipeline), store.get_pipeline(plain)) if found
+    ]
     assert templates == [{"_or_": ["SNV", "MSC"]}, None]

@@ -62,7 +62,11 @@ def test_runs_are_filtered_by_status(store: WorkspaceStore) -> None:
 def test_the_data_set_filter_is_the_exact_name_and_nothing_else(store: WorkspaceStore, wanted: str) -> None:
     names = ["corn", "corn%", "c_rn", "CORN", 'co"rn', "a.b", "", "é"]
     for name in names:
-        store.begin_run(f"run of {name}", {"mentions": "rn"}, [{"name": "other", "path": "path"}, {"name": name, "nan": math.nan, "tags": ["rn"]}])
+        store.begin_run(
+            f"run of {name}",
+            {"mentions": "rn"},
+            [{"name": "other", "path": "path"}, {"name": name, "nan": math.nan, "tags": ["rn"]}],
+        )
     expected = [f"run of {wanted}"] if wanted in names else []
     assert store.list_runs(dataset=wanted)["name"].to_list() == expected
 
@@ -86,11 +90,16 @@ def test_an_empty_list_has_the_schema_of_a_full_one(store: WorkspaceStore) -> No
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((None, {}, []), "name"), ((5, {}, []), "name"), (("r", {"a": object()}, []), "config"), (("r", {}, None), "datasets"),
-        (("r", {}, {"name": "corn"}), "datasets"), (("r", {}, ["corn"]), "datasets"), (("r", {}, [{"name": b"corn"}]), "datasets"),
+        ((None, {}, []), "name"),
+        ((5, {}, []), "name"),
+        (("r", {"a": object()}, []), "config"),
+        (("r", {}, None), "datasets"),
+        (("r", {}, {"name": "corn"}), "datasets"),
+        (("r", {}, ["corn"]), "datasets"),
+        (("r", {}, [{"name": b"corn"}]), "datasets"),
         (("\ud800", {}, []), "name"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_are_refused_by_name(store: WorkspaceStore, arguments: tuple[Any, ...], named: str) -> None:
     with pytest.raises(InvalidInputError, match=named):
         store.begin_run(*arguments)
@@ -146,10 +155,13 @@ def test_a_deleted_run_takes_nothing_more(store: WorkspaceStore) -> None:
     sweep = begin_sweep(store)
     store.delete_run(sweep.run)
     for call in (
-        lambda: begin_pipeline(store, sweep.run), lambda: predict_with_arrays(store, sweep), lambda: store.complete_run(sweep.run, {}),
-        lambda: store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 1), lambda: store.delete_run(sweep.run),
+        lambda: begin_pipeline(store, sweep.run),
+        lambda: predict_with_arrays(store, sweep),
+        lambda: store.complete_run(sweep.run, {}),
+        lambda: store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 1),
+        lambda: store.delete_run(sweep.run),
         lambda: store.log_step(sweep.pipeline, 1, "SNV", "start"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(NotFoundError):
             call()
     assert set(counts(store, *TABLES).values()) == {0}

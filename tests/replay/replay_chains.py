@@ -55,16 +55,35 @@ class ChainMaker:
     def __init__(self) -> None:
         self.shelf = Shelf()
         self.chain: dict[str, Any] = {
-            "chain_id": "c1", "pipeline_id": "p1", "steps": [], "model_step_idx": 0, "model_class": "", "preprocessings": "",
-            "fold_strategy": "per_fold", "fold_artifacts": {}, "shared_artifacts": {}, "branch_path": None, "source_index": None, "created_at": None,
-        }  # fmt: skip
+            "chain_id": "c1",
+            "pipeline_id": "p1",
+            "steps": [],
+            "model_step_idx": 0,
+            "model_class": "",
+            "preprocessings": "",
+            "fold_strategy": "per_fold",
+            "fold_artifacts": {},
+            "shared_artifacts": {},
+            "branch_path": None,
+            "source_index": None,
+            "created_at": None,
+        }
 
     def step(self, *operators: Any, name: str | None = None, params: Any = None, **more: Any) -> ChainMaker:
         """A step with these fitted operators as its shared artifacts; without any, one without artifacts."""
         index = len(self.chain["steps"]) + 1
         ids = [self.shelf.put(operator) for operator in operators]
         name = name or (type(operators[0]).__name__ if operators else "?")
-        self.chain["steps"].append({"step_idx": index, "operator_class": name, "params": params or {}, "artifact_ids": ids, "stateless": not ids, **more})
+        self.chain["steps"].append(
+            {
+                "step_idx": index,
+                "operator_class": name,
+                "params": params or {},
+                "artifact_ids": ids,
+                "stateless": not ids,
+                **more,
+            }
+        )
         if ids:
             self.chain["shared_artifacts"][str(index)] = ids
         return self
@@ -76,7 +95,9 @@ class ChainMaker:
         self.chain["fold_artifacts"] = {key: self.shelf.put(model) for key, model in by_key.items()}
         ids = list(self.chain["fold_artifacts"].values())
         name = type(next(iter(by_key.values()))).__name__ if by_key else "Ridge"
-        self.chain["steps"].append({"step_idx": index, "operator_class": name, "params": {}, "artifact_ids": ids, "stateless": False, **more})
+        self.chain["steps"].append(
+            {"step_idx": index, "operator_class": name, "params": {}, "artifact_ids": ids, "stateless": False, **more}
+        )
         self.chain["model_step_idx"] = index
         return self
 

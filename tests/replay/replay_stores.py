@@ -22,9 +22,17 @@ def begin(store: WorkspaceStore) -> str:
 
 
 def put_chain(
-    store: WorkspaceStore, pipeline: str, steps: Sequence[Any], folds: Sequence[Any] | Mapping[str, Any], *, y_steps: Sequence[Any] = (), **more: Any
+    store: WorkspaceStore,
+    pipeline: str,
+    steps: Sequence[Any],
+    folds: Sequence[Any] | Mapping[str, Any],
+    *,
+    y_steps: Sequence[Any] = (),
+    **more: Any,
 ) -> str:
-    """A chain of fitted operators and fold models; an operator in a list is a step without artifact: [class name, parameters]."""
+    """A chain of fitted operators and fold models; an operator in a list is a step without artifact: [class name,
+    parameters].
+    """
     listed: list[dict[str, Any]] = []
     shared: dict[str, list[str]] = {}
     for operator, kind in [*((step, None) for step in steps), *((step, "y_processing") for step in y_steps)]:
@@ -37,7 +45,9 @@ def put_chain(
             step |= {"operator_class": type(operator).__name__}
         listed.append(step | ({"kind": kind} if kind else {}))
     named = folds if isinstance(folds, Mapping) else {f"fold_{number}": model for number, model in enumerate(folds)}
-    models = {key: store.save_artifact(model, type(model).__name__, "model", "cloudpickle") for key, model in named.items()}
+    models = {
+        key: store.save_artifact(model, type(model).__name__, "model", "cloudpickle") for key, model in named.items()
+    }
     index = len(listed) + 1
     listed.append({"step_idx": index, "operator_class": "model", "params": {}, "artifact_id": None, "stateless": False})
     return store.save_chain(pipeline, listed, index, "model", "", "per_fold", models, shared, **more)
@@ -46,7 +56,9 @@ def put_chain(
 def put_maker(store: WorkspaceStore, maker: ChainMaker) -> str:
     """A chain that was built in memory, in the store."""
     pipeline = begin(store)
-    steps = [(step, maker.chain["shared_artifacts"].get(str(step["step_idx"]), [])) for step in maker.chain["steps"][:-1]]
+    steps = [
+        (step, maker.chain["shared_artifacts"].get(str(step["step_idx"]), [])) for step in maker.chain["steps"][:-1]
+    ]
     operators = [maker.shelf(ids[0]) for step, ids in steps if "kind" not in step]
     y_steps = [maker.shelf(ids[0]) for step, ids in steps if "kind" in step]
     models = {key: maker.shelf(artifact_id) for key, artifact_id in maker.chain["fold_artifacts"].items()}
@@ -69,8 +81,17 @@ def fitted_steps(X: np.ndarray[Any, Any], steps: Sequence[Any]) -> tuple[list[An
     return done, X
 
 
-def pls_chain(store: WorkspaceStore, pipeline: str, X: np.ndarray[Any, Any], y: np.ndarray[Any, Any], components: int = 3, deriv: int = 1) -> str:
+def pls_chain(
+    store: WorkspaceStore,
+    pipeline: str,
+    X: np.ndarray[Any, Any],
+    y: np.ndarray[Any, Any],
+    components: int = 3,
+    deriv: int = 1,
+) -> str:
     """SNV > Savitzky-Golay > MinMax > PLS with three folds."""
-    steps, Z = fitted_steps(X, [StandardNormalVariate(), SavitzkyGolay(window_length=5, polyorder=2, deriv=deriv), MinMaxScaler()])
+    steps, Z = fitted_steps(
+        X, [StandardNormalVariate(), SavitzkyGolay(window_length=5, polyorder=2, deriv=deriv), MinMaxScaler()]
+    )
     rows = [np.arange(len(Z)) % 3 != fold for fold in range(3)]
     return put_chain(store, pipeline, steps, [PLSRegression(components).fit(Z[kept], y[kept]) for kept in rows])

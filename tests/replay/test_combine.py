@@ -10,7 +10,14 @@ from replay_chains import ChainMaker, Constant, SoftVoter, Voter, spectra, targe
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.multioutput import MultiOutputClassifier
-from sklearn.preprocessing import FunctionTransformer, LabelEncoder, MinMaxScaler, OrdinalEncoder, PowerTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    LabelEncoder,
+    MinMaxScaler,
+    OrdinalEncoder,
+    PowerTransformer,
+    StandardScaler,
+)
 
 from n4a_fast.errors import InvalidInputError, ReplayError
 from n4a_fast.replay import execute
@@ -58,7 +65,9 @@ def test_targets_return_to_their_unit_through_all_steps_backwards() -> None:
     first, second = StandardScaler().fit(y), MinMaxScaler().fit(StandardScaler().fit_transform(y))
     third = PowerTransformer().fit(second.transform(first.transform(y)))
     model = Ridge().fit(X, third.transform(second.transform(first.transform(y))).ravel())
-    expected = first.inverse_transform(second.inverse_transform(third.inverse_transform(model.predict(X)[:, None]))).ravel()
+    expected = first.inverse_transform(
+        second.inverse_transform(third.inverse_transform(model.predict(X)[:, None]))
+    ).ravel()
     maker = ChainMaker().step(first, second, kind="y_processing").step(third, kind="y_processing").model(model)
     np.testing.assert_allclose(maker.predict(X), expected, rtol=1e-12)
 
@@ -75,7 +84,9 @@ def exp10(values: Any) -> Any:
 
 def test_a_target_function_without_inverse_is_refused() -> None:
     maker = ChainMaker().step(FunctionTransformer(np.log10), kind="y_processing").model(Constant(1.0))
-    with pytest.raises(ReplayError, match=r"step 1 \(FunctionTransformer\) changed the targets by a function without an inverse"):
+    with pytest.raises(
+        ReplayError, match=r"step 1 \(FunctionTransformer\) changed the targets by a function without an inverse"
+    ):
         maker.predict(ONE)
 
 
@@ -107,7 +118,12 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("model", "named"), [(Speaks(), "predicted <U4"), (Short(), r"of shape \(3,\) for 24 samples"), (Broken(), "failed to predict: no licence")]
+    ("model", "named"),
+    [
+        (Speaks(), "predicted <U4"),
+        (Short(), r"of shape \(3,\) for 24 samples"),
+        (Broken(), "failed to predict: no licence"),
+    ],
 )
 def test_a_model_that_gives_no_numbers_is_named(model: Any, named: str) -> None:
     with pytest.raises(ReplayError, match=named):
@@ -129,7 +145,9 @@ def test_classifiers_average_probabilities() -> None:
     assert found.dtype == folds[0].classes_.dtype
     weights = [0.2, 0.0, 0.7]
     np.testing.assert_allclose(
-        maker.predict(X, return_proba=True, fold_weights=weights), np.average([fold.predict_proba(X) for fold in folds], axis=0, weights=weights), rtol=1e-12
+        maker.predict(X, return_proba=True, fold_weights=weights),
+        np.average([fold.predict_proba(X) for fold in folds], axis=0, weights=weights),
+        rtol=1e-12,
     )
 
 
@@ -149,7 +167,9 @@ def test_one_fold_answers_with_its_own_predict() -> None:
 def test_a_tie_goes_to_the_first_class() -> None:
     assert chain(SoftVoter([0.5, 0.5], ["b", "a"]), SoftVoter([0.5, 0.5], ["b", "a"])).predict(ONE).tolist() == ["b"]
     assert chain(Voter("a", ["b", "a"]), Voter("b", ["b", "a"])).predict(ONE).tolist() == ["b"]
-    assert chain(*[Voter(label, [1, 2]) for label in (2, 2, 1)]).predict(ONE, fold_weights=[0.1, 0.2, 0.3]).tolist() == [1]  # 0.1 + 0.2 == 0.3
+    assert chain(*[Voter(label, [1, 2]) for label in (2, 2, 1)]).predict(
+        ONE, fold_weights=[0.1, 0.2, 0.3]
+    ).tolist() == [1]  # 0.1 + 0.2 == 0.3
 
 
 def test_classifiers_without_probabilities_vote() -> None:
@@ -159,7 +179,9 @@ def test_classifiers_without_probabilities_vote() -> None:
     found = chain(*folds).predict(X)
     assert found.tolist() == expected
     assert found.dtype == folds[0].classes_.dtype
-    assert chain(Voter(1, [1, 2]), Voter(1, [1, 2]), Voter(2, [1, 2])).predict(ONE, fold_weights=[1, 1, 3]).tolist() == [2]
+    assert chain(Voter(1, [1, 2]), Voter(1, [1, 2]), Voter(2, [1, 2])).predict(
+        ONE, fold_weights=[1, 1, 3]
+    ).tolist() == [2]
     with pytest.raises(InvalidInputError, match="has no predict_proba; ask for labels"):
         chain(*folds).predict(X, return_proba=True)
 
@@ -184,7 +206,9 @@ def test_a_classifier_of_several_targets_is_refused() -> None:
 
 
 def test_regression_has_no_probabilities() -> None:
-    with pytest.raises(InvalidInputError, match=r"return_proba=True: step 1 \(Constant\) of chain 'c1' is a regression model"):
+    with pytest.raises(
+        InvalidInputError, match=r"return_proba=True: step 1 \(Constant\) of chain 'c1' is a regression model"
+    ):
         chain(Constant(1.0)).predict(ONE, return_proba=True)
 
 
@@ -193,7 +217,9 @@ def test_labels_go_back_through_their_encoder(as_float: bool) -> None:
     encoder = LabelEncoder().fit(LABELS)
     codes = encoder.transform(LABELS).astype(float if as_float else int)
     model = LogisticRegression().fit(X, codes)
-    maker = ChainMaker().step(encoder, params={"y_processing": "sklearn.preprocessing.LabelEncoder"}).model(model, model)
+    maker = (
+        ChainMaker().step(encoder, params={"y_processing": "sklearn.preprocessing.LabelEncoder"}).model(model, model)
+    )
     np.testing.assert_array_equal(maker.predict(X), encoder.inverse_transform(model.predict(X).astype(int)))
     np.testing.assert_allclose(maker.predict(X, return_proba=True), model.predict_proba(X))
 

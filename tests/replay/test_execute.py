@@ -23,14 +23,22 @@ from n4a_fast.errors import ArtifactMissingError, NotFoundError, ReplayError
 from n4a_fast.replay import execute
 
 OPERATORS = {
-    "minmax": MinMaxScaler, "standard": StandardScaler, "snv": StandardNormalVariate, "msc": MultiplicativeScatterCorrection,
-    "savgol": lambda: SavitzkyGolay(window_length=5, polyorder=2), "pca": lambda: PCA(6),
-}  # fmt: skip
+    "minmax": MinMaxScaler,
+    "standard": StandardScaler,
+    "snv": StandardNormalVariate,
+    "msc": MultiplicativeScatterCorrection,
+    "savgol": lambda: SavitzkyGolay(window_length=5, polyorder=2),
+    "pca": lambda: PCA(6),
+}
 LAYOUTS = {
-    "c": np.ascontiguousarray, "fortran": np.asfortranarray, "reversed": lambda X: X[::-1, ::-1][::-1, ::-1],
-    "strided": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3], "float32": lambda X: X.astype(np.float32),
-    "big-endian": lambda X: X.astype(">f8"), "nested lists": lambda X: X.tolist(),
-}  # fmt: skip
+    "c": np.ascontiguousarray,
+    "fortran": np.asfortranarray,
+    "reversed": lambda X: X[::-1, ::-1][::-1, ::-1],
+    "strided": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3],
+    "float32": lambda X: X.astype(np.float32),
+    "big-endian": lambda X: X.astype(">f8"),
+    "nested lists": lambda X: X.tolist(),
+}
 TRAINED = spectra(40, 30, seed=1)
 Y = np.c_[target(TRAINED), TRAINED[:, 3] * 7.0]
 
@@ -52,9 +60,14 @@ def stored(folds: list[Pipeline]) -> ChainMaker:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    names=st.lists(st.sampled_from(sorted(set(OPERATORS) - {"pca"})), max_size=3), pca=st.booleans(), n_folds=st.integers(1, 4), two_targets=st.booleans(),
-    layout=st.sampled_from(sorted(LAYOUTS)), rows=st.sampled_from([1, 2, 17]), frozen=st.booleans(),
-)  # fmt: skip
+    names=st.lists(st.sampled_from(sorted(set(OPERATORS) - {"pca"})), max_size=3),
+    pca=st.booleans(),
+    n_folds=st.integers(1, 4),
+    two_targets=st.booleans(),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    rows=st.sampled_from([1, 2, 17]),
+    frozen=st.booleans(),
+)
 def test_a_replay_equals_the_pipeline_for_every_layout(
     names: list[str], pca: bool, n_folds: int, two_targets: bool, layout: str, rows: int, frozen: bool
 ) -> None:
@@ -98,7 +111,11 @@ def test_operators_and_models_that_write_into_their_input_harm_nobody() -> None:
     expected = 2.0 * scaler.transform(np.full((2, 3), 2.0)).sum(axis=1)
     np.testing.assert_allclose(maker.predict(X), expected)
     np.testing.assert_array_equal(X, np.ones((2, 3)))
-    one = ChainMaker().step(Shifted(1.0, in_place=True), Shifted(2.0, in_place=True), params={"feature_augmentation": ["a.A", "b.B"]}).model(InPlaceModel())
+    one = (
+        ChainMaker()
+        .step(Shifted(1.0, in_place=True), Shifted(2.0, in_place=True), params={"feature_augmentation": ["a.A", "b.B"]})
+        .model(InPlaceModel())
+    )
     np.testing.assert_allclose(one.predict(X), [2.0 * 3 * (1 + 2 + 3)] * 2)
 
 
@@ -114,7 +131,11 @@ def test_a_plan_predicts_again_and_again() -> None:
 
 def test_channels_of_different_widths_are_refused() -> None:
     narrow = PCA(3).fit(TRAINED)
-    maker = ChainMaker().step(narrow, params={"feature_augmentation": ["sklearn.decomposition.PCA"]}).model(Ridge().fit(np.ones((2, 33)), [1, 2]))
+    maker = (
+        ChainMaker()
+        .step(narrow, params={"feature_augmentation": ["sklearn.decomposition.PCA"]})
+        .model(Ridge().fit(np.ones((2, 33)), [1, 2]))
+    )
     with pytest.raises(ReplayError, match="channels of different widths"):
         maker.predict(TRAINED)
 
@@ -137,7 +158,11 @@ def save(store: WorkspaceStore, maker: ChainMaker, objects: dict[str, Any]) -> s
 def test_a_stored_chain_predicts_like_the_pipeline_after_reopening(tmp_path: Path) -> None:
     folds = pipelines(["snv", "minmax"], 3, two_targets=False)
     maker = stored(folds)
-    names = [*maker.chain["shared_artifacts"]["1"], *maker.chain["shared_artifacts"]["2"], *maker.chain["fold_artifacts"].values()]
+    names = [
+        *maker.chain["shared_artifacts"]["1"],
+        *maker.chain["shared_artifacts"]["2"],
+        *maker.chain["fold_artifacts"].values(),
+    ]
     objects = {name: maker.shelf(name) for name in names}
     X = spectra(11, 30, seed=6)
     with WorkspaceStore(tmp_path) as store:

@@ -29,33 +29,59 @@ y = target(X) + np.random.default_rng(0).normal(0, 0.1, len(X))
 NEW = spectra(17, 32, seed=2)
 
 FUSED: list[tuple[str, dict[str, Any]]] = [
-    (f"{TRANSFORMS}.scalers.StandardNormalVariate", {}), (f"{TRANSFORMS}.scalers.StandardNormalVariate", {"ddof": 1}),
-    (f"{TRANSFORMS}.nirs.AreaNormalization", {}), (f"{TRANSFORMS}.nirs.AreaNormalization", {"method": "abs_sum"}),
-    (f"{TRANSFORMS}.nirs.AreaNormalization", {"method": "trapz"}), (f"{TRANSFORMS}.nirs.SavitzkyGolay", {"deriv": 1}),
-    (f"{TRANSFORMS}.nirs.FirstDerivative", {}), (f"{TRANSFORMS}.nirs.SecondDerivative", {}), (f"{TRANSFORMS}.nirs.Wavelet", {"wavelet": "db3"}),
-    (f"{TRANSFORMS}.nirs.Haar", {}), (f"{TRANSFORMS}.nirs.WaveletPCA", {}), (f"{TRANSFORMS}.nirs.WaveletSVD", {}),
-    (f"{TRANSFORMS}.nirs.MultiplicativeScatterCorrection", {}), (f"{TRANSFORMS}.nirs.MultiplicativeScatterCorrection", {"scale": False}),
-    (f"{TRANSFORMS}.signal.Detrend", {}), (f"{TRANSFORMS}.signal.Gaussian", {}), (f"{TRANSFORMS}.signal.Baseline", {}),
-    (f"{TRANSFORMS}.scalers.SimpleScale", {}), (f"{TRANSFORMS}.scalers.Normalize", {}), (f"{TRANSFORMS}.scalers.Normalize", {"feature_range": (0, 2)}),
-    (f"{TRANSFORMS}.features.CropTransformer", {"start": 3, "end": 28}), (f"{TRANSFORMS}.features.ResampleTransformer", {"num_samples": 20}),
-    (f"{TRANSFORMS}.signal_conversion.PercentToFraction", {}), (f"{TRANSFORMS}.signal_conversion.FractionToPercent", {}),
-    (f"{TRANSFORMS}.feature_selection.FlexiblePCA", {"n_components": 4}), (f"{TRANSFORMS}.feature_selection.FlexibleSVD", {"n_components": 4}),
-    (f"{TRANSFORMS}.feature_selection.CARS", {"n_components": 3, "n_sampling_runs": 5}), (f"{TRANSFORMS}.feature_selection.MCUVE", {"n_components": 3}),
-    (f"{MODELS}.simpls.SIMPLS", {"n_components": 3}), (f"{MODELS}.sparsepls.SparsePLS", {"n_components": 3}),
-    (f"{MODELS}.robust_pls.RobustPLS", {"n_components": 3}), (f"{MODELS}.recursive_pls.RecursivePLS", {"n_components": 3}),
-    (f"{MODELS}.ipls.IntervalPLS", {"n_components": 3}), (f"{MODELS}.ikpls.IKPLS", {"n_components": 3}), (f"{MODELS}.opls.OPLS", {"n_components": 1}),
-]  # fmt: skip
+    (f"{TRANSFORMS}.scalers.StandardNormalVariate", {}),
+    (f"{TRANSFORMS}.scalers.StandardNormalVariate", {"ddof": 1}),
+    (f"{TRANSFORMS}.nirs.AreaNormalization", {}),
+    (f"{TRANSFORMS}.nirs.AreaNormalization", {"method": "abs_sum"}),
+    (f"{TRANSFORMS}.nirs.AreaNormalization", {"method": "trapz"}),
+    (f"{TRANSFORMS}.nirs.SavitzkyGolay", {"deriv": 1}),
+    (f"{TRANSFORMS}.nirs.FirstDerivative", {}),
+    (f"{TRANSFORMS}.nirs.SecondDerivative", {}),
+    (f"{TRANSFORMS}.nirs.Wavelet", {"wavelet": "db3"}),
+    (f"{TRANSFORMS}.nirs.Haar", {}),
+    (f"{TRANSFORMS}.nirs.WaveletPCA", {}),
+    (f"{TRANSFORMS}.nirs.WaveletSVD", {}),
+    (f"{TRANSFORMS}.nirs.MultiplicativeScatterCorrection", {}),
+    (f"{TRANSFORMS}.nirs.MultiplicativeScatterCorrection", {"scale": False}),
+    (f"{TRANSFORMS}.signal.Detrend", {}),
+    (f"{TRANSFORMS}.signal.Gaussian", {}),
+    (f"{TRANSFORMS}.signal.Baseline", {}),
+    (f"{TRANSFORMS}.scalers.SimpleScale", {}),
+    (f"{TRANSFORMS}.scalers.Normalize", {}),
+    (f"{TRANSFORMS}.scalers.Normalize", {"feature_range": (0, 2)}),
+    (f"{TRANSFORMS}.features.CropTransformer", {"start": 3, "end": 28}),
+    (f"{TRANSFORMS}.features.ResampleTransformer", {"num_samples": 20}),
+    (f"{TRANSFORMS}.signal_conversion.PercentToFraction", {}),
+    (f"{TRANSFORMS}.signal_conversion.FractionToPercent", {}),
+    (f"{TRANSFORMS}.feature_selection.FlexiblePCA", {"n_components": 4}),
+    (f"{TRANSFORMS}.feature_selection.FlexibleSVD", {"n_components": 4}),
+    (f"{TRANSFORMS}.feature_selection.CARS", {"n_components": 3, "n_sampling_runs": 5}),
+    (f"{TRANSFORMS}.feature_selection.MCUVE", {"n_components": 3}),
+    (f"{MODELS}.simpls.SIMPLS", {"n_components": 3}),
+    (f"{MODELS}.sparsepls.SparsePLS", {"n_components": 3}),
+    (f"{MODELS}.robust_pls.RobustPLS", {"n_components": 3}),
+    (f"{MODELS}.recursive_pls.RecursivePLS", {"n_components": 3}),
+    (f"{MODELS}.ipls.IntervalPLS", {"n_components": 3}),
+    (f"{MODELS}.ikpls.IKPLS", {"n_components": 3}),
+    (f"{MODELS}.opls.OPLS", {"n_components": 1}),
+]
 NEWER: list[tuple[str, dict[str, Any]]] = [  # since nirs4all 1; scatter corrections look at the row since then
-    (f"{TRANSFORMS}.nirs.ExtendedMultiplicativeScatterCorrection", {}), (f"{TRANSFORMS}.norris_williams.NorrisWilliams", {}),
-    (f"{TRANSFORMS}.orthogonalization.OSC", {}), (f"{TRANSFORMS}.orthogonalization.OSC", {"scale": False}),
-]  # fmt: skip
+    (f"{TRANSFORMS}.nirs.ExtendedMultiplicativeScatterCorrection", {}),
+    (f"{TRANSFORMS}.norris_williams.NorrisWilliams", {}),
+    (f"{TRANSFORMS}.orthogonalization.OSC", {}),
+    (f"{TRANSFORMS}.orthogonalization.OSC", {"scale": False}),
+]
 # each looks at several rows at once, clips, or is not linear
 PLAIN: list[tuple[str, dict[str, Any]]] = [
-    (f"{TRANSFORMS}.scalers.Derivate", {}), (f"{TRANSFORMS}.scalers.StandardNormalVariate", {"axis": 0}),
-    (f"{TRANSFORMS}.scalers.StandardNormalVariate", {"with_std": False}), (f"{TRANSFORMS}.scalers.RobustStandardNormalVariate", {}),
-    (f"{TRANSFORMS}.scalers.LocalStandardNormalVariate", {}), (f"{TRANSFORMS}.nirs.LogTransform", {}), (f"{TRANSFORMS}.nirs.WaveletFeatures", {}),
+    (f"{TRANSFORMS}.scalers.Derivate", {}),
+    (f"{TRANSFORMS}.scalers.StandardNormalVariate", {"axis": 0}),
+    (f"{TRANSFORMS}.scalers.StandardNormalVariate", {"with_std": False}),
+    (f"{TRANSFORMS}.scalers.RobustStandardNormalVariate", {}),
+    (f"{TRANSFORMS}.scalers.LocalStandardNormalVariate", {}),
+    (f"{TRANSFORMS}.nirs.LogTransform", {}),
+    (f"{TRANSFORMS}.nirs.WaveletFeatures", {}),
     (f"{TRANSFORMS}.signal_conversion.KubelkaMunk", {"source_type": "reflectance"}),
-]  # fmt: skip
+]
 
 
 def made(name: str, params: dict[str, Any]) -> Any:
@@ -94,7 +120,9 @@ def test_an_operator_that_must_not_fuse_runs_plainly(name: str, params: dict[str
 
 
 def test_every_entry_for_nirs4all_is_tried_here() -> None:
-    untried = {entry.name for entry in ENTRIES if entry.name.startswith("nirs4all")} - {name for name, _ in (*FUSED, *NEWER)}
+    untried = {entry.name for entry in ENTRIES if entry.name.startswith("nirs4all")} - {
+        name for name, _ in (*FUSED, *NEWER)
+    }
     # fitted with wavelengths: tried in the next test; EPO with what it is to remove
     assert untried == {f"{TRANSFORMS}.resampler.Resampler", f"{TRANSFORMS}.orthogonalization.EPO"}
 

@@ -58,63 +58,130 @@ NEW = spectra(17, 24, seed=2)
 Ridge, PLS = linear_model.Ridge, cross_decomposition.PLSRegression
 
 TRANSFORMERS: list[Callable[[], Any]] = [
-    preprocessing.StandardScaler, lambda: preprocessing.StandardScaler(with_std=False), preprocessing.RobustScaler, preprocessing.MaxAbsScaler,
-    preprocessing.MinMaxScaler, preprocessing.FunctionTransformer, preprocessing.Normalizer, lambda: preprocessing.Normalizer(norm="l1"),
-    lambda: preprocessing.Normalizer(norm="max"), lambda: decomposition.PCA(5), lambda: decomposition.PCA(5, whiten=True),
-    lambda: decomposition.IncrementalPCA(4), lambda: decomposition.TruncatedSVD(4), lambda: decomposition.FastICA(3, random_state=0, max_iter=2000, tol=1e-2),
-    lambda: random_projection.GaussianRandomProjection(6, random_state=0), lambda: random_projection.SparseRandomProjection(6, random_state=0),
-    lambda: cluster.FeatureAgglomeration(5), lambda: feature_selection.SelectKBest(feature_selection.f_regression, k=6),
-    lambda: feature_selection.SelectPercentile(feature_selection.f_regression), lambda: feature_selection.SelectFpr(feature_selection.f_regression),
-    lambda: feature_selection.SelectFdr(feature_selection.f_regression), lambda: feature_selection.SelectFwe(feature_selection.f_regression),
+    preprocessing.StandardScaler,
+    lambda: preprocessing.StandardScaler(with_std=False),
+    preprocessing.RobustScaler,
+    preprocessing.MaxAbsScaler,
+    preprocessing.MinMaxScaler,
+    preprocessing.FunctionTransformer,
+    preprocessing.Normalizer,
+    lambda: preprocessing.Normalizer(norm="l1"),
+    lambda: preprocessing.Normalizer(norm="max"),
+    lambda: decomposition.PCA(5),
+    lambda: decomposition.PCA(5, whiten=True),
+    lambda: decomposition.IncrementalPCA(4),
+    lambda: decomposition.TruncatedSVD(4),
+    lambda: decomposition.FastICA(3, random_state=0, max_iter=2000, tol=1e-2),
+    lambda: random_projection.GaussianRandomProjection(6, random_state=0),
+    lambda: random_projection.SparseRandomProjection(6, random_state=0),
+    lambda: cluster.FeatureAgglomeration(5),
+    lambda: feature_selection.SelectKBest(feature_selection.f_regression, k=6),
+    lambda: feature_selection.SelectPercentile(feature_selection.f_regression),
+    lambda: feature_selection.SelectFpr(feature_selection.f_regression),
+    lambda: feature_selection.SelectFdr(feature_selection.f_regression),
+    lambda: feature_selection.SelectFwe(feature_selection.f_regression),
     lambda: feature_selection.GenericUnivariateSelect(feature_selection.f_regression, mode="k_best", param=5),
-    lambda: feature_selection.SelectFromModel(Ridge()), lambda: feature_selection.RFE(Ridge(), n_features_to_select=6),
+    lambda: feature_selection.SelectFromModel(Ridge()),
+    lambda: feature_selection.RFE(Ridge(), n_features_to_select=6),
     lambda: feature_selection.RFECV(Ridge()),
-    feature_selection.VarianceThreshold, lambda: feature_selection.SequentialFeatureSelector(Ridge(), n_features_to_select=3, cv=2), impute.SimpleImputer,
-    lambda: PLS(3), lambda: cross_decomposition.PLSCanonical(1), lambda: cross_decomposition.CCA(1), lambda: cross_decomposition.PLSSVD(1),
+    feature_selection.VarianceThreshold,
+    lambda: feature_selection.SequentialFeatureSelector(Ridge(), n_features_to_select=3, cv=2),
+    impute.SimpleImputer,
+    lambda: PLS(3),
+    lambda: cross_decomposition.PLSCanonical(1),
+    lambda: cross_decomposition.CCA(1),
+    lambda: cross_decomposition.PLSSVD(1),
     lambda: pipeline.make_pipeline(preprocessing.StandardScaler(), decomposition.PCA(4)),
     lambda: pipeline.make_union(preprocessing.StandardScaler(), decomposition.PCA(4)),
-    lambda: compose.make_column_transformer((preprocessing.StandardScaler(), slice(0, 9)), (decomposition.PCA(3), slice(9, 20))),
-    ct_scatter.StandardNormalVariate, ct_scatter.MultiplicativeScatterCorrection, ct_scatter.ExtendedMultiplicativeScatterCorrection,
-    ct_scale.NormScaler, lambda: ct_scale.NormScaler(l_norm=1), ct_scale.PointScaler, ct_scale.ParetoScaler,
-    lambda: ct_derivative.SavitzkyGolay(window_length=7, polyorder=2), lambda: ct_derivative.NorrisWilliams(window_length=3, gap_size=3),
-    lambda: ct_smooth.SavitzkyGolayFilter(window_length=7, polyorder=2), lambda: ct_smooth.ModifiedSincFilter(window_length=15), ct_smooth.MeanFilter,
-    lambda: ct_smooth.WhittakerSmooth(lam=10.0), ct_baseline.LinearCorrection, lambda: ct_baseline.PolynomialCorrection(order=2),
-    lambda: ct_baseline.ConstantBaselineCorrection(start=2, end=5), lambda: ct_baseline.CubicSplineCorrection(indices=[0, 7, 15, 23]),
-    lambda: ct_baseline.SubtractReference(reference=X[0]), lambda: ct_selection.RangeCut(start=3, end=20),
-    lambda: ct_selection.IndexSelector(features=np.array([1, 5, 9, 20])), lambda: ct_selection.SRSelector(PLS(3).fit(X, y), threshold=0.1),
-    lambda: ct_selection.VIPSelector(PLS(3).fit(X, y), threshold=0.8), lambda: ct_projection.OrthogonalSignalCorrection(n_components=1),
-    lambda: ct_projection.DirectOrthogonalization(n_components=1), lambda: ct_projection.OrthogonalPLS(n_components=1),
-]  # fmt: skip
+    lambda: compose.make_column_transformer(
+        (preprocessing.StandardScaler(), slice(0, 9)), (decomposition.PCA(3), slice(9, 20))
+    ),
+    ct_scatter.StandardNormalVariate,
+    ct_scatter.MultiplicativeScatterCorrection,
+    ct_scatter.ExtendedMultiplicativeScatterCorrection,
+    ct_scale.NormScaler,
+    lambda: ct_scale.NormScaler(l_norm=1),
+    ct_scale.PointScaler,
+    ct_scale.ParetoScaler,
+    lambda: ct_derivative.SavitzkyGolay(window_length=7, polyorder=2),
+    lambda: ct_derivative.NorrisWilliams(window_length=3, gap_size=3),
+    lambda: ct_smooth.SavitzkyGolayFilter(window_length=7, polyorder=2),
+    lambda: ct_smooth.ModifiedSincFilter(window_length=15),
+    ct_smooth.MeanFilter,
+    lambda: ct_smooth.WhittakerSmooth(lam=10.0),
+    ct_baseline.LinearCorrection,
+    lambda: ct_baseline.PolynomialCorrection(order=2),
+    lambda: ct_baseline.ConstantBaselineCorrection(start=2, end=5),
+    lambda: ct_baseline.CubicSplineCorrection(indices=[0, 7, 15, 23]),
+    lambda: ct_baseline.SubtractReference(reference=X[0]),
+    lambda: ct_selection.RangeCut(start=3, end=20),
+    lambda: ct_selection.IndexSelector(features=np.array([1, 5, 9, 20])),
+    lambda: ct_selection.SRSelector(PLS(3).fit(X, y), threshold=0.1),
+    lambda: ct_selection.VIPSelector(PLS(3).fit(X, y), threshold=0.8),
+    lambda: ct_projection.OrthogonalSignalCorrection(n_components=1),
+    lambda: ct_projection.DirectOrthogonalization(n_components=1),
+    lambda: ct_projection.OrthogonalPLS(n_components=1),
+]
 
 
 def _voting() -> Any:
-    return ensemble.VotingRegressor([("r", Ridge()), ("p", pipeline.make_pipeline(preprocessing.StandardScaler(), PLS(2)))])
+    return ensemble.VotingRegressor(
+        [("r", Ridge()), ("p", pipeline.make_pipeline(preprocessing.StandardScaler(), PLS(2)))]
+    )
 
 
 REGRESSORS: list[Callable[[], Any]] = [
-    lambda: PLS(3), lambda: cross_decomposition.CCA(1), lambda: cross_decomposition.PLSCanonical(1), linear_model.LinearRegression, Ridge, linear_model.RidgeCV,
-    lambda: linear_model.Lasso(0.01), lambda: linear_model.LassoCV(cv=3, max_iter=20000), lambda: linear_model.LassoLars(0.01),
-    lambda: linear_model.LassoLarsCV(cv=3), linear_model.LassoLarsIC, lambda: linear_model.Lars(n_nonzero_coefs=5),
+    lambda: PLS(3),
+    lambda: cross_decomposition.CCA(1),
+    lambda: cross_decomposition.PLSCanonical(1),
+    linear_model.LinearRegression,
+    Ridge,
+    linear_model.RidgeCV,
+    lambda: linear_model.Lasso(0.01),
+    lambda: linear_model.LassoCV(cv=3, max_iter=20000),
+    lambda: linear_model.LassoLars(0.01),
+    lambda: linear_model.LassoLarsCV(cv=3),
+    linear_model.LassoLarsIC,
+    lambda: linear_model.Lars(n_nonzero_coefs=5),
     lambda: linear_model.LarsCV(cv=3, max_iter=5),
-    lambda: linear_model.ElasticNet(0.01), lambda: linear_model.ElasticNetCV(cv=3, max_iter=20000), linear_model.BayesianRidge, linear_model.ARDRegression,
-    lambda: linear_model.HuberRegressor(max_iter=30), lambda: linear_model.SGDRegressor(random_state=0, max_iter=200),
-    lambda: linear_model.OrthogonalMatchingPursuit(n_nonzero_coefs=4), lambda: linear_model.OrthogonalMatchingPursuitCV(cv=3),
-    lambda: linear_model.TheilSenRegressor(random_state=0, max_subpopulation=30, n_subsamples=26), lambda: linear_model.QuantileRegressor(alpha=0.01),
-    lambda: linear_model.RANSACRegressor(Ridge(), min_samples=30, random_state=0), lambda: svm.LinearSVR(C=10.0, max_iter=20000, random_state=0),
-    lambda: svm.SVR(kernel="linear"), lambda: svm.NuSVR(kernel="linear"), lambda: kernel_ridge.KernelRidge(kernel="linear"), dummy.DummyRegressor,
-    _voting, lambda: ensemble.BaggingRegressor(Ridge(), n_estimators=4, max_features=0.5, random_state=0),
+    lambda: linear_model.ElasticNet(0.01),
+    lambda: linear_model.ElasticNetCV(cv=3, max_iter=20000),
+    linear_model.BayesianRidge,
+    linear_model.ARDRegression,
+    lambda: linear_model.HuberRegressor(max_iter=30),
+    lambda: linear_model.SGDRegressor(random_state=0, max_iter=200),
+    lambda: linear_model.OrthogonalMatchingPursuit(n_nonzero_coefs=4),
+    lambda: linear_model.OrthogonalMatchingPursuitCV(cv=3),
+    lambda: linear_model.TheilSenRegressor(random_state=0, max_subpopulation=30, n_subsamples=26),
+    lambda: linear_model.QuantileRegressor(alpha=0.01),
+    lambda: linear_model.RANSACRegressor(Ridge(), min_samples=30, random_state=0),
+    lambda: svm.LinearSVR(C=10.0, max_iter=20000, random_state=0),
+    lambda: svm.SVR(kernel="linear"),
+    lambda: svm.NuSVR(kernel="linear"),
+    lambda: kernel_ridge.KernelRidge(kernel="linear"),
+    dummy.DummyRegressor,
+    _voting,
+    lambda: ensemble.BaggingRegressor(Ridge(), n_estimators=4, max_features=0.5, random_state=0),
     lambda: ensemble.StackingRegressor([("a", Ridge()), ("b", PLS(2))], final_estimator=Ridge(), cv=3),
     lambda: ensemble.StackingRegressor([("a", Ridge())], final_estimator=Ridge(), cv=3, passthrough=True),
     lambda: model_selection.GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2),
     lambda: model_selection.RandomizedSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, n_iter=2, cv=2, random_state=0),
-    lambda: compose.TransformedTargetRegressor(Ridge(), transformer=preprocessing.StandardScaler()), lambda: compose.TransformedTargetRegressor(PLS(2)),
-    lambda: pipeline.make_pipeline(preprocessing.MinMaxScaler(), decomposition.PCA(4), Ridge()), lambda: ct_regression.PLSRegression(3),
-]  # fmt: skip
+    lambda: compose.TransformedTargetRegressor(Ridge(), transformer=preprocessing.StandardScaler()),
+    lambda: compose.TransformedTargetRegressor(PLS(2)),
+    lambda: pipeline.make_pipeline(preprocessing.MinMaxScaler(), decomposition.PCA(4), Ridge()),
+    lambda: ct_regression.PLSRegression(3),
+]
 SEVERAL_TARGETS: list[Callable[[], Any]] = [
-    lambda: PLS(3), Ridge, linear_model.LinearRegression, lambda: linear_model.MultiTaskLasso(0.01), lambda: linear_model.MultiTaskElasticNet(0.01),
-    lambda: linear_model.MultiTaskLassoCV(cv=3, max_iter=20000), lambda: linear_model.MultiTaskElasticNetCV(cv=3, max_iter=20000),
-    lambda: multioutput.MultiOutputRegressor(Ridge()), lambda: kernel_ridge.KernelRidge(kernel="linear"),
-]  # fmt: skip
+    lambda: PLS(3),
+    Ridge,
+    linear_model.LinearRegression,
+    lambda: linear_model.MultiTaskLasso(0.01),
+    lambda: linear_model.MultiTaskElasticNet(0.01),
+    lambda: linear_model.MultiTaskLassoCV(cv=3, max_iter=20000),
+    lambda: linear_model.MultiTaskElasticNetCV(cv=3, max_iter=20000),
+    lambda: multioutput.MultiOutputRegressor(Ridge()),
+    lambda: kernel_ridge.KernelRidge(kernel="linear"),
+]
 
 
 def compiled(maker: ChainMaker, given: Array = NEW) -> CompiledChain | PlainChain:
@@ -155,20 +222,34 @@ def test_a_registered_model_of_several_targets_fuses(make: Callable[[], Any]) ->
     assert found.weights.shape == (2, X.shape[1])
 
 
-@pytest.mark.parametrize("make", [preprocessing.StandardScaler, preprocessing.MinMaxScaler, preprocessing.RobustScaler, preprocessing.MaxAbsScaler])
+@pytest.mark.parametrize(
+    "make",
+    [preprocessing.StandardScaler, preprocessing.MinMaxScaler, preprocessing.RobustScaler, preprocessing.MaxAbsScaler],
+)
 def test_linear_target_steps_are_folded_in(make: Callable[[], Any]) -> None:
     scaler = make().fit(Y)
     Z = scaler.transform(Y)
-    check(ChainMaker().step(scaler, kind="y_processing").model(PLS(3).fit(X[::2], Z[::2]), PLS(4).fit(X[1::2], Z[1::2])))
+    check(
+        ChainMaker().step(scaler, kind="y_processing").model(PLS(3).fit(X[::2], Z[::2]), PLS(4).fit(X[1::2], Z[1::2]))
+    )
 
 
 NOT_LINEAR: list[Callable[[], Any]] = [
-    lambda: preprocessing.MinMaxScaler(clip=True), lambda: preprocessing.MaxAbsScaler(clip=True), preprocessing.PowerTransformer,
-    lambda: preprocessing.QuantileTransformer(n_quantiles=10), lambda: preprocessing.FunctionTransformer(np.log), ct_baseline.NonNegative,
-    lambda: ct_smooth.MedianFilter(), lambda: ct_smooth.SavitzkyGolayFilter(axis=0), lambda: ct_scale.NormScaler(l_norm=3), ct_scale.MinMaxScaler,
-    lambda: pipeline.make_pipeline(preprocessing.MinMaxScaler(clip=True)), lambda: impute.SimpleImputer(add_indicator=True),
-    lambda: cluster.FeatureAgglomeration(4, pooling_func=np.max), lambda: compose.make_column_transformer((preprocessing.PowerTransformer(), slice(0, 9))),
-]  # fmt: skip
+    lambda: preprocessing.MinMaxScaler(clip=True),
+    lambda: preprocessing.MaxAbsScaler(clip=True),
+    preprocessing.PowerTransformer,
+    lambda: preprocessing.QuantileTransformer(n_quantiles=10),
+    lambda: preprocessing.FunctionTransformer(np.log),
+    ct_baseline.NonNegative,
+    lambda: ct_smooth.MedianFilter(),
+    lambda: ct_smooth.SavitzkyGolayFilter(axis=0),
+    lambda: ct_scale.NormScaler(l_norm=3),
+    ct_scale.MinMaxScaler,
+    lambda: pipeline.make_pipeline(preprocessing.MinMaxScaler(clip=True)),
+    lambda: impute.SimpleImputer(add_indicator=True),
+    lambda: cluster.FeatureAgglomeration(4, pooling_func=np.max),
+    lambda: compose.make_column_transformer((preprocessing.PowerTransformer(), slice(0, 9))),
+]
 
 
 @pytest.mark.parametrize("make", NOT_LINEAR)
@@ -187,9 +268,12 @@ def test_what_is_not_linear_runs_plainly_in_front(make: Callable[[], Any]) -> No
 
 
 RADIAL: list[Callable[[], Any]] = [
-    lambda: svm.SVR(C=10.0), lambda: svm.SVR(gamma=0.3), lambda: svm.NuSVR(), lambda: kernel_ridge.KernelRidge(kernel="rbf", alpha=0.1),
+    lambda: svm.SVR(C=10.0),
+    lambda: svm.SVR(gamma=0.3),
+    lambda: svm.NuSVR(),
+    lambda: kernel_ridge.KernelRidge(kernel="rbf", alpha=0.1),
     lambda: kernel_ridge.KernelRidge(kernel="rbf", gamma=0.7),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("make", RADIAL)
@@ -207,11 +291,14 @@ def test_the_folds_of_a_radial_kernel_model_share_their_kernels(make: Callable[[
 
 
 MODELS_NOT_LINEAR: list[Callable[[], Any]] = [
-    lambda: ensemble.RandomForestRegressor(3), lambda: svm.SVR(kernel="poly"), lambda: kernel_ridge.KernelRidge(kernel="poly"),
-    lambda: linear_model.TweedieRegressor(power=1), lambda: ensemble.VotingRegressor([("a", Ridge()), ("b", ensemble.RandomForestRegressor(3))]),
+    lambda: ensemble.RandomForestRegressor(3),
+    lambda: svm.SVR(kernel="poly"),
+    lambda: kernel_ridge.KernelRidge(kernel="poly"),
+    lambda: linear_model.TweedieRegressor(power=1),
+    lambda: ensemble.VotingRegressor([("a", Ridge()), ("b", ensemble.RandomForestRegressor(3))]),
     lambda: compose.TransformedTargetRegressor(Ridge(), func=np.log, inverse_func=np.exp),
     lambda: pipeline.make_pipeline(preprocessing.PowerTransformer(), Ridge()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("make", MODELS_NOT_LINEAR)
@@ -223,10 +310,13 @@ def test_a_model_that_is_not_linear_stays_plain(make: Callable[[], Any]) -> None
 
 
 FORESTS: list[Callable[[], Any]] = [
-    lambda: ensemble.RandomForestRegressor(7, random_state=0), lambda: ensemble.ExtraTreesRegressor(7, random_state=0),
-    lambda: ensemble.RandomForestRegressor(7, random_state=0, max_leaf_nodes=6, max_features=0.3, criterion="absolute_error"),
+    lambda: ensemble.RandomForestRegressor(7, random_state=0),
+    lambda: ensemble.ExtraTreesRegressor(7, random_state=0),
+    lambda: ensemble.RandomForestRegressor(
+        7, random_state=0, max_leaf_nodes=6, max_features=0.3, criterion="absolute_error"
+    ),
     lambda: ensemble.ExtraTreesRegressor(1, random_state=0, max_depth=2, bootstrap=True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("make", FORESTS)
@@ -251,6 +341,7 @@ def test_a_quick_forest_gives_the_bits_of_its_forest(make: Callable[[], Any], mo
 @pytest.mark.parametrize("name", ["threshold", "node_count"])
 def test_trees_of_another_make_are_left_to_their_forest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     forest = ensemble.RandomForestRegressor(5, random_state=0).fit(X, y)
+
     class Other:
         def __init__(self, tree: Any) -> None:
             self.tree = tree
@@ -275,14 +366,20 @@ def test_a_log_of_the_targets_stays_plain() -> None:
 
 def test_every_entry_of_an_installed_library_is_tried_here() -> None:
     tried = {public_name(type(make())) for make in (*TRANSFORMERS, *REGRESSORS, *SEVERAL_TARGETS)}
-    untried = {entry.name for entry in ENTRIES if entry.role != "score" and not entry.name.startswith("nirs4all")} - tried
+    untried = {
+        entry.name for entry in ENTRIES if entry.role != "score" and not entry.name.startswith("nirs4all")
+    } - tried
     assert untried <= {
         "sklearn.linear_model.PassiveAggressiveRegressor",  # deprecated in favour of SGDRegressor
         *(public_name(kind) for kind in ON_PAIRS),
     }
 
 
-ON_PAIRS = (ct_adaptation.DirectStandardization, ct_adaptation.PiecewiseDirectStandardization, ct_adaptation.SpectralSpaceTransform)
+ON_PAIRS = (
+    ct_adaptation.DirectStandardization,
+    ct_adaptation.PiecewiseDirectStandardization,
+    ct_adaptation.SpectralSpaceTransform,
+)
 ON_PAIRS += (ct_projection.ExternalParameterOrthogonalization,)
 
 
@@ -291,7 +388,9 @@ ON_PAIRS += (ct_projection.ExternalParameterOrthogonalization,)
 def test_operators_that_are_fitted_on_pairs_of_spectra_fuse(kind: Any) -> None:
     other = X * 1.02 + 0.01
     if kind is ct_projection.ExternalParameterOrthogonalization:
-        operator = kind(n_components=1).fit(X, X_external=np.vstack([X[:10], other[:10]]), sample_ids=np.tile(np.arange(10), 2))
+        operator = kind(n_components=1).fit(
+            X, X_external=np.vstack([X[:10], other[:10]]), sample_ids=np.tile(np.arange(10), 2)
+        )
     else:
         operator = (kind(window_length=5) if "Piecewise" in kind.__name__ else kind()).fit(X, X_source=other)
     check(ChainMaker().step(operator).model(Ridge().fit(np.asarray(operator.transform(X)), y)))

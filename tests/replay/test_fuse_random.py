@@ -40,21 +40,39 @@ y = target(X) + np.random.default_rng(1).normal(0, 0.05, len(X))
 Y = np.stack([y, 0.3 * y**2], axis=1)
 
 STEPS: dict[str, Callable[[], Any]] = {
-    "snv": ct_scatter.StandardNormalVariate, "msc": ct_scatter.MultiplicativeScatterCorrection, "emsc": ct_scatter.ExtendedMultiplicativeScatterCorrection,
-    "norm": ct_scale.NormScaler, "l1": lambda: Normalizer(norm="l1"), "derivative": lambda: ct_derivative.SavitzkyGolay(window_length=7, polyorder=2),
-    "smooth": lambda: ct_smooth.WhittakerSmooth(lam=5.0), "linear": ct_baseline.LinearCorrection, "standard": StandardScaler, "minmax": MinMaxScaler,
-    "robust": RobustScaler, "pca": lambda: PCA(6), "clipped": lambda: MinMaxScaler(clip=True), "power": PowerTransformer,
+    "snv": ct_scatter.StandardNormalVariate,
+    "msc": ct_scatter.MultiplicativeScatterCorrection,
+    "emsc": ct_scatter.ExtendedMultiplicativeScatterCorrection,
+    "norm": ct_scale.NormScaler,
+    "l1": lambda: Normalizer(norm="l1"),
+    "derivative": lambda: ct_derivative.SavitzkyGolay(window_length=7, polyorder=2),
+    "smooth": lambda: ct_smooth.WhittakerSmooth(lam=5.0),
+    "linear": ct_baseline.LinearCorrection,
+    "standard": StandardScaler,
+    "minmax": MinMaxScaler,
+    "robust": RobustScaler,
+    "pca": lambda: PCA(6),
+    "clipped": lambda: MinMaxScaler(clip=True),
+    "power": PowerTransformer,
     "rubber": ct_baseline.RubberbandCorrection,
-}  # fmt: skip
+}
 MODELS: dict[str, Callable[[], Any]] = {
-    "pls": lambda: PLSRegression(3), "ridge": Ridge, "lasso": lambda: Lasso(0.01), "svr": lambda: SVR(C=10.0),
+    "pls": lambda: PLSRegression(3),
+    "ridge": Ridge,
+    "lasso": lambda: Lasso(0.01),
+    "svr": lambda: SVR(C=10.0),
     "forest": lambda: RandomForestRegressor(3, random_state=0),
-}  # fmt: skip
+}
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.ascontiguousarray, "Fortran": np.asfortranarray, "strided": lambda a: np.repeat(np.repeat(a, 2, axis=0), 3, axis=1)[::2, ::3],
-    "reversed": lambda a: a[::-1][::-1], "float32": lambda a: a.astype(np.float32), "one row": lambda a: a[:1], "read-only": lambda a: _frozen(a.copy()),
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "strided": lambda a: np.repeat(np.repeat(a, 2, axis=0), 3, axis=1)[::2, ::3],
+    "reversed": lambda a: a[::-1][::-1],
+    "float32": lambda a: a.astype(np.float32),
+    "one row": lambda a: a[:1],
+    "read-only": lambda a: _frozen(a.copy()),
     "big-endian": lambda a: a.astype(">f8"),
-}  # fmt: skip
+}
 
 
 def _frozen(array: Array) -> Array:
@@ -72,7 +90,12 @@ def chain(steps: list[str], model: str, targets: bool, scaled: bool, n_folds: in
         scaler = StandardScaler().fit(goal.reshape(len(X), -1))
         maker.step(scaler, kind="y_processing")
         goal = scaler.transform(goal.reshape(len(X), -1)).reshape(goal.shape)
-    return maker.model(*(MODELS[model]().fit(np.delete(Z, slice(n, None, 3), 0), np.delete(goal, slice(n, None, 3), 0)) for n in range(n_folds)))
+    return maker.model(
+        *(
+            MODELS[model]().fit(np.delete(Z, slice(n, None, 3), 0), np.delete(goal, slice(n, None, 3), 0))
+            for n in range(n_folds)
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +106,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceStore]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=4), model=st.sampled_from(sorted(MODELS)), targets=st.booleans(), scaled=st.booleans(),
-    n_folds=st.integers(1, 3), layout=st.sampled_from(sorted(LAYOUTS)), weighted=st.booleans(),
-)  # fmt: skip
+    steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=4),
+    model=st.sampled_from(sorted(MODELS)),
+    targets=st.booleans(),
+    scaled=st.booleans(),
+    n_folds=st.integers(1, 3),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    weighted=st.booleans(),
+)
 def test_random_chains_agree_with_the_plain_path(
-    store: WorkspaceStore, steps: list[str], model: str, targets: bool, scaled: bool, n_folds: int, layout: str, weighted: bool
+    store: WorkspaceStore,
+    steps: list[str],
+    model: str,
+    targets: bool,
+    scaled: bool,
+    n_folds: int,
+    layout: str,
+    weighted: bool,
 ) -> None:
     maker = chain(steps, model, targets, scaled, n_folds)
     new = LAYOUTS[layout](spectra(9, 30, seed=4))
@@ -96,7 +131,11 @@ def test_random_chains_agree_with_the_plain_path(
     chain_id = put_maker(store, maker)
     expected = execute(maker.load(), new, **choice)
     limit = 10 * TOLERANCE * np.abs(expected).max()
-    for found in (store.replay_chain(chain_id, new, **choice), store.replay_chain(chain_id, new, **choice), store.replay_chains([chain_id], new, **choice)[0]):
+    for found in (
+        store.replay_chain(chain_id, new, **choice),
+        store.replay_chain(chain_id, new, **choice),
+        store.replay_chains([chain_id], new, **choice)[0],
+    ):
         assert found.shape == expected.shape
         assert found.dtype == np.float64
         assert np.abs(found - expected).max() <= limit, store.replay_plan(chain_id, new)

@@ -1,4 +1,6 @@
-"""Stored chains of real sweeps, several sources and channels among them: compiled, they predict what the plain path does."""
+"""Stored chains of real sweeps, several sources and channels among them: compiled, they predict what the plain path
+does.
+"""
 
 from __future__ import annotations
 
@@ -40,4 +42,7 @@ def test_a_stored_chain_compiles_or_says_why_not(name: str) -> None:
             assert "runs plainly" in found.notes[-1]
             continue
         expected = execute(plan, given, folds=list(plan.model.fold_ids))
-        assert np.abs(found.apply(compiled_part(found, plan, given, bench)) - expected).max() <= 10 * TOLERANCE * np.abs(expected).max()
+        assert (
+            np.abs(found.apply(compiled_part(found, plan, given, bench)) - expected).max()
+            <= 10 * TOLERANCE * np.abs(expected).max()
+        )

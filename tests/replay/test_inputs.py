@@ -25,14 +25,24 @@ def minmax() -> ChainMaker:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (X[0], r"X has shape \(12,\); for one sample give X\[None, :\]"), (X[None], "X has 3 dimensions"), (np.float64(1.0), "X has 0 dimensions"),
-        (X[:0], r"X has shape \(0, 12\); a prediction needs at least one row"), (X[:, :0], "at least one row and one column"), ([], r"for one sample"),
-        (X.astype(object), r"dtype object; give real numbers, for example X.astype\(float\)"), (X.astype(str), "dtype <U32"), (X + 0j, "dtype complex128"),
-        ([["a"] * 12], "dtype <U1"), ([[1.0], [1.0, 2.0]], "no array of numbers"), (csr_array(X), "csr_array; give a plain array"),
-        (np.ma.masked_greater(X, 1.0), "MaskedArray; give a plain array"), (None, "dtype object"),
-        (X[:, :5], r"X has 5 columns, step 1 \(MinMaxScaler\) of chain 'c1' was fitted on 12"), ([X, X], "one source, X has 2"),
+        (X[0], r"X has shape \(12,\); for one sample give X\[None, :\]"),
+        (X[None], "X has 3 dimensions"),
+        (np.float64(1.0), "X has 0 dimensions"),
+        (X[:0], r"X has shape \(0, 12\); a prediction needs at least one row"),
+        (X[:, :0], "at least one row and one column"),
+        ([], r"for one sample"),
+        (X.astype(object), r"dtype object; give real numbers, for example X.astype\(float\)"),
+        (X.astype(str), "dtype <U32"),
+        (X + 0j, "dtype complex128"),
+        ([["a"] * 12], "dtype <U1"),
+        ([[1.0], [1.0, 2.0]], "no array of numbers"),
+        (csr_array(X), "csr_array; give a plain array"),
+        (np.ma.masked_greater(X, 1.0), "MaskedArray; give a plain array"),
+        (None, "dtype object"),
+        (X[:, :5], r"X has 5 columns, step 1 \(MinMaxScaler\) of chain 'c1' was fitted on 12"),
+        ([X, X], "one source, X has 2"),
     ],
-)  # fmt: skip
+)
 def test_spectra_that_do_not_fit_are_refused(given: Any, named: str) -> None:
     with pytest.raises(InvalidInputError, match=named):
         minmax().predict(given)
@@ -62,20 +72,28 @@ def test_nan_may_pass_to_operators_that_take_it_or_fill_it() -> None:
     filled = ChainMaker().step(SimpleImputer().fit(X)).step(Shifted(1.0)).model(Constant(1.0))
     assert filled.predict(bad).tolist() == [1.0] * len(X)
     trees = HistGradientBoostingRegressor(max_iter=3).fit(X, X[:, 0])
-    np.testing.assert_array_equal(ChainMaker().step(MinMaxScaler().fit(X)).model(trees).predict(bad), trees.predict(MinMaxScaler().fit(X).transform(bad)))
+    np.testing.assert_array_equal(
+        ChainMaker().step(MinMaxScaler().fit(X)).model(trees).predict(bad),
+        trees.predict(MinMaxScaler().fit(X).transform(bad)),
+    )
 
 
 def test_an_operator_that_makes_nan_or_infinity_is_named() -> None:
     maker = ChainMaker().step(FunctionTransformer(np.log)).model(Constant(1.0))
     zero = X.copy()
     zero[5, 1] = 0.0
-    with np.errstate(divide="ignore"), pytest.raises(ReplayError, match=r"step 1 .* gave 1 NaN or infinite value, the first in row 5"):
+    with (
+        np.errstate(divide="ignore"),
+        pytest.raises(ReplayError, match=r"step 1 .* gave 1 NaN or infinite value, the first in row 5"),
+    ):
         maker.predict(zero)
 
 
 def test_a_width_that_an_earlier_step_left_is_a_fault_of_the_chain() -> None:
     maker = ChainMaker().step(FunctionTransformer(first_columns)).step(MinMaxScaler().fit(X)).model(Constant(1.0))
-    with pytest.raises(ReplayError, match=r"step 2 \(MinMaxScaler\) was fitted on 12 columns, the steps before it give 3"):
+    with pytest.raises(
+        ReplayError, match=r"step 2 \(MinMaxScaler\) was fitted on 12 columns, the steps before it give 3"
+    ):
         maker.predict(X)
 
 
@@ -96,7 +114,8 @@ def fails(values: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("function", "named"), [(first_rows, "must keep the samples in rows"), (words, "must stay real numbers"), (fails, "failed to transform")]
+    ("function", "named"),
+    [(first_rows, "must keep the samples in rows"), (words, "must stay real numbers"), (fails, "failed to transform")],
 )
 def test_an_operator_that_breaks_its_promise_is_named(function: Any, named: str) -> None:
     maker = ChainMaker().step(FunctionTransformer(function)).model(Constant(1.0))
@@ -105,7 +124,9 @@ def test_an_operator_that_breaks_its_promise_is_named(function: Any, named: str)
     assert (caught.value.__cause__ is not None) == (function is fails)
 
 
-@pytest.mark.parametrize("given", [X.tolist(), [X], (X,), list(X), (X > 1.0), (100 * X).astype(np.int32), X.astype(np.float16)])
+@pytest.mark.parametrize(
+    "given", [X.tolist(), [X], (X,), list(X), (X > 1.0), (100 * X).astype(np.int32), X.astype(np.float16)]
+)
 def test_anything_that_is_a_table_of_numbers_is_taken(given: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -135,10 +156,12 @@ AXIS = np.linspace(1000.0, 2500.0, 12)
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (AXIS[:5], r"wavelengths has shape \(5,\), the spectra have 12 columns"), (AXIS[None], r"shape \(1, 12\)"), (AXIS.astype(str), "dtype"),
+        (AXIS[:5], r"wavelengths has shape \(5,\), the spectra have 12 columns"),
+        (AXIS[None], r"shape \(1, 12\)"),
+        (AXIS.astype(str), "dtype"),
         (np.where(AXIS > 1500, np.nan, AXIS), "must be finite"),
     ],
-)  # fmt: skip
+)
 def test_wavelengths_that_do_not_fit_are_refused_even_if_nobody_asks_for_them(given: Any, named: str) -> None:
     with pytest.raises(InvalidInputError, match=named):
         minmax().predict(X, given)
@@ -152,7 +175,10 @@ def test_wavelengths_that_are_needed_must_be_given(name: str) -> None:
     assert maker.predict(X, AXIS).shape == (24,)
 
 
-@pytest.mark.parametrize(("operator", "scaled"), [(Aware(), True), (Flagged("optional"), True), (Flagged(True), True), (Flagged(False), False)])
+@pytest.mark.parametrize(
+    ("operator", "scaled"),
+    [(Aware(), True), (Flagged("optional"), True), (Flagged(True), True), (Flagged(False), False)],
+)
 def test_wavelengths_go_only_to_operators_that_ask(operator: Any, scaled: bool) -> None:
     maker = ChainMaker().step(MinMaxScaler().fit(X)).step(operator).model(Sum())
     expected = MinMaxScaler().fit_transform(X) * (AXIS if scaled else 1.0)
@@ -173,7 +199,9 @@ def test_an_operator_with_any_keyword_is_not_given_wavelengths() -> None:
 def test_wavelengths_are_lost_when_a_step_drops_columns() -> None:
     maker = ChainMaker().step(FunctionTransformer(first_columns)).step(Aware()).model(Constant(1.0))
     assert maker.predict(X).shape == (24,)
-    with pytest.raises(ReplayError, match=r"step 2 \(Aware\) takes wavelengths, but the steps before it left 3 of 12 columns"):
+    with pytest.raises(
+        ReplayError, match=r"step 2 \(Aware\) takes wavelengths, but the steps before it left 3 of 12 columns"
+    ):
         maker.predict(X, AXIS)
 
 

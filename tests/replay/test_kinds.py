@@ -23,10 +23,13 @@ def kind(step: dict[str, Any], has_artifacts: bool = True) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        {"kind": "y_processing"}, {"operator_type": "y_processing"}, {"y_processing": "sklearn.preprocessing.StandardScaler"},
-        {"params": {"y_processing": {"class": "sklearn.preprocessing._data.StandardScaler"}}}, {"params": {"y_processing": ["a.A", "b.B"]}},
+        {"kind": "y_processing"},
+        {"operator_type": "y_processing"},
+        {"y_processing": "sklearn.preprocessing.StandardScaler"},
+        {"params": {"y_processing": {"class": "sklearn.preprocessing._data.StandardScaler"}}},
+        {"params": {"y_processing": ["a.A", "b.B"]}},
     ],
-)  # fmt: skip
+)
 def test_a_target_step_may_be_written_in_these_ways(words: dict[str, Any]) -> None:
     assert kind(words) == "y_processing"
     y = np.arange(10.0)[:, None]
@@ -44,10 +47,23 @@ class Sum:
 @pytest.mark.parametrize(
     "name",
     [
-        "ShuffleSplit", "KFold", "StratifiedKFold", "sklearn.model_selection._split.RepeatedKFold", "LeaveOneOut", "KennardStoneSplitter", "SPXYGFold",
-        "_FullTrainFoldSplitter", "GroupKFold", "chart_2d", "spectra_dist", "fold_chart", "fold_group", "dict", "config",
+        "ShuffleSplit",
+        "KFold",
+        "StratifiedKFold",
+        "sklearn.model_selection._split.RepeatedKFold",
+        "LeaveOneOut",
+        "KennardStoneSplitter",
+        "SPXYGFold",
+        "_FullTrainFoldSplitter",
+        "GroupKFold",
+        "chart_2d",
+        "spectra_dist",
+        "fold_chart",
+        "fold_group",
+        "dict",
+        "config",
     ],
-)  # fmt: skip
+)
 def test_steps_that_act_on_training_only_are_skipped_by_name(name: str) -> None:
     assert kind({"operator_class": name}, has_artifacts=False) == "skip"
 
@@ -60,14 +76,30 @@ def test_steps_that_act_on_training_only_are_skipped_by_their_word_even_with_art
 
 
 def test_a_split_whose_class_is_no_transformer_is_skipped() -> None:
-    maker = ChainMaker().step(name="sklearn.model_selection.PredefinedSplit").step(name="replay_splitting.Halves").model(Sum())
+    maker = (
+        ChainMaker()
+        .step(name="sklearn.model_selection.PredefinedSplit")
+        .step(name="replay_splitting.Halves")
+        .model(Sum())
+    )
     plan = maker.load(resolve=lambda name: type("Halves", (), {"split": None}))
     assert plan.steps == ()
 
 
 @pytest.mark.parametrize(
     "words",
-    [{"params": {word: 1}} for word in ("meta_model", "concat_transform", "merge", "merge_sources", "source_branch", "sample_partitioner", "branch")]
+    [
+        {"params": {word: 1}}
+        for word in (
+            "meta_model",
+            "concat_transform",
+            "merge",
+            "merge_sources",
+            "source_branch",
+            "sample_partitioner",
+            "branch",
+        )
+    ]
     + [{"operator_type": "merge"}, {"auto_transfer_preproc": {}}],
 )
 def test_steps_whose_effect_is_not_stored_are_refused(words: dict[str, Any]) -> None:
@@ -92,7 +124,11 @@ def test_an_explicit_kind_wins_and_must_be_known() -> None:
 def test_a_step_that_a_variant_leaves_out_is_skipped() -> None:
     left_out = {"operator_class": "", "params": {}, "artifact_ids": [], "stateless": True}
     assert kind(left_out, has_artifacts=False) == "skip"
-    assert kind({**left_out, "stateless": False}, has_artifacts=False) == kind({"stateless": True}, has_artifacts=False) == "transform"
+    assert (
+        kind({**left_out, "stateless": False}, has_artifacts=False)
+        == kind({"stateless": True}, has_artifacts=False)
+        == "transform"
+    )
 
 
 def test_a_nameless_step_with_artifacts_is_refused() -> None:
@@ -100,6 +136,8 @@ def test_a_nameless_step_with_artifacts_is_refused() -> None:
         kind({"operator_class": "dict"})
 
 
-@pytest.mark.parametrize("words", [{}, {"operator_type": "transform"}, {"operator_type": "operator"}, {"params": {"preprocessing": "a.A"}}])
+@pytest.mark.parametrize(
+    "words", [{}, {"operator_type": "transform"}, {"operator_type": "operator"}, {"params": {"preprocessing": "a.A"}}]
+)
 def test_anything_else_transforms_spectra(words: dict[str, Any]) -> None:
     assert kind(words) == "transform"

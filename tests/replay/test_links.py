@@ -1,4 +1,5 @@
-"""Classifiers with affine scores: labels and probabilities of compiled chains are those of the plain path, in every way to ask.
+"""Classifiers with affine scores: labels and probabilities of compiled chains are those of the plain path, in every way
+to ask.
 
 A label may differ only where two classes are equally probable within rounding, which no spectrum here comes near.
 """
@@ -16,7 +17,14 @@ from replay_chains import ChainMaker, spectra, target
 from replay_stores import plain, put_maker
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Perceptron, RidgeClassifier, RidgeClassifierCV, SGDClassifier
+from sklearn.linear_model import (
+    LogisticRegression,
+    LogisticRegressionCV,
+    Perceptron,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    SGDClassifier,
+)
 from sklearn.preprocessing import LabelEncoder, Normalizer, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
@@ -36,17 +44,25 @@ X = spectra(90, 20, seed=3)
 NEW = spectra(23, 20, seed=4)
 RANKS = np.argsort(np.argsort(target(X)))
 NAMES: dict[str, Callable[[Array], Array]] = {
-    "text": lambda codes: np.array(["barley", "oat", "rye", "wheat"])[codes], "int": lambda codes: codes * 3 - 2, "float": lambda codes: codes * 2.0,
+    "text": lambda codes: np.array(["barley", "oat", "rye", "wheat"])[codes],
+    "int": lambda codes: codes * 3 - 2,
+    "float": lambda codes: codes * 2.0,
     "bool": lambda codes: codes > 0,
-}  # fmt: skip
+}
 SOFT: dict[str, Callable[[], Any]] = {
-    "logistic": lambda: LogisticRegression(C=100.0), "logistic cv": lambda: LogisticRegressionCV(Cs=2, cv=2), "lda": LinearDiscriminantAnalysis,
-    "shrunk lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1), "sgd log": lambda: SGDClassifier(loss="log_loss", random_state=0),
-}  # fmt: skip
+    "logistic": lambda: LogisticRegression(C=100.0),
+    "logistic cv": lambda: LogisticRegressionCV(Cs=2, cv=2),
+    "lda": LinearDiscriminantAnalysis,
+    "shrunk lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1),
+    "sgd log": lambda: SGDClassifier(loss="log_loss", random_state=0),
+}
 HARD: dict[str, Callable[[], Any]] = {
-    "ridge": RidgeClassifier, "ridge cv": RidgeClassifierCV, "svc": LinearSVC, "sgd": lambda: SGDClassifier(random_state=0),
+    "ridge": RidgeClassifier,
+    "ridge cv": RidgeClassifierCV,
+    "svc": LinearSVC,
+    "sgd": lambda: SGDClassifier(random_state=0),
     "perceptron": lambda: Perceptron(random_state=0),
-}  # fmt: skip
+}
 MODELS = SOFT | HARD
 
 
@@ -54,7 +70,9 @@ def codes(n_classes: int) -> Array:
     return np.asarray(RANKS * n_classes // len(X))
 
 
-def chain(model: str, n_classes: int, n_folds: int, kind: str = "int", encoder: Any = None, statistic: bool = True) -> ChainMaker:
+def chain(
+    model: str, n_classes: int, n_folds: int, kind: str = "int", encoder: Any = None, statistic: bool = True
+) -> ChainMaker:
     labels = NAMES[kind](codes(n_classes))
     maker, Z = ChainMaker(), X
     for step in [*([Normalizer()] if statistic else []), StandardScaler()]:
@@ -64,7 +82,12 @@ def chain(model: str, n_classes: int, n_folds: int, kind: str = "int", encoder: 
         given = labels[:, None] if isinstance(encoder, OrdinalEncoder) else labels
         maker.step(encoder.fit(given), kind="y_processing")
         labels = np.asarray(encoder.transform(given)).ravel()
-    return maker.model(*(MODELS[model]().fit(np.delete(Z, slice(n, None, 3), 0), np.delete(labels, slice(n, None, 3))) for n in range(n_folds)))
+    return maker.model(
+        *(
+            MODELS[model]().fit(np.delete(Z, slice(n, None, 3), 0), np.delete(labels, slice(n, None, 3)))
+            for n in range(n_folds)
+        )
+    )
 
 
 def compiled(maker: ChainMaker) -> CompiledChain | PlainChain:
@@ -90,25 +113,49 @@ def test_a_classifier_with_affine_scores_fuses(model: str, n_classes: int) -> No
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    model=st.sampled_from(sorted(MODELS)), n_classes=st.integers(2, 4), n_folds=st.integers(1, 3), kind=st.sampled_from(sorted(NAMES)),
-    encoded=st.sampled_from([None, LabelEncoder, OrdinalEncoder]), weighted=st.booleans(), statistic=st.booleans(), far=st.booleans(),
-    layout=st.sampled_from([np.ascontiguousarray, np.asfortranarray, lambda a: a[:1], lambda a: np.repeat(a, 2, axis=1)[:, ::2]]),
-)  # fmt: skip
+    model=st.sampled_from(sorted(MODELS)),
+    n_classes=st.integers(2, 4),
+    n_folds=st.integers(1, 3),
+    kind=st.sampled_from(sorted(NAMES)),
+    encoded=st.sampled_from([None, LabelEncoder, OrdinalEncoder]),
+    weighted=st.booleans(),
+    statistic=st.booleans(),
+    far=st.booleans(),
+    layout=st.sampled_from(
+        [np.ascontiguousarray, np.asfortranarray, lambda a: a[:1], lambda a: np.repeat(a, 2, axis=1)[:, ::2]]
+    ),
+)
 def test_random_classifiers_agree_with_the_plain_path(
-    store: WorkspaceStore, model: str, n_classes: int, n_folds: int, kind: str, encoded: Any, weighted: bool, statistic: bool, far: bool, layout: Any
+    store: WorkspaceStore,
+    model: str,
+    n_classes: int,
+    n_folds: int,
+    kind: str,
+    encoded: Any,
+    weighted: bool,
+    statistic: bool,
+    far: bool,
+    layout: Any,
 ) -> None:
     maker = chain(model, 2 if kind == "bool" else n_classes, n_folds, kind, encoded and encoded(), statistic)
     new = layout(NEW * np.linspace(0.2, 30.0, NEW.shape[1]) if far else NEW)
     choice = {"fold_weights": [3.0, 1.0, 2.0][:n_folds]} if weighted else {}
     chain_id = put_maker(store, maker)
     expected = plain(store, chain_id, new, **choice)
-    for found in (store.replay_chain(chain_id, new, **choice), store.replay_chain(chain_id, new, **choice), store.replay_chains([chain_id], new, **choice)[0]):
+    for found in (
+        store.replay_chain(chain_id, new, **choice),
+        store.replay_chain(chain_id, new, **choice),
+        store.replay_chains([chain_id], new, **choice)[0],
+    ):
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
     assert store.replay_plan(chain_id, new).compiled
     if model in SOFT:
         proba = plain(store, chain_id, new, return_proba=True, **choice)
-        for found in (store.replay_chain(chain_id, new, return_proba=True, **choice), store.replay_chains([chain_id], new, return_proba=True, **choice)[0]):
+        for found in (
+            store.replay_chain(chain_id, new, return_proba=True, **choice),
+            store.replay_chains([chain_id], new, return_proba=True, **choice)[0],
+        ):
             np.testing.assert_allclose(found, proba, rtol=0, atol=1e-10)
     else:
         with pytest.raises(InvalidInputError, match="no predict_proba"):
@@ -119,7 +166,9 @@ def test_classifiers_are_found_again_without_their_objects(tmp_path: Any) -> Non
     with WorkspaceStore(tmp_path) as first:
         ids = [put_maker(first, chain(model, 3, 2, "text", LabelEncoder())) for model in ("logistic", "lda", "ridge")]
         labels, proba = first.replay_chains(ids, NEW), first.replay_chains(ids[:2], NEW, return_proba=True)
-        paths = [first.get_artifact_path(name) for one in ids for name in first.get_chain(one)["fold_artifacts"].values()]  # type: ignore[index]
+        paths = [
+            first.get_artifact_path(name) for one in ids for name in first.get_chain(one)["fold_artifacts"].values()
+        ]  # type: ignore[index]
     for path in paths:
         path.unlink()
     with WorkspaceStore(tmp_path) as again:
@@ -130,7 +179,10 @@ def test_classifiers_are_found_again_without_their_objects(tmp_path: Any) -> Non
 
 def test_compiled_and_plain_classifiers_come_in_one_array(store: WorkspaceStore) -> None:
     maker, forest = chain("logistic", 3, 2), ChainMaker()
-    ids = [put_maker(store, maker), put_maker(store, forest.model(RandomForestClassifier(5, random_state=0).fit(X, NAMES["int"](codes(3)))))]
+    ids = [
+        put_maker(store, maker),
+        put_maker(store, forest.model(RandomForestClassifier(5, random_state=0).fit(X, NAMES["int"](codes(3))))),
+    ]
     np.testing.assert_array_equal(store.replay_chains(ids, NEW), np.stack([plain(store, one, NEW) for one in ids]))
     expected = np.stack([plain(store, one, NEW, return_proba=True) for one in ids])
     np.testing.assert_allclose(store.replay_chains(ids, NEW, return_proba=True), expected, rtol=0, atol=1e-12)
@@ -140,7 +192,9 @@ class Other(LogisticRegression):  # type: ignore[misc]
     """A subclass may do anything."""
 
 
-@pytest.mark.parametrize("make", [lambda: SGDClassifier(loss="modified_huber", random_state=0), lambda: SVC(kernel="linear"), Other])
+@pytest.mark.parametrize(
+    "make", [lambda: SGDClassifier(loss="modified_huber", random_state=0), lambda: SVC(kernel="linear"), Other]
+)
 def test_a_classifier_that_is_not_known_stays_plain(make: Callable[[], Any]) -> None:
     found = compiled(ChainMaker().model(make().fit(X, codes(3))))
     assert isinstance(found, PlainChain)
@@ -151,7 +205,11 @@ def test_a_classifier_that_is_not_known_stays_plain(make: Callable[[], Any]) -> 
 def test_a_classifier_that_is_not_what_it_says_is_caught(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = LogisticRegression.decision_function if wrong == "coef_" else LogisticRegression.predict
     if wrong == "coef_":
-        monkeypatch.setattr(LogisticRegression, "decision_function", lambda self, Z: honest(self, Z) + 1e-7 * np.sin(9.0 * honest(self, Z)))
+        monkeypatch.setattr(
+            LogisticRegression,
+            "decision_function",
+            lambda self, Z: honest(self, Z) + 1e-7 * np.sin(9.0 * honest(self, Z)),
+        )
     else:
         monkeypatch.setattr(LogisticRegression, "predict", lambda self, Z: honest(self, Z)[::-1])
     found = compiled(ChainMaker().model(LogisticRegression(C=100.0).fit(X, codes(3))))
@@ -160,7 +218,9 @@ def test_a_classifier_that_is_not_what_it_says_is_caught(wrong: str, monkeypatch
 
 
 def test_every_classifier_of_the_registry_is_tried_here() -> None:
-    untried = {entry.name for entry in ENTRIES if entry.role == "score"} - {public_name(type(make())) for make in MODELS.values()}
+    untried = {entry.name for entry in ENTRIES if entry.role == "score"} - {
+        public_name(type(make())) for make in MODELS.values()
+    }
     assert untried == {"sklearn.linear_model.PassiveAggressiveClassifier"}  # deprecated in favour of SGDClassifier
 
 

@@ -29,7 +29,12 @@ class Sum:
 
 
 def test_a_plan_holds_the_steps_in_order_and_the_models_by_fold() -> None:
-    maker = ChainMaker().step(MinMaxScaler().fit(X)).step(Shifted(1.0), Shifted(2.0)).model(keys={"fold_1": Constant(1.0), "fold_0": Constant(0.0)})
+    maker = (
+        ChainMaker()
+        .step(MinMaxScaler().fit(X))
+        .step(Shifted(1.0), Shifted(2.0))
+        .model(keys={"fold_1": Constant(1.0), "fold_0": Constant(0.0)})
+    )
     plan = maker.load()
     assert [type(step) for step in plan.steps] == [TransformStep, TransformStep]
     assert [str(step.place) for step in plan.steps] == ["step 1 (MinMaxScaler)", "step 2 (Shifted)"]
@@ -50,7 +55,9 @@ def test_shared_artifacts_may_be_text_or_list_under_text_or_number(form: Any, ke
 
 
 def test_artifacts_of_one_step_run_in_order() -> None:
-    maker = ChainMaker().step(StandardScaler().fit(X), MinMaxScaler().fit(StandardScaler().fit_transform(X))).model(Sum())
+    maker = (
+        ChainMaker().step(StandardScaler().fit(X), MinMaxScaler().fit(StandardScaler().fit_transform(X))).model(Sum())
+    )
     expected = MinMaxScaler().fit_transform(StandardScaler().fit_transform(X)).sum(axis=1)
     np.testing.assert_allclose(maker.predict(X), expected, rtol=1e-12)
 
@@ -124,11 +131,13 @@ def test_artifacts_that_cannot_do_the_work_of_their_step_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"shared_artifacts": {"first": "a0"}}, "'first', which is no step index"), ({"shared_artifacts": {"1": [3]}}, "neither an artifact id nor a list"),
-        ({"shared_artifacts": {"0": "a0", "1": "a0"}}, r"names the steps \[0\]"), ({"steps": [{"operator_class": "SNV"}]}, "has no step_idx"),
+        ({"shared_artifacts": {"first": "a0"}}, "'first', which is no step index"),
+        ({"shared_artifacts": {"1": [3]}}, "neither an artifact id nor a list"),
+        ({"shared_artifacts": {"0": "a0", "1": "a0"}}, r"names the steps \[0\]"),
+        ({"steps": [{"operator_class": "SNV"}]}, "has no step_idx"),
         ({"steps": None, "shared_artifacts": None}, "no step has the index"),
     ],
-)  # fmt: skip
+)
 def test_rows_that_make_no_chain_are_refused(change: dict[str, Any], named: str) -> None:
     maker = ChainMaker().step(Shifted(1.0)).model(Sum())
     maker.chain |= change
@@ -148,7 +157,10 @@ def branched(path: list[int] | None = None) -> ChainMaker:
             step["step_idx"] = 2
     first, second = (maker.chain["steps"][position]["artifact_ids"] for position in (1, 3))
     maker.chain |= {"branch_path": path, "model_step_idx": 2}
-    maker.chain["shared_artifacts"] = {"1": maker.chain["steps"][0]["artifact_ids"], "2": second if path == [1] else first}
+    maker.chain["shared_artifacts"] = {
+        "1": maker.chain["steps"][0]["artifact_ids"],
+        "2": second if path == [1] else first,
+    }
     maker.chain["fold_artifacts"] = {"fold_0": maker.chain["steps"][4 if path == [1] else 2]["artifact_ids"][0]}
     return maker
 
@@ -162,7 +174,9 @@ def test_a_nested_list_runs_each_of_its_steps_once() -> None:
     maker = ChainMaker().step(Shifted(1.0)).step(StandardScaler().fit(X)).model(Sum())
     for step, index in zip(maker.chain["steps"], (1, 1, 2), strict=True):
         step["step_idx"] = index
-    maker.chain["shared_artifacts"] = {"1": [item for step in maker.chain["steps"][:2] for item in step["artifact_ids"]]}
+    maker.chain["shared_artifacts"] = {
+        "1": [item for step in maker.chain["steps"][:2] for item in step["artifact_ids"]]
+    }
     maker.chain["model_step_idx"] = 2
     np.testing.assert_allclose(maker.predict(X), StandardScaler().fit(X).transform(X + 1.0).sum(axis=1))
 
@@ -220,7 +234,14 @@ def test_a_source_index_without_a_map_chooses_among_the_arrays() -> None:
     assert maker.predict([np.zeros((1, 2)), np.full((1, 2), 5.0)]).tolist() == [12.0]
 
 
-@pytest.mark.parametrize("source_map", [{"1": {"0": ["a0"]}, "9": {"1": ["a1"]}}, {"1": {"0": ["a0"], "1": ["zz"]}}, {"1": {"0": ["a0", "a1"], "1": ["a1"]}}])
+@pytest.mark.parametrize(
+    "source_map",
+    [
+        {"1": {"0": ["a0"]}, "9": {"1": ["a1"]}},
+        {"1": {"0": ["a0"], "1": ["zz"]}},
+        {"1": {"0": ["a0", "a1"], "1": ["a1"]}},
+    ],
+)
 def test_a_map_that_does_not_place_every_artifact_is_refused(source_map: Any) -> None:
     with pytest.raises(ReplayError, match="which of its 2 artifacts belong to which of 2 sources"):
         two_sources(source_map).load()
@@ -260,10 +281,11 @@ def test_steps_after_an_augmentation_run_one_operator_a_channel() -> None:
     ("action", "listed", "named"),
     [
         ("extend", ["a.A"], "2 artifacts for 1 operations"),
-        ("extend", [["a.A", "b.B"]], "nests operators"), ("add", [{"concat_transform": []}], "nests operators"),
+        ("extend", [["a.A", "b.B"]], "nests operators"),
+        ("add", [{"concat_transform": []}], "nests operators"),
         ("wrong", ["a.A", "b.B"], "unknown action 'wrong'"),
     ],
-)  # fmt: skip
+)
 def test_an_augmentation_whose_order_is_not_stored_is_refused(action: str, listed: list[Any], named: str) -> None:
     with pytest.raises(ReplayError, match=named):
         augmented(action, *listed).model(Sum()).predict(np.zeros((1, 1)))

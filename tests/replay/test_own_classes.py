@@ -1,4 +1,6 @@
-"""Operators whose classes are in the running script, or cannot be pickled: replayed everywhere, shared only where they are equal."""
+"""Operators whose classes are in the running script, or cannot be pickled: replayed everywhere, shared only where they
+are equal.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ y = X[:, 0] + X[:, 3] ** 2
 with WorkspaceStore(sys.argv[1]) as store:
     pipeline = begin(store)
     used = [MyFilter(2.0), MyFilter(3.0), filters(0.5)(2.0), filters(2.0)(2.0)]
-    chains = [put_chain(store, pipeline, [one], [LinearRegression().fit(X, y)]) for one in used]  # the same model: predictions tell the filters apart
+    chains = [put_chain(store, pipeline, [one], [LinearRegression().fit(X, y)]) for one in used]
     together = store.replay_chains(chains, X)
     for chain, found in zip(chains, together):
         np.testing.assert_allclose(found, plain(store, chain, X), rtol=0.0, atol=1e-9)
@@ -65,7 +67,9 @@ print(*chains)
 
 
 @pytest.mark.parametrize("how", ["registered", "unknown"])
-def test_classes_of_the_script_are_replayed_by_the_process_that_saved_them_and_by_others(tmp_path: Path, how: str) -> None:
+def test_classes_of_the_script_are_replayed_by_the_process_that_saved_them_and_by_others(
+    tmp_path: Path, how: str
+) -> None:
     X = spectra(30, 8, seed=5)
     np.save(tmp_path / "X.npy", X)
     chains = finish(child(SAVING, tmp_path, how)).split()
@@ -103,11 +107,15 @@ def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
         yield opened
 
 
-def test_operators_made_from_parameters_that_cannot_be_pickled_are_not_shared(store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_made_from_parameters_that_cannot_be_pickled_are_not_shared(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "own_operators", sys.modules[__name__])
     X, pipeline = spectra(30, 8, seed=5), begin(store)
     model = LinearRegression().fit(X, target(X))
-    chains = [put_chain(store, pipeline, [["own_operators.Unpicklable", {"power": power}]], [model]) for power in (0.5, 2.0)]
+    chains = [
+        put_chain(store, pipeline, [["own_operators.Unpicklable", {"power": power}]], [model]) for power in (0.5, 2.0)
+    ]
     for found in (store.replay_chains(chains, X), [store.replay_chain(chain, X) for chain in chains]):
         np.testing.assert_allclose(found, [plain(store, chain, X) for chain in chains], rtol=0.0, atol=1e-9)
     assert not np.allclose(*store.replay_chains(chains, X))

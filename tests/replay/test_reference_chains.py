@@ -94,7 +94,9 @@ def check_reference(entry: dict[str, Any], own_operators: bool) -> None:
     plan = load_chain(entry["chain"], reference_artifact(entry["files"], own_operators))
     for fold, y_pred in entry["y_pred"].items():
         if fold != "w_avg":
-            np.testing.assert_allclose(execute(plan, X, folds=FOLDS.get(fold, [fold])), y_pred, rtol=0, atol=TOLERANCE, err_msg=fold)
+            np.testing.assert_allclose(
+                execute(plan, X, folds=FOLDS.get(fold, [fold])), y_pred, rtol=0, atol=TOLERANCE, err_msg=fold
+            )
 
 
 @pytest.mark.parametrize("number", range(2))
@@ -102,7 +104,10 @@ def test_sweep_of_the_reference_is_reproduced_with_its_row_operators_written_out
     check_reference(reference_chains()[number], own_operators=False)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("nirs4all") is None, reason="the artifacts hold operators of nirs4all, which is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("nirs4all") is None,
+    reason="the artifacts hold operators of nirs4all, which is not installed",
+)
 @pytest.mark.parametrize("number", range(2))
 def test_sweep_of_the_reference_is_reproduced_with_its_own_operators(number: int) -> None:
     check_reference(reference_chains()[number], own_operators=True)

@@ -68,16 +68,22 @@ def test_a_chain_is_replayed_again_as_the_first_time_and_as_the_plain_path_does(
 @pytest.mark.parametrize(
     "choice",
     [
-        {"folds": "all"}, {"folds": [2, 0]}, {"folds": 1}, {"folds": "all", "fold_weights": [1, 2, 3]},
-        {"folds": [2, 0], "fold_weights": {"2": 1.0, "fold_0": 3.0}}, {"folds": "final"},
+        {"folds": "all"},
+        {"folds": [2, 0]},
+        {"folds": 1},
+        {"folds": "all", "fold_weights": [1, 2, 3]},
+        {"folds": [2, 0], "fold_weights": {"2": 1.0, "fold_0": 3.0}},
+        {"folds": "final"},
     ],
-)  # fmt: skip
+)
 def test_folds_and_their_weights_are_honoured(store: WorkspaceStore, choice: dict[str, Any]) -> None:
     Z = X * 1.0
     models = {f"fold_{n}": PLSRegression(2).fit(Z[n::3], y[n::3]) for n in range(3)} | {"fold_final": Ridge().fit(Z, y)}
     chain = put_chain(store, begin(store), [], models)
     for _ in range(2):
-        np.testing.assert_allclose(store.replay_chain(chain, NEW, **choice), plain(store, chain, NEW, **choice), **CLOSE)
+        np.testing.assert_allclose(
+            store.replay_chain(chain, NEW, **choice), plain(store, chain, NEW, **choice), **CLOSE
+        )
         np.testing.assert_allclose(store.replay_chain(chain, NEW), plain(store, chain, NEW), **CLOSE)
 
 
@@ -87,10 +93,15 @@ def test_bad_spectra_get_the_plain_path_s_words_before_and_after_compiling(store
     with_nan[7, 3], with_inf[2, 0] = np.nan, -np.inf
     for _ in range(2):
         for bad, words in [
-            (with_nan, "1 NaN value, the first in row 7"), (with_inf, "infinite value, the first in row 2"),
-            (NEW[:, :-1], "was fitted on 20"), (NEW[0], "one sample"),
-            (NEW[:0], "at least one row"), (NEW.astype(complex), "dtype complex"), (NEW.astype(object), "dtype object"), ([NEW, NEW], "has 2"),
-        ]:  # fmt: skip
+            (with_nan, "1 NaN value, the first in row 7"),
+            (with_inf, "infinite value, the first in row 2"),
+            (NEW[:, :-1], "was fitted on 20"),
+            (NEW[0], "one sample"),
+            (NEW[:0], "at least one row"),
+            (NEW.astype(complex), "dtype complex"),
+            (NEW.astype(object), "dtype object"),
+            ([NEW, NEW], "has 2"),
+        ]:
             with pytest.raises(InvalidInputError, match=words):
                 store.replay_chain(chain, bad)
         with pytest.raises(InvalidInputError, match="one wavelength a column"):
@@ -116,7 +127,12 @@ def test_steps_that_stay_plain_run_in_front_of_the_fused_ones(store: WorkspaceSt
     np.testing.assert_allclose(store.replay_chain(chain, NEW), expected, **CLOSE)
     report = store.replay_plan(chain)
     assert report.compiled
-    assert [line.rpartition(": ")[2].partition(",")[0] for line in report.steps] == ["runs plainly", "fused", "fused", "fused"]
+    assert [line.rpartition(": ")[2].partition(",")[0] for line in report.steps] == [
+        "runs plainly",
+        "fused",
+        "fused",
+        "fused",
+    ]
     assert "PowerTransformer is not registered as linear" in str(report)
     with reopened(store) as again:
         for _ in range(2):
@@ -128,15 +144,21 @@ def test_other_weights_of_a_chain_with_steps_in_front_do_not_become_the_usual_on
     chain = put_chain(store, begin(store), steps, [Ridge(alpha).fit(Z, y) for alpha in (0.1, 10.0)])
     for choice in ({"fold_weights": [1.0, 9.0]}, {}, {"folds": [1]}):
         for _ in range(2):
-            np.testing.assert_allclose(store.replay_chains([chain], NEW, **choice)[0], plain(store, chain, NEW, **choice), **CLOSE)  # type: ignore[arg-type]
-            np.testing.assert_allclose(store.replay_chain(chain, NEW, **choice), plain(store, chain, NEW, **choice), **CLOSE)
+            np.testing.assert_allclose(
+                store.replay_chains([chain], NEW, **choice)[0], plain(store, chain, NEW, **choice), **CLOSE
+            )  # type: ignore[arg-type]
+            np.testing.assert_allclose(
+                store.replay_chain(chain, NEW, **choice), plain(store, chain, NEW, **choice), **CLOSE
+            )
 
 
 def test_operators_that_take_wavelengths_get_them(store: WorkspaceStore) -> None:
     chain = put_chain(store, begin(store), [Aware(), StandardScaler().fit(X)], [Ridge().fit(X, y)])
     axis = np.linspace(1.0, 2.0, 20)
     for wavelengths in (None, axis, None, axis):
-        np.testing.assert_allclose(store.replay_chain(chain, NEW, wavelengths), plain(store, chain, NEW, wavelengths), **CLOSE)
+        np.testing.assert_allclose(
+            store.replay_chain(chain, NEW, wavelengths), plain(store, chain, NEW, wavelengths), **CLOSE
+        )
 
 
 def test_a_step_without_artifact_is_fused_too(store: WorkspaceStore) -> None:
@@ -148,7 +170,10 @@ def test_a_step_without_artifact_is_fused_too(store: WorkspaceStore) -> None:
 
 def test_a_plan_is_told_before_and_after_the_first_replay(store: WorkspaceStore) -> None:
     pipeline = begin(store)
-    chain, forest = pls_chain(store, pipeline, X, y), put_chain(store, pipeline, [], [RandomForestRegressor(2, random_state=0).fit(X, y)])
+    chain, forest = (
+        pls_chain(store, pipeline, X, y),
+        put_chain(store, pipeline, [], [RandomForestRegressor(2, random_state=0).fit(X, y)]),
+    )
     assert "not looked at yet" in str(store.replay_plan(chain))
     report = store.replay_plan(chain, NEW)
     assert report.compiled
@@ -168,7 +193,9 @@ def test_compiled_chains_are_found_again_without_their_objects(store: WorkspaceS
     pipeline = begin(store)
     chains = [pls_chain(store, pipeline, X, y, components) for components in (2, 3, 4)]
     expected = store.replay_chains(chains, NEW)
-    paths = [store.get_artifact_path(name) for chain in chains for name in store.get_chain(chain)["fold_artifacts"].values()]  # type: ignore[index]
+    paths = [
+        store.get_artifact_path(name) for chain in chains for name in store.get_chain(chain)["fold_artifacts"].values()
+    ]  # type: ignore[index]
     with reopened(store) as again:
         for path in paths:
             path.unlink(missing_ok=True)
@@ -195,7 +222,9 @@ def test_a_reader_uses_what_is_stored_and_stores_nothing(store: WorkspaceStore) 
         assert count(writer, "compiled_chains") == 1
 
 
-@pytest.mark.parametrize("change", ["made_with = 'n4a_fast==0.0.0'", "made_with = made_with || ' gone==1.0'", "sources = 'other'"])
+@pytest.mark.parametrize(
+    "change", ["made_with = 'n4a_fast==0.0.0'", "made_with = made_with || ' gone==1.0'", "sources = 'other'"]
+)
 def test_what_is_stale_is_made_again(store: WorkspaceStore, change: str) -> None:
     chain = pls_chain(store, begin(store), X, y)
     expected = store.replay_chain(chain, NEW)
@@ -208,7 +237,10 @@ def test_what_is_stale_is_made_again(store: WorkspaceStore, change: str) -> None
             database.execute(f"UPDATE compiled_chains SET {change}")
         np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
     with WorkspaceStore(store.workspace_path) as again:
-        assert again.sql("SELECT made_with FROM compiled_chains")["made_with"][0].split()[-1] == f"scikit-learn=={version_of('scikit-learn')}"
+        assert (
+            again.sql("SELECT made_with FROM compiled_chains")["made_with"][0].split()[-1]
+            == f"scikit-learn=={version_of('scikit-learn')}"
+        )
         np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
 
 
@@ -256,7 +288,10 @@ def test_a_chain_that_another_process_deletes_is_gone(store: WorkspaceStore) -> 
     store.complete_run(run, {})
     store.replay_chains([chain, kept], NEW)
     expected = store.replay_chain(kept, NEW)
-    code = "import sys\nfrom n4a_fast import WorkspaceStore\nwith WorkspaceStore(sys.argv[1]) as store:\n    print(store.delete_run(sys.argv[2]))"
+    code = (
+        "import sys\nfrom n4a_fast import WorkspaceStore\nwith WorkspaceStore(sys.argv[1]) as store:\n   "
+        " print(store.delete_run(sys.argv[2]))"
+    )
     assert int(finish(child(code, store.workspace_path, run))) >= 3
     with pytest.raises(NotFoundError):
         store.replay_chain(chain, NEW)
@@ -290,10 +325,18 @@ def several_chains(store: WorkspaceStore) -> list[str]:
     scaled, Z = fitted_steps(X, [StandardScaler()])
     power, P = fitted_steps(X, [PowerTransformer()])
     chains = [pls_chain(store, pipeline, X, y, components, deriv) for components in (2, 3) for deriv in (0, 1)]
-    chains += [put_chain(store, pipeline, scaled, [Ridge(alpha).fit(Z[n::2], y[n::2]) for n in range(2)]) for alpha in (0.1, 1.0)]
+    chains += [
+        put_chain(store, pipeline, scaled, [Ridge(alpha).fit(Z[n::2], y[n::2]) for n in range(2)])
+        for alpha in (0.1, 1.0)
+    ]
     chains += [put_chain(store, pipeline, power, [Ridge(alpha).fit(P, y)]) for alpha in (0.1, 1.0)]
-    chains += [put_chain(store, pipeline, scaled, [SVR(C=c).fit(Z[n::2], y[n::2]) for n in range(2)]) for c in (1.0, 10.0)]
-    chains += [put_chain(store, pipeline, scaled, [RandomForestRegressor(3, random_state=n).fit(Z, y) for n in range(2)]) for _ in range(2)]
+    chains += [
+        put_chain(store, pipeline, scaled, [SVR(C=c).fit(Z[n::2], y[n::2]) for n in range(2)]) for c in (1.0, 10.0)
+    ]
+    chains += [
+        put_chain(store, pipeline, scaled, [RandomForestRegressor(3, random_state=n).fit(Z, y) for n in range(2)])
+        for _ in range(2)
+    ]
     return [chains[number] for number in np.random.default_rng(0).permutation(len(chains))]
 
 
@@ -303,7 +346,9 @@ def test_many_chains_are_rows_in_order(store: WorkspaceStore) -> None:
     found = store.replay_chains(chains, NEW)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, **CLOSE)
-    np.testing.assert_allclose(store.replay_chains([chains[3], chains[0], chains[3]], NEW), expected[[3, 0, 3]], **CLOSE)
+    np.testing.assert_allclose(
+        store.replay_chains([chains[3], chains[0], chains[3]], NEW), expected[[3, 0, 3]], **CLOSE
+    )
     np.testing.assert_allclose(replay_chains(store, chains, NEW, np.arange(20.0)), expected, **CLOSE)
     with reopened(store) as again:
         np.testing.assert_allclose(again.replay_chains(chains, np.asfortranarray(NEW)), expected, **CLOSE)
@@ -312,7 +357,9 @@ def test_many_chains_are_rows_in_order(store: WorkspaceStore) -> None:
 @pytest.mark.parametrize("max_bytes", [1, 5_000, 100_000])
 def test_a_bound_on_memory_changes_no_value(store: WorkspaceStore, max_bytes: int) -> None:
     chains = several_chains(store)
-    np.testing.assert_allclose(store.replay_chains(chains, NEW, max_bytes=max_bytes), store.replay_chains(chains, NEW), **CLOSE)
+    np.testing.assert_allclose(
+        store.replay_chains(chains, NEW, max_bytes=max_bytes), store.replay_chains(chains, NEW), **CLOSE
+    )
 
 
 def test_matrix_products_run_in_as_many_threads_as_asked_for(store: WorkspaceStore) -> None:
@@ -332,13 +379,18 @@ def test_joined_weights_serve_the_chains_that_they_were_joined_from_alone(store:
     a, b, c = (pls_chain(store, pipeline, X, y, components) for components in (2, 3, 4))
     expected = {chain: plain(store, chain, NEW) for chain in (a, b, c)}
     for asked in ([a, b], [a, b], [a, c], [b, a], [a, b]):  # the same first chain, as many: found under one key
-        np.testing.assert_allclose(store.replay_chains(asked, NEW), np.stack([expected[chain] for chain in asked]), **CLOSE)
+        np.testing.assert_allclose(
+            store.replay_chains(asked, NEW), np.stack([expected[chain] for chain in asked]), **CLOSE
+        )
 
 
 def test_what_is_remembered_of_joined_weights_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joined, "_REMEMBERED_BYTES", 4000)
     made = joined.Joined()
-    chains = [CompiledChain(str(n), 0, (), 20, None, np.zeros(20), np.full((1, 20), float(n)), np.array([n + 0.5]), 0.0, ()) for n in range(40)]
+    chains = [
+        CompiledChain(str(n), 0, (), 20, None, np.zeros(20), np.full((1, 20), float(n)), np.array([n + 0.5]), 0.0, ())
+        for n in range(40)
+    ]
     for block in (chains[:10], chains[:11], chains, chains[10:20]):
         found = made.of(block)
         assert made.of(block) is found or len(block) == 40  # too large to be kept
@@ -357,7 +409,10 @@ def test_processes_share_the_chains_that_are_not_linear(store: WorkspaceStore) -
 def test_workers_share_chains_inside_a_transaction_too(store: WorkspaceStore, model: Any) -> None:
     pipeline = begin(store)
     with store.transaction():
-        chains = [put_chain(store, pipeline, [StandardScaler().fit(X)], [clone(model).set_params(max_depth=depth).fit(X, y)]) for depth in (1, 2, 3)]
+        chains = [
+            put_chain(store, pipeline, [StandardScaler().fit(X)], [clone(model).set_params(max_depth=depth).fit(X, y)])
+            for depth in (1, 2, 3)
+        ]
         found = store.replay_chains(chains, NEW, n_jobs=2)
     np.testing.assert_allclose(found, np.stack([plain(store, chain, NEW) for chain in chains]), **CLOSE)
 
@@ -373,9 +428,15 @@ def test_progress_is_told_up_to_the_end(store: WorkspaceStore) -> None:
 def test_several_targets_and_probabilities_are_a_third_axis(store: WorkspaceStore) -> None:
     pipeline, Y, labels = begin(store), np.stack([y, y**2], axis=1), np.where(y > np.median(y), "high", "low")
     both = [put_chain(store, pipeline, [], [PLSRegression(c).fit(X, Y)]) for c in (2, 3)]
-    classes = [put_chain(store, pipeline, [], [RandomForestClassifier(5, random_state=n).fit(X, labels)]) for n in range(2)]
-    np.testing.assert_allclose(store.replay_chains(both, NEW), np.stack([plain(store, chain, NEW) for chain in both]), **CLOSE)
-    np.testing.assert_array_equal(store.replay_chains(classes, NEW), np.stack([plain(store, chain, NEW) for chain in classes]))
+    classes = [
+        put_chain(store, pipeline, [], [RandomForestClassifier(5, random_state=n).fit(X, labels)]) for n in range(2)
+    ]
+    np.testing.assert_allclose(
+        store.replay_chains(both, NEW), np.stack([plain(store, chain, NEW) for chain in both]), **CLOSE
+    )
+    np.testing.assert_array_equal(
+        store.replay_chains(classes, NEW), np.stack([plain(store, chain, NEW) for chain in classes])
+    )
     proba = store.replay_chains(classes, NEW, return_proba=True)
     assert proba.shape == (2, 13, 2)
     np.testing.assert_allclose(proba.sum(axis=2), 1.0)
@@ -388,9 +449,13 @@ def test_several_targets_and_probabilities_are_a_third_axis(store: WorkspaceStor
 def test_wrong_arguments_are_refused(store: WorkspaceStore) -> None:
     chain = pls_chain(store, begin(store), X, y)
     for ids, options, words in [
-        (chain, {}, "sequence of chain ids"), ([], {}, "is empty"), ([5], {}, "sequence of chain ids"), ([chain], {"threads": 0}, "must be positive"),
-        ([chain], {"n_jobs": 0}, "not zero"), ([chain], {"folds": [7]}, "no fold '7'"),
-    ]:  # fmt: skip
+        (chain, {}, "sequence of chain ids"),
+        ([], {}, "is empty"),
+        ([5], {}, "sequence of chain ids"),
+        ([chain], {"threads": 0}, "must be positive"),
+        ([chain], {"n_jobs": 0}, "not zero"),
+        ([chain], {"folds": [7]}, "no fold '7'"),
+    ]:
         with pytest.raises(InvalidInputError, match=words):
             store.replay_chains(ids, NEW, **options)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError, match="nobody"):
@@ -422,7 +487,11 @@ def test_threads_replay_at_the_same_time(store: WorkspaceStore) -> None:
     expected = np.stack([plain(store, chain, NEW) for chain in chains])
 
     def work(number: int) -> Array:
-        return np.stack([store.replay_chain(chain, NEW) for chain in chains]) if number % 2 else store.replay_chains(chains, NEW)
+        return (
+            np.stack([store.replay_chain(chain, NEW) for chain in chains])
+            if number % 2
+            else store.replay_chains(chains, NEW)
+        )
 
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(work, range(12)):
@@ -451,7 +520,9 @@ def test_several_sources_are_joined_and_fused(store: WorkspaceStore) -> None:
     left, right = StandardScaler().fit(X), MinMaxScaler().fit(other)
     ids = [store.save_artifact(one, "scaler", "transformer", "joblib") for one in (left, right)]
     joined = np.hstack([left.transform(X), right.transform(other)])
-    models = {f"fold_{n}": store.save_artifact(Ridge(n + 1.0).fit(joined, y), "Ridge", "model", "joblib") for n in range(2)}
+    models = {
+        f"fold_{n}": store.save_artifact(Ridge(n + 1.0).fit(joined, y), "Ridge", "model", "joblib") for n in range(2)
+    }
     steps = [{"step_idx": 1, "operator_class": "scaler"}, {"step_idx": 2, "operator_class": "Ridge"}]
     shared = {"1": ids, "_source_map": {"1": {"0": [ids[0]], "1": [ids[1]]}}}
     chain = store.save_chain(begin(store), steps, 2, "Ridge", "", "per_fold", models, shared)
@@ -461,14 +532,18 @@ def test_several_sources_are_joined_and_fused(store: WorkspaceStore) -> None:
         for rows in (1, 13):
             given = [block[:rows] for block in new]
             np.testing.assert_allclose(opened.replay_chain(chain, given), plain(opened, chain, given), **CLOSE)
-            np.testing.assert_allclose(opened.replay_chains([chain, chain], given)[1], plain(opened, chain, given), **CLOSE)
+            np.testing.assert_allclose(
+                opened.replay_chains([chain, chain], given)[1], plain(opened, chain, given), **CLOSE
+            )
         assert opened.replay_plan(chain).compiled
         with pytest.raises(InvalidInputError, match="joins 2 sources"):
             opened.replay_chain(chain, NEW)
     opened.close()
 
 
-def test_a_model_whose_class_is_not_here_is_named(store: WorkspaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_class_is_not_here_is_named(
+    store: WorkspaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "module_that_goes.py").write_text("class Model:\n    def predict(self, X): return X[:, 0]\n")
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("module_that_goes")
@@ -484,11 +559,17 @@ def test_a_model_whose_class_is_not_here_is_named(store: WorkspaceStore, tmp_pat
 
 def test_folds_that_know_different_classes_are_refused(store: WorkspaceStore) -> None:
     labels = np.arange(30) % 3
-    folds = [RandomForestClassifier(2, random_state=0).fit(X[labels != missing], labels[labels != missing]) for missing in (0, 1)]
+    folds = [
+        RandomForestClassifier(2, random_state=0).fit(X[labels != missing], labels[labels != missing])
+        for missing in (0, 1)
+    ]
     chain = put_chain(store, begin(store), [], folds)
     others, done = several_chains(store), list[int]()
     told = lambda so_far, _: done.append(so_far)  # noqa: E731
-    for call in (lambda: store.replay_chain(chain, NEW), lambda: store.replay_chains([*others, chain], NEW, progress=told)):
+    for call in (
+        lambda: store.replay_chain(chain, NEW),
+        lambda: store.replay_chains([*others, chain], NEW, progress=told),
+    ):
         with pytest.raises(ReplayError, match="know different classes"):
             call()
     assert not done

@@ -16,16 +16,24 @@ from n4a_fast.schema.columns import ALL, PREDICTIONS, table_of
 
 DOCUMENTED = {
     "runs": "run_id name config datasets status created_at completed_at summary error",
-    "pipelines": "pipeline_id run_id name expanded_config generator_choices dataset_name dataset_hash status created_at completed_at"
-    " best_val best_test metric duration_ms error",
-    "chains": "chain_id pipeline_id steps model_step_idx model_class preprocessings fold_strategy fold_artifacts shared_artifacts"
-    " branch_path source_index created_at",
-    "predictions": "prediction_id pipeline_id chain_id dataset_name model_name model_class fold_id partition val_score test_score"
-    " train_score metric task_type n_samples n_features scores best_params preprocessings branch_id branch_name exclusion_count"
-    " exclusion_rate created_at",
+    "pipelines": (
+        "pipeline_id run_id name expanded_config generator_choices dataset_name dataset_hash status created_at"
+        " completed_at best_val best_test metric duration_ms error"
+    ),
+    "chains": (
+        "chain_id pipeline_id steps model_step_idx model_class preprocessings fold_strategy fold_artifacts"
+        " shared_artifacts branch_path source_index created_at"
+    ),
+    "predictions": (
+        "prediction_id pipeline_id chain_id dataset_name model_name model_class fold_id partition val_score test_score"
+        " train_score metric task_type n_samples n_features scores best_params preprocessings branch_id branch_name"
+        " exclusion_count exclusion_rate created_at"
+    ),
     "prediction_arrays": "prediction_id y_true y_pred y_proba sample_indices weights",
-    "artifacts": "artifact_id artifact_path content_hash operator_class artifact_type format size_bytes ref_count created_at"
-    " chain_path_hash input_data_hash dataset_hash",
+    "artifacts": (
+        "artifact_id artifact_path content_hash operator_class artifact_type format size_bytes ref_count created_at"
+        " chain_path_hash input_data_hash dataset_hash"
+    ),
     "logs": "log_id pipeline_id step_idx operator_class event duration_ms message details level created_at",
 }
 TYPES = {
@@ -34,7 +42,10 @@ TYPES = {
     "BIGINT": "duration_ms size_bytes",
     "DOUBLE[]": "y_true y_pred y_proba weights",
     "BIGINT[]": "sample_indices",
-    "JSON": "config datasets summary expanded_config generator_choices steps fold_artifacts shared_artifacts branch_path scores best_params details",
+    "JSON": (
+        "config datasets summary expanded_config generator_choices steps fold_artifacts shared_artifacts branch_path"
+        " scores best_params details"
+    ),
     "TIMESTAMP": "created_at completed_at",
 }
 
@@ -45,7 +56,9 @@ def file(tmp_path: Path) -> Path:
     with WorkspaceStore(tmp_path) as store:
         sweep = begin_sweep(store)
         prediction = predict(store, sweep.pipeline, sweep.chain)
-        store.save_prediction_arrays(prediction, np.arange(5.0), np.arange(5.0), np.full((5, 2), 0.5), np.arange(5), np.ones(3))
+        store.save_prediction_arrays(
+            prediction, np.arange(5.0), np.arange(5.0), np.full((5, 2), 0.5), np.arange(5), np.ones(3)
+        )
     return tmp_path / "store.duckdb"
 
 
@@ -68,7 +81,9 @@ def test_a_plain_client_reads_arrays_as_lists(file: Path) -> None:
 
 
 def test_a_plain_client_reads_inside_json(file: Path) -> None:
-    assert plain_rows(file, "SELECT CAST(scores->'val'->>'rmse' AS DOUBLE), best_params->>'n_components' FROM predictions") == [(0.1, "3")]
+    assert plain_rows(
+        file, "SELECT CAST(scores->'val'->>'rmse' AS DOUBLE), best_params->>'n_components' FROM predictions"
+    ) == [(0.1, "3")]
     assert plain_rows(file, "SELECT datasets->0->>'name' FROM runs") == [("corn",)]
 
 
@@ -89,13 +104,21 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def test_tables_that_are_not_batched_are_for_bookkeeping(file: Path) -> None:
-    tables = {name for (name,) in plain_rows(file, "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'")}
+    tables = {
+        name
+        for (name,) in plain_rows(
+            file, "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
+        )
+    }
     assert tables - set(ALL) == {"store_info", "journals", "deleted_runs"}
 
 
 def test_there_are_no_keys_or_indexes(file: Path) -> None:
     assert plain_rows(file, "SELECT count(*) FROM duckdb_indexes()") == [(0,)]
-    assert plain_rows(file, "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY', 'UNIQUE')") == [(0,)]
+    assert plain_rows(
+        file,
+        "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY', 'UNIQUE')",
+    ) == [(0,)]
 
 
 def test_the_save_prediction_fields_are_columns() -> None:

@@ -11,13 +11,24 @@ from helpers import make_duckdb, plain_rows
 
 from n4a_fast import WorkspaceStore, schema
 from n4a_fast.database import Database
-from n4a_fast.errors import ForeignStoreError, InvalidInputError, NewerFormatError, NotAStoreError, NotFoundError, ReadOnlyError, StoreFormatError
+from n4a_fast.errors import (
+    ForeignStoreError,
+    InvalidInputError,
+    NewerFormatError,
+    NotAStoreError,
+    NotFoundError,
+    ReadOnlyError,
+    StoreFormatError,
+)
 from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.versions import FORMAT_VERSION, create, migrate
 from n4a_fast.version import __version__
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "nirs4all-0.7.1"
-FOREIGN = [f"CREATE TABLE {name} (id VARCHAR)" for name in ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")]
+FOREIGN = [
+    f"CREATE TABLE {name} (id VARCHAR)"
+    for name in ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
+]
 
 
 def refuse(workspace: Path, kind: type[StoreFormatError]) -> StoreFormatError:
@@ -36,7 +47,9 @@ def refuse(workspace: Path, kind: type[StoreFormatError]) -> StoreFormatError:
 
 def test_a_new_store_has_the_current_format(tmp_path: Path) -> None:
     WorkspaceStore(tmp_path).close()
-    assert plain_rows(tmp_path / "store.duckdb", "SELECT format_version, written_by FROM store_info") == [(FORMAT_VERSION, __version__)]
+    assert plain_rows(tmp_path / "store.duckdb", "SELECT format_version, written_by FROM store_info") == [
+        (FORMAT_VERSION, __version__)
+    ]
 
 
 def test_a_new_workspace_holds_one_file_and_one_folder(tmp_path: Path) -> None:
@@ -61,7 +74,11 @@ def test_a_newer_format_is_refused_with_the_version_to_install(tmp_path: Path) -
     assert (error.found, error.supported, error.written_by) == (99, FORMAT_VERSION, "7.8")
 
 
-@pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00" + b"\x00" * 5000, b"x" * 100, b"\x00" * 20000], ids=["empty", "sqlite", "short", "zeros"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"SQLite format 3\x00" + b"\x00" * 5000, b"x" * 100, b"\x00" * 20000],
+    ids=["empty", "sqlite", "short", "zeros"],
+)
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "store.duckdb").write_bytes(content)
     refuse(tmp_path, NotAStoreError)
@@ -83,9 +100,15 @@ def test_a_table_named_like_ours_with_other_columns_is_refused(tmp_path: Path) -
     refuse(tmp_path, NotAStoreError)
 
 
-@pytest.mark.parametrize("row", ["", "INSERT INTO store_info VALUES (NULL, NULL)", "INSERT INTO store_info VALUES ('one', 'two')"])
+@pytest.mark.parametrize(
+    "row", ["", "INSERT INTO store_info VALUES (NULL, NULL)", "INSERT INTO store_info VALUES ('one', 'two')"]
+)
 def test_a_store_without_a_readable_version_is_refused(tmp_path: Path, row: str) -> None:
-    make_duckdb(tmp_path / "store.duckdb", "CREATE TABLE store_info (format_version VARCHAR, written_by VARCHAR)", row or "SELECT 1")
+    make_duckdb(
+        tmp_path / "store.duckdb",
+        "CREATE TABLE store_info (format_version VARCHAR, written_by VARCHAR)",
+        row or "SELECT 1",
+    )
     refuse(tmp_path, NotAStoreError)
 
 
@@ -101,7 +124,10 @@ def test_a_file_of_nirs4all_is_named_as_such(tmp_path: Path) -> None:
     refuse(tmp_path, ForeignStoreError)
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference workspace of nirs4all 0.7.1 is not beside this checkout (../shared/data)")
+@pytest.mark.skipif(
+    not REFERENCE.is_dir(),
+    reason="the reference workspace of nirs4all 0.7.1 is not beside this checkout (../shared/data)",
+)
 def test_a_real_workspace_of_nirs4all_is_refused(tmp_path: Path) -> None:
     workspace = tmp_path / "reference"
     shutil.copytree(REFERENCE, workspace)
@@ -121,14 +147,22 @@ def test_a_missing_file_is_not_created_for_a_reader(tmp_path: Path) -> None:
 def old(tmp_path: Path) -> Path:
     """A file of format 1 of a history in which format 3 is the newest."""
     file = tmp_path / "store.duckdb"
-    create_file(file, (
-        "CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR)", "INSERT INTO store_info VALUES (1, '0.1')",
-        "CREATE TABLE runs (run_id VARCHAR)", "INSERT INTO runs VALUES ('r1')",
-    ))  # fmt: skip
+    create_file(
+        file,
+        (
+            "CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR)",
+            "INSERT INTO store_info VALUES (1, '0.1')",
+            "CREATE TABLE runs (run_id VARCHAR)",
+            "INSERT INTO runs VALUES ('r1')",
+        ),
+    )
     return file
 
 
-STEPS = {1: ["ALTER TABLE runs ADD COLUMN colour VARCHAR", "UPDATE runs SET colour = 'red'"], 2: ["ALTER TABLE runs RENAME COLUMN colour TO hue"]}
+STEPS = {
+    1: ["ALTER TABLE runs ADD COLUMN colour VARCHAR", "UPDATE runs SET colour = 'red'"],
+    2: ["ALTER TABLE runs RENAME COLUMN colour TO hue"],
+}
 
 
 def test_a_migration_runs_every_step_and_notes_the_new_version(old: Path) -> None:

@@ -35,7 +35,9 @@ class ListArray:
     def __arrow_c_schema__(self) -> object:
         """Capsule of the field: a nullable list of doubles or 64-bit integers. May be asked for at any time."""
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
-        """Capsules of the field and of the column; a second hand-over raises RuntimeError. No cast to `requested_schema`."""
+        """Capsules of the field and of the column; a second hand-over raises RuntimeError. No cast to
+        `requested_schema`.
+        """
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Capsule of a stream of one chunk; a second hand-over raises RuntimeError. No cast to `requested_schema`."""
 
@@ -71,7 +73,9 @@ class ListColumn:
     def values(self, index: int) -> np.ndarray[Any, Any] | None:
         """Copy of the pending row `index` as a flat numpy array, None for NULL."""
     def tail(self, start: int) -> tuple[bytes, bytes]:
-        """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in native byte order."""
+        """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in
+        native byte order.
+        """
     def snapshot(self) -> ListArray:
         """The rows so far, sharing their values; the column keeps them and may go on growing."""
     def finish(self) -> ListArray:

@@ -14,7 +14,9 @@ __all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine
 _Doubles = npt.NDArray[np.float64]
 
 def instruction_sets() -> list[str]:
-    """Names of the instruction sets that this machine can use, the widest last; for a single target AVX2 is in use at most."""
+    """Names of the instruction sets that this machine can use, the widest last; for a single target AVX2 is in use at
+    most.
+    """
 
 def affine(
     X: _Doubles,
@@ -66,7 +68,9 @@ def snv(
     threads: int = 1,
     level: int = -1,
 ) -> _Doubles:
-    """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or `out`."""
+    """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or
+    `out`.
+    """
 
 def new_nodes(count: int) -> npt.NDArray[np.void]:
     """An array of nodes for `forest_sum`, to be filled: records of threshold, value, feature and two children."""
@@ -74,6 +78,7 @@ def new_nodes(count: int) -> npt.NDArray[np.void]:
 def forest_sum(nodes: npt.NDArray[np.void], roots: npt.NDArray[np.int32], X: npt.NDArray[np.float32]) -> _Doubles:
     """Sums, tree by tree, of the values of the leaves that the rows of a float32 X (n, m) come to: an array (n,).
 
-    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is its own child.
-    A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError before any work.
+    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is
+    its own child. A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError
+    before any work.
     """

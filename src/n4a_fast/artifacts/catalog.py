@@ -37,12 +37,24 @@ _REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
 _ADDRESSES = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_path"
 _GET_MANY = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE list_contains(?, artifact_id)"
 _IDS = "SELECT artifact_id FROM stored_artifacts LIMIT ?"
-_FIND_CACHED = "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at DESC, artifact_id LIMIT 1"
-_INVALIDATE = "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND chain_path_hash IS NOT NULL"
-_IF_ABSENT = "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts)"
+_FIND_CACHED = (
+    "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at"
+    " DESC, artifact_id LIMIT 1"
+)
+_INVALIDATE = (
+    "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND"
+    " chain_path_hash IS NOT NULL"
+)
+_IF_ABSENT = (
+    "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM"
+    " stored_artifacts)"
+)
 _SAVED_HERE = """UPDATE stored_artifacts SET origin = 'saved'
 WHERE origin = 'imported' AND artifact_id IN (SELECT artifact_id FROM batch WHERE origin = 'saved')"""
-_HOLD = "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id = b.artifact_id AND h.holder = b.holder)"
+_HOLD = (
+    "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id ="
+    " b.artifact_id AND h.holder = b.holder)"
+)
 _RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
 _CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
 _HASH_LENGTHS = (32, 64)
@@ -80,14 +92,19 @@ class Artifacts(PendingRows):
         self._held: set[str] = set()
         self._noted: set[str] = set()  # held, and with a row that is pending or stored
         self._unwritten_holds: set[str] = set()
-        self._hold_changes: list[tuple[str | None, str]] = []  # id and session since the tables were written; None ends all of a session
+        self._hold_changes: list[
+            tuple[str | None, str]
+        ] = []  # id and session since the tables were written; None ends all of a session
         self._journaled_changes = 0
         self._holds_are_noted = False
 
     def use(self, settings: ArtifactSettings) -> None:
         """Settings of one more store on this folder; what it trusts holds for all of them until it `leave`s."""
         if settings.trust != Trust() and self.trust not in (Trust(), settings.trust):
-            raise InvalidInputError(f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both alike")
+            raise InvalidInputError(
+                f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both"
+                " alike"
+            )
         self._trusts.append(settings.trust)
         self.objects.limit = max(self.objects.limit, settings.object_cache_bytes)
 
@@ -100,8 +117,16 @@ class Artifacts(PendingRows):
         """What the stores on this folder agree on: the default, unless one of them asks for something else."""
         return next((trust for trust in self._trusts if trust != Trust()), Trust())
 
-    def save(self, obj: Any, operator_class: str, artifact_type: str, format_name: str, cache_key: dict[str, str] | None = None, *,
-             compress: bool = False) -> str:  # fmt: skip
+    def save(
+        self,
+        obj: Any,
+        operator_class: str,
+        artifact_type: str,
+        format_name: str,
+        cache_key: dict[str, str] | None = None,
+        *,
+        compress: bool = False,
+    ) -> str:
         """Store an object under the hash of its bytes; the same bytes give the same id."""
         described = _described(operator_class, artifact_type, cache_key or {})
         described["libraries"] = codec.libraries(type(obj).__module__.partition(".")[0])
@@ -117,15 +142,24 @@ class Artifacts(PendingRows):
         return self._save([data], format_name, origin, False, _described(operator_class, artifact_type, {}))
 
     def begin_registering(self, written: Sequence[Written]) -> None:
-        """Let a thread begin with the files that `register` will verify: it is called next for these, before the flush."""
+        """Let a thread begin with the files that `register` will verify: it is called next for these, before the
+        flush.
+        """
         self._claim(written)
         self.files.begin_verifying(each.path for each in written)
 
     def _claim(self, written: Sequence[Written]) -> None:
-        self.files.claims.claim(*(checks.text(value, name) for each in written for name, value in (("artifact_id", each[0]), ("path", each[1]))))
+        self.files.claims.claim(
+            *(
+                checks.text(value, name)
+                for each in written
+                for name, value in (("artifact_id", each[0]), ("path", each[1]))
+            )
+        )
 
     def register(self, written: Sequence[Written]) -> list[str | StoreError]:
-        """Note files that are already in the folder, once their content is verified: the id of each, or what stands against it.
+        """Note files that are already in the folder, once their content is verified: the id of each, or what stands
+        against it.
 
         A known id with the same content is a no-op. The disk begins with the files at once.
         """
@@ -138,7 +172,11 @@ class Artifacts(PendingRows):
 
     def _is_noted(self, written: Written) -> bool:
         """Whether this session holds the artifact and memory knows its row: nobody has to be asked."""
-        return isinstance(written.artifact_id, str) and written.artifact_id in self._noted and self._current(written.artifact_id) is not None
+        return (
+            isinstance(written.artifact_id, str)
+            and written.artifact_id in self._noted
+            and self._current(written.artifact_id) is not None
+        )
 
     def _register(self, written: Written) -> str | StoreError:
         known = self._current(written.artifact_id)
@@ -157,10 +195,15 @@ class Artifacts(PendingRows):
         artifact_id, path, content_hash, operator_class, artifact_type, format_name, size_bytes = written
         codec.check_format(format_name)
         row = {
-            "artifact_id": artifact_id, "artifact_path": path, "content_hash": checks.text(content_hash, "content_hash"), "format": format_name,
-            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64), "created_at": checks.now(), "origin": "registered",
+            "artifact_id": artifact_id,
+            "artifact_path": path,
+            "content_hash": checks.text(content_hash, "content_hash"),
+            "format": format_name,
+            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64),
+            "created_at": checks.now(),
+            "origin": "registered",
             **_described(operator_class, artifact_type, {}),
-        }  # fmt: skip
+        }
         _check_hash(content_hash)
         self.files.adopt_verified(artifact_id, path, content_hash)
         return row
@@ -169,14 +212,20 @@ class Artifacts(PendingRows):
         """Let memory hold the rows of those of these artifacts that are stored, by whatever process."""
         ids = self._stored_ids()
         self._keep_stored({})  # the file is attached: what is pending or known counts
-        asked = [artifact_id for artifact_id in artifact_ids if self._current(artifact_id) is None and (ids is None or artifact_id in ids)]
+        asked = [
+            artifact_id
+            for artifact_id in artifact_ids
+            if self._current(artifact_id) is None and (ids is None or artifact_id in ids)
+        ]
         if asked:
             found = self._database.rows(_GET_MANY, (asked,), own=False)
             rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
             self._keep_stored({row["artifact_id"]: row for row in rows})
 
     def _stored_ids(self) -> set[str] | None:
-        """Ids of all stored artifacts, what other processes have journaled included; None when memory does not know them."""
+        """Ids of all stored artifacts, what other processes have journaled included; None when memory does not know
+        them.
+        """
         if self._database.in_transaction:
             return None
         if (attachment := self._database.settled_attachment()) != self._ids_as_of:
@@ -197,7 +246,10 @@ class Artifacts(PendingRows):
         data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
         try:
             return self.trust.loads(artifact_id, data, row["format"], row["origin"])
-        except (pickle.UnpicklingError, EOFError) as error:  # its bytes are those that were registered, and were no pickle then either
+        except (
+            pickle.UnpicklingError,
+            EOFError,
+        ) as error:  # its bytes are those that were registered, and were no pickle then either
             raise ArtifactCorruptError(self.files.path(row["artifact_path"]), "a pickle", f"none ({error})") from error
 
     def shared(self, artifact_id: str) -> Any:
@@ -216,7 +268,9 @@ class Artifacts(PendingRows):
         return described(self.files, row, ref_count)
 
     def addresses(self) -> list[tuple[Any, ...]]:
-        """Id, path and hash of every stored artifact, in the order of the paths: files of one folder are read together."""
+        """Id, path and hash of every stored artifact, in the order of the paths: files of one folder are read
+        together.
+        """
         return self._database.rows(_ADDRESSES)
 
     def content(self, artifact_id: str) -> tuple[bytes, str]:
@@ -235,7 +289,14 @@ class Artifacts(PendingRows):
         return row
 
     def set_cache_key(self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str) -> None:
-        self.put({**self.require(artifact_id), "chain_path_hash": chain_path_hash, "input_data_hash": input_data_hash, "dataset_hash": dataset_hash})
+        self.put(
+            {
+                **self.require(artifact_id),
+                "chain_path_hash": chain_path_hash,
+                "input_data_hash": input_data_hash,
+                "dataset_hash": dataset_hash,
+            }
+        )
 
     def find_cached(self, chain_path_hash: str, input_data_hash: str) -> str | None:
         """The id saved last under this cache key, or None."""
@@ -270,11 +331,17 @@ class Artifacts(PendingRows):
     def pending(self) -> dict[str, pa.Table]:
         self._note_holds()
         tables = {**super().pending(), **self._found.pending()}
-        return {**tables, "artifact_holds": table_of(list(self._hold_changes), ARTIFACT_HOLDS)} if self._hold_changes else tables
+        return (
+            {**tables, "artifact_holds": table_of(list(self._hold_changes), ARTIFACT_HOLDS)}
+            if self._hold_changes
+            else tables
+        )
 
     def _note_holds(self) -> None:
         """Turn what this session holds and has let go into changes to write."""
-        self._hold_changes += [(artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)]
+        self._hold_changes += [
+            (artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)
+        ]
         self._unwritten_holds.clear()
         if self._holds_are_noted and not self._held:
             self._hold_changes.append((None, this_session()))
@@ -292,7 +359,9 @@ class Artifacts(PendingRows):
                 self._database.execute(_RELEASE, (row["holder"],))
             else:
                 holds.setdefault(row["holder"], set()).add(row["artifact_id"])
-        kept: list[tuple[object, ...]] = [(artifact_id, holder) for holder, ids in holds.items() for artifact_id in sorted(ids)]
+        kept: list[tuple[object, ...]] = [
+            (artifact_id, holder) for holder, ids in holds.items() for artifact_id in sorted(ids)
+        ]
         if kept:
             self._database.insert(_HOLD, batch=table_of(kept, ARTIFACT_HOLDS))
 
@@ -322,13 +391,27 @@ class Artifacts(PendingRows):
         """Nothing of this process is claimed any more."""
         self.files.claims.close()
 
-    def _save(self, pieces: Sequence[Content], format_name: str, origin: str, compress: bool, described: dict[str, str]) -> str:
+    def _save(
+        self, pieces: Sequence[Content], format_name: str, origin: str, compress: bool, described: dict[str, str]
+    ) -> str:
         artifact_id, path, is_new = self.files.add(pieces, codec.EXTENSIONS[format_name], compress=compress)
         row = {
-            "artifact_id": artifact_id, "artifact_path": path, "content_hash": artifact_id, "format": format_name,
-            "size_bytes": sum(map(len, pieces)), "created_at": checks.now(), "origin": origin, **described,
-        }  # fmt: skip
-        known = None if is_new else self._row(artifact_id, own=False) if _CACHE_KEY[0] in described else self._current(artifact_id)
+            "artifact_id": artifact_id,
+            "artifact_path": path,
+            "content_hash": artifact_id,
+            "format": format_name,
+            "size_bytes": sum(map(len, pieces)),
+            "created_at": checks.now(),
+            "origin": origin,
+            **described,
+        }
+        known = (
+            None
+            if is_new
+            else self._row(artifact_id, own=False)
+            if _CACHE_KEY[0] in described
+            else self._current(artifact_id)
+        )
         if known is not None:
             keys = {name: value for name, value in described.items() if name in _CACHE_KEY}
             changed = {**known, **keys, "origin": origin if origin == "saved" else known["origin"]}
@@ -342,7 +425,9 @@ class Artifacts(PendingRows):
         return artifact_id
 
     def _row(self, artifact_id: str, own: bool = True) -> Row | None:
-        """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in memory."""
+        """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in
+        memory.
+        """
         if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str):
             return row
         self._keep_stored({row["artifact_id"]: row for row in self._read(artifact_id, own)})
@@ -380,7 +465,9 @@ class Artifacts(PendingRows):
 
 
 class _FoundRows(PendingRows):
-    """Rows of content whose file was there already: most likely stored, by whatever process, and left as they are then."""
+    """Rows of content whose file was there already: most likely stored, by whatever process, and left as they are
+    then.
+    """
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         if self._table in tables:
@@ -396,4 +483,6 @@ def _described(operator_class: str, artifact_type: str, cache_key: dict[str, str
 def _check_hash(content_hash: str) -> None:
     digits = content_hash.removeprefix("sha256:")
     if len(digits) not in _HASH_LENGTHS or not set(digits) <= set("0123456789abcdef"):
-        raise InvalidInputError(f"content_hash {content_hash!r} is neither 'sha256:' with 64 hex digits nor an xxh3-128 with 32")
+        raise InvalidInputError(
+            f"content_hash {content_hash!r} is neither 'sha256:' with 64 hex digits nor an xxh3-128 with 32"
+        )

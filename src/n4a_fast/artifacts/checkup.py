@@ -40,7 +40,9 @@ class ArtifactDescription:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """Outcome of `verify_artifacts`: `damaged` names each artifact whose file is gone or does not match, with the error."""
+    """Outcome of `verify_artifacts`: `damaged` names each artifact whose file is gone or does not match, with the
+    error.
+    """
 
     checked: int
     nbytes: int
@@ -63,11 +65,21 @@ def described(files: ArtifactFiles, row: dict[str, Any], ref_count: int) -> Arti
     if contents.sklearn_version is not None:
         libraries["sklearn"] = contents.sklearn_version
     return ArtifactDescription(
-        artifact_id=row["artifact_id"], class_name=contents.class_name, operator_class=row["operator_class"], artifact_type=row["artifact_type"],
-        format=row["format"], origin=row["origin"], path=row["artifact_path"], content_hash=row["content_hash"], size_bytes=row["size_bytes"],
-        file_bytes=os.path.getsize(files.path(row["artifact_path"])), ref_count=ref_count, libraries=libraries, globals=contents.globals,
+        artifact_id=row["artifact_id"],
+        class_name=contents.class_name,
+        operator_class=row["operator_class"],
+        artifact_type=row["artifact_type"],
+        format=row["format"],
+        origin=row["origin"],
+        path=row["artifact_path"],
+        content_hash=row["content_hash"],
+        size_bytes=row["size_bytes"],
+        file_bytes=os.path.getsize(files.path(row["artifact_path"])),
+        ref_count=ref_count,
+        libraries=libraries,
+        globals=contents.globals,
         created_at=row["created_at"],
-    )  # fmt: skip
+    )
 
 
 def verify(files: ArtifactFiles, rows: Sequence[tuple[str, str, str]], progress: Progress | None) -> VerifyReport:

@@ -27,7 +27,15 @@ from n4a_fast.errors import InvalidInputError
 EXTENSIONS = {"joblib": "joblib", "cloudpickle": "pkl", "pickle": "pkl"}
 _PROTOCOL = 5
 _SETS = frozenset({set, frozenset})
-_PACKED = (b"\x78", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22M\x18", b"ZF")  # how compressed joblib files begin
+_PACKED = (
+    b"\x78",
+    b"\x1f\x8b",
+    b"BZ",
+    b"\xfd7zXZ",
+    b"\x5d\x00",
+    b"\x04\x22M\x18",
+    b"ZF",
+)  # how compressed joblib files begin
 _JOBLIB_ARRAY = re.compile(rb"joblib\.numpy_pickle")  # what a file holds whose arrays lie between the opcodes
 
 
@@ -71,14 +79,18 @@ def chunks(obj: Any, format_name: str) -> list[bytes | memoryview]:
 
 
 def loads(data: bytes | memoryview, format_name: str, *, plain: bool = False) -> Any:
-    """The object that `dumps` (then `plain`), nirs4all or joblib wrote as `data`; this runs the code that the pickle names."""
+    """The object that `dumps` (then `plain`), nirs4all or joblib wrote as `data`; this runs the code that the pickle
+    names.
+    """
     if format_name == "joblib" and not plain and not is_plain(data):
         return joblib.load(io.BytesIO(data))
     return pickle.loads(data)
 
 
 def is_plain(data: bytes | memoryview) -> bool:
-    """Whether `data` is one pickle from its first to its last byte, neither compressed nor with joblib's arrays between the opcodes."""
+    """Whether `data` is one pickle from its first to its last byte, neither compressed nor with joblib's arrays between
+    the opcodes.
+    """
     return not bytes(data[:6]).startswith(_PACKED) and _JOBLIB_ARRAY.search(data) is None
 
 
@@ -88,7 +100,11 @@ def _dumped_by_c(pickler: Callable[..., Any], obj: Any) -> list[bytes | memoryvi
     writing = pickler(written, _PROTOCOL)
     writing.persistent_id = met.append  # given every object; a method of ours would take a third of the time
     writing.dump(obj)
-    return written if _SETS.isdisjoint(map(type, met)) or all(len(found) < 2 for found in met if type(found) in _SETS) else None
+    return (
+        written
+        if _SETS.isdisjoint(map(type, met)) or all(len(found) < 2 for found in met if type(found) in _SETS)
+        else None
+    )
 
 
 def _dumped(pickler: Callable[..., Any], obj: Any) -> list[bytes | memoryview]:
@@ -109,7 +125,11 @@ class _Ordered(pickle._Pickler):
 
 def _ordered_cloud() -> type[pickle._Pickler]:
     """`_Ordered` with cloudpickle's way to reduce functions and classes, which is plain Python."""
-    ways = {name: value for name, value in vars(cloudpickle.Pickler).items() if name not in ("__init__", "__dict__", "__weakref__", "dump", "dispatch")}
+    ways = {
+        name: value
+        for name, value in vars(cloudpickle.Pickler).items()
+        if name not in ("__init__", "__dict__", "__weakref__", "dump", "dispatch")
+    }
 
     class OrderedCloud(type("Ways", (), ways), _Ordered):  # type: ignore[misc]
         def __init__(self, file: Any, protocol: int) -> None:

@@ -50,11 +50,14 @@ class ArtifactFiles:
         self._folders: set[str] = set()  # those that are there: at most 256
 
     def path(self, relative: str) -> Path:
-        """Where a stored relative path is; UnsafePathError when it leaves the folder, is not plain, or goes through a link."""
+        """Where a stored relative path is; UnsafePathError when it leaves the folder, is not plain, or goes through a
+        link.
+        """
         return Path(self._place(relative))
 
     def add(self, pieces: Sequence[Content], extension: str, *, compress: bool = False) -> tuple[str, str, bool]:
-        """Content hash, with a suffix in the event of a hash collision, relative path, and whether the content was new and is stored now.
+        """Content hash, with a suffix in the event of a hash collision, relative path, and whether the content was new
+        and is stored now.
 
         Content that is there under another ending (compressed or not, another format) stays as it is.
         """
@@ -93,13 +96,18 @@ class ArtifactFiles:
 
     def adopt_verified(self, artifact_id: str, relative: str, content_hash: str) -> None:
         """Like `adopt`, once the content is verified; `begin_sync` starts the disk on many of these together."""
-        path, digits = f"{self._root}/{relative}", content_hash.removeprefix("sha256:")  # one that a thread has was placed before
+        path, digits = (
+            f"{self._root}/{relative}",
+            content_hash.removeprefix("sha256:"),
+        )  # one that a thread has was placed before
         if not (isinstance(self._syncing, Verifying) and self._syncing.holds(path, digits)):
             self.read(artifact_id, relative, content_hash)
         self._remember_unsynced(path)
 
     def begin_verifying(self, relatives: Iterable[str]) -> None:
-        """Begin in a thread with what `adopt_verified` of these files and then `sync` will be asked for; what cannot be read is left to them."""
+        """Begin in a thread with what `adopt_verified` of these files and then `sync` will be asked for; what cannot be
+        read is left to them.
+        """
         if self._syncing is None:
             places = []
             for relative in relatives:
@@ -156,7 +164,9 @@ class ArtifactFiles:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{folder}{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False) and (folder != f"{SAVING}/" or entry.name.endswith(_DRAFT)):
+                    elif entry.is_file(follow_symlinks=False) and (
+                        folder != f"{SAVING}/" or entry.name.endswith(_DRAFT)
+                    ):
                         yield f"{folder}{entry.name}"
 
     def changed_at(self, relative: str) -> float:
@@ -214,12 +224,16 @@ class ArtifactFiles:
     def _holds(self, path: str, pieces: Sequence[Content]) -> bool:
         """Whether a stored file has this very content."""
         try:
-            content = pa.py_buffer(content_at(path))  # compares like memcmp; memoryviews go byte by byte, numpy makes an array of bools
+            content = pa.py_buffer(
+                content_at(path)
+            )  # compares like memcmp; memoryviews go byte by byte, numpy makes an array of bools
         except (FileNotFoundError, ArtifactCorruptError):
             return False
         ends = list(accumulate(map(len, pieces), initial=0))
         parts = zip(pairwise(ends), pieces, strict=True)
-        return content.size == ends[-1] and all(content.slice(start, end - start).equals(pa.py_buffer(piece)) for (start, end), piece in parts)
+        return content.size == ends[-1] and all(
+            content.slice(start, end - start).equals(pa.py_buffer(piece)) for (start, end), piece in parts
+        )
 
     def _remember_unsynced(self, path: str) -> None:
         if path not in self._synced:
@@ -250,7 +264,9 @@ def content_at(path: str) -> Content:
 
 
 def verified(data: Content, path: str, content_hash: str) -> Content:
-    """`data` again; ArtifactCorruptError unless it has this hash: xxh3-128 (ours), or `sha256:` and 64 digits (nirs4all's)."""
+    """`data` again; ArtifactCorruptError unless it has this hash: xxh3-128 (ours), or `sha256:` and 64 digits
+    (nirs4all's).
+    """
     expected = content_hash.removeprefix("sha256:").partition("-")[0]
     found = hashlib.sha256(data).hexdigest() if len(expected) == 64 else xxhash.xxh3_128_hexdigest(data)
     if found != expected:

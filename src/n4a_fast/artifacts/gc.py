@@ -22,19 +22,23 @@ _ORPHAN_AGE_SECONDS = 3600.0
 
 _HOLDERS = "SELECT DISTINCT holder FROM artifact_holds"
 _DROP_HOLDER = "DELETE FROM artifact_holds WHERE holder = ?"
-_UNUSED = """SELECT artifact_id, artifact_path FROM stored_artifacts WHERE artifact_id NOT IN (SELECT artifact_id FROM chain_artifacts)
+_UNUSED = """SELECT artifact_id, artifact_path FROM stored_artifacts WHERE artifact_id NOT IN (SELECT artifact_id FROM
+chain_artifacts)
 AND artifact_id NOT IN (SELECT artifact_id FROM artifact_holds)"""
 _DELETE = "DELETE FROM stored_artifacts WHERE artifact_id IN (SELECT artifact_id FROM batch)"
 _PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts"
 _FOLDS_TO_KEEP = """SELECT DISTINCT chain_id, fold_id FROM predictions
-WHERE chain_id IS NOT NULL AND pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ? AND dataset_name = ?)"""
+WHERE chain_id IS NOT NULL AND pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ? AND dataset_name =
+?)"""
 _AVERAGES = frozenset({"", "avg", "w_avg"})
 
 
 class Collector:
     """Removes what nothing refers to."""
 
-    def __init__(self, database: Database, artifacts: Artifacts, place_others_in_transaction: Callable[[], object]) -> None:
+    def __init__(
+        self, database: Database, artifacts: Artifacts, place_others_in_transaction: Callable[[], object]
+    ) -> None:
         self._database, self._artifacts = database, artifacts
         self._place_others_in_transaction = place_others_in_transaction
 
@@ -49,7 +53,9 @@ class Collector:
             raise
 
     def collect_in_transaction(self, progress: Progress | None = None, *, orphans: bool = True) -> list[str]:
-        """Delete unused rows; the files that go after the commit, and files without rows if `orphans` are wanted: that lists the whole folder."""
+        """Delete unused rows; the files that go after the commit, and files without rows if `orphans` are wanted: that
+        lists the whole folder.
+        """
         files = self._artifacts.files
         claimed = files.claims.lock()
         self._database.after_commit(lambda: self._unlink(doomed, progress))
@@ -58,11 +64,17 @@ class Collector:
             if not is_alive(holder):
                 self._database.execute(_DROP_HOLDER, (holder,))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
-        self._database.insert(_DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS))
+        self._database.insert(
+            _DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS)
+        )
         used = {path for (path,) in self._database.rows(_PATHS)} if orphans or unused else set()
         limit, gone = time.time() - _ORPHAN_AGE_SECONDS, {path for _, path in unused}
         candidates = files.listed() if orphans else (path for path in sorted(gone) if files.changed_at(path))
-        doomed = [path for path in candidates if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)]
+        doomed = [
+            path
+            for path in candidates
+            if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)
+        ]
         self._artifacts.forget_known()
         return doomed
 
@@ -72,7 +84,9 @@ class Collector:
         finally:
             self._artifacts.files.claims.unlock()
 
-    def transient(self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]) -> list[tuple[str, str]]:
+    def transient(
+        self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]
+    ) -> list[tuple[str, str]]:
         """Ids of chains, each with that of an artifact that a refit has made unnecessary for it.
 
         Fold models go unless a stored prediction needs them: its own fold, or every fold for an
@@ -83,8 +97,9 @@ class Collector:
             folds.setdefault(chain_id, set()).add(str(fold_id or "").removeprefix("fold_"))
         return [
             (chain["chain_id"], artifact_id)
-            for chain in chains for artifact_id in _unneeded(chain, folds.get(chain["chain_id"]), chain["pipeline_id"] in winners)
-        ]  # fmt: skip
+            for chain in chains
+            for artifact_id in _unneeded(chain, folds.get(chain["chain_id"]), chain["pipeline_id"] in winners)
+        ]
 
 
 def _is_claimed(path: str, claimed: frozenset[str]) -> bool:

@@ -62,7 +62,9 @@ class _GuardedJoblib(pickle._Unpickler):
             self.stack[-1] = self._read(self.stack[-1])
 
     def _read(self, array: _Array) -> Any:
-        if not isinstance(array.dtype, np.dtype) or not (isinstance(array.subclass, type) and issubclass(array.subclass, np.ndarray)):
+        if not isinstance(array.dtype, np.dtype) or not (
+            isinstance(array.subclass, type) and issubclass(array.subclass, np.ndarray)
+        ):
             raise pickle.UnpicklingError("an array has no numpy type")
         if array.dtype.hasobject:
             return _Guarded(self._file, self._import_global).load()

@@ -1,7 +1,8 @@
 """Loaded objects that replays share, the least recently used given up first.
 
 The key is the content, and what the store trusts: an id that comes to another file finds another object, and
-a store that trusts less never gets what one that trusts more has loaded. Who gets an object from here must not change it.
+a store that trusts less never gets what one that trusts more has loaded. Who gets an object from here must not change
+it.
 """
 
 from __future__ import annotations

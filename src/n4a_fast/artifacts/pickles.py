@@ -24,14 +24,19 @@ from n4a_fast.errors import InvalidInputError
 _ARRAY = "joblib.numpy_pickle.NumpyArrayWrapper"
 _LARGEST = 2**31  # bytes of an unpacked file
 _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
-    (b"\x78", zlib.decompressobj), (b"\x1f\x8b", lambda: zlib.decompressobj(31)), (b"BZ", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ", lzma.LZMADecompressor), (b"\x5d\x00", lzma.LZMADecompressor),
-)  # fmt: skip
+    (b"\x78", zlib.decompressobj),
+    (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
+    (b"BZ", bz2.BZ2Decompressor),
+    (b"\xfd7zXZ", lzma.LZMADecompressor),
+    (b"\x5d\x00", lzma.LZMADecompressor),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Class of the pickled object, "" for plain data, every global that loading would import, sorted, and scikit-learn's note of its version."""
+    """Class of the pickled object, "" for plain data, every global that loading would import, sorted, and
+    scikit-learn's note of its version.
+    """
 
     class_name: str
     globals: tuple[str, ...]
@@ -45,7 +50,9 @@ def contents_of(data: bytes | memoryview) -> Contents:
         walk = _Walk(io.BytesIO(unpacked(bytes(data))), names)
         found = walk.load()
     except Exception as error:  # a damaged stream can fail in any opcode
-        raise InvalidInputError(f"these bytes are no pickle that can be read ({type(error).__name__}: {error}); nothing was loaded") from error
+        raise InvalidInputError(
+            f"these bytes are no pickle that can be read ({type(error).__name__}: {error}); nothing was loaded"
+        ) from error
     return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)), walk.sklearn_version)
 
 
@@ -115,7 +122,9 @@ class _Walk(pickle._Unpickler):
             return
         if state.get("numpy_array_alignment_bytes") is not None:
             self._bytes.seek(self._bytes.read(1)[0], io.SEEK_CUR)
-        self._bytes.seek(dtype.itemsize * int(np.prod([int(length) for length in state["shape"]], dtype=object)), io.SEEK_CUR)
+        self._bytes.seek(
+            dtype.itemsize * int(np.prod([int(length) for length in state["shape"]], dtype=object)), io.SEEK_CUR
+        )
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -140,12 +149,29 @@ class _Walk(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
-        pickle.REDUCE[0]: _call, pickle.NEWOBJ[0]: _call, pickle.NEWOBJ_EX[0]: _call_with_keywords,
-        pickle.OBJ[0]: _call_marked, pickle.INST[0]: _call_named, pickle.BUILD[0]: _set_state,
-        pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items, pickle.APPEND[0]: _drop_one,
-        pickle.APPENDS[0]: _drop_marked, pickle.ADDITEMS[0]: _drop_marked,
-        **dict.fromkeys((pickle.PERSID[0], pickle.BINPERSID[0], pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0], pickle.NEXT_BUFFER[0]), _refuse),
-    }  # fmt: skip
+        pickle.REDUCE[0]: _call,
+        pickle.NEWOBJ[0]: _call,
+        pickle.NEWOBJ_EX[0]: _call_with_keywords,
+        pickle.OBJ[0]: _call_marked,
+        pickle.INST[0]: _call_named,
+        pickle.BUILD[0]: _set_state,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.APPEND[0]: _drop_one,
+        pickle.APPENDS[0]: _drop_marked,
+        pickle.ADDITEMS[0]: _drop_marked,
+        **dict.fromkeys(
+            (
+                pickle.PERSID[0],
+                pickle.BINPERSID[0],
+                pickle.EXT1[0],
+                pickle.EXT2[0],
+                pickle.EXT4[0],
+                pickle.NEXT_BUFFER[0],
+            ),
+            _refuse,
+        ),
+    }
 
 
 def unpacked(data: bytes) -> bytes:

@@ -15,7 +15,10 @@ from n4a_fast.artifacts.trust import Trust
 from n4a_fast.database import Database
 from n4a_fast.errors import ArtifactMissingError, NotFoundError
 
-_PLACES = "SELECT a.artifact_id, artifact_path, content_hash, format, origin FROM stored_artifacts a SEMI JOIN batch ON batch.artifact_id = a.artifact_id"
+_PLACES = (
+    "SELECT a.artifact_id, artifact_path, content_hash, format, origin FROM stored_artifacts a SEMI JOIN batch ON"
+    " batch.artifact_id = a.artifact_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,16 @@ class ArtifactReader:
 
     def __call__(self, artifact_id: str) -> Any:
         path, content_hash, format_name, origin = self._place(artifact_id)
-        return self.trust.loads(artifact_id, ArtifactFiles(self.root).read(artifact_id, path, content_hash), format_name, origin)
+        return self.trust.loads(
+            artifact_id, ArtifactFiles(self.root).read(artifact_id, path, content_hash), format_name, origin
+        )
 
 
 def reader_of(database: Database, artifacts: Artifacts, artifact_ids: Sequence[str]) -> ArtifactReader:
     """A reader of these artifacts; it says which is missing when that one is asked for."""
     wanted = pa.table({"artifact_id": pa.array(sorted(set(artifact_ids)), pa.string())})
     rows = database.select(_PLACES, batch=wanted).to_pylist()
-    places = {row["artifact_id"]: (row["artifact_path"], row["content_hash"], row["format"], row["origin"]) for row in rows}
+    places = {
+        row["artifact_id"]: (row["artifact_path"], row["content_hash"], row["format"], row["origin"]) for row in rows
+    }
     return ArtifactReader(artifacts.files.root, artifacts.trust, places)

@@ -28,4 +28,6 @@ def settings(trusted: str | Iterable[str], compression: str | None, object_cache
     """Checked settings; InvalidInputError names the wrong one."""
     if compression not in (None, "zstd"):
         raise InvalidInputError(f'compression must be None or "zstd", got {compression!r}')
-    return ArtifactSettings(trust(trusted), compression == "zstd", checks.count(object_cache_bytes, "object_cache_bytes"))
+    return ArtifactSettings(
+        trust(trusted), compression == "zstd", checks.count(object_cache_bytes, "object_cache_bytes")
+    )

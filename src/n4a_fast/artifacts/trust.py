@@ -31,22 +31,55 @@ _DATETIME = "date datetime time timedelta timezone"
 _PLAIN = frozenset(
     {f"builtins.{name}" for name in _BUILTINS.split()}
     | {f"datetime.{name}" for name in _DATETIME.split()}
-    | {"collections.OrderedDict", "collections.defaultdict", "collections.deque", "copyreg._reconstructor", "_codecs.encode"}
+    | {
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "collections.deque",
+        "copyreg._reconstructor",
+        "_codecs.encode",
+    }
     | {"decimal.Decimal", "fractions.Fraction", "uuid.UUID"}
 )
 # modules whose classes may come in through an import: none of them opens a file or runs code by being made
 _KNOWN_MODULES = (
-    "catboost.core", "chemotools", "lightgbm.basic", "lightgbm.sklearn", "nirs4all.operators", "numpy.dtypes", "numpy.random", "pandas._libs",
-    "pandas.core.arrays", "pandas.core.dtypes", "pandas.core.frame", "pandas.core.indexes", "pandas.core.internals", "pandas.core.series", "pybaselines",
-    "scipy.interpolate", "scipy.sparse", "scipy.spatial", "scipy.stats", "sklearn", "xgboost.core", "xgboost.sklearn",
-)  # fmt: skip
+    "catboost.core",
+    "chemotools",
+    "lightgbm.basic",
+    "lightgbm.sklearn",
+    "nirs4all.operators",
+    "numpy.dtypes",
+    "numpy.random",
+    "pandas._libs",
+    "pandas.core.arrays",
+    "pandas.core.dtypes",
+    "pandas.core.frame",
+    "pandas.core.indexes",
+    "pandas.core.internals",
+    "pandas.core.series",
+    "pybaselines",
+    "scipy.interpolate",
+    "scipy.sparse",
+    "scipy.spatial",
+    "scipy.stats",
+    "sklearn",
+    "xgboost.core",
+    "xgboost.sklearn",
+)
 _KNOWN_NUMPY = ("numpy.dtype", "numpy.ndarray", "numpy.matrix", "numpy.ma.MaskedArray")
 _KNOWN_FUNCTIONS = frozenset(
-    {f"numpy.{core}.{name}" for core in ("core", "_core") for name in ("multiarray._reconstruct", "multiarray.scalar", "numeric._frombuffer")}
+    {
+        f"numpy.{core}.{name}"
+        for core in ("core", "_core")
+        for name in ("multiarray._reconstruct", "multiarray.scalar", "numeric._frombuffer")
+    }
     | {f"numpy.random._pickle.__{name}_ctor" for name in ("generator", "bit_generator", "randomstate")}
     | {"numpy.mean", "numpy.median", "numpy.random.bit_generator.__pyx_unpickle_SeedSequence"}
     | {f"sklearn.feature_selection._univariate_selection.{name}" for name in ("f_classif", "f_regression", "chi2")}
-    | {"sklearn.metrics._dist_metrics.newObj", "sklearn.neighbors._kd_tree.newObj", "sklearn.neighbors._ball_tree.newObj"}
+    | {
+        "sklearn.metrics._dist_metrics.newObj",
+        "sklearn.neighbors._kd_tree.newObj",
+        "sklearn.neighbors._ball_tree.newObj",
+    }
     | {"pandas._libs.internals._unpickle_block", "pandas.core.indexes.base._new_Index"}
 )
 
@@ -61,7 +94,9 @@ class Trust:
         return repr(WORKSPACE) if self.prefixes is None else repr(list(self.prefixes)) if self.prefixes else repr(NONE)
 
     def loads(self, artifact_id: str, data: bytes | memoryview, format_name: str, origin: str | None) -> Any:
-        """The object in verified `data`; UntrustedArtifactError, before it is imported, for a global that is not allowed."""
+        """The object in verified `data`; UntrustedArtifactError, before it is imported, for a global that is not
+        allowed.
+        """
         if self.prefixes is None and origin in OWN_ORIGINS:
             return codec.loads(data, format_name, plain=origin == "saved")
         if self.prefixes == ():
@@ -100,8 +135,13 @@ def trust(setting: str | Iterable[str]) -> Trust:
     if setting == NONE:
         return Trust(())
     prefixes = () if isinstance(setting, str | bytes) or not isinstance(setting, Iterable) else tuple(setting)
-    if not prefixes or not all(isinstance(prefix, str) and prefix.replace(".", "a").isidentifier() for prefix in prefixes):
-        raise InvalidInputError(f'trusted must be "{WORKSPACE}", "{NONE}" or a list of module names such as ["sklearn", "numpy"], got {setting!r}')
+    if not prefixes or not all(
+        isinstance(prefix, str) and prefix.replace(".", "a").isidentifier() for prefix in prefixes
+    ):
+        raise InvalidInputError(
+            f'trusted must be "{WORKSPACE}", "{NONE}" or a list of module names such as ["sklearn", "numpy"], got'
+            f" {setting!r}"
+        )
     return Trust(tuple(dict.fromkeys(prefixes)))
 
 
@@ -115,7 +155,11 @@ def _first_global(data: bytes | memoryview) -> str:
 def _is_known_class(found: type) -> bool:
     module = found.__module__
     if module.partition(".")[0] == "numpy":
-        return issubclass(found, np.generic) or f"{module}.{found.__qualname__}" in _KNOWN_NUMPY or _is_below(module, ("numpy.random", "numpy.dtypes"))
+        return (
+            issubclass(found, np.generic)
+            or f"{module}.{found.__qualname__}" in _KNOWN_NUMPY
+            or _is_below(module, ("numpy.random", "numpy.dtypes"))
+        )
     return _is_below(module, _KNOWN_MODULES)
 
 

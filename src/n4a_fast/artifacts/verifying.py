@@ -41,7 +41,9 @@ class Verifying(Syncing):
         super().__init__(paths, witness)
 
     def holds(self, path: str, digits: str) -> bool:
-        """Whether a file had this SHA-256 and is unchanged since; one that has changed does not count as synced either."""
+        """Whether a file had this SHA-256 and is unchanged since; one that has changed does not count as synced
+        either.
+        """
         if path not in self._files:
             return False
         with suppress(OSError):  # the sync has failed: told to who asks for that

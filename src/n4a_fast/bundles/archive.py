@@ -52,12 +52,21 @@ def _check(path: Path, files: list[zipfile.ZipInfo], limit: int) -> None:
         _check_one(path, info)
     total = sum(info.file_size for info in files)
     if total > limit:
-        raise BundleError(path, f"it would unpack to {total} bytes, more than the {limit} allowed; give a larger max_bytes if you trust it")
+        raise BundleError(
+            path,
+            f"it would unpack to {total} bytes, more than the {limit} allowed; give a larger max_bytes if you trust it",
+        )
 
 
 def _check_one(path: Path, info: zipfile.ZipInfo) -> None:
     name = info.filename
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name or not name.isprintable():
+    if (
+        PurePosixPath(name).is_absolute()
+        or ".." in PurePosixPath(name).parts
+        or "\\" in name
+        or ":" in name
+        or not name.isprintable()
+    ):
         raise BundleError(path, f"its member {name!r} would lie outside of it")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise BundleError(path, f"its member {name} is a link")
@@ -71,5 +80,7 @@ def _content(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> byt
     with archive.open(info) as member:
         data = member.read(info.file_size)
         if len(data) != info.file_size or member.read(1):
-            raise BundleError(path, f"its member {info.filename} does not have the {info.file_size} bytes that it states")
+            raise BundleError(
+                path, f"its member {info.filename} does not have the {info.file_size} bytes that it states"
+            )
     return data

@@ -64,7 +64,9 @@ def _save(parts: Parts, bundle: Bundle, chain_id: str) -> None:
 
 def _same(known: Mapping[str, Any], rows: Mapping[str, Any]) -> bool:
     """Whether the stored chain is this one; nirs4all writes the refit alone, so a part of its folds will do."""
-    exact = all(known[name] == rows.get(name) for name in ROWS if name not in ("fold_artifacts", "branch_path", "source_index"))
+    exact = all(
+        known[name] == rows.get(name) for name in ROWS if name not in ("fold_artifacts", "branch_path", "source_index")
+    )
     return exact and rows["fold_artifacts"].items() <= known["fold_artifacts"].items()
 
 
@@ -73,10 +75,14 @@ def _save_operators(artifacts: Artifacts, bundle: Bundle) -> dict[str, str]:
     models = set(bundle.rows["fold_artifacts"].values())
     return {
         name: artifacts.save_bytes(
-            data, bundle.classes[name], "model" if name in models else "transformer", bundle.formats[name], origin="imported"
+            data,
+            bundle.classes[name],
+            "model" if name in models else "transformer",
+            bundle.formats[name],
+            origin="imported",
         )
         for name, data in bundle.operators.items()
-    }  # fmt: skip
+    }
 
 
 def _begin(runs: Runs, pipelines: Pipelines, bundle: Bundle) -> str:

@@ -47,7 +47,9 @@ def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleR
     """
     place = Path(path)
     members = members_of(place, max_bytes)
-    return BundleReport(place, header_of(place, members), tuple(_member(place, name, data) for name, data in members.items()))
+    return BundleReport(
+        place, header_of(place, members), tuple(_member(place, name, data) for name, data in members.items())
+    )
 
 
 def _member(path: Path, name: str, data: bytes) -> BundleMember:

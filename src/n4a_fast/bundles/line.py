@@ -79,7 +79,9 @@ def line_of_chain(chain: Mapping[str, Any], artifacts: Artifacts) -> Line:
     plan = load_chain(chain, load)
     ids = {key: artifact_id for key, (artifact_id, _) in loaded.items()}
     if plan.n_sources != 1:
-        raise plan.model.place.error(f"predicts from {plan.n_sources} sources, and a file takes one table of spectra{_ELSEWHERE}")
+        raise plan.model.place.error(
+            f"predicts from {plan.n_sources} sources, and a file takes one table of spectra{_ELSEWHERE}"
+        )
     transforms = _transforms(plan, ids)
     models, targets = _models_and_targets(plan, ids)
     for part in transforms:
@@ -92,7 +94,9 @@ def line_of_chain(chain: Mapping[str, Any], artifacts: Artifacts) -> Line:
 def _transforms(plan: ReplayPlan, ids: Mapping[int, str]) -> tuple[Part, ...]:
     first = next((turn for turn, step in enumerate(plan.steps) if isinstance(step, AugmentationStep)), len(plan.steps))
     found = [
-        Part(step.place.step_idx, _ready(operator, step, plan) if _is_created(step) else operator, ids.get(id(operator)))
+        Part(
+            step.place.step_idx, _ready(operator, step, plan) if _is_created(step) else operator, ids.get(id(operator))
+        )
         for step in plan.steps[:first]
         for operator in step.operators[0]
     ]
@@ -113,39 +117,59 @@ def _ready(operator: Any, step: FeatureStep, plan: ReplayPlan) -> Any:
     probe = 1.0 + np.sin(np.linspace(0.0, 9.0, 4 * max(width, 1))).reshape(4, -1)
     made = fitted(operator, probe, None, step.place)
     if made is not operator and (not width or np.shape(made.transform(probe.copy())) != probe.shape):
-        raise step.place.error("is made again from its parameters for each replay, on a width that the chain does not tell; save it as an artifact")
+        raise step.place.error(
+            "is made again from its parameters for each replay, on a width that the chain does not tell; save it as an"
+            " artifact"
+        )
     return made
 
 
 def _union(steps: Sequence[FeatureStep], plan: ReplayPlan) -> Any:
     """The steps from a feature augmentation on: one pipeline a channel, side by side."""
     from sklearn.pipeline import FeatureUnion, make_pipeline
-    from sklearn.preprocessing import FunctionTransformer  # at the end, because a pipeline asks its last step whether it was fitted
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+    )  # at the end, because a pipeline asks its last step whether it was fitted
 
     channels: list[tuple[tuple[Any, ...], bool]] = [((), True)]
     for step in steps:
-        channels = _augmented(channels, step) if isinstance(step, AugmentationStep) else _continued(channels, step, plan)
-    return FeatureUnion([(f"channel_{turn}", make_pipeline(*operators, FunctionTransformer())) for turn, (operators, _) in enumerate(channels)])
+        channels = (
+            _augmented(channels, step) if isinstance(step, AugmentationStep) else _continued(channels, step, plan)
+        )
+    return FeatureUnion(
+        [
+            (f"channel_{turn}", make_pipeline(*operators, FunctionTransformer()))
+            for turn, (operators, _) in enumerate(channels)
+        ]
+    )
 
 
-def _augmented(channels: list[tuple[tuple[Any, ...], bool]], step: AugmentationStep) -> list[tuple[tuple[Any, ...], bool]]:
+def _augmented(
+    channels: list[tuple[tuple[Any, ...], bool]], step: AugmentationStep
+) -> list[tuple[tuple[Any, ...], bool]]:
     """As `execute` does it: the channels that were there first, then each operator on each base."""
     live = [operators for operators, is_live in channels if is_live]
     bases = [base for _ in range(step.n_operations) for base in (live[:1] if step.action == "extend" else live)]
     if len(bases) != len(step.operators[0]):
-        raise step.place.error(f"has {len(step.operators[0])} artifacts for {len(bases)} channels; which belongs to which is not stored")
+        raise step.place.error(
+            f"has {len(step.operators[0])} artifacts for {len(bases)} channels; which belongs to which is not stored"
+        )
     kept = [(operators, step.action != "replace" or not is_live) for operators, is_live in channels]
     return [*kept, *(((*base, operator), True) for base, operator in zip(bases, step.operators[0], strict=True))]
 
 
-def _continued(channels: list[tuple[tuple[Any, ...], bool]], step: TransformStep, plan: ReplayPlan) -> list[tuple[tuple[Any, ...], bool]]:
+def _continued(
+    channels: list[tuple[tuple[Any, ...], bool]], step: TransformStep, plan: ReplayPlan
+) -> list[tuple[tuple[Any, ...], bool]]:
     n_live = sum(is_live for _, is_live in channels)
     operators = step.operators[0]
     if step.created:
         operators = tuple(_ready(operator, step, plan) for operator in operators) * n_live
     runs = [operators] if n_live == 1 else [(operator,) for operator in operators]
     if len(runs) != n_live:
-        raise step.place.error(f"has {len(operators)} artifacts for {n_live} channels of spectra; each channel needs one")
+        raise step.place.error(
+            f"has {len(operators)} artifacts for {n_live} channels of spectra; each channel needs one"
+        )
     following = iter(runs)
     return [((*done, *next(following)), True) if is_live else (done, False) for done, is_live in channels]
 
@@ -153,15 +177,24 @@ def _continued(channels: list[tuple[tuple[Any, ...], bool]], step: TransformStep
 def _models_and_targets(plan: ReplayPlan, ids: Mapping[int, str]) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     step, fitted_models = plan.model.place.step_idx, plan.model.models
     models = tuple(Part(step, model, ids.get(id(model)), fold) for fold, model in fitted_models.items())
-    undo = [(target.place.step_idx, operator) for target in reversed(plan.targets) for operator in reversed(target.operators)]
-    first = min((index for index, _ in undo), default=0)  # nirs4all's loader undoes one step, all of its operators in order
+    undo = [
+        (target.place.step_idx, operator)
+        for target in reversed(plan.targets)
+        for operator in reversed(target.operators)
+    ]
+    first = min(
+        (index for index, _ in undo), default=0
+    )  # nirs4all's loader undoes one step, all of its operators in order
     targets = tuple(Part(first, operator, ids.get(id(operator))) for _, operator in undo)
     if len(models) == 1 or FINAL in fitted_models:
         return models, targets
     if any(classifies(model) for model in fitted_models.values()):
         return (Part(step, _voting(plan), None, FINAL, composed=True),), targets
     if not all(inverse_is_linear(operator) for _, operator in undo):
-        return tuple(Part(step, _untransforming(part.operator, undo), None, part.fold, composed=True) for part in models), ()
+        return (
+            tuple(Part(step, _untransforming(part.operator, undo), None, part.fold, composed=True) for part in models),
+            (),
+        )
     return models, targets
 
 
@@ -172,7 +205,10 @@ def _voting(plan: ReplayPlan) -> Any:
 
     models = list(plan.model.models.values())
     classes = [np.asarray(getattr(model, "classes_", ())) for model in models]
-    if not all(hasattr(model, "predict_proba") and np.array_equal(known, classes[0]) for model, known in zip(models, classes, strict=True)):
+    if not all(
+        hasattr(model, "predict_proba") and np.array_equal(known, classes[0])
+        for model, known in zip(models, classes, strict=True)
+    ):
         raise plan.model.place.error(f"has folds that cannot be averaged by probability{_ELSEWHERE}")
     vote = VotingClassifier([(f"fold_{fold}", model) for fold, model in plan.model.models.items()], voting="soft")
     vote.estimators_, vote.le_, vote.classes_ = models, LabelEncoder().fit(classes[0]), classes[0]

@@ -43,7 +43,10 @@ def _members(chain: Mapping[str, Any], line: Line, artifacts: Artifacts) -> dict
     }
     integrity = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     entries = {name: _entry(part, stored[name][1]) for name, part in named.items()}
-    return {"manifest.json": _json({**_header(chain, line), "artifacts": entries, "artifact_integrity": integrity}), **contents}
+    return {
+        "manifest.json": _json({**_header(chain, line), "artifacts": entries, "artifact_integrity": integrity}),
+        **contents,
+    }
 
 
 def _named(line: Line) -> dict[str, Part]:
@@ -58,26 +61,46 @@ def _named(line: Line) -> dict[str, Part]:
 
 
 def _entry(part: Part, format_name: str) -> dict[str, Any]:
-    return {"step": part.step, "artifact_id": part.artifact_id, "format": format_name, **({"composed": True} if part.composed else {})}
+    return {
+        "step": part.step,
+        "artifact_id": part.artifact_id,
+        "format": format_name,
+        **({"composed": True} if part.composed else {}),
+    }
 
 
 def _header(chain: Mapping[str, Any], line: Line) -> dict[str, Any]:
     created = chain["created_at"].isoformat()
     return {
-        "bundle_format_version": "1.0", "nirs4all_version": "", "written_by": f"n4a_fast {__version__}", "created_at": created,
-        "exported_at": created, "pipeline_uid": chain["pipeline_id"], "source_type": "chain", "chain_id": chain["chain_id"],
-        "model_class": chain["model_class"], "model_step_index": line.plan.model.place.step_idx, "fold_strategy": chain["fold_strategy"],
-        "preprocessings": chain["preprocessings"], "preprocessing_chain": chain["preprocessings"],
+        "bundle_format_version": "1.0",
+        "nirs4all_version": "",
+        "written_by": f"n4a_fast {__version__}",
+        "created_at": created,
+        "exported_at": created,
+        "pipeline_uid": chain["pipeline_id"],
+        "source_type": "chain",
+        "chain_id": chain["chain_id"],
+        "model_class": chain["model_class"],
+        "model_step_index": line.plan.model.place.step_idx,
+        "fold_strategy": chain["fold_strategy"],
+        "preprocessings": chain["preprocessings"],
+        "preprocessing_chain": chain["preprocessings"],
         "has_refit": "final" in line.plan.model.models,
-    }  # fmt: skip
+    }
 
 
 def _steps(chain: Mapping[str, Any], line: Line) -> list[dict[str, Any]]:
     """One entry a step, by number; its key tells nirs4all what it is."""
     classes = {step["step_idx"]: step.get("operator_class") for step in chain["steps"]}
     targets, model = {part.step for part in line.targets}, line.plan.model.place.step_idx
-    words = {index: "model" if index == model else "y_processing" if index in targets else "step" for index in range(1, model + 1)}
-    return [{word: classes.get(index) or (chain["model_class"] if index == model else None)} for index, word in words.items()]
+    words = {
+        index: "model" if index == model else "y_processing" if index in targets else "step"
+        for index in range(1, model + 1)
+    }
+    return [
+        {word: classes.get(index) or (chain["model_class"] if index == model else None)}
+        for index, word in words.items()
+    ]
 
 
 def _json(value: Any) -> bytes:

@@ -32,15 +32,24 @@ _MOST_FILES = 10_000
 _COLUMNS = tuple(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 _KEYS = "SELECT id_key FROM predictions{where}"
 _VALUES = "SELECT DISTINCT {columns} FROM predictions{where} ORDER BY ALL NULLS FIRST"
-_ROWS = "SELECT {columns}, id_key FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
+_ROWS = (
+    "SELECT {columns}, id_key FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
+)
 # a dictionary of numbers that hardly repeat costs time and is given up at the end
 _REPETITIVE = (*PREDICTIONS.names, *(f"{name}.list.element" for name in ("y_true", "sample_indices", "weights")))
 
 
-def export_predictions(database: Database, target: Path, arrays: bool, partition_by: str | Sequence[str] | None, filters: dict[str, Any]) -> Path:
-    """Write the predictions that match every filter; with `partition_by` as a folder with a file for each value of these columns."""
+def export_predictions(
+    database: Database, target: Path, arrays: bool, partition_by: str | Sequence[str] | None, filters: dict[str, Any]
+) -> Path:
+    """Write the predictions that match every filter; with `partition_by` as a folder with a file for each value of
+    these columns.
+    """
     where, params = where_on_predictions(database, filters)
-    names = tuple(one_of(name, GROUPS, "partition_by") for name in ([partition_by] if isinstance(partition_by, str) else partition_by or ()))
+    names = tuple(
+        one_of(name, GROUPS, "partition_by")
+        for name in ([partition_by] if isinstance(partition_by, str) else partition_by or ())
+    )
     if len(set(names)) < len(names):
         raise InvalidInputError(f"partition_by={list(names)} names a column twice")
     if partition_by is None:
@@ -54,11 +63,16 @@ def export_predictions(database: Database, target: Path, arrays: bool, partition
     return target
 
 
-def _write_folder(database: Database, folder: Path, names: tuple[str, ...], arrays: bool, where: str, params: list[Any]) -> None:
+def _write_folder(
+    database: Database, folder: Path, names: tuple[str, ...], arrays: bool, where: str, params: list[Any]
+) -> None:
     columns = tuple(name for name in _COLUMNS if name not in names)
     values = database.rows(_VALUES.format(columns=", ".join(names), where=where), params)
     if len(values) > _MOST_FILES:
-        raise InvalidInputError(f"partition_by={list(names)} would give {len(values)} files, more than {_MOST_FILES}; choose columns with fewer values")
+        raise InvalidInputError(
+            f"partition_by={list(names)} would give {len(values)} files, more than {_MOST_FILES}; choose columns with"
+            " fewer values"
+        )
     if not values:  # a dataset without rows has its columns too
         _write(_Source(database, columns, arrays, where, params), folder / "data.parquet")
     for chosen in values:
@@ -88,7 +102,9 @@ class _Source:
 
     def slices(self) -> Iterator[pa.Table]:
         """All rows, the next slice chosen by the size of the last."""
-        found = self._database.in_little_memory(_MEMORY, lambda: self._database.arrow(_KEYS.format(where=self._where), self._params))
+        found = self._database.in_little_memory(
+            _MEMORY, lambda: self._database.arrow(_KEYS.format(where=self._where), self._params)
+        )
         keys = np.sort(found["id_key"].to_numpy())
         start, size = 0, _FIRST
         while start < len(keys):
@@ -113,7 +129,10 @@ class _Source:
 def _write(source: _Source, draft: Path) -> None:
     """Each slice is written in another thread while the next one is read."""
     schema = source.schema
-    with pq.ParquetWriter(draft, schema, compression="zstd", use_dictionary=list(_REPETITIVE)) as writer, ThreadPoolExecutor(1, "n4a_fast-parquet") as pool:
+    with (
+        pq.ParquetWriter(draft, schema, compression="zstd", use_dictionary=list(_REPETITIVE)) as writer,
+        ThreadPoolExecutor(1, "n4a_fast-parquet") as pool,
+    ):
         written: Future[None] | None = None
         for table in source.slices():
             if written is not None:

@@ -34,9 +34,11 @@ _SUPPORTED = (1, 0)
 _PLACE = re.compile(r"step_(?P<step>\d+)(?:_fold(?P<fold>\d+|final|avg|w_avg)|_(?P<refit>final))?(?:_.*)?")
 # What a bundle of nirs4all may hold beyond a chain of operators, and what it is called.
 _BEYOND = {
-    "partitioner_routing": "sends samples to branches by their metadata", "relation_replay_manifest": "joins several raw sources",
-    "dagml_native_export_shape": "is one of nirs4all's dag-ml archives", "dagml_source_training_capture_ref": "is one of nirs4all's dag-ml archives",
-}  # fmt: skip
+    "partitioner_routing": "sends samples to branches by their metadata",
+    "relation_replay_manifest": "joins several raw sources",
+    "dagml_native_export_shape": "is one of nirs4all's dag-ml archives",
+    "dagml_source_training_capture_ref": "is one of nirs4all's dag-ml archives",
+}
 _TEXTS = ("chain_id", "model_class", "preprocessings", "preprocessing_chain", "fold_strategy")
 _NOT_PLAIN = ("FoldPreprocessedModel", "_StepArtifactValue")
 
@@ -62,14 +64,20 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
     operators = {name: data for name, data in members.items() if name.startswith(FOLDER)}
     if not operators:
         raise BundleError(path, "it holds no operators (members under artifacts/)")
-    told, pipeline = (_json(path, members, name) if name in members else None for name in ("chain.json", "pipeline.json"))
+    told, pipeline = (
+        _json(path, members, name) if name in members else None for name in ("chain.json", "pipeline.json")
+    )
     _check_weights(path, members)
     own = _own_entries(manifest)
     formats = {name: _format(path, name, own.get(name, {})) for name in operators}
     described = told is not None and not any(entry.get("composed") for entry in own.values())
     classes = {name: _class_in(path, name, data) for name, data in operators.items()}
     try:
-        rows = _rows_of_chain(path, own, told or {}, classes) if described else _rows_of_pipeline(path, manifest, pipeline or {}, classes, bool(own))
+        rows = (
+            _rows_of_chain(path, own, told or {}, classes)
+            if described
+            else _rows_of_pipeline(path, manifest, pipeline or {}, classes, bool(own))
+        )
         _check_chain(path, rows, classes)
     except BundleError:
         raise
@@ -108,7 +116,9 @@ def _check_hashes(path: Path, members: Mapping[str, bytes], hashes: Any) -> None
             raise BundleError(path, f"{told} {', '.join(sorted(names))}; get the bundle again")
     for name, expected in hashes.items():
         if hashlib.sha256(members[name]).hexdigest() != str(expected).removeprefix("sha256:"):
-            raise BundleError(path, f"the content of {name} does not have the hash that its manifest states; get the bundle again")
+            raise BundleError(
+                path, f"the content of {name} does not have the hash that its manifest states; get the bundle again"
+            )
 
 
 def _json(path: Path, members: Mapping[str, bytes], name: str) -> Any:
@@ -131,17 +141,23 @@ def _own_entries(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _format(path: Path, name: str, told: Mapping[str, Any]) -> str:
     suffix = PurePosixPath(name).suffix
     if suffix not in FORMATS:
-        raise BundleError(path, f"its operator {name} is stored as {suffix or 'an unknown format'}; joblib and pickle files are read")
+        raise BundleError(
+            path, f"its operator {name} is stored as {suffix or 'an unknown format'}; joblib and pickle files are read"
+        )
     return str(told["format"]) if told.get("format") in codec.EXTENSIONS else FORMATS[suffix]
 
 
 def _check_weights(path: Path, members: Mapping[str, bytes]) -> None:
     weights = _json(path, members, "fold_weights.json") if "fold_weights.json" in members else {}
     if any(weight != next(iter(weights.values())) for weight in weights.values()):
-        raise BundleError(path, f"it weighs its folds {weights}, a stored chain weighs them alike; load it with nirs4all")
+        raise BundleError(
+            path, f"it weighs its folds {weights}, a stored chain weighs them alike; load it with nirs4all"
+        )
 
 
-def _rows_of_chain(path: Path, own: Mapping[str, dict[str, Any]], told: Mapping[str, Any], operators: Mapping[str, str]) -> dict[str, Any]:
+def _rows_of_chain(
+    path: Path, own: Mapping[str, dict[str, Any]], told: Mapping[str, Any], operators: Mapping[str, str]
+) -> dict[str, Any]:
     for name, kind in (("steps", list), ("model_step_idx", int), ("fold_artifacts", dict), ("shared_artifacts", dict)):
         if not isinstance(told.get(name), kind):
             raise BundleError(path, f"its chain.json has no {name}")
@@ -168,11 +184,15 @@ def _by_place(told: Mapping[str, Any], operators: Mapping[str, str]) -> Iterator
         for turn, artifact_id in enumerate([value] if isinstance(value, str) else value or ()):
             yield artifact_id, names.get(f"step_{step}_sub{turn}", artifact_id)
     for fold, artifact_id in told["fold_artifacts"].items():
-        yield artifact_id, names.get(f"step_{told['model_step_idx']}_fold{str(fold).removeprefix('fold_')}", artifact_id)
+        yield (
+            artifact_id,
+            names.get(f"step_{told['model_step_idx']}_fold{str(fold).removeprefix('fold_')}", artifact_id),
+        )
 
 
 def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Artifact id and member for nirs4all 0.7, whose store names files by their content: told by the classes inside them.
+    """Artifact id and member for nirs4all 0.7, whose store names files by their content: told by the classes inside
+    them.
 
     Folds are numbered in the order of their files' names, since nothing says which is which.
     """
@@ -183,7 +203,11 @@ def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, str])
     for step in told["steps"]:
         classes = [word.strip().rpartition(".")[2] for word in str(step.get("operator_class")).split(",")]
         ids = told["shared_artifacts"].get(str(step["step_idx"])) or []
-        wanted += [(kind, [each]) for kind, each in zip(classes, ids, strict=False)] if len(classes) == len(ids) else [(classes[0], list(ids))]
+        wanted += (
+            [(kind, [each]) for kind, each in zip(classes, ids, strict=False)]
+            if len(classes) == len(ids)
+            else [(classes[0], list(ids))]
+        )
         if step["step_idx"] == told["model_step_idx"]:
             wanted.append((classes[0], list(dict.fromkeys(told["fold_artifacts"].values()))))
     uses = Counter(kind for kind, ids in wanted if ids)
@@ -192,7 +216,9 @@ def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, str])
         is_model = set(ids) <= set(told["fold_artifacts"].values())
         if ids and (uses[kind] > 1 or len(found) != len(ids) or (len(ids) > 1 and not is_model)):
             told_nothing = f"nothing in it says which of its {len(found)} {kind} files belongs to which step"
-            raise BundleError(path, f"{told_nothing}; import it from a newer nirs4all's export, or migrate its workspace")
+            raise BundleError(
+                path, f"{told_nothing}; import it from a newer nirs4all's export, or migrate its workspace"
+            )
         yield from zip(ids, found, strict=False)
 
 
@@ -207,7 +233,9 @@ def _short(class_name: str) -> str:
     return class_name.rpartition(".")[2]
 
 
-def _rows_of_pipeline(path: Path, manifest: Mapping[str, Any], pipeline: Mapping[str, Any], operators: Mapping[str, str], own: bool) -> dict[str, Any]:
+def _rows_of_pipeline(
+    path: Path, manifest: Mapping[str, Any], pipeline: Mapping[str, Any], operators: Mapping[str, str], own: bool
+) -> dict[str, Any]:
     """Rows for a bundle without a chain: as in nirs4all's loader, the steps that have operators run, in their order.
 
     That loader undoes a target step in the order of its operators, so this package writes them backwards.
@@ -231,24 +259,42 @@ def _rows_of_pipeline(path: Path, manifest: Mapping[str, Any], pipeline: Mapping
     for index, names in steps.items():
         if own and index <= len(listed) and "y_processing" in listed[index - 1]:
             names.reverse()
-    rows = [_step(index, listed[index - 1] if index <= len(listed) else None, names, operators) for index, names in sorted(steps.items())]
+    rows = [
+        _step(index, listed[index - 1] if index <= len(listed) else None, names, operators)
+        for index, names in sorted(steps.items())
+    ]
     rows.append(_step(model, listed[model - 1] if model <= len(listed) else None, list(folds.values()), operators))
     shared = {str(index): names for index, names in steps.items()}
-    return {"steps": rows, "model_step_idx": model, "fold_artifacts": folds, "shared_artifacts": shared, "branch_path": None, "source_index": None}
+    return {
+        "steps": rows,
+        "model_step_idx": model,
+        "fold_artifacts": folds,
+        "shared_artifacts": shared,
+        "branch_path": None,
+        "source_index": None,
+    }
 
 
 def _step(index: int, written: Any, names: Sequence[str], operators: Mapping[str, str]) -> dict[str, Any]:
     """A chain's step from one of a pipeline; its words (`y_processing`, ...) tell replay what it is."""
     classes = dict.fromkeys(_short(operators[name]) for name in names)
     params = {} if not isinstance(written, dict) or set(written) & {"step", "class"} else written
-    return {"step_idx": index, "operator_class": ", ".join(classes), "params": params, "artifact_ids": list(names), "stateless": False}
+    return {
+        "step_idx": index,
+        "operator_class": ", ".join(classes),
+        "params": params,
+        "artifact_ids": list(names),
+        "stateless": False,
+    }
 
 
 def _check_chain(path: Path, rows: Mapping[str, Any], operators: Mapping[str, str]) -> None:
     """Raises unless replay would take the chain, which is asked with stand-ins for the operators."""
     for name, kind in operators.items():
         if _short(kind) in _NOT_PLAIN:
-            raise BundleError(path, f"its operator {name} is a {_short(kind)}, which only nirs4all can run; load it with nirs4all")
+            raise BundleError(
+                path, f"its operator {name} is a {_short(kind)}, which only nirs4all can run; load it with nirs4all"
+            )
 
     def stand_in(name: str) -> Any:
         if name not in operators:

@@ -47,7 +47,9 @@ from __future__ import annotations
 
 {imports}
 '''
-_OF_WEIGHTS = "This file holds the weights of a linear model, made from {folds}. It needs numpy alone; nothing is unpickled."
+_OF_WEIGHTS = (
+    "This file holds the weights of a linear model, made from {folds}. It needs numpy alone; nothing is unpickled."
+)
 _OF_PICKLES = "This file holds pickled operators: run it only if you trust where it came from. It needs {needs}."
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 _LINE = 120
@@ -62,19 +64,30 @@ def export_script(chain: Mapping[str, Any], artifacts: Artifacts, target: Path) 
     else:
         constants, body = _operators(line, artifacts), "pickled"
         contents = _OF_PICKLES.format(needs=constants["NEEDS"])
-    text = _head(chain, target.name, contents, constants) + "".join(f"{name} = {_literal(value)}\n" for name, value in constants.items())
+    text = _head(chain, target.name, contents, constants) + "".join(
+        f"{name} = {_literal(value)}\n" for name, value in constants.items()
+    )
     return write_text(target, text + _body(body) + _body("table"))
 
 
 def _head(chain: Mapping[str, Any], name: str, contents: str, constants: Mapping[str, Any]) -> str:
-    modules = ("base64", "csv", "sys") if "WEIGHTS" in constants else ("base64", "csv", "functools", "io", "sys", "zlib")
+    modules = (
+        ("base64", "csv", "sys") if "WEIGHTS" in constants else ("base64", "csv", "functools", "io", "sys", "zlib")
+    )
     width = constants["N_FEATURES"]
     told = {
-        "model": str(chain["model_class"]).rpartition(".")[2] or "a model", "name": name, "contents": contents, "chain_id": chain["chain_id"],
+        "model": str(chain["model_class"]).rpartition(".")[2] or "a model",
+        "name": name,
+        "contents": contents,
+        "chain_id": chain["chain_id"],
         "width": f"A table has {width} values a row. " if width else "",
-        "preprocessings": f" ({chain['preprocessings']})" if chain["preprocessings"] else "", "created": f"{chain['created_at']:%Y-%m-%d}",
-        "version": __version__, "imports": "\n".join([*(f"import {module}" for module in modules), "from typing import Any", "", "import numpy as np"]),
-    }  # fmt: skip
+        "preprocessings": f" ({chain['preprocessings']})" if chain["preprocessings"] else "",
+        "created": f"{chain['created_at']:%Y-%m-%d}",
+        "version": __version__,
+        "imports": "\n".join(
+            [*(f"import {module}" for module in modules), "from typing import Any", "", "import numpy as np"]
+        ),
+    }
     return _HEAD.format_map({key: _quiet(value) if isinstance(value, str) else value for key, value in told.items()})
 
 
@@ -89,7 +102,9 @@ def _compiled(line: Line) -> CompiledChain | None:
     if not width or any(part.composed for part in line.parts):
         return None
     plan = replace(line.plan, model=replace(line.plan.model, models=MappingProxyType(models)))
-    found = compile_chain(plan, np.full(len(models), 1.0 / len(models)), _likely_spectra(line, width), None, Bench(_never))
+    found = compile_chain(
+        plan, np.full(len(models), 1.0 / len(models)), _likely_spectra(line, width), None, Bench(_never)
+    )
     return found if isinstance(found, CompiledChain) and found.start == 0 and found.link is None else None
 
 
@@ -98,7 +113,9 @@ def _never(artifact_id: str) -> Any:
 
 
 def _width(line: Line) -> int:
-    """Columns that the chain takes: what the first operator that says so takes, if those before it keep the width; else 0."""
+    """Columns that the chain takes: what the first operator that says so takes, if those before it keep the width; else
+    0.
+    """
     parts = [*line.transforms, *line.predicting[:1]]
     place = next((turn for turn, part in enumerate(parts) if hasattr(part.operator, "n_features_in_")), None)
     if place is None:
@@ -125,17 +142,30 @@ def _likely_spectra(line: Line, width: int) -> NDArray[np.float64]:
 def _weights(compiled: CompiledChain) -> dict[str, Any]:
     statistic, center = compiled.statistic, compiled.center.astype(np.float32)
     at_center = (center.astype(np.float64) - compiled.center) @ compiled.weights.T + compiled.intercept
-    arrays = {"functionals": None, "spectra": None} if statistic is None else {"functionals": statistic.functionals, "spectra": statistic.spectra}
+    arrays = (
+        {"functionals": None, "spectra": None}
+        if statistic is None
+        else {"functionals": statistic.functionals, "spectra": statistic.spectra}
+    )
     return {
-        "N_FEATURES": compiled.n_features, "N_TARGETS": len(compiled.weights),
-        "STATISTIC": statistic.kind if statistic else "", "NUMBER": statistic.number if statistic else 0.0,
-        "FUNCTIONALS": _encoded(arrays["functionals"]), "SPECTRA": _encoded(arrays["spectra"]),
-        "CENTER": _encoded(center), "WEIGHTS": _encoded(compiled.weights), "INTERCEPT": _encoded(at_center),
-    }  # fmt: skip
+        "N_FEATURES": compiled.n_features,
+        "N_TARGETS": len(compiled.weights),
+        "STATISTIC": statistic.kind if statistic else "",
+        "NUMBER": statistic.number if statistic else 0.0,
+        "FUNCTIONALS": _encoded(arrays["functionals"]),
+        "SPECTRA": _encoded(arrays["spectra"]),
+        "CENTER": _encoded(center),
+        "WEIGHTS": _encoded(compiled.weights),
+        "INTERCEPT": _encoded(at_center),
+    }
 
 
 def _encoded(array: NDArray[Any] | None) -> str:
-    return "" if array is None else base64.b64encode(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+    return (
+        ""
+        if array is None
+        else base64.b64encode(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+    )
 
 
 def _operators(line: Line, artifacts: Artifacts) -> dict[str, Any]:
@@ -150,9 +180,16 @@ def _operators(line: Line, artifacts: Artifacts) -> dict[str, Any]:
 
 def _packages(names: Iterable[str]) -> str:
     """Packages that these globals come from, with the versions at hand."""
-    modules = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"numpy", "joblib", "__main__"}
-    listed = [(_DISTRIBUTIONS.get(module, module), version_of(_DISTRIBUTIONS.get(module, module))) for module in sorted(modules)]
-    return ", ".join(["numpy", "joblib", *(f"{name} (written with {version})" if version else name for name, version in listed)])
+    modules = (
+        {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"numpy", "joblib", "__main__"}
+    )
+    listed = [
+        (_DISTRIBUTIONS.get(module, module), version_of(_DISTRIBUTIONS.get(module, module)))
+        for module in sorted(modules)
+    ]
+    return ", ".join(
+        ["numpy", "joblib", *(f"{name} (written with {version})" if version else name for name, version in listed)]
+    )
 
 
 def _folds(line: Line) -> str:

@@ -19,7 +19,9 @@ from n4a_fast.records.runs import Runs
 def export_pipeline_config(pipelines: Pipelines, pipeline_id: str, target: Path) -> Path:
     """Write the pipeline's expanded configuration as JSON, in a form that `nirs4all.run` takes again."""
     config = _found(pipelines.find(pipeline_id), "pipeline", pipeline_id)["expanded_config"]
-    if isinstance(config, dict) and "steps" in config and "pipeline" not in config:  # nirs4all 0.7 knows the other word only
+    if (
+        isinstance(config, dict) and "steps" in config and "pipeline" not in config
+    ):  # nirs4all 0.7 knows the other word only
         config = {"pipeline" if name == "steps" else name: value for name, value in config.items()}
     return write_text(target, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
 
@@ -28,10 +30,15 @@ def export_run(runs: Runs, pipelines: Pipelines, chains: Chains, run_id: str, ta
     """Write the run, its summary, its pipelines and their chains as YAML of plain values."""
     run = _found(runs.find(run_id), "run", run_id)
     told = [
-        {**(pipelines.find(pipeline_id) or {}), "chains": [chains.find(chain_id) for chain_id in chains.of_pipeline(pipeline_id)["chain_id"]]}
+        {
+            **(pipelines.find(pipeline_id) or {}),
+            "chains": [chains.find(chain_id) for chain_id in chains.of_pipeline(pipeline_id)["chain_id"]],
+        }
         for pipeline_id in sorted(pipelines.ids_of_run(run_id))
     ]
-    return write_text(target, yaml.dump(_plain({"run": run, "pipelines": told}), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    return write_text(
+        target, yaml.dump(_plain({"run": run, "pipelines": told}), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    )
 
 
 def _found(row: dict[str, Any] | None, kind: str, identifier: str) -> dict[str, Any]:

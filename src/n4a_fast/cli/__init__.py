@@ -25,31 +25,51 @@ from n4a_fast.integrations.workspaces import convert as convert_workspace
 from n4a_fast.integrations.workspaces import migrate as migrate_workspace
 from n4a_fast.integrations.workspaces.migration import BACKUP_FILE
 
-app = typer.Typer(name="n4a-fast", help="Look into n4a_fast workspaces, and try the package on real spectra.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    name="n4a-fast",
+    help="Look into n4a_fast workspaces, and try the package on real spectra.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 DATABASE = "store.duckdb"
 TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
 RUNS_SQL = """
-SELECT r.name, r.status, strftime(r.created_at, '%Y-%m-%d %H:%M') AS created, count(p.pipeline_id) AS pipelines, r.run_id, r.error
+SELECT r.name, r.status, strftime(r.created_at, '%Y-%m-%d %H:%M') AS created, count(p.pipeline_id) AS pipelines,
+r.run_id, r.error
 FROM runs r LEFT JOIN pipelines p USING (run_id) GROUP BY ALL ORDER BY created DESC, r.run_id DESC LIMIT 20
 """
 ROWS_SHOWN = 100
-DEMO_PACKAGES = {"chemotools": "chemotools", "matplotlib": "matplotlib", "sklearn": "scikit-learn", "threadpoolctl": "threadpoolctl"}
+DEMO_PACKAGES = {
+    "chemotools": "chemotools",
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+    "threadpoolctl": "threadpoolctl",
+}
 
 Workspace = Annotated[Path, typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="PATH")]
 
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=lambda given: _version(given))] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", is_eager=True, callback=lambda given: _version(given)
+        ),
+    ] = False,
 ) -> None:
     """Look into n4a_fast workspaces, and try the package on real spectra."""
 
 
 @app.command()
 def demo(
-    workspace: Annotated[Path, typer.Option(help="Folder to write to; an existing one gets another run.")] = Path("n4a_demo"),
-    nirs4all: Annotated[bool, typer.Option("--nirs4all", help="Run a sweep of 100 variants through nirs4all 0.7.1 instead.")] = False,
+    workspace: Annotated[Path, typer.Option(help="Folder to write to; an existing one gets another run.")] = Path(
+        "n4a_demo"
+    ),
+    nirs4all: Annotated[
+        bool, typer.Option("--nirs4all", help="Run a sweep of 100 variants through nirs4all 0.7.1 instead.")
+    ] = False,
 ) -> None:
     """Run a sweep on real spectra, show the leaderboard, replay the best chains, draw plots."""
     if nirs4all:
@@ -61,7 +81,11 @@ def demo(
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in DEMO_PACKAGES:
                 raise
-            _stop(f"the demo needs the package {error.name}; install what it takes: pip install {' '.join(DEMO_PACKAGES.values())}", code=2)
+            _stop(
+                f"the demo needs the package {error.name}; install what it takes: pip install"
+                f" {' '.join(DEMO_PACKAGES.values())}",
+                code=2,
+            )
         complaint = run_demo(workspace, _console()).complaint
         if complaint is not None:
             _stop(complaint)
@@ -84,11 +108,19 @@ def info(path: Workspace) -> None:
     """Rows per table, sizes on disk, who writes and the newest runs of a workspace, also while a sweep is running."""
     with _one_line_errors(), WorkspaceStore.open_readonly(_folder(path)) as store:
         writers = store.stats().writers
-        counts = store.sql(" UNION ALL ".join(f"SELECT {n} AS place, '{name}' AS name, count(*) AS n FROM {name}" for n, name in enumerate(TABLES)))
+        counts = store.sql(
+            " UNION ALL ".join(
+                f"SELECT {n} AS place, '{name}' AS name, count(*) AS n FROM {name}" for n, name in enumerate(TABLES)
+            )
+        )
         console = _console()
         console.print(f"\n{store.workspace_path.resolve()}", markup=False, soft_wrap=True)
         console.print(report.frame_table(_sizes(store.workspace_path), console.width))
-        console.print(report.frame_table(counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows")), console.width))
+        console.print(
+            report.frame_table(
+                counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows")), console.width
+            )
+        )
         if writers:
             rows = [(writer.pid, "running" if writer.is_alive else "ended", writer.flushes) for writer in writers]
             found = pl.DataFrame(rows, schema=["writer", "process", "flushes not yet in the tables"], orient="row")
@@ -114,7 +146,10 @@ def sql(
         console = _console()
         table = report.frame_table(frame.head(ROWS_SHOWN), console.width if _has_width(console) else None)
         if not _has_width(console):
-            console = Console(highlight=False, width=console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum)
+            console = Console(
+                highlight=False,
+                width=console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum,
+            )
         console.print(table)
         if len(table.columns) < frame.width:
             typer.echo(f"{len(table.columns)} of {frame.width} columns; --csv shows all")
@@ -123,7 +158,14 @@ def sql(
 
 
 @app.command()
-def migrate(path: Annotated[Path, typer.Argument(help="Workspace folder of nirs4all 0.7 or early 0.8, or the store.duckdb in it.", metavar="PATH")]) -> None:
+def migrate(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="Workspace folder of nirs4all 0.7 or early 0.8, or the store.duckdb in it.", metavar="PATH"
+        ),
+    ],
+) -> None:
     """Make a DuckDB workspace of nirs4all one of n4a_fast, in place; the original is kept beside it."""
     console = _console()
     with _one_line_errors():
@@ -135,7 +177,9 @@ def migrate(path: Annotated[Path, typer.Argument(help="Workspace folder of nirs4
 @app.command()
 def convert(
     src: Annotated[Path, typer.Argument(help="Workspace folder: nirs4all's, or n4a_fast's.", metavar="SRC")],
-    dst: Annotated[Path, typer.Argument(help="New folder: n4a_fast's for the first, nirs4all 1.4's for the second.", metavar="DST")],
+    dst: Annotated[
+        Path, typer.Argument(help="New folder: n4a_fast's for the first, nirs4all 1.4's for the second.", metavar="DST")
+    ],
 ) -> None:
     """Write a workspace anew in another folder: nirs4all's as n4a_fast's, n4a_fast's as nirs4all's."""
     console = _console()
@@ -186,5 +230,9 @@ def _sizes(folder: Path) -> pl.DataFrame:
     kept = [file for file in database if file.name.startswith(BACKUP_FILE)]
     artifacts = [file for file in (folder / "artifacts").glob("[!.]*/*") if file.is_file()]
     groups = {DATABASE: [file for file in database if file not in kept], "artifacts/": artifacts, BACKUP_FILE: kept}
-    rows = [(name, len(files), report.size_text(sum(file.stat().st_size for file in files))) for name, files in groups.items() if files or files is not kept]
+    rows = [
+        (name, len(files), report.size_text(sum(file.stat().st_size for file in files)))
+        for name, files in groups.items()
+        if files or files is not kept
+    ]
     return pl.DataFrame(rows, schema=["on disk", "files", "size"], orient="row")

@@ -82,12 +82,18 @@ def load_fermentation() -> Dataset:
     nearest = np.abs(hours[None, :] - sampled[:, None]).argmin(axis=1)
     wavenumbers = np.array(spectra.columns, dtype=float)
     return Dataset(
-        name="fermentation", title="glucose in a fermentation (mid-infrared)", quantity="glucose (g/L)",
-        X_train=spectra.to_numpy(), y_train=reference["glucose"].to_numpy(), train_rows=np.arange(len(spectra)),
-        X_test=X_online[usable[nearest]], y_test=glucose, test_rows=usable[nearest],
+        name="fermentation",
+        title="glucose in a fermentation (mid-infrared)",
+        quantity="glucose (g/L)",
+        X_train=spectra.to_numpy(),
+        y_train=reference["glucose"].to_numpy(),
+        train_rows=np.arange(len(spectra)),
+        X_test=X_online[usable[nearest]],
+        y_test=glucose,
+        test_rows=usable[nearest],
         band=(int(np.searchsorted(wavenumbers, SUGAR_BAND[0])), int(np.searchsorted(wavenumbers, SUGAR_BAND[1]))),
         course=Course(hours, X_online[usable], sampled, glucose),
-    )  # fmt: skip
+    )
 
 
 def load_coffee() -> Dataset:
@@ -98,7 +104,15 @@ def load_coffee() -> Dataset:
     train, test = train_test_split(np.arange(len(X)), test_size=HELD_OUT_COFFEES, stratify=codes, random_state=0)
     train, test = np.sort(train), np.sort(test)
     return Dataset(
-        name="coffee", title="country of origin of coffee (mid-infrared)", quantity="country",
-        X_train=X[train], y_train=codes[train], train_rows=train, X_test=X[test], y_test=codes[test], test_rows=test,
-        band=(0, X.shape[1]), classes=tuple(str(name) for name in classes),
-    )  # fmt: skip
+        name="coffee",
+        title="country of origin of coffee (mid-infrared)",
+        quantity="country",
+        X_train=X[train],
+        y_train=codes[train],
+        train_rows=train,
+        X_test=X[test],
+        y_test=codes[test],
+        test_rows=test,
+        band=(0, X.shape[1]),
+        classes=tuple(str(name) for name in classes),
+    )

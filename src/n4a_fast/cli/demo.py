@@ -44,7 +44,9 @@ LEGEND = (
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The chains of a data set replayed in one call, how far they are from the stored predictions, and the best one's plot."""
+    """The chains of a data set replayed in one call, how far they are from the stored predictions, and the best one's
+    plot.
+    """
 
     dataset: Dataset
     prediction_id: str
@@ -100,13 +102,18 @@ def leaderboard(store: WorkspaceStore, run_id: str, dataset: Dataset) -> pl.Data
     """The run's averaged predictions on held-out spectra, ranked by their out-of-fold score, best first."""
     of_run = store.list_pipelines(run_id=run_id, dataset_name=dataset.name)["pipeline_id"]
     stored = len(store.query_predictions(dataset_name=dataset.name, partition="test"))
-    ranked = store.top_predictions(stored, metric="val_score", ascending=True, partition="test", dataset_name=dataset.name)
+    ranked = store.top_predictions(
+        stored, metric="val_score", ascending=True, partition="test", dataset_name=dataset.name
+    )
     return ranked.filter(pl.col("fold_id") == "avg", pl.col("pipeline_id").is_in(of_run.to_list()))
 
 
 def _sweep(store: WorkspaceStore, console: Console, datasets: Sequence[Dataset], limit: int | None) -> str:
     """Store every variant of every data set as one run; its id. An interrupted run is marked as failed."""
-    described = [{"name": dataset.name, "hash": dataset.hash, "task": dataset.task, "classes": list(dataset.classes)} for dataset in datasets]
+    described = [
+        {"name": dataset.name, "hash": dataset.hash, "task": dataset.task, "classes": list(dataset.classes)}
+        for dataset in datasets
+    ]
     run_id = store.begin_run("demo", {"folds": FOLDS}, described)
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
@@ -120,7 +127,13 @@ def _sweep(store: WorkspaceStore, console: Console, datasets: Sequence[Dataset],
     except BaseException as error:  # an interrupt too must not leave the run "running"
         store.fail_run(run_id, f"{type(error).__name__}: {error}".rstrip(": "))
         raise
-    store.complete_run(run_id, {dataset.name: {"best_val": _best_val(store, run_id, dataset), "metric": METRICS[dataset.task]} for dataset in datasets})
+    store.complete_run(
+        run_id,
+        {
+            dataset.name: {"best_val": _best_val(store, run_id, dataset), "metric": METRICS[dataset.task]}
+            for dataset in datasets
+        },
+    )
     return run_id
 
 
@@ -129,16 +142,23 @@ def _best_val(store: WorkspaceStore, run_id: str, dataset: Dataset) -> float:
 
 
 def _replay_all(store: WorkspaceStore, workspace: Path, dataset: Dataset, ranked: pl.DataFrame) -> Replay:
-    """Replay all chains at once from what is stored, compare them with their stored predictions, and plot the best one."""
+    """Replay all chains at once from what is stored, compare them with their stored predictions, and plot the best
+    one.
+    """
     chains, columns = ranked["chain_id"].to_list(), ("y_pred", "y_proba") if dataset.classes else ("y_pred",)
     stored = store.load_arrays(ranked["prediction_id"].to_list(), columns=columns)
     began = time.perf_counter()
     found = np.asarray(store.replay_chains(chains, dataset.X_test))
     seconds = time.perf_counter() - began
-    differences = [_largest_difference(replayed, np.asarray(y_pred)) for replayed, y_pred in zip(found, stored.y_pred, strict=True)]
+    differences = [
+        _largest_difference(replayed, np.asarray(y_pred)) for replayed, y_pred in zip(found, stored.y_pred, strict=True)
+    ]
     if dataset.classes:
         proba = np.asarray(store.replay_chains(chains, dataset.X_test, return_proba=True))
-        differences += [_largest_difference(replayed, np.asarray(y_proba)) for replayed, y_proba in zip(proba, stored.y_proba, strict=True)]
+        differences += [
+            _largest_difference(replayed, np.asarray(y_proba))
+            for replayed, y_proba in zip(proba, stored.y_proba, strict=True)
+        ]
     farthest = int(np.argmax(differences))  # NaN counts as farthest
     best = ranked.row(0, named=True)
     name = f"{best['preprocessings']}, {best['model_name']}"
@@ -148,7 +168,17 @@ def _replay_all(store: WorkspaceStore, workspace: Path, dataset: Dataset, ranked
     else:
         course = store.replay_chain(best["chain_id"], dataset.course.X) if dataset.course else None
         plots.plot_regression(path, dataset, title, found[0], course)
-    return Replay(dataset, best["prediction_id"], best["chain_id"], name, len(chains), seconds, chains[farthest % len(chains)], differences[farthest], path)
+    return Replay(
+        dataset,
+        best["prediction_id"],
+        best["chain_id"],
+        name,
+        len(chains),
+        seconds,
+        chains[farthest % len(chains)],
+        differences[farthest],
+        path,
+    )
 
 
 def _largest_difference(replayed: Array, stored: Array) -> float:
@@ -160,11 +190,18 @@ def _largest_difference(replayed: Array, stored: Array) -> float:
 
 
 def _introduce(console: Console, datasets: Sequence[Dataset], workspace: Path) -> None:
-    state = "adding a run to" if (workspace / "artifacts").is_dir() and any((workspace / "artifacts").iterdir()) else "new"
-    console.print(f"\n[bold]n4a_fast demo[/bold]: real spectra from chemotools, {FOLDS} folds, workspace {escape(str(workspace))} ({state})\n")
+    state = (
+        "adding a run to" if (workspace / "artifacts").is_dir() and any((workspace / "artifacts").iterdir()) else "new"
+    )
+    console.print(
+        f"\n[bold]n4a_fast demo[/bold]: real spectra from chemotools, {FOLDS} folds, workspace {escape(str(workspace))}"
+        f" ({state})\n"
+    )
     for dataset in datasets:
         train, test = len(dataset.y_train), len(dataset.y_test)
-        console.print(f"  [bold]{dataset.name:<12}[/bold] {dataset.title}: {train} spectra to train on, {test} held out")
+        console.print(
+            f"  [bold]{dataset.name:<12}[/bold] {dataset.title}: {train} spectra to train on, {test} held out"
+        )
     console.print(
         "  [dim]The running fermentation was recorded every 1.25 min; each HPLC sample is held against the\n"
         "  spectrum nearest in time. Its last three spectra are constant and left out.[/dim]\n"
@@ -176,8 +213,9 @@ def _show_replays(console: Console, outcome: Outcome) -> None:
     for replay in outcome.replays:
         what = "labels and probabilities" if replay.dataset.classes else "predictions"
         console.print(
-            f"  {replay.dataset.name:<12} {replay.chains} chains in one call, {replay.seconds:.2f} s; best: {escape(replay.name)}\n"
-            f"  {'':<12} {what}: largest difference to what was stored {replay.difference:.1e} (limit {LIMIT:.0e})"
+            f"  {replay.dataset.name:<12} {replay.chains} chains in one call, {replay.seconds:.2f} s; best:"
+            f" {escape(replay.name)}\n  {'':<12} {what}: largest difference to what was stored {replay.difference:.1e}"
+            f" (limit {LIMIT:.0e})"
         )
 
 
@@ -189,16 +227,19 @@ def _show_places(console: Console, workspace: Path, outcome: Outcome) -> None:
     places |= {replay.plot: f"plot of {replay.dataset.name}, replayed" for replay in outcome.replays}
     width = max(len(str(path)) for path in places)
     lines = [
-        "", "Where everything lies",
+        "",
+        "Where everything lies",
         *(f"  {path!s:<{width}}  {what}" for path, what in places.items()),
-        "", "Look at it",
+        "",
+        "Look at it",
         f"  {program} info {place}",
         f'  {program} sql {place} "{EXAMPLE_SQL}"',
-        "", "or with any DuckDB client, in Python",
+        "",
+        "or with any DuckDB client, in Python",
         "  import duckdb",
         f"  print(duckdb.connect({str(workspace / 'store.duckdb')!r}, read_only=True).sql('SELECT * FROM runs'))",
         "",
-    ]  # fmt: skip
+    ]
     for line in lines:  # commands are to be copied: no markup, no wrapping
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

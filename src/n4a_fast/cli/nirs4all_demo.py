@@ -35,15 +35,19 @@ def run_nirs4all_demo(workspace: Path, console: Console, size: Size | None = Non
     install()
     try:
         console.print(
-            f"\n[bold]n4a_fast demo, through nirs4all[/bold]: {size.variants} variants, 5 folds, {SAMPLES} made spectra, workspace {escape(str(workspace))}\n"
-            "  [dim]nirs4all runs as it is installed; n4a_fast.install() gave it this store.[/dim]"
+            f"\n[bold]n4a_fast demo, through nirs4all[/bold]: {size.variants} variants, 5 folds, {SAMPLES} made"
+            f" spectra, workspace {escape(str(workspace))}\n  [dim]nirs4all runs as it is installed; n4a_fast.install()"
+            " gave it this store.[/dim]"
         )
         told = timed_sweep(str(workspace), size)
     finally:
         uninstall()
     with WorkspaceStore(workspace) as store:
         run_id = store.list_runs(limit=1)["run_id"][0]
-        console.print(f"  {told['predictions']:,} predictions in {told['wall']:.1f} s; the store took {told['store_wall'] / told['wall']:.1%} of them\n")
+        console.print(
+            f"  {told['predictions']:,} predictions in {told['wall']:.1f} s; the store took"
+            f" {told['store_wall'] / told['wall']:.1%} of them\n"
+        )
         console.print(report.frame_table(store.sql(BEST, (run_id, SHOWN)), console.width))
         return _replay_refit(store, run_id, console, size)
 
@@ -60,4 +64,8 @@ def _replay_refit(store: WorkspaceStore, run_id: str, console: Console, size: Si
         f"[bold]Replay[/bold] of the refitted winner ({escape(preprocessings)}) on {len(stored)} held-out spectra:\n"
         f"  largest difference to what nirs4all stored {difference:.1e} (limit {LIMIT:.0e})\n"
     )
-    return None if difference <= LIMIT else f"the replay of chain {chain_id} differs from what was stored by {difference:.3g}"
+    return (
+        None
+        if difference <= LIMIT
+        else f"the replay of chain {chain_id} differs from what was stored by {difference:.3g}"
+    )

@@ -36,7 +36,15 @@ def plot_confusion(path: Path, dataset: Dataset, title: str, y_pred: Array) -> P
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0)
     for (row, column), number in np.ndenumerate(matrix):
-        axes.text(column, row, str(number), ha="center", va="center", fontsize=14, color="white" if number > matrix.max() / 2 else "black")
+        axes.text(
+            column,
+            row,
+            str(number),
+            ha="center",
+            va="center",
+            fontsize=14,
+            color="white" if number > matrix.max() / 2 else "black",
+        )
     axes.set_xticks(range(count), dataset.classes)
     axes.set_yticks(range(count), dataset.classes)
     axes.set_xlabel(f"predicted {dataset.quantity}")
@@ -57,13 +65,26 @@ def _draw_scatter(axes: Axes, dataset: Dataset, y_pred: Array) -> None:
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, color="0.6", linewidth=1, label="1:1")
     axes.scatter(measured, y_pred, s=28, alpha=0.8, edgecolor="none")
-    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"measured {dataset.quantity}", ylabel=f"predicted {dataset.quantity}")
+    axes.set(
+        xlim=limits,
+        ylim=limits,
+        aspect="equal",
+        xlabel=f"measured {dataset.quantity}",
+        ylabel=f"predicted {dataset.quantity}",
+    )
     axes.set_title(f"{len(measured)} held-out samples: RMSE {rmse:.2f}, R² {r2:.3f}", fontsize=10)
     axes.legend(frameon=False)
 
 
 def _draw_course(axes: Axes, course: Course, predicted: Array, quantity: str) -> None:
-    axes.plot(course.hours, predicted, color="tab:blue", linewidth=0.6, alpha=0.7, label=f"predicted from {len(predicted):,} spectra")
+    axes.plot(
+        course.hours,
+        predicted,
+        color="tab:blue",
+        linewidth=0.6,
+        alpha=0.7,
+        label=f"predicted from {len(predicted):,} spectra",
+    )
     axes.scatter(course.reference_hours, course.reference, color="black", s=22, zorder=3, label="measured (HPLC)")
     axes.set(xlabel="hours", ylabel=quantity)
     axes.set_title("the whole fermentation, replayed from the store", fontsize=10)

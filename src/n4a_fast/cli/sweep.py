@@ -112,9 +112,14 @@ def fit_variant(dataset: Dataset, variant: Variant, folds: int) -> Fitted:
     return Fitted(transformers, models, predictions, durations, int(X.shape[1]))
 
 
-def store_variant(store: WorkspaceStore, run_id: str, dataset: Dataset, variant: Variant, number: int, folds: int) -> str:
+def store_variant(
+    store: WorkspaceStore, run_id: str, dataset: Dataset, variant: Variant, number: int, folds: int
+) -> str:
     """Fit one variant and store it as a pipeline of the run; the id of its chain."""
-    config = {"steps": [{"class": step.path, "params": step.params} for step in (*variant.transformers, variant.model)], "folds": folds}
+    config = {
+        "steps": [{"class": step.path, "params": step.params} for step in (*variant.transformers, variant.model)],
+        "folds": folds,
+    }
     choices = [{"preprocessing": variant.preprocessings}, {"model": variant.model.label}]
     name = f"{number:04d}_{dataset.name}_{variant.preprocessings}_{variant.model.label}"
     began = time.perf_counter()
@@ -160,7 +165,17 @@ def _regressions(band: tuple[int, int]) -> Iterator[Variant]:
     cut = Operator("Band", RangeCut, {"start": band[0], "end": band[1]})
     models = [Operator(f"PLS {n}", PLSRegression, {"n_components": n, "scale": False}) for n in (2, 3, 4, 5, 6)]
     models += [Operator("Ridge", Ridge, {"alpha": 1e-3})]
-    for steps in ((), (_SNV,), (_MSC,), (_LINEAR,), (_FIRST,), (_SECOND,), (_LINEAR, _FIRST), (_FIRST, _STANDARD), (_FIRST, _MIN_MAX)):
+    for steps in (
+        (),
+        (_SNV,),
+        (_MSC,),
+        (_LINEAR,),
+        (_FIRST,),
+        (_SECOND,),
+        (_LINEAR, _FIRST),
+        (_FIRST, _STANDARD),
+        (_FIRST, _MIN_MAX),
+    ):
         yield from (Variant((cut, *steps), model) for model in models)
 
 
@@ -185,7 +200,9 @@ def _splitter(dataset: Dataset, folds: int) -> Any:
     return kind(folds, shuffle=True, random_state=SEED)
 
 
-def _fold_predictions(dataset: Dataset, models: list[Any], splits: list[tuple[Array, Array]], X: Array, X_test: Array) -> Iterator[Prediction]:
+def _fold_predictions(
+    dataset: Dataset, models: list[Any], splits: list[tuple[Array, Array]], X: Array, X_test: Array
+) -> Iterator[Prediction]:
     for fold, (model, (train, val)) in enumerate(zip(models, splits, strict=True)):
         for partition, rows in (("train", train), ("val", val)):
             yield _predict(model, str(fold), partition, X[rows], dataset.y_train[rows], dataset.train_rows[rows])
@@ -202,7 +219,9 @@ def _out_of_fold(predictions: list[Prediction], dataset: Dataset) -> Prediction:
     parts = [prediction for prediction in predictions if prediction.partition == "val"]
     rows = np.concatenate([part.rows for part in parts])
     order = np.argsort(rows)
-    proba = np.concatenate([part.y_proba for part in parts if part.y_proba is not None])[order] if dataset.classes else None
+    proba = (
+        np.concatenate([part.y_proba for part in parts if part.y_proba is not None])[order] if dataset.classes else None
+    )
     y_pred = np.concatenate([part.y_pred for part in parts])[order]
     return Prediction("avg", "val", np.concatenate([part.y_true for part in parts])[order], y_pred, proba, rows[order])
 
@@ -210,7 +229,9 @@ def _out_of_fold(predictions: list[Prediction], dataset: Dataset) -> Prediction:
 def _mean_of_folds(predictions: list[Prediction], dataset: Dataset) -> Prediction:
     parts = [prediction for prediction in predictions if prediction.partition == "test"]
     if not dataset.classes:
-        return Prediction("avg", "test", dataset.y_test, np.mean([part.y_pred for part in parts], axis=0), None, dataset.test_rows)
+        return Prediction(
+            "avg", "test", dataset.y_test, np.mean([part.y_pred for part in parts], axis=0), None, dataset.test_rows
+        )
     proba = np.mean([part.y_proba for part in parts if part.y_proba is not None], axis=0)
     return Prediction("avg", "test", dataset.y_test, proba.argmax(axis=1), proba, dataset.test_rows)
 
@@ -221,22 +242,37 @@ def _mean_of_folds(predictions: list[Prediction], dataset: Dataset) -> Predictio
 def _store_chain(store: WorkspaceStore, pipeline_id: str, variant: Variant, fitted: Fitted) -> str:
     steps: list[dict[str, Any]] = []
     shared: dict[str, str] = {}
-    for index, (operator, transformer) in enumerate(zip(variant.transformers, fitted.transformers, strict=True), start=1):
+    for index, (operator, transformer) in enumerate(
+        zip(variant.transformers, fitted.transformers, strict=True), start=1
+    ):
         shared[str(index)] = store.save_artifact(transformer, operator.path, "transformer", "joblib")
         steps.append(_step(index, operator, shared[str(index)]))
     model_index = len(steps) + 1
     steps.append(_step(model_index, variant.model, None))
-    models = {f"fold_{fold}": store.save_artifact(model, variant.model.path, "model", "joblib") for fold, model in enumerate(fitted.models)}
+    models = {
+        f"fold_{fold}": store.save_artifact(model, variant.model.path, "model", "joblib")
+        for fold, model in enumerate(fitted.models)
+    }
     for step, duration in zip(steps, fitted.durations, strict=True):
         store.log_step(pipeline_id, step["step_idx"], step["operator_class"], "end", duration_ms=duration)
-    return store.save_chain(pipeline_id, steps, model_index, variant.model.path, variant.preprocessings, "per_fold", models, shared)
+    return store.save_chain(
+        pipeline_id, steps, model_index, variant.model.path, variant.preprocessings, "per_fold", models, shared
+    )
 
 
 def _step(index: int, operator: Operator, artifact_id: str | None) -> dict[str, Any]:
-    return {"step_idx": index, "operator_class": operator.path, "params": operator.params, "artifact_id": artifact_id, "stateless": False}
+    return {
+        "step_idx": index,
+        "operator_class": operator.path,
+        "params": operator.params,
+        "artifact_id": artifact_id,
+        "stateless": False,
+    }
 
 
-def _store_predictions(store: WorkspaceStore, pipeline_id: str, chain_id: str, dataset: Dataset, variant: Variant, fitted: Fitted) -> dict[str, float]:
+def _store_predictions(
+    store: WorkspaceStore, pipeline_id: str, chain_id: str, dataset: Dataset, variant: Variant, fitted: Fitted
+) -> dict[str, float]:
     """Store every prediction; the ranking scores of the fold "avg" by partition."""
     by_fold: dict[str, dict[str, dict[str, float]]] = {}
     for prediction in fitted.predictions:
@@ -244,14 +280,35 @@ def _store_predictions(store: WorkspaceStore, pipeline_id: str, chain_id: str, d
     metric = METRICS[dataset.task]
     for prediction in fitted.predictions:
         of_fold = by_fold[prediction.fold]
-        val, test, train = (of_fold[name][metric] if name in of_fold else float("nan") for name in ("val", "test", "train"))
+        val, test, train = (
+            of_fold[name][metric] if name in of_fold else float("nan") for name in ("val", "test", "train")
+        )
         prediction_id = store.save_prediction(
-            pipeline_id, chain_id, dataset.name, variant.model.label, variant.model.path, prediction.fold, prediction.partition,
-            val_score=val, test_score=test, train_score=train, metric=metric, task_type=dataset.task,
-            n_samples=len(prediction.y_true), n_features=fitted.n_features, scores=of_fold, best_params=variant.model.params,
-            branch_id=None, branch_name=None, exclusion_count=0, exclusion_rate=0.0, preprocessings=variant.preprocessings,
-        )  # fmt: skip
-        store.save_prediction_arrays(prediction_id, prediction.y_true, prediction.y_pred, prediction.y_proba, prediction.rows)
+            pipeline_id,
+            chain_id,
+            dataset.name,
+            variant.model.label,
+            variant.model.path,
+            prediction.fold,
+            prediction.partition,
+            val_score=val,
+            test_score=test,
+            train_score=train,
+            metric=metric,
+            task_type=dataset.task,
+            n_samples=len(prediction.y_true),
+            n_features=fitted.n_features,
+            scores=of_fold,
+            best_params=variant.model.params,
+            branch_id=None,
+            branch_name=None,
+            exclusion_count=0,
+            exclusion_rate=0.0,
+            preprocessings=variant.preprocessings,
+        )
+        store.save_prediction_arrays(
+            prediction_id, prediction.y_true, prediction.y_pred, prediction.y_proba, prediction.rows
+        )
     return {partition: values[metric] for partition, values in by_fold["avg"].items()}
 
 

@@ -32,11 +32,21 @@ def bars(console: Console) -> Iterator[Progress]:
 def show(done: Report, console: Console) -> None:
     """What a migration or conversion did."""
     if done.already_done:
-        console.print(f"{done.source} is an n4a_fast workspace already; there is nothing to do", markup=False, soft_wrap=True)
+        console.print(
+            f"{done.source} is an n4a_fast workspace already; there is nothing to do", markup=False, soft_wrap=True
+        )
         return
     rows = [(table.table, table.found, table.written, table.note) for table in done.tables if table.found]
-    console.print(report.frame_table(pl.DataFrame(rows, schema=["table", "found", "written", "note"], orient="row"), console.width))
-    console.print(f"{done.kind}: every row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s", markup=False, soft_wrap=True)
+    console.print(
+        report.frame_table(
+            pl.DataFrame(rows, schema=["table", "found", "written", "note"], orient="row"), console.width
+        )
+    )
+    console.print(
+        f"{done.kind}: every row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s",
+        markup=False,
+        soft_wrap=True,
+    )
     console.print(f"written to {done.destination}", markup=False, soft_wrap=True)
     if done.backup is not None:
         console.print(f"the original is kept as {done.backup}", markup=False, soft_wrap=True)

@@ -21,7 +21,8 @@ from n4a_fast.database.failures import is_lock_conflict
 Connection = duckdb.DuckDBPyConnection
 
 _ROW_GROUP = 2048
-_READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"  # the size is not in the file, and DuckDB gives each of its threads whole groups
+# the size is not in the file, and DuckDB gives each of its threads whole groups
+_READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
 _SETTINGS = (
     "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false",
@@ -49,12 +50,16 @@ def keep_for_the_next(connection: Connection | None) -> None:
 
 
 def leave_to_parent(connection: Connection | None) -> None:
-    """In a forked child: never touch it again; closing it here would write to the parent's file, or wait for threads that are not here."""
+    """In a forked child: never touch it again; closing it here would write to the parent's file, or wait for threads
+    that are not here.
+    """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # a list would let go of it when the interpreter ends
 
 
 def attach(connection: Connection, path: Path, name: str, deadline: float, *, read_only: bool) -> None:
-    """Attach a file under `name` once its lock is free; DuckDB's own error when it is not by the deadline (of `time.monotonic`)."""
+    """Attach a file under `name` once its lock is free; DuckDB's own error when it is not by the deadline (of
+    `time.monotonic`).
+    """
     statement = f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {_READ_ONLY if read_only else _WRITABLE})"
     while True:
         try:
@@ -97,7 +102,9 @@ def registered(connection: Connection, tables: dict[str, pa.Table]) -> Iterator[
 
 
 def in_row_groups(table: pa.Table) -> pa.Table:
-    """The same rows in record batches of a row group: DuckDB's threads share these, of a single batch one thread does all (53 and 96 ms for 16,384 rows)."""
+    """The same rows in record batches of a row group: DuckDB's threads share these, of a single batch one thread does
+    all (53 and 96 ms for 16,384 rows).
+    """
     return pa.Table.from_batches(table.to_batches(_ROW_GROUP), table.schema) if table.num_rows > _ROW_GROUP else table
 
 

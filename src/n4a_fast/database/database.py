@@ -35,7 +35,8 @@ _WATCH_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program compute
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _NO_LIMIT = 2**20  # megabytes
 _TRIM_EVERY = 256 * 2**20  # bytes written
-# bytes; each checkpoint begins new row groups, and a sweep that rests after each pipeline would keep 1.4 MB for each. More than that pays for its own:
+# bytes; each checkpoint begins new row groups, and a sweep that rests after each pipeline would keep 1.4 MB for each.
+# More than that pays for its own:
 # joining them to others writes these once more
 _FEW = 2**20
 
@@ -46,7 +47,9 @@ Result = TypeVar("Result")
 class Database:
     """Statements, transactions and frames on one store file; safe to share between threads."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, turnstile: Turnstile | None = None) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, turnstile: Turnstile | None = None
+    ) -> None:
         self.path, self.read_only, self.lock_timeout = path, read_only, lock_timeout
         self._turnstile = turnstile
         self.lock = threading.RLock()
@@ -69,7 +72,9 @@ class Database:
 
     @contextmanager
     def settled(self, own: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
-        """All reads of the block see the tables at one moment: what waits is put in place before it, and nothing during it."""
+        """All reads of the block see the tables at one moment: what waits is put in place before it, and nothing during
+        it.
+        """
         with self.lock:
             outer = self._is_settled
             if not self._depth and not outer:
@@ -92,7 +97,9 @@ class Database:
             return connection.execute(sql).fetchall()
 
     def row(self, sql: str, params: Params = (), *, own: bool = True) -> dict[str, Any] | None:
-        """The first result row by column name, or None; `own=False` when the caller knows what this process saved last."""
+        """The first result row by column name, or None; `own=False` when the caller knows what this process saved
+        last.
+        """
         with self.settled(own) as connection:
             found = connection.execute(sql, list(params)).fetchall()
             names = [column[0] for column in connection.description or ()]
@@ -105,7 +112,9 @@ class Database:
             return table
 
     def in_little_memory(self, megabytes: int, work: Callable[[], Result]) -> Result:
-        """What `work` gives while DuckDB keeps no more than this, its cache of the file included; twice as much where that is too little."""
+        """What `work` gives while DuckDB keeps no more than this, its cache of the file included; twice as much where
+        that is too little.
+        """
         with self.settled() as connection:
             while True:
                 connection.execute(f"SET memory_limit = '{megabytes}MB'")
@@ -128,7 +137,10 @@ class Database:
             try:
                 kinds = [statement.type for statement in connection.extract_statements(sql)]
                 if kinds != [duckdb.StatementType.SELECT]:
-                    raise InvalidInputError(f"sql() takes one SELECT, this is {_names(kinds)}; send SELECTs one by one, and use the store's methods to write")
+                    raise InvalidInputError(
+                        f"sql() takes one SELECT, this is {_names(kinds)}; send SELECTs one by one, and use the store's"
+                        " methods to write"
+                    )
                 with self._read_transaction(connection):
                     return _as_frame(connection.sql(sql, params=list(params)).to_arrow_table())
             except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
@@ -146,7 +158,10 @@ class Database:
             if self._depth:
                 yield
                 return
-            with self.settled() if settled else self._use() as connection, nullcontext() if of_user else Uninterrupted():
+            with (
+                self.settled() if settled else self._use() as connection,
+                nullcontext() if of_user else Uninterrupted(),
+            ):
                 self._depth = 1
                 try:  # from the first statement on: Ctrl-C may strike anywhere
                     connection.execute("BEGIN")
@@ -178,7 +193,12 @@ class Database:
 
     def insert(self, sql: str, **tables: pa.Table) -> int:
         """Like `execute`, with each Arrow table visible in the SQL under its keyword's name."""
-        with self._use() as connection, connections.registered(connection, {name: connections.in_row_groups(table) for name, table in tables.items()}):
+        with (
+            self._use() as connection,
+            connections.registered(
+                connection, {name: connections.in_row_groups(table) for name, table in tables.items()}
+            ),
+        ):
             self._require_transaction()
             nbytes = sum(table.nbytes for table in tables.values())
             self._untrimmed, self._inserted = self._untrimmed + nbytes, self._inserted + nbytes
@@ -193,7 +213,9 @@ class Database:
 
     @property
     def attached(self) -> int:
-        """Number of the present attachment, 0 without one: while it stays the same, nobody else can write to the file."""
+        """Number of the present attachment, 0 without one: while it stays the same, nobody else can write to the
+        file.
+        """
         return self.attachment if self._attached_read_only is not None else 0
 
     def settled_attachment(self) -> int:
@@ -214,7 +236,9 @@ class Database:
             pass
 
     def enter_if_free(self) -> bool:
-        """Whether the file can be used at once: it is attached, or the turn has been taken and the caller attaches it next."""
+        """Whether the file can be used at once: it is attached, or the turn has been taken and the caller attaches it
+        next.
+        """
         return self.attached > 0 or self._enter(0.0, shared=self.read_only)
 
     def checkpoint(self) -> None:
@@ -240,7 +264,9 @@ class Database:
 
     @contextmanager
     def beside(self, other: Database, name: str) -> Iterator[None]:
-        """The file of another database under `name`, read-only, for statements of this one; nobody writes to it meanwhile."""
+        """The file of another database under `name`, read-only, for statements of this one; nobody writes to it
+        meanwhile.
+        """
         with self.lock, other.lock, self.settled() as connection:
             other.detach()
             deadline = time.monotonic() + other.lock_timeout
@@ -257,7 +283,9 @@ class Database:
                 other._let_go()
 
     def peek(self, sql: str) -> list[tuple[Any, ...]] | None:
-        """Rows of a query on the file attached read-only, so that nothing in it can change; None when a name is unknown."""
+        """Rows of a query on the file attached read-only, so that nothing in it can change; None when a name is
+        unknown.
+        """
         mode, self.read_only = self.read_only, True
         try:
             return self.rows_unsettled(sql)
@@ -267,7 +295,9 @@ class Database:
             self.read_only = mode
 
     def make_way(self) -> None:
-        """Between calls: detach if another process waits and this one has had its turn; looks rarely enough to cost nothing."""
+        """Between calls: detach if another process waits and this one has had its turn; looks rarely enough to cost
+        nothing.
+        """
         if (now := time.monotonic()) < self._look_at or self._depth or self._turnstile is None:
             return
         self._look_at = now + _LOOK_SECONDS
@@ -293,7 +323,9 @@ class Database:
             self._watcher = idleness.watch(self)
 
     def rest_when_idle(self) -> float | None:
-        """For the watching thread: make way between calls, rest after a moment without any; when to look again, None when there is nothing to watch."""
+        """For the watching thread: make way between calls, rest after a moment without any; when to look again, None
+        when there is nothing to watch.
+        """
         with self.lock:
             if not self._closed:
                 patience = idleness.IDLE_SECONDS if self._turnstile is None else idleness.PATIENCE_SECONDS
@@ -324,7 +356,9 @@ class Database:
                 self._closed = True
 
     def let_go_before_fork(self) -> None:
-        """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has attached."""
+        """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has
+        attached.
+        """
         self.lock.acquire()
         self._forking = True
         self.detach()
@@ -363,9 +397,15 @@ class Database:
                 self._last_used = time.monotonic()
 
     def require_usable(self) -> None:
-        """StoreUnavailableError in a child forked inside a transaction: DuckDB refuses it the file that its parent had attached."""
+        """StoreUnavailableError in a child forked inside a transaction: DuckDB refuses it the file that its parent had
+        attached.
+        """
         if self._forked_inside:
-            raise StoreUnavailableError(self.path, "this process was forked inside a transaction", "fork before or after it, or use spawn or loky")
+            raise StoreUnavailableError(
+                self.path,
+                "this process was forked inside a transaction",
+                "fork before or after it, or use spawn or loky",
+            )
 
     def _attached(self) -> duckdb.DuckDBPyConnection:
         if self._connection is not None and self._attached_read_only in (self.read_only, False):
@@ -382,7 +422,9 @@ class Database:
 
     def _attach_in_turn(self, connection: duckdb.DuckDBPyConnection) -> None:
         deadline = time.monotonic() + self.lock_timeout
-        self._enter(self.lock_timeout, shared=self.read_only)  # without a turn one attempt is left, and DuckDB names the holder
+        self._enter(
+            self.lock_timeout, shared=self.read_only
+        )  # without a turn one attempt is left, and DuckDB names the holder
         try:
             connections.attach(connection, self.path, "store", deadline, read_only=self.read_only)
             connection.execute("USE store")

@@ -22,7 +22,9 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
         return StoreLockedError(path, int(holder.group(1)) if holder else None)
     if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
         return NotAStoreError(path, "not a DuckDB file")
-    if isinstance(error, duckdb.SerializationException) or (isinstance(error, duckdb.IOException) and _DAMAGE.search(text)):
+    if isinstance(error, duckdb.SerializationException) or (
+        isinstance(error, duckdb.IOException) and _DAMAGE.search(text)
+    ):
         return NotAStoreError(path, f"the file is damaged: {text}")
     if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
         return InvalidInputError(text)

@@ -22,7 +22,9 @@ SUPPORTED = ("0.7.1",)
 PACKAGE = "nirs4all"
 _HOME = "nirs4all.pipeline.storage.workspace_store"  # where nirs4all defines the class that all others import
 _NAME = "WorkspaceStore"
-_ENVIRONMENT = "n4a_fast_environment"  # the module, outside the package, that the environment variable lets Python import
+_ENVIRONMENT = (
+    "n4a_fast_environment"  # the module, outside the package, that the environment variable lets Python import
+)
 _KEPT = "_n4a_fast_replaced"  # nirs4all's own class, kept in its home while ours is in place
 
 
@@ -65,15 +67,21 @@ def _waits(finder: object) -> bool:
 
 
 class _Finder:
-    """Sees nirs4all being imported: refuses a version that is not supported, and exchanges the class once it is defined."""
+    """Sees nirs4all being imported: refuses a version that is not supported, and exchanges the class once it is
+    defined.
+    """
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname == PACKAGE and (version := _metadata_version()) is not None:
             _require_supported(version)
         if fullname != _HOME:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target)) is not None), None)
+        spec = next(
+            (found for finder in others if (found := finder.find_spec(fullname, path, target)) is not None), None
+        )
         return spec and _taking_over(spec)
 
 
@@ -86,7 +94,8 @@ def _taking_over(spec: ModuleSpec) -> ModuleSpec:
             execute(module)
             _take_over(module)
 
-        loader.exec_module = execute_and_take_over  # type: ignore[method-assign]  # inspect and linecache keep the loader they know
+        # type: ignore[method-assign]  # inspect and linecache keep the loader they know
+        loader.exec_module = execute_and_take_over
     return spec
 
 

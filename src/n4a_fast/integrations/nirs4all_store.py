@@ -41,7 +41,9 @@ def _tolerant(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[C
         try:
             return method(self, *args, **kwargs)
         except InvalidInputError:
-            return method(self, *(_plain(value) for value in args), **{name: _plain(value) for name, value in kwargs.items()})
+            return method(
+                self, *(_plain(value) for value in args), **{name: _plain(value) for name, value in kwargs.items()}
+            )
 
     return call
 
@@ -58,8 +60,12 @@ def _begins(method: Callable[Concatenate[WorkspaceStore, P], str]) -> Callable[C
     return call
 
 
-def _before_registering(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
-    """The method, which makes nothing durable that was saved before it: artifacts that await registration may wait on."""
+def _before_registering(
+    method: Callable[Concatenate[WorkspaceStore, P], R],
+) -> Callable[Concatenate[WorkspaceStore, P], R]:
+    """The method, which makes nothing durable that was saved before it: artifacts that await registration may wait
+    on.
+    """
 
     @wraps(method)
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -96,14 +102,34 @@ class Nirs4allStore(WorkspaceStore):
     # -- chains and artifacts ----------------------------------------------------------------
 
     def save_chain(
-        self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, model_class: str, preprocessings: str,
-        fold_strategy: str, fold_artifacts: dict[Any, Any], shared_artifacts: dict[Any, Any], branch_path: list[int] | None = None,
+        self,
+        pipeline_id: str,
+        steps: list[dict[str, Any]],
+        model_step_idx: int,
+        model_class: str,
+        preprocessings: str,
+        fold_strategy: str,
+        fold_artifacts: dict[Any, Any],
+        shared_artifacts: dict[Any, Any],
+        branch_path: list[int] | None = None,
         source_index: int | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Like the store's, for artifacts as nirs4all names them."""
-        steps, fold_artifacts, shared_artifacts = map(self._names.in_references, (steps, fold_artifacts, shared_artifacts))
+        steps, fold_artifacts, shared_artifacts = map(
+            self._names.in_references, (steps, fold_artifacts, shared_artifacts)
+        )
         texts = (model_class, preprocessings, fold_strategy)
-        chain_id = _save_chain(self, pipeline_id, steps, model_step_idx, *texts, fold_artifacts, shared_artifacts, branch_path, source_index)
+        chain_id = _save_chain(
+            self,
+            pipeline_id,
+            steps,
+            model_step_idx,
+            *texts,
+            fold_artifacts,
+            shared_artifacts,
+            branch_path,
+            source_index,
+        )
         self._chain_ids.setdefault(pipeline_id, []).append(chain_id)
         return chain_id
 
@@ -111,21 +137,33 @@ class Nirs4allStore(WorkspaceStore):
         """Like the store's; chains that this store saved a moment ago need not be put in their table first."""
         workspace = self._opened()
         with workspace.lock:
-            if self._awaiting:  # nirs4all asks between the registrations and the predictions: a thread reads the files meanwhile
+            if (
+                self._awaiting
+            ):  # nirs4all asks between the registrations and the predictions: a thread reads the files meanwhile
                 workspace.artifacts.begin_registering(self._awaiting)
             pending = workspace.chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
         return super().get_chains_for_pipeline(pipeline_id) if pending is None else pending
 
     def register_existing_artifact(
-        self, artifact_id: str, path: str, content_hash: str, operator_class: str, artifact_type: str, format: str, size_bytes: int
+        self,
+        artifact_id: str,
+        path: str,
+        content_hash: str,
+        operator_class: str,
+        artifact_type: str,
+        format: str,
+        size_bytes: int,
     ) -> str:
-        """Like the store's, at the next call that reads or ends something: nirs4all comes with all that a run has made, after each pipeline.
+        """Like the store's, at the next call that reads or ends something: nirs4all comes with all that a run has made,
+        after each pipeline.
 
         That call raises what stands against it, for the first such artifact, when all others are registered. An id that
         is taken by other content gets the content's hash appended, in the chains that mean it, too.
         """
         if self._names.registered.get(artifact_id) != content_hash:
-            self._awaiting.append(Written(artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes))
+            self._awaiting.append(
+                Written(artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes)
+            )
         return artifact_id
 
     def _register_awaiting(self) -> None:
@@ -146,7 +184,9 @@ class Nirs4allStore(WorkspaceStore):
 
     def _let_chains_mean(self, artifact_id: str, stored_id: str) -> None:
         meant = self._names.meant(artifact_id)
-        for chain_id in [chain_id for ids in self._chain_ids.values() for chain_id in ids] if meant != stored_id else ():
+        for chain_id in (
+            [chain_id for ids in self._chain_ids.values() for chain_id in ids] if meant != stored_id else ()
+        ):
             self._open().rename_artifacts(chain_id, {meant: stored_id})
 
     def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
@@ -179,7 +219,9 @@ class Nirs4allStore(WorkspaceStore):
         super().fail_run(run_id, error)
         self._note_end(run_id)
 
-    def complete_pipeline(self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int) -> None:
+    def complete_pipeline(
+        self, pipeline_id: str, best_val: float, best_test: float, metric: str, duration_ms: int
+    ) -> None:
         """Like the store's."""
         super().complete_pipeline(pipeline_id, best_val, best_test, metric, duration_ms)
         self._note_end(pipeline_id)
@@ -273,4 +315,6 @@ def _fail_what_is_unfinished() -> None:
 # runs and pipelines begun here and not ended, with the store that has to say so
 _UNFINISHED: dict[str, WorkspaceStore] = {}
 os.register_at_fork(after_in_child=_UNFINISHED.clear)
-atexit.register(_fail_what_is_unfinished)  # after the workspace's own hook, and so before it: the last one registered runs first
+atexit.register(
+    _fail_what_is_unfinished
+)  # after the workspace's own hook, and so before it: the last one registered runs first

@@ -31,15 +31,24 @@ class Arrays(NamedTuple):
 def checked(y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> Arrays:
     """The arguments of `save_prediction_arrays` as `Arrays`; InvalidInputError names what does not fit."""
     arrays = Arrays(
-        y_true=_target(y_true, "y_true"), y_pred=_target(y_pred, "y_pred"), y_proba=_reals(y_proba, "y_proba", 2),
-        sample_indices=_indices(sample_indices), weights=_target(weights, "weights", 1),
-    )  # fmt: skip
+        y_true=_target(y_true, "y_true"),
+        y_pred=_target(y_pred, "y_pred"),
+        y_proba=_reals(y_proba, "y_proba", 2),
+        sample_indices=_indices(sample_indices),
+        weights=_target(weights, "weights", 1),
+    )
     per_sample = arrays[:4]
     if len({len(found) for found in per_sample if found is not None}) > 1:
-        told = ", ".join(f"{name} has {len(found)}" for name, found in zip(Arrays._fields, per_sample, strict=False) if found is not None)
+        told = ", ".join(
+            f"{name} has {len(found)}"
+            for name, found in zip(Arrays._fields, per_sample, strict=False)
+            if found is not None
+        )
         raise InvalidInputError(f"arrays of one prediction must have one row per sample, but {told}")
     if arrays.y_true is not None and arrays.y_pred is not None and arrays.y_true.shape != arrays.y_pred.shape:
-        raise InvalidInputError(f"y_true has shape {arrays.y_true.shape}, y_pred {arrays.y_pred.shape}; they must have the same targets")
+        raise InvalidInputError(
+            f"y_true has shape {arrays.y_true.shape}, y_pred {arrays.y_pred.shape}; they must have the same targets"
+        )
     return arrays
 
 
@@ -103,7 +112,9 @@ def _numeric(value: Any, name: str) -> Array:
     except ValueError as error:
         raise InvalidInputError(f"{name} is ragged ({error}); give one row per sample") from error
     if np.ma.is_masked(value):
-        raise InvalidInputError(f"{name} has masked values, which cannot be stored as such; fill them, with NaN for instance")
+        raise InvalidInputError(
+            f"{name} has masked values, which cannot be stored as such; fill them, with NaN for instance"
+        )
     if found.size == 0 and found.dtype == object:
         found = found.astype(np.float64)
     if found.dtype.kind not in "fiub":

@@ -20,7 +20,10 @@ from n4a_fast.predictions.keys import id_keys
 from n4a_fast.predictions.packed import packed, rows_of
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
 
-_KEY_PLACES = [PREDICTIONS.names.index(name) for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")]
+_KEY_PLACES = [
+    PREDICTIONS.names.index(name)
+    for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
+]
 _CREATED_AT = PREDICTIONS.names.index("created_at")
 
 
@@ -65,7 +68,9 @@ class PredictionBatch:
         earlier = self._id_of_key.get(key)
         if earlier is not None and earlier != prediction_id:
             self._rename(earlier, prediction_id)
-        if self._key_of_id.get(prediction_id, key) != key:  # the id moves to another key: it no longer holds the old one
+        if (
+            self._key_of_id.get(prediction_id, key) != key
+        ):  # the id moves to another key: it no longer holds the old one
             del self._id_of_key[self._key_of_id[prediction_id]]
         self._id_of_key[key], self._key_of_id[prediction_id] = prediction_id, key
         self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
@@ -81,8 +86,14 @@ class PredictionBatch:
 
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""
-        hashes = self._shared.add(arrays.y_true), self._indices.add(arrays.sample_indices), self._shared.add(arrays.weights)
-        self._put_values((prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), *hashes), arrays.y_pred, arrays.y_proba)
+        hashes = (
+            self._shared.add(arrays.y_true),
+            self._indices.add(arrays.sample_indices),
+            self._shared.add(arrays.weights),
+        )
+        self._put_values(
+            (prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), *hashes), arrays.y_pred, arrays.y_proba
+        )
 
     def _put_values(self, reference: tuple[Any, ...], y_pred: Any, y_proba: Any) -> None:
         place = len(self._references)
@@ -97,17 +108,26 @@ class PredictionBatch:
                     column.append(None)
             raise
         self._places[reference[0]] = self._fresh_places[reference[0]] = place
-        self.nbytes = self._y_pred.nbytes + self._y_proba.nbytes + self._shared.values.nbytes + self._indices.values.nbytes
+        self.nbytes = (
+            self._y_pred.nbytes + self._y_proba.nbytes + self._shared.values.nbytes + self._indices.values.nbytes
+        )
 
     def fresh(self) -> dict[str, Any]:
         """What came after `keep`, for the journal: by table name, in what msgpack knows."""
         content: dict[str, Any] = {"predictions": packed(self._fresh_rows.values())} if self._fresh_rows else {}
         if self._fresh_places:
             content["prediction_values"] = {
-                "references": packed([(place - self._kept, name, *self._references[place][1:]) for name, place in self._fresh_places.items()]),
-                "y_pred": self._y_pred.tail(self._kept), "y_proba": self._y_proba.tail(self._kept),
-                "shared_arrays": self._shared.fresh(), "shared_indices": self._indices.fresh(),
-            }  # fmt: skip
+                "references": packed(
+                    [
+                        (place - self._kept, name, *self._references[place][1:])
+                        for name, place in self._fresh_places.items()
+                    ]
+                ),
+                "y_pred": self._y_pred.tail(self._kept),
+                "y_proba": self._y_proba.tail(self._kept),
+                "shared_arrays": self._shared.fresh(),
+                "shared_indices": self._indices.fresh(),
+            }
         return content
 
     def keep(self) -> None:
@@ -120,7 +140,10 @@ class PredictionBatch:
         """Put again what `fresh` once gave."""
         for row in rows_of(content["predictions"]) if "predictions" in content else ():
             created_at = datetime.fromisoformat(row[_CREATED_AT])
-            self.put((*row[:_CREATED_AT], created_at, *row[_CREATED_AT + 1 :]), ids.natural_key(*(row[place] for place in _KEY_PLACES)))
+            self.put(
+                (*row[:_CREATED_AT], created_at, *row[_CREATED_AT + 1 :]),
+                ids.natural_key(*(row[place] for place in _KEY_PLACES)),
+            )
         values = content.get("prediction_values")
         if values is not None:
             self._shared.replay(values["shared_arrays"])
@@ -147,9 +170,19 @@ class PredictionBatch:
         text, width = pa.string(), pa.int32()
         identifiers = pa.array(names, text)
         table = pa.table(
-            [identifiers, lists(self._y_pred), pa.array(y_pred_width, width), lists(self._y_proba), pa.array(y_proba_width, width),
-             pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_keys(identifiers)], schema=PREDICTION_VALUES,
-        )  # fmt: skip
+            [
+                identifiers,
+                lists(self._y_pred),
+                pa.array(y_pred_width, width),
+                lists(self._y_proba),
+                pa.array(y_proba_width, width),
+                pa.array(y_true, text),
+                pa.array(sample_indices, text),
+                pa.array(weights, text),
+                id_keys(identifiers),
+            ],
+            schema=PREDICTION_VALUES,
+        )
         places = list(self._places.values())
         if len(places) == len(names) and tuple(self._places) == names:
             return table

@@ -45,7 +45,9 @@ class Bulk:
     """Checked columns and arrays of one `save_predictions` call."""
 
     rows: int
-    columns: Mapping[str, Column]  # the fields of save_prediction, a value for all rows or one each; prediction_id may be NULL
+    columns: Mapping[
+        str, Column
+    ]  # the fields of save_prediction, a value for all rows or one each; prediction_id may be NULL
     arrays: Mapping[str, Any]
     keys: Keys
     keys_are_distinct: bool
@@ -130,7 +132,9 @@ def _are_distinct(keys: list[int], identifiers: pa.StringArray) -> bool:
 def _one_after_the_other(rows: pa.Table, keys: list[int], given: Mapping[str, Any]) -> dict[str, pa.Table]:
     """The tables that saving row by row would leave, for rows that replace one another."""
     batch = PredictionBatch()
-    for place, (row, key) in enumerate(zip(zip(*(column.to_pylist() for column in rows.columns), strict=True), keys, strict=True)):
+    for place, (row, key) in enumerate(
+        zip(zip(*(column.to_pylist() for column in rows.columns), strict=True), keys, strict=True)
+    ):
         batch.put(row, key)
         of_row = {name: value if _is_shared(value) else value[place] for name, value in given.items()}
         if any(value is not None for value in of_row.values()):
@@ -145,7 +149,9 @@ def _by_name(columns: Any) -> dict[str, Any]:
         return {name: columns[name] for name in columns.column_names if name not in ("created_at", *LOOKUP_COLUMNS)}
     if isinstance(columns, Mapping):
         return dict(columns)
-    raise InvalidInputError(f"columns must be a mapping, a pyarrow Table or a polars DataFrame, got {type(columns).__name__}")
+    raise InvalidInputError(
+        f"columns must be a mapping, a pyarrow Table or a polars DataFrame, got {type(columns).__name__}"
+    )
 
 
 def _is_column(value: Any) -> bool:
@@ -158,7 +164,9 @@ def _row_count(by_name: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     lengths = {name: len(value) for name, value in by_name.items() if _is_column(value)}
     lengths.update({name: len(value) for name, value in given.items() if not _is_shared(value)})
     if len(set(lengths.values())) > 1:
-        raise InvalidInputError("columns and arrays differ in length: " + ", ".join(f"{name} {length}" for name, length in lengths.items()))
+        raise InvalidInputError(
+            "columns and arrays differ in length: " + ", ".join(f"{name} {length}" for name, length in lengths.items())
+        )
     return next(iter(lengths.values()), 1)
 
 
@@ -169,11 +177,16 @@ def _column(name: str, value: Any) -> Column:
     if isinstance(value, pl.Series):
         value = value.to_arrow()
     if name in _JSON or (name == "fold_id" and not _holds_text(value)):
-        value = [_checked_item(name, item) for item in (value.to_pylist() if isinstance(value, pa.Array | pa.ChunkedArray) else value)]
+        value = [
+            _checked_item(name, item)
+            for item in (value.to_pylist() if isinstance(value, pa.Array | pa.ChunkedArray) else value)
+        ]
     try:
         if isinstance(value, pa.Array | pa.ChunkedArray):
             return value.cast(wanted)
-        return pa.array(value).cast(wanted) if wanted == pa.int32() else pa.array(value, wanted)  # pa.array would cut 2.5 to 2
+        return (
+            pa.array(value).cast(wanted) if wanted == pa.int32() else pa.array(value, wanted)
+        )  # pa.array would cut 2.5 to 2
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnicodeError) as error:
         if isinstance(value, pa.Array | pa.ChunkedArray):
             raise InvalidInputError(f"column {name} cannot be stored as {wanted}: {error}") from error
@@ -183,7 +196,11 @@ def _column(name: str, value: Any) -> Column:
 
 def _holds_text(value: Any) -> bool:
     if isinstance(value, pa.Array | pa.ChunkedArray):
-        return bool(pa.types.is_string(value.type) or pa.types.is_large_string(value.type) or pa.types.is_string_view(value.type))
+        return bool(
+            pa.types.is_string(value.type)
+            or pa.types.is_large_string(value.type)
+            or pa.types.is_string_view(value.type)
+        )
     return all(isinstance(item, str) for item in value)
 
 
@@ -244,17 +261,28 @@ def _check_agreement(by_row: Mapping[str, Any], rows: int) -> None:
     for names, shape_of in ((_PER_SAMPLE, len), (_TARGETS, np.shape)):
         present = [name for name in names if name in by_row]
         fixed = {name: shape_of(by_row[name]) for name in present if _is_shared(by_row[name])}
-        fixed.update({name: shape_of(by_row[name][0]) for name in present if isinstance(by_row[name], np.ndarray) and name not in fixed and rows})
+        fixed.update(
+            {
+                name: shape_of(by_row[name][0])
+                for name in present
+                if isinstance(by_row[name], np.ndarray) and name not in fixed and rows
+            }
+        )
         varying = [name for name in present if isinstance(by_row[name], list)]
         for row in range(rows if varying else 1):
             shapes = fixed | {name: shape_of(by_row[name][row]) for name in varying if by_row[name][row] is not None}
             if len(set(shapes.values())) > 1:
                 told = ", ".join(f"{name} has {shape}" for name, shape in shapes.items())
-                raise InvalidInputError(f"arrays of one prediction must have one row per sample and the same targets, but in row {row} {told}")
+                raise InvalidInputError(
+                    f"arrays of one prediction must have one row per sample and the same targets, but in row {row}"
+                    f" {told}"
+                )
 
 
 def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: pa.Array) -> dict[str, pa.Table]:
-    """The tables of the arrays of these predictions: a matrix, one array for all, or a list of checked arrays by name."""
+    """The tables of the arrays of these predictions: a matrix, one array for all, or a list of checked arrays by
+    name.
+    """
     if not given:
         return {}
     count = len(identifiers)
@@ -264,9 +292,14 @@ def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: 
     sample_indices = _addressed(given.get("sample_indices"), count, indices)
     text, number = pa.string(), pa.int32()
     columns = [
-        identifiers, *_values(given.get("y_pred"), count), *_values(given.get("y_proba"), count),
-        pa.array(y_true, text), pa.array(sample_indices, text), pa.array(weights, text), id_key,
-    ]  # fmt: skip
+        identifiers,
+        *_values(given.get("y_pred"), count),
+        *_values(given.get("y_proba"), count),
+        pa.array(y_true, text),
+        pa.array(sample_indices, text),
+        pa.array(weights, text),
+        id_key,
+    ]
     values = pa.table(columns, schema=PREDICTION_VALUES)
     if all(isinstance(value, list) for value in given.values()):  # a row without any array keeps those it had
         have_arrays = [any(value is not None for value in row) for row in zip(*given.values(), strict=True)]
@@ -274,9 +307,13 @@ def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: 
     tables = {"prediction_values": values}
     if reals:
         widths = pa.array([width_of(value) for value in reals.values()], number)
-        tables["shared_arrays"] = pa.table([pa.array(list(reals), text), _packed(reals.values(), "float64"), widths], schema=SHARED_ARRAYS)
+        tables["shared_arrays"] = pa.table(
+            [pa.array(list(reals), text), _packed(reals.values(), "float64"), widths], schema=SHARED_ARRAYS
+        )
     if indices:
-        tables["shared_indices"] = pa.table([pa.array(list(indices), text), _packed(indices.values(), "int64")], schema=SHARED_INDICES)
+        tables["shared_indices"] = pa.table(
+            [pa.array(list(indices), text), _packed(indices.values(), "int64")], schema=SHARED_INDICES
+        )
     return tables
 
 

@@ -53,13 +53,19 @@ class Contents:
         """Add again what `fresh` once gave."""
         if not content["widths"]:
             return
-        for (address, width), values in zip(content["widths"], unpacked(content["values"], self.values.dtype), strict=True):
+        for (address, width), values in zip(
+            content["widths"], unpacked(content["values"], self.values.dtype), strict=True
+        ):
             if address not in self._widths and values is not None:
                 self._put(address, values, width)
 
     def columns(self) -> tuple[pa.Array, pa.ChunkedArray, pa.Array]:
         """Addresses, values and widths as Arrow."""
-        return pa.array(list(self._widths), pa.string()), lists(self.values), pa.array(list(self._widths.values()), pa.int32())
+        return (
+            pa.array(list(self._widths), pa.string()),
+            lists(self.values),
+            pa.array(list(self._widths.values()), pa.int32()),
+        )
 
 
 def width_of(values: Array | None) -> int | None:
@@ -88,4 +94,7 @@ def unpacked(tail: tuple[bytes, bytes], dtype: str) -> list[Array | None]:
     """The flat arrays of a `ListColumn.tail`."""
     lengths, values = np.frombuffer(tail[0], np.int64), np.frombuffer(tail[1], dtype)
     ends = np.cumsum(np.maximum(lengths, 0))
-    return [None if length < 0 else values[end - length : end] for length, end in zip(lengths.tolist(), ends.tolist(), strict=True)]
+    return [
+        None if length < 0 else values[end - length : end]
+        for length, end in zip(lengths.tolist(), ends.tolist(), strict=True)
+    ]

@@ -23,7 +23,10 @@ from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAY
 _PLACE = {name: place for place, name in enumerate(PREDICTIONS.names)}
 _PLACE_OF_ARRAYS, _ID_OF_ARRAYS = 0, 1  # in a reference, which goes on with what the table has
 _REFERENCE = [name for name in PREDICTION_VALUES.names if name not in ("y_pred", "y_proba", "id_key")]
-_SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {"shared_arrays": ("float64", SHARED_ARRAYS), "shared_indices": ("int64", SHARED_INDICES)}
+_SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {
+    "shared_arrays": ("float64", SHARED_ARRAYS),
+    "shared_indices": ("int64", SHARED_INDICES),
+}
 Content = dict[str, Any]
 
 
@@ -86,8 +89,15 @@ def _rows_table(rows: list[Packed]) -> pa.Table:
 
 def _values_table(values: list[Content]) -> pa.Table:
     references = [value["references"] for value in values]
-    columns = {name: array_of(references, place, PREDICTION_VALUES.field(name).type) for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS)}
-    columns.update(y_pred=_lists(values, "y_pred"), y_proba=_lists(values, "y_proba"), id_key=pa.array(id_keys(columns["prediction_id"])))
+    columns = {
+        name: array_of(references, place, PREDICTION_VALUES.field(name).type)
+        for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS)
+    }
+    columns.update(
+        y_pred=_lists(values, "y_pred"),
+        y_proba=_lists(values, "y_proba"),
+        id_key=pa.array(id_keys(columns["prediction_id"])),
+    )
     return pa.Table.from_arrays([columns[name] for name in PREDICTION_VALUES.names], schema=PREDICTION_VALUES)
 
 

@@ -60,7 +60,9 @@ class Keys:
 
     def are_distinct(self) -> bool:
         """Whether no two rows have the same key."""
-        return len(np.unique(self.low)) == len(self.low) or len(np.unique(np.stack([self.high, self.low]), axis=1)[0]) == len(self.low)
+        return len(np.unique(self.low)) == len(self.low) or len(
+            np.unique(np.stack([self.high, self.low]), axis=1)[0]
+        ) == len(self.low)
 
 
 def natural_keys(columns: Mapping[str, Column], rows: int) -> Keys:
@@ -69,7 +71,9 @@ def natural_keys(columns: Mapping[str, Column], rows: int) -> Keys:
     for name in _ORDER:
         parts = _hashes(columns[name], name in _OPTIONAL)
         first, second = _fold(first, parts[0], ids.FACTORS[0]), _fold(second, parts[1], ids.FACTORS[1])
-    prefix = _of_distinct(columns["pipeline_id"], lambda values: np.array([[ids.time_prefix(value or "")] for value in values], np.uint64))[0]
+    prefix = _of_distinct(
+        columns["pipeline_id"], lambda values: np.array([[ids.time_prefix(value or "")] for value in values], np.uint64)
+    )[0]
     return Keys(prefix << _u64(16) | first >> _u64(48), first << _u64(16) | second >> _u64(48))
 
 
@@ -83,24 +87,32 @@ def id_keys(identifiers: pa.StringArray | pa.ChunkedArray) -> Numbers:
     text = np.frombuffer(identifiers.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, 36)
     digits = _DIGIT_OF[text[:, _PLACES_OF_DIGITS[:16]]]
     keys = np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").reshape(-1).astype(np.uint64)
-    for row in np.flatnonzero((digits == _NO_DIGIT).any(1) | (text[:, [8, 13]] != ord("-")).any(1) | (text > 127).any(1)):
+    for row in np.flatnonzero(
+        (digits == _NO_DIGIT).any(1) | (text[:, [8, 13]] != ord("-")).any(1) | (text > 127).any(1)
+    ):
         keys[row] = ids.id_key(identifiers[row].as_py())  # no UUID, at least not in the usual form
     return keys
 
 
 def _hashes(column: Column, optional: bool) -> Numbers:
-    return _of_distinct(column, lambda values: _lanes([ids.optional(value) if optional else value or "" for value in values]))
+    return _of_distinct(
+        column, lambda values: _lanes([ids.optional(value) if optional else value or "" for value in values])
+    )
 
 
 def _lanes(parts: list[str]) -> Numbers:
     """`ids.hash_of` of each part."""
     digests = b"".join([xxhash.xxh3_128_digest(part.encode("utf-8", "surrogatepass")) for part in parts])
-    lanes: Numbers = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)[:, ::-1]  # the digest begins with the high half
+    lanes: Numbers = (
+        np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)[:, ::-1]
+    )  # the digest begins with the high half
     return lanes
 
 
 def _of_distinct(column: Column, numbers_of: Callable[[list[Any]], Numbers]) -> Numbers:
-    """What a function gives for each row, asked once for all distinct values; one row for each number it gives of a value."""
+    """What a function gives for each row, asked once for all distinct values; one row for each number it gives of a
+    value.
+    """
     if isinstance(column, pa.Scalar):
         return numbers_of([column.as_py()]).T
     encoded = pa.chunked_array(column).dictionary_encode().unify_dictionaries().combine_chunks()

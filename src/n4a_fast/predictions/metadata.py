@@ -19,7 +19,10 @@ from n4a_fast.schema.columns import PREDICTION_METADATA, SHARED_METADATA, table_
 
 _GET_HASH = "SELECT content_hash FROM prediction_metadata WHERE prediction_id = ?"
 _GET = "SELECT content FROM shared_metadata WHERE content_hash = ?"
-_INSERT = "INSERT INTO shared_metadata SELECT * FROM batch b WHERE NOT EXISTS (FROM shared_metadata s WHERE s.content_hash = b.content_hash)"
+_INSERT = (
+    "INSERT INTO shared_metadata SELECT * FROM batch b WHERE NOT EXISTS (FROM shared_metadata s WHERE s.content_hash ="
+    " b.content_hash)"
+)
 _ANY = "SELECT 1 FROM prediction_metadata LIMIT 1"
 _ANY_CARRIED = "SELECT 1 FROM carried LIMIT 1"
 _SWEEP = "DELETE FROM prediction_metadata WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions)"
@@ -36,7 +39,13 @@ class SampleMetadata(PendingRows):
 
     def save(self, prediction_id: str, content: str) -> None:
         """Keep JSON text as a prediction's metadata, in place of what it had."""
-        self.put({"prediction_id": prediction_id, "content_hash": xxhash.xxh3_128_hexdigest(content.encode()), "content": content})
+        self.put(
+            {
+                "prediction_id": prediction_id,
+                "content_hash": xxhash.xxh3_128_hexdigest(content.encode()),
+                "content": content,
+            }
+        )
 
     def replay(self, content: dict[str, Any]) -> None:
         for row in content.get("prediction_metadata", ()):
@@ -44,12 +53,18 @@ class SampleMetadata(PendingRows):
 
     def find(self, prediction_id: str) -> dict[str, Any]:
         """The metadata of a prediction, empty when it has none."""
-        found = self._database.rows(_GET_HASH, (prediction_id,))  # a join of the two would take twice as long, most have none
+        found = self._database.rows(
+            _GET_HASH, (prediction_id,)
+        )  # a join of the two would take twice as long, most have none
         return jsontext.decode(self._database.rows(_GET, found[0])[0][0]) if found else {}
 
     def pending(self) -> dict[str, pa.Table]:
         contents: dict[str, Any] = {row["content_hash"]: row["content"] for row in self.values()}
-        return {**super().pending(), "shared_metadata": table_of(list(contents.items()), SHARED_METADATA)} if contents else {}
+        return (
+            {**super().pending(), "shared_metadata": table_of(list(contents.items()), SHARED_METADATA)}
+            if contents
+            else {}
+        )
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         super().write_in_transaction(tables, beyond)

@@ -23,7 +23,9 @@ def packed(rows: Collection[Sequence[Any]]) -> Packed:
 
 def _once_if_shared(column: tuple[Any, ...]) -> Any:
     first = column[0]
-    return first if type(first) is not float and column.count(first) == len(column) else list(column)  # 0.0 equals -0.0, and is another number
+    return (
+        first if type(first) is not float and column.count(first) == len(column) else list(column)
+    )  # 0.0 equals -0.0, and is another number
 
 
 def rows_of(frame: Packed) -> Iterable[tuple[Any, ...]]:

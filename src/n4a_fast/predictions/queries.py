@@ -22,16 +22,57 @@ from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 SCORES = ("val_score", "test_score", "train_score")
 GROUPS = (
-    "pipeline_id", "chain_id", "dataset_name", "model_name", "model_class", "fold_id", "partition", "metric", "task_type",
-    "preprocessings", "branch_id", "branch_name", "refit_context",
-)  # fmt: skip
+    "pipeline_id",
+    "chain_id",
+    "dataset_name",
+    "model_name",
+    "model_class",
+    "fold_id",
+    "partition",
+    "metric",
+    "task_type",
+    "preprocessings",
+    "branch_id",
+    "branch_name",
+    "refit_context",
+)
 AGGREGATED_SCORES = tuple(f"{kind}_{score}" for kind in ("min", "max", "avg") for score in SCORES)
-HIGHER_IS_BETTER = frozenset({
-    "r2", "r2_score", "accuracy", "balanced_accuracy", "f1", "f1_score", "f1_micro", "f1_macro", "precision", "precision_micro",
-    "precision_macro", "balanced_precision", "recall", "recall_micro", "recall_macro", "balanced_recall", "auc", "roc_auc", "kappa",
-    "cohen_kappa", "jaccard", "jaccard_score", "rpd", "rpiq", "matthews_corrcoef", "mcc", "specificity", "explained_variance",
-    "explained_variance_score", "pearson_r", "spearman_r", "consistency",
-})  # fmt: skip
+HIGHER_IS_BETTER = frozenset(
+    {
+        "r2",
+        "r2_score",
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "f1_score",
+        "f1_micro",
+        "f1_macro",
+        "precision",
+        "precision_micro",
+        "precision_macro",
+        "balanced_precision",
+        "recall",
+        "recall_micro",
+        "recall_macro",
+        "balanced_recall",
+        "auc",
+        "roc_auc",
+        "kappa",
+        "cohen_kappa",
+        "jaccard",
+        "jaccard_score",
+        "rpd",
+        "rpiq",
+        "matthews_corrcoef",
+        "mcc",
+        "specificity",
+        "explained_variance",
+        "explained_variance_score",
+        "pearson_r",
+        "spearman_r",
+        "consistency",
+    }
+)
 
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _VALUES = """SELECT y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash
@@ -39,15 +80,20 @@ FROM prediction_values WHERE id_key = ? AND prediction_id = ?"""
 _IS_NUMBER = "{} < 'nan'::DOUBLE"  # neither NaN nor NULL: DuckDB puts NaN above every number
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
-# the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked whole
+# the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
+# whole
 _TOP_OF_GROUPS = """WITH bounds AS (
-    SELECT {group} AS of_group, list_last({best}({score}, {n}) FILTER ({number})) AS bound, count(*) FILTER ({number}) < {n} AS is_small
+    SELECT {group} AS of_group, list_last({best}({score}, {n}) FILTER ({number})) AS bound, count(*) FILTER ({number}) <
+    {n} AS is_small
     FROM predictions{where} GROUP BY 1),
 candidates AS (
-    SELECT {columns} FROM predictions JOIN (FROM bounds WHERE NOT is_small) ON {group} IS NOT DISTINCT FROM of_group AND {score} {within} bound
+    SELECT {columns} FROM predictions JOIN (FROM bounds WHERE NOT is_small) ON {group} IS NOT DISTINCT FROM of_group AND
+    {score} {within} bound
     {where} {also} {number}
-    UNION ALL SELECT {columns} FROM predictions JOIN (FROM bounds WHERE is_small) ON {group} IS NOT DISTINCT FROM of_group {where})
-SELECT {columns} FROM candidates QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
+    UNION ALL SELECT {columns} FROM predictions JOIN (FROM bounds WHERE is_small) ON {group} IS NOT DISTINCT FROM
+    of_group {where})
+SELECT {columns} FROM candidates QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY
+{order}"""
 _BOUNDED_AT_MOST = 1000
 _OF_RUN = "pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ?)"
 # as text, UUIDs in the usual form are in the order of their numbers
@@ -101,41 +147,76 @@ class PredictionQueries:
             sql, params = f"{sql} LIMIT ?", [*params, checks.count(limit, "limit")]
         return self._database.frame(f"{sql} OFFSET ?", [*params, checks.count(offset, "offset")])
 
-    def top(self, n: int, metric: str, ascending: bool, partition: str | None, dataset_name: str | None, group_by: str | None) -> pl.DataFrame:
+    def top(
+        self,
+        n: int,
+        metric: str,
+        ascending: bool,
+        partition: str | None,
+        dataset_name: str | None,
+        group_by: str | None,
+    ) -> pl.DataFrame:
         score, wanted = one_of(metric, SCORES, "metric"), checks.count(n, "n")
         where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
         if group_by is not None:
             return self._top_of_groups(wanted, score, ascending, one_of(group_by, GROUPS, "group_by"), where, params)
         ordered = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
         if ascending:  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
-            return self._database.frame(ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted])
+            return self._database.frame(
+                ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted]
+            )
         finite = f"{where} {'AND' if where else 'WHERE'} {_IS_NUMBER.format(score)}"
-        found = self._database.frame(ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted])
+        found = self._database.frame(
+            ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted]
+        )
         if found.height == wanted:
             return found
-        return self._database.frame(ordered.format(where=where, order=f"{ranked(score, ascending)}, prediction_id"), [*params, wanted])
+        return self._database.frame(
+            ordered.format(where=where, order=f"{ranked(score, ascending)}, prediction_id"), [*params, wanted]
+        )
 
-    def _top_of_groups(self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]) -> pl.DataFrame:
+    def _top_of_groups(
+        self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]
+    ) -> pl.DataFrame:
         sql = _TOP_OF_GROUPS if n <= _BOUNDED_AT_MOST else _TOP_OF_LARGE_GROUPS
         text = sql.format(
-            columns=COLUMNS, group=group, score=score, where=where, order=f"{ranked(score, ascending)}, prediction_id", number=_IS_NUMBER.format(score),
-            best="min" if ascending else "max", within="<=" if ascending else ">=", also="AND" if where else "WHERE", n=max(n, 1),
-        )  # fmt: skip
+            columns=COLUMNS,
+            group=group,
+            score=score,
+            where=where,
+            order=f"{ranked(score, ascending)}, prediction_id",
+            number=_IS_NUMBER.format(score),
+            best="min" if ascending else "max",
+            within="<=" if ascending else ">=",
+            also="AND" if where else "WHERE",
+            n=max(n, 1),
+        )
         return self._database.frame(text, [*params * (3 if sql is _TOP_OF_GROUPS else 1), n])
 
     def of_chain(self, chain_id: str, partition: str | None, fold_id: str | None) -> pl.DataFrame:
         where, params = where_clause({"chain_id": chain_id, "partition": partition, "fold_id": fold_id})
-        return self._database.frame(f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, fold_id, prediction_id", params)
+        return self._database.frame(
+            f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, fold_id, prediction_id", params
+        )
 
     def aggregated(self, **filters: Any) -> pl.DataFrame:
         where, params = where_clause(filters, AGGREGATED_FILTERS)
-        return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY chain_id, model_name, metric, dataset_name", params)
+        return self._database.frame(
+            f"SELECT * FROM v_aggregated_predictions{where} ORDER BY chain_id, model_name, metric, dataset_name", params
+        )
 
-    def top_aggregated(self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
+    def top_aggregated(
+        self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]
+    ) -> pl.DataFrame:
         upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
-        order = f"{ranked(one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name, dataset_name"
+        order = (
+            f"{ranked(one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name,"
+            " dataset_name"
+        )
         where, params = where_clause({**filters, "metric": metric}, AGGREGATED_FILTERS)
-        return self._database.frame(f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")])
+        return self._database.frame(
+            f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")]
+        )
 
 
 FILTERS = ("dataset_name", "model_class", "partition", "fold_id", "branch_id", "pipeline_id", "run_id", "chain_id")
@@ -166,7 +247,9 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
 
 
 def where_on_predictions(database: Database, filters: dict[str, Any]) -> tuple[str, list[Any]]:
-    """`where_clause` for the table of predictions, with bounds of `nk`: then a pipeline's or a run's rows are found without reading all others."""
+    """`where_clause` for the table of predictions, with bounds of `nk`: then a pipeline's or a run's rows are found
+    without reading all others.
+    """
     where, params = where_clause(filters)
     ends = _listed(filters.get("pipeline_id"))
     if not ends and (runs := _listed(filters.get("run_id"))):

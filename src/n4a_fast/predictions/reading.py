@@ -21,21 +21,35 @@ from n4a_fast.predictions import keys
 from n4a_fast.predictions.queries import where_on_predictions
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
-_STREAMED_MEMORY = 128  # MB that DuckDB keeps while arrays are read piece by piece: it would come to hold the whole file
+_STREAMED_MEMORY = (
+    128  # MB that DuckDB keeps while arrays are read piece by piece: it would come to hold the whole file
+)
 
 _VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
 JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
 _STORED = {
-    "y_true": "v.y_true_hash", "y_pred": "v.y_pred, v.y_pred_width", "y_proba": "v.y_proba, v.y_proba_width",
-    "sample_indices": "v.sample_indices_hash", "weights": "v.weights_hash",
-}  # fmt: skip
+    "y_true": "v.y_true_hash",
+    "y_pred": "v.y_pred, v.y_pred_width",
+    "y_proba": "v.y_proba, v.y_proba_width",
+    "sample_indices": "v.sample_indices_hash",
+    "weights": "v.weights_hash",
+}
 _SHARED = {
     "y_true": "SELECT content_hash, array_values, width FROM shared_arrays SEMI JOIN used USING (content_hash)",
-    "weights": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_arrays SEMI JOIN used USING (content_hash)",
-    "sample_indices": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_indices SEMI JOIN used USING (content_hash)",
+    "weights": (
+        "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_arrays SEMI JOIN used USING"
+        " (content_hash)"
+    ),
+    "sample_indices": (
+        "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_indices SEMI JOIN used USING"
+        " (content_hash)"
+    ),
 }
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
-_KNOWN = "SELECT count(*) AS n FROM predictions p SEMI JOIN wanted ON p.id_key = wanted.id_key AND p.prediction_id = wanted.prediction_id"
+_KNOWN = (
+    "SELECT count(*) AS n FROM predictions p SEMI JOIN wanted ON p.id_key = wanted.id_key AND p.prediction_id ="
+    " wanted.prediction_id"
+)
 _UNKNOWN = "SELECT prediction_id FROM wanted WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions) LIMIT 1"
 
 
@@ -47,7 +61,9 @@ class ListViews(Sequence[Any]):
         self._lists, self._offsets = lists, lists.offsets.to_numpy()
         self._values = lists.values.to_numpy(zero_copy_only=True)
         self._widths = None if widths.null_count == len(widths) else widths
-        self._rows = np.where(lists.is_null().to_numpy(zero_copy_only=False)[rows], -1, rows) if lists.null_count else rows
+        self._rows = (
+            np.where(lists.is_null().to_numpy(zero_copy_only=False)[rows], -1, rows) if lists.null_count else rows
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -67,7 +83,9 @@ class ListViews(Sequence[Any]):
         return flat if width is None else flat.reshape(-1 if width else 0, width)
 
     def to_2d(self) -> np.ndarray[Any, Any]:
-        """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or one is missing."""
+        """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or
+        one is missing.
+        """
         lengths = np.diff(self._offsets)[self._rows] if len(self) else np.zeros(0, np.int64)
         if (self._rows < 0).any() or (lengths != lengths[:1]).any():
             raise InvalidInputError("the arrays differ in length, or some are missing; take them one by one")
@@ -162,8 +180,12 @@ class ArrayReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def load(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str]) -> LoadedArrays:
-        """Arrays of the predictions asked for, in the order of their ids; NotFoundError for an id that is not stored."""
+    def load(
+        self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str]
+    ) -> LoadedArrays:
+        """Arrays of the predictions asked for, in the order of their ids; NotFoundError for an id that is not
+        stored.
+        """
         names = _checked(columns)
         with self._database.settled():
             wanted = self._wanted(prediction_ids, filters)
@@ -172,7 +194,9 @@ class ArrayReader:
                 self._require_known(wanted.filter(pa.array(rows < 0)))
             return loaded
 
-    def batches(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str], batch_size: int) -> Iterator[LoadedArrays]:
+    def batches(
+        self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str], batch_size: int
+    ) -> Iterator[LoadedArrays]:
         """The same in pieces of `batch_size` predictions, each as it is stored when its turn comes."""
         names, size = _checked(columns), checks.count(batch_size, "batch_size")
         if not size:
@@ -187,7 +211,9 @@ class ArrayReader:
         return self._database.in_little_memory(_STREAMED_MEMORY, lambda: self.of(wanted, columns))
 
     def of(self, wanted: pa.Table, columns: Sequence[str] = COLUMNS) -> LoadedArrays:
-        """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its order."""
+        """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its
+        order.
+        """
         with self._database.settled():
             return self._loaded(wanted, columns)[1]
 
@@ -205,12 +231,16 @@ class ArrayReader:
             return
         distinct = _with_keys(wanted["prediction_id"].unique())
         if self._database.select(_KNOWN, wanted=distinct)["n"][0].as_py() < distinct.num_rows:
-            raise NotFoundError("prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py()))
+            raise NotFoundError(
+                "prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py())
+            )
 
     def _loaded(self, wanted: pa.Table, columns: Sequence[str]) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
         """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
         placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
-        found = self._database.select(_VALUES.format(columns=", ".join(_STORED[name] for name in columns)), wanted=placed).combine_chunks()
+        found = self._database.select(
+            _VALUES.format(columns=", ".join(_STORED[name] for name in columns)), wanted=placed
+        ).combine_chunks()
         rows = np.full(wanted.num_rows, -1)
         rows[found["place"].to_numpy()] = np.arange(len(found))
         return rows, LoadedArrays(wanted["prediction_id"], {name: self._views(name, found, rows) for name in columns})
@@ -220,7 +250,9 @@ class ArrayReader:
         if name not in _SHARED:
             return ListViews(_one_chunk(found[name]), _one_chunk(found[f"{name}_width"]), rows)
         hashes = _one_chunk(found[f"{name}_hash"]).dictionary_encode()
-        shared = self._database.select(_SHARED[name], used=pa.table({"content_hash": hashes.dictionary})).combine_chunks()
+        shared = self._database.select(
+            _SHARED[name], used=pa.table({"content_hash": hashes.dictionary})
+        ).combine_chunks()
         contents = pc.index_in(hashes.dictionary, shared["content_hash"]).to_numpy(zero_copy_only=False)
         of_found = np.append(contents, -1)[hashes.indices.fill_null(len(contents)).to_numpy()].astype(np.int64)
         return ListViews(_one_chunk(shared["array_values"]), _one_chunk(shared["width"]), np.append(of_found, -1)[rows])

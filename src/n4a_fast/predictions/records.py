@@ -23,11 +23,31 @@ class Predictions:
         self.batch = PredictionBatch()
 
     def save(
-        self, pipeline_id: str, chain_id: str | None, dataset_name: Any, model_name: Any, model_class: Any, fold_id: Any, partition: Any,
-        val_score: Any, test_score: Any, train_score: Any, metric: Any, task_type: Any, n_samples: Any, n_features: Any, scores: Any,
-        best_params: Any, preprocessings: Any, branch_id: Any, branch_name: Any, exclusion_count: Any, exclusion_rate: Any, refit_context: Any,
+        self,
+        pipeline_id: str,
+        chain_id: str | None,
+        dataset_name: Any,
+        model_name: Any,
+        model_class: Any,
+        fold_id: Any,
+        partition: Any,
+        val_score: Any,
+        test_score: Any,
+        train_score: Any,
+        metric: Any,
+        task_type: Any,
+        n_samples: Any,
+        n_features: Any,
+        scores: Any,
+        best_params: Any,
+        preprocessings: Any,
+        branch_id: Any,
+        branch_name: Any,
+        exclusion_count: Any,
+        exclusion_rate: Any,
+        refit_context: Any,
         prediction_id: str | None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Buffer one row, in the order of the schema; its id is `prediction_id` or follows from the natural key."""
         text, real, integer, maybe = checks.text, checks.real, checks.optional_integer, checks.optional_text
         fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
@@ -37,18 +57,39 @@ class Predictions:
             identifier = checks.identifier(prediction_id, "prediction_id")
             id_key = ids.id_key(identifier)
         row = (
-            identifier, pipeline_id, chain_id, text(dataset_name, "dataset_name"), model_name, text(model_class, "model_class"), fold, partition,
-            real(val_score, "val_score"), real(test_score, "test_score"), real(train_score, "train_score"), maybe(metric, "metric"),
-            maybe(task_type, "task_type"), integer(n_samples, "n_samples"), integer(n_features, "n_features"),
+            identifier,
+            pipeline_id,
+            chain_id,
+            text(dataset_name, "dataset_name"),
+            model_name,
+            text(model_class, "model_class"),
+            fold,
+            partition,
+            real(val_score, "val_score"),
+            real(test_score, "test_score"),
+            real(train_score, "train_score"),
+            maybe(metric, "metric"),
+            maybe(task_type, "task_type"),
+            integer(n_samples, "n_samples"),
+            integer(n_features, "n_features"),
             jsontext.encode(checks.optional_mapping(scores, "scores"), "scores"),
-            jsontext.encode(checks.optional_mapping(best_params, "best_params"), "best_params"), maybe(preprocessings, "preprocessings"), branch,
-            maybe(branch_name, "branch_name"), integer(exclusion_count, "exclusion_count"), real(exclusion_rate, "exclusion_rate"),
-            maybe(refit_context, "refit_context"), checks.now(), nk, id_key,
-        )  # fmt: skip
+            jsontext.encode(checks.optional_mapping(best_params, "best_params"), "best_params"),
+            maybe(preprocessings, "preprocessings"),
+            branch,
+            maybe(branch_name, "branch_name"),
+            integer(exclusion_count, "exclusion_count"),
+            real(exclusion_rate, "exclusion_rate"),
+            maybe(refit_context, "refit_context"),
+            checks.now(),
+            nk,
+            id_key,
+        )
         self.batch.put(row, key)
         return identifier
 
-    def save_arrays(self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> None:
+    def save_arrays(
+        self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any
+    ) -> None:
         """Buffer copies of the arrays of a known prediction."""
         checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights)
         if prediction_id not in self.batch and not self._is_stored(prediction_id):

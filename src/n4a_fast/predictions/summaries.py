@@ -17,7 +17,11 @@ from n4a_fast.schema.ddl import CHAIN_SUMMARY
 
 FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric", "task_type")
 SCORES = ("cv_val_score", "cv_test_score", "cv_train_score", "final_test_score", "final_train_score")
-_EARLIER_NAMES = {f"{kind}_{score}": f"cv_{score}" for kind in ("min", "max", "avg") for score in ("val_score", "test_score", "train_score")}
+_EARLIER_NAMES = {
+    f"{kind}_{score}": f"cv_{score}"
+    for kind in ("min", "max", "avg")
+    for score in ("val_score", "test_score", "train_score")
+}
 
 _COUNT = "SELECT count(*) FROM v_chain_scores{where}"
 _MATCHING = "SELECT chain_id FROM v_chain_scores{where} ORDER BY chain_id"
@@ -39,7 +43,15 @@ class ChainSummaries:
         where, params = where_clause(filters, FILTERS)
         return int(self._database.rows(_COUNT.format(where=where), params)[0][0])
 
-    def top(self, metric: str | None, n: int, offset: int, score_column: str, ascending: bool | None, filters: dict[str, Any]) -> pl.DataFrame:
+    def top(
+        self,
+        metric: str | None,
+        n: int,
+        offset: int,
+        score_column: str,
+        ascending: bool | None,
+        filters: dict[str, Any],
+    ) -> pl.DataFrame:
         upward = (metric or "").lower() not in HIGHER_IS_BETTER if ascending is None else ascending
         column = one_of(_EARLIER_NAMES.get(score_column, score_column), SCORES, "score_column")
         where, params = where_clause({**filters, "metric": metric}, FILTERS)

@@ -24,7 +24,8 @@ _SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.
 _SAME_ID = "{0}.id_key = {1}.id_key AND {0}.prediction_id = {1}.prediction_id"
 
 _RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id,
-    p.id_key AS old_id_key, b.id_key AS new_id_key, EXISTS (FROM prediction_values v WHERE {_SAME_ID.format("v", "b")}) AS has_values
+    p.id_key AS old_id_key, b.id_key AS new_id_key, EXISTS (FROM prediction_values v WHERE {_SAME_ID.format("v", "b")})
+    AS has_values
 FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id NOT IN (SELECT prediction_id FROM batch)"""
 _RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = new_id, id_key = new_id_key FROM renamed
 WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
@@ -35,19 +36,26 @@ _HAS_KEY = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_KEY} LIMIT
 _HAS_ROW = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')} LIMIT 1)"
 _HAS_VALUES = f"(SELECT 1 FROM prediction_values v SEMI JOIN new_values b ON {_SAME_ID.format('v', 'b')} LIMIT 1)"
 _INSERT = "INSERT INTO {table} BY NAME SELECT * FROM batch"
-_INSERT_SHARED = "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash = b.content_hash)"
+_INSERT_SHARED = (
+    "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash ="
+    " b.content_hash)"
+)
 
-_GONE_CONTENTS = f"""SELECT min(v.rowid) AS first_row, max(v.rowid) AS last_row, list(DISTINCT y_true_hash) AS y_true_hash,
+_GONE_CONTENTS = f"""SELECT min(v.rowid) AS first_row, max(v.rowid) AS last_row, list(DISTINCT y_true_hash) AS
+y_true_hash,
     list(DISTINCT weights_hash) AS weights_hash, list(DISTINCT sample_indices_hash) AS sample_indices_hash
 FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format("v", "gone")}"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
 _UNUSED = "SELECT h FROM contents WHERE NOT EXISTS (FROM prediction_values v WHERE v.{column} = h {near})"
 _NEAR = "AND v.rowid BETWEEN {first} AND {last}"
-_NEIGHBOURS = 50_000  # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
+# rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
+_NEIGHBOURS = 50_000
 _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
 _DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
-_IDS_OF_PIPELINES = "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
+_IDS_OF_PIPELINES = (
+    "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
+)
 _IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
 _PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
@@ -65,13 +73,24 @@ class PredictionTable:
         return found[0] if found else None
 
     def is_beyond(self, keys: Keys) -> bool:
-        """Whether nothing is stored between the smallest and the largest of these keys, and of the ids that follow from them."""
-        columns = (("predictions", "nk", keys.nk), ("predictions", "id_key", keys.id_key), ("prediction_values", "id_key", keys.id_key))
-        ranges = [Range(table, name, int(column.min(initial=_LARGEST)), int(column.max(initial=0))) for table, name, column in columns]
+        """Whether nothing is stored between the smallest and the largest of these keys, and of the ids that follow from
+        them.
+        """
+        columns = (
+            ("predictions", "nk", keys.nk),
+            ("predictions", "id_key", keys.id_key),
+            ("prediction_values", "id_key", keys.id_key),
+        )
+        ranges = [
+            Range(table, name, int(column.min(initial=_LARGEST)), int(column.max(initial=0)))
+            for table, name, column in columns
+        ]
         return not tables_between(self._database, ranges)
 
     def write_in_transaction(self, tables: dict[str, pa.Table], *, known_new: bool = False) -> None:
-        """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id; `known_new` when there are none."""
+        """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id;
+        `known_new` when there are none.
+        """
         rows, values = tables.get("predictions"), tables.get("prediction_values")
         if known_new or self._are_all_new(rows, values):
             self._insert_values_in_transaction(tables)
@@ -95,7 +114,9 @@ class PredictionTable:
         return not questions or not self._database.select(" UNION ALL ".join(questions), **tables).num_rows
 
     def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
-        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id` and `id_key`."""
+        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id`
+        and `id_key`.
+        """
         arrays = self._delete_values_in_transaction(prediction_ids)
         return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
 
@@ -133,7 +154,11 @@ class PredictionTable:
 
     def _move_values_in_transaction(self, renamed: pa.Table) -> None:
         """Arrays follow their prediction to its new id; where that has arrays of its own, the old ones are dropped."""
-        gone = renamed.filter(renamed["has_values"]).select(["old_id", "old_id_key"]).rename_columns(["prediction_id", "id_key"])
+        gone = (
+            renamed.filter(renamed["has_values"])
+            .select(["old_id", "old_id_key"])
+            .rename_columns(["prediction_id", "id_key"])
+        )
         self._delete_values_in_transaction(gone)
         self._database.insert(_RENAME_VALUES, renamed=renamed)
 
@@ -143,11 +168,15 @@ class PredictionTable:
         if deleted:
             near = _NEAR.format(first=found["first_row"] - _NEIGHBOURS, last=found["last_row"] + _NEIGHBOURS)
             for table, columns in _REFERENCES.items():
-                self._delete_unused_in_transaction(table, {content for column in columns for content in found[column]} - {None}, near)
+                self._delete_unused_in_transaction(
+                    table, {content for column in columns for content in found[column]} - {None}, near
+                )
         return deleted
 
     def _delete_unused_in_transaction(self, table: str, contents: set[str], near: str) -> None:
-        """Remove those of the contents that nothing refers to; all predictions are looked through only for what has no user in the neighbourhood."""
+        """Remove those of the contents that nothing refers to; all predictions are looked through only for what has no
+        user in the neighbourhood.
+        """
         left = pa.table({"h": pa.array(sorted(contents), pa.string())})
         for where in (near, ""):
             for column in _REFERENCES[table]:
@@ -180,4 +209,9 @@ def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
 
 def one_id(prediction_id: str) -> pa.Table:
     """The table that `delete_in_transaction` takes, for one prediction."""
-    return pa.table({"prediction_id": pa.array([prediction_id], pa.string()), "id_key": pa.array([ids.id_key(prediction_id)], pa.uint64())})
+    return pa.table(
+        {
+            "prediction_id": pa.array([prediction_id], pa.string()),
+            "id_key": pa.array([ids.id_key(prediction_id)], pa.uint64()),
+        }
+    )

@@ -27,9 +27,14 @@ _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER 
 _OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
-_UNLINK_ALL = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
+_UNLINK_ALL = (
+    "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
+)
 _UNLINK = "DELETE FROM chain_artifacts c USING batch b WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
-_EMPTY = "SELECT chain_id FROM chains WHERE list_contains(?, chain_id) AND chain_id NOT IN (SELECT chain_id FROM predictions WHERE chain_id IS NOT NULL)"
+_EMPTY = (
+    "SELECT chain_id FROM chains WHERE list_contains(?, chain_id) AND chain_id NOT IN (SELECT chain_id FROM predictions"
+    " WHERE chain_id IS NOT NULL)"
+)
 _UNLINK_THESE = "DELETE FROM chain_artifacts WHERE list_contains(?, chain_id)"
 _DELETE_THESE = "DELETE FROM chains WHERE list_contains(?, chain_id)"
 _DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
@@ -42,19 +47,33 @@ class Chains(PendingRows):
     def __init__(self, database: Database) -> None:
         super().__init__(database, "chains", CHAINS)
 
-    def save(self, pipeline_id: str, steps: list[dict[str, Any]], model_step_idx: int, fold_artifacts: dict[Any, Any],
-             shared_artifacts: dict[Any, Any], branch_path: list[int] | None, source_index: int | None,
-             chain_id: str | None = None, **texts: str) -> str:  # fmt: skip
+    def save(
+        self,
+        pipeline_id: str,
+        steps: list[dict[str, Any]],
+        model_step_idx: int,
+        fold_artifacts: dict[Any, Any],
+        shared_artifacts: dict[Any, Any],
+        branch_path: list[int] | None,
+        source_index: int | None,
+        chain_id: str | None = None,
+        **texts: str,
+    ) -> str:
         if not isinstance(steps, list | tuple) or not all(isinstance(step, dict) for step in steps):
             raise InvalidInputError("steps must be a list of dicts with step_idx, operator_class, params, ...")
         row = {
-            "chain_id": chain_id or uuid7(), "pipeline_id": pipeline_id, "steps": jsontext.encode(list(steps), "steps"),
+            "chain_id": chain_id or uuid7(),
+            "pipeline_id": pipeline_id,
+            "steps": jsontext.encode(list(steps), "steps"),
             "model_step_idx": checks.integer(model_step_idx, "model_step_idx"),
             "fold_artifacts": jsontext.encode(checks.mapping(fold_artifacts, "fold_artifacts"), "fold_artifacts"),
-            "shared_artifacts": jsontext.encode(checks.mapping(shared_artifacts, "shared_artifacts"), "shared_artifacts"),
+            "shared_artifacts": jsontext.encode(
+                checks.mapping(shared_artifacts, "shared_artifacts"), "shared_artifacts"
+            ),
             "branch_path": jsontext.encode(branch_path, "branch_path"),
-            "source_index": checks.optional_integer(source_index, "source_index"), "created_at": checks.now(),
-        }  # fmt: skip
+            "source_index": checks.optional_integer(source_index, "source_index"),
+            "created_at": checks.now(),
+        }
         row.update({name: checks.text(value, name) for name, value in texts.items()})
         self.put(row)
         return str(row["chain_id"])
@@ -75,7 +94,9 @@ class Chains(PendingRows):
 
     def find_many(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Those of these chains that there are, by id, as `find` gives them."""
-        return {row["chain_id"]: _decoded(row) for row in self._database.select(_OF_IDS, batch=_ids(chain_ids)).to_pylist()}
+        return {
+            row["chain_id"]: _decoded(row) for row in self._database.select(_OF_IDS, batch=_ids(chain_ids)).to_pylist()
+        }
 
     def stored(self, chain_ids: Sequence[str]) -> set[str]:
         """Which of these chains there are."""
@@ -89,15 +110,22 @@ class Chains(PendingRows):
         rows = [self._rows.get(chain_id) for chain_id in chain_ids]
         if not rows or None in rows:
             return None
-        return pl.DataFrame([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], schema=_FRAME, orient="row")
+        return pl.DataFrame(
+            [tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], schema=_FRAME, orient="row"
+        )
 
     def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
         """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""
         rows = self._database.frame(_OF_PIPELINES, (pipeline_ids,)).to_dicts()
-        return [{**row, **{name: jsontext.decode(row[name]) or {} for name in ("fold_artifacts", "shared_artifacts")}} for row in rows]
+        return [
+            {**row, **{name: jsontext.decode(row[name]) or {} for name in ("fold_artifacts", "shared_artifacts")}}
+            for row in rows
+        ]
 
     def pending(self) -> dict[str, pa.Table]:
-        links: list[tuple[object, ...]] = [(row["chain_id"], artifact) for row in self.values() for artifact in sorted(artifacts_of(row))]
+        links: list[tuple[object, ...]] = [
+            (row["chain_id"], artifact) for row in self.values() for artifact in sorted(artifacts_of(row))
+        ]
         tables = super().pending()
         return {**tables, "chain_artifacts": table_of(links, CHAIN_ARTIFACTS)} if links else tables
 
@@ -117,7 +145,9 @@ class Chains(PendingRows):
     def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
         """Let a pending chain refer to other artifacts: old id to new."""
         row = self._rows[chain_id]
-        self.put({**row, **{name: jsontext.encode(renamed(jsontext.decode(row[name]), names), name) for name in _REFERRING}})
+        self.put(
+            {**row, **{name: jsontext.encode(renamed(jsontext.decode(row[name]), names), name) for name in _REFERRING}}
+        )
 
     def unlink_in_transaction(self, links: Sequence[tuple[str, str]]) -> None:
         """Chains stop keeping artifacts alive: pairs of their ids."""
@@ -176,8 +206,15 @@ def artifact_ids(value: Any) -> Iterator[str]:
 
 def with_artifacts(rows: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Steps and references of a chain with its artifact ids exchanged; those that `names` lacks stay."""
-    steps = [{**step, **{key: _exchanged(step[key], names) for key in ("artifact_id", "artifact_ids") if key in step}} for step in rows["steps"]]
-    return {**rows, "steps": steps, **{key: _exchanged(rows[key], names) for key in ("fold_artifacts", "shared_artifacts")}}
+    steps = [
+        {**step, **{key: _exchanged(step[key], names) for key in ("artifact_id", "artifact_ids") if key in step}}
+        for step in rows["steps"]
+    ]
+    return {
+        **rows,
+        "steps": steps,
+        **{key: _exchanged(rows[key], names) for key in ("fold_artifacts", "shared_artifacts")},
+    }
 
 
 def _exchanged(value: Any, names: Mapping[str, str]) -> Any:
@@ -186,5 +223,8 @@ def _exchanged(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_exchanged(item, names) for item in value]
     if isinstance(value, dict):
-        return {key: _exchanged(item, names) if key == "_source_map" or not key.startswith("_") else item for key, item in value.items()}
+        return {
+            key: _exchanged(item, names) if key == "_source_map" or not key.startswith("_") else item
+            for key, item in value.items()
+        }
     return value

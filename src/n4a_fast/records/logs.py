@@ -33,17 +33,33 @@ class Logs(PendingRows):
     def __init__(self, database: Database) -> None:
         super().__init__(database, "logs", LOGS)
 
-    def add(self, pipeline_id: str, step_idx: int, operator_class: str, event: str, duration_ms: int | None, message: str | None,
-            details: dict[str, Any] | None, level: str) -> None:  # fmt: skip
+    def add(
+        self,
+        pipeline_id: str,
+        step_idx: int,
+        operator_class: str,
+        event: str,
+        duration_ms: int | None,
+        message: str | None,
+        details: dict[str, Any] | None,
+        level: str,
+    ) -> None:
         if level not in _LEVELS:
             raise InvalidInputError(f"level {level!r} is unknown; use one of {', '.join(_LEVELS)}")
-        self.put({
-            "log_id": uuid7(), "pipeline_id": pipeline_id, "step_idx": checks.integer(step_idx, "step_idx"),
-            "operator_class": checks.optional_text(operator_class, "operator_class"), "event": checks.text(event, "event"),
-            "duration_ms": checks.optional_integer(duration_ms, "duration_ms", checks.INT64),
-            "message": checks.optional_text(message, "message"), "details": jsontext.encode(details, "details"),
-            "level": level, "created_at": checks.now(),
-        })  # fmt: skip
+        self.put(
+            {
+                "log_id": uuid7(),
+                "pipeline_id": pipeline_id,
+                "step_idx": checks.integer(step_idx, "step_idx"),
+                "operator_class": checks.optional_text(operator_class, "operator_class"),
+                "event": checks.text(event, "event"),
+                "duration_ms": checks.optional_integer(duration_ms, "duration_ms", checks.INT64),
+                "message": checks.optional_text(message, "message"),
+                "details": jsontext.encode(details, "details"),
+                "level": level,
+                "created_at": checks.now(),
+            }
+        )
 
     def of_pipeline(self, pipeline_id: str) -> pl.DataFrame:
         return self._database.frame(_OF_PIPELINE, (pipeline_id,))

@@ -24,7 +24,8 @@ _EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id
 AND pipeline_id NOT IN (SELECT pipeline_id FROM predictions) AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
 _DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
 _ASTRAY = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
-UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM pipelines)"""
+UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM
+pipelines)"""
 _DELETE_OF_RUN = "DELETE FROM pipelines WHERE run_id = ?"
 
 
@@ -36,32 +37,52 @@ class Pipelines(PendingRows):
         self._open: dict[str, dict[str, Any]] = {}
 
     def begin(
-        self, run_id: str, name: str, expanded_config: Any, generator_choices: list[Any], dataset_name: str, dataset_hash: str | None,
+        self,
+        run_id: str,
+        name: str,
+        expanded_config: Any,
+        generator_choices: list[Any],
+        dataset_name: str,
+        dataset_hash: str | None,
         original_template: Any = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         if generator_choices is not None and not isinstance(generator_choices, list | tuple):
             raise InvalidInputError(f"generator_choices must be a list, got {type(generator_choices).__name__}")
         pipeline_id = uuid7()
         row = {
-            "pipeline_id": pipeline_id, "run_id": run_id, "name": checks.text(name, "name"),
+            "pipeline_id": pipeline_id,
+            "run_id": run_id,
+            "name": checks.text(name, "name"),
             "expanded_config": jsontext.encode(expanded_config, "expanded_config"),
             "generator_choices": jsontext.encode(generator_choices, "generator_choices"),
             "dataset_name": checks.text(dataset_name, "dataset_name"),
             "dataset_hash": checks.optional_text(dataset_hash, "dataset_hash"),
-            "status": "running", "created_at": checks.now(), "original_template": jsontext.encode(original_template, "original_template"),
-        }  # fmt: skip
+            "status": "running",
+            "created_at": checks.now(),
+            "original_template": jsontext.encode(original_template, "original_template"),
+        }
         self.put(row)
         self._open[pipeline_id] = row
         return pipeline_id
 
-    def complete(self, pipeline_id: str, best_val: float | None, best_test: float | None, metric: str | None, duration_ms: int | None) -> None:
+    def complete(
+        self,
+        pipeline_id: str,
+        best_val: float | None,
+        best_test: float | None,
+        metric: str | None,
+        duration_ms: int | None,
+    ) -> None:
         changes = {
-            "best_val": checks.real(best_val, "best_val"), "best_test": checks.real(best_test, "best_test"),
+            "best_val": checks.real(best_val, "best_val"),
+            "best_test": checks.real(best_test, "best_test"),
             "metric": checks.optional_text(metric, "metric"),
             "duration_ms": checks.optional_integer(duration_ms, "duration_ms", checks.INT64),
-        }  # fmt: skip
+        }
         if self.require(pipeline_id)["status"] == "failed":
-            raise InvalidInputError(f"pipeline {pipeline_id!r} has failed and what it stored was removed; begin a new pipeline")
+            raise InvalidInputError(
+                f"pipeline {pipeline_id!r} has failed and what it stored was removed; begin a new pipeline"
+            )
         self._finish(pipeline_id, status="completed", **changes)
 
     def fail(self, pipeline_id: str, error: str) -> None:
@@ -111,7 +132,9 @@ class Pipelines(PendingRows):
 
     def forget_open(self, run_ids: Collection[str] | None = None) -> None:
         """Give up what was begun and not ended, in these runs or all: its rows are gone."""
-        self._open = {} if run_ids is None else {key: row for key, row in self._open.items() if row["run_id"] not in run_ids}
+        self._open = (
+            {} if run_ids is None else {key: row for key, row in self._open.items() if row["run_id"] not in run_ids}
+        )
 
     def _finish(self, pipeline_id: str, **changes: Any) -> None:
         self.put({**self.require(pipeline_id), **changes, "completed_at": checks.now()})

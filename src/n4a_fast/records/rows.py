@@ -40,7 +40,10 @@ class PendingRows:
         """Whether a row with this id is pending or stored."""
         if key in self._rows or key in self._known:
             return True
-        if not isinstance(key, str) or self._database.row(_EXISTS.format(table=self._table, key=self._key), (key,), own=False) is None:
+        if (
+            not isinstance(key, str)
+            or self._database.row(_EXISTS.format(table=self._table, key=self._key), (key,), own=False) is None
+        ):
             return False
         self._remember((key,))
         return True
@@ -89,7 +92,9 @@ class PendingRows:
         return {self._table: pa.Table.from_arrays(columns, schema=self._schema)}
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
-        """Put the batch of this table, if there is one, in place of the rows with its ids; in the tables named `beyond` there are none."""
+        """Put the batch of this table, if there is one, in place of the rows with its ids; in the tables named `beyond`
+        there are none.
+        """
         if self._table in tables:
             batch = tables[self._table]
             if self._table not in beyond:
@@ -107,4 +112,3 @@ def forget_oldest(known: dict[str, Any], most: int) -> None:
     if len(known) > most:
         for key in list(islice(known, len(known) - most // 2)):
             del known[key]
-

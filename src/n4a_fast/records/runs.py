@@ -21,7 +21,10 @@ WHERE (?1 IS NULL OR status = ?1)
 ORDER BY created_at DESC, run_id DESC LIMIT ?3 OFFSET ?4"""
 _DELETE = "DELETE FROM runs WHERE run_id = ?"
 _NOTE_DELETED = "INSERT INTO deleted_runs VALUES (?)"
-_BACK = "SELECT run_id FROM (SELECT run_id FROM runs UNION SELECT run_id FROM pipelines) WHERE run_id IN (SELECT run_id FROM deleted_runs)"
+_BACK = (
+    "SELECT run_id FROM (SELECT run_id FROM runs UNION SELECT run_id FROM pipelines) WHERE run_id IN (SELECT run_id"
+    " FROM deleted_runs)"
+)
 
 
 class Runs(PendingRows):
@@ -34,9 +37,13 @@ class Runs(PendingRows):
         if not isinstance(datasets, list | tuple) or not all(isinstance(dataset, dict) for dataset in datasets):
             raise InvalidInputError("datasets must be a list of dicts such as [{'name': 'corn', 'path': ...}]")
         row = {
-            "run_id": uuid7(), "name": checks.text(name, "name"), "config": jsontext.encode(config, "config"),
-            "datasets": jsontext.encode(list(datasets), "datasets"), "status": "running", "created_at": checks.now(),
-        }  # fmt: skip
+            "run_id": uuid7(),
+            "name": checks.text(name, "name"),
+            "config": jsontext.encode(config, "config"),
+            "datasets": jsontext.encode(list(datasets), "datasets"),
+            "status": "running",
+            "created_at": checks.now(),
+        }
         self.put(row)
         return str(row["run_id"])
 
@@ -67,7 +74,9 @@ class Runs(PendingRows):
         return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
 
     def listed(self, status: str | None, dataset: str | None, limit: int, offset: int) -> pl.DataFrame:
-        return self._database.frame(_LIST, (status, dataset, checks.count(limit, "limit"), checks.count(offset, "offset")))
+        return self._database.frame(
+            _LIST, (status, dataset, checks.count(limit, "limit"), checks.count(offset, "offset"))
+        )
 
     def delete_in_transaction(self, run_id: str) -> int:
         return self._database.execute(_DELETE, (run_id,))

@@ -20,26 +20,58 @@ from n4a_fast.replay.load import load_chain
 from n4a_fast.replay.operators import register_linear_operator
 from n4a_fast.replay.plan import ReplayPlan
 
-__all__ = ["FoldWeights", "Folds", "ReplayPlan", "execute", "load_chain", "register_linear_operator", "replay_chain", "replay_chains"]
+__all__ = [
+    "FoldWeights",
+    "Folds",
+    "ReplayPlan",
+    "execute",
+    "load_chain",
+    "register_linear_operator",
+    "replay_chain",
+    "replay_chains",
+]
 
 
 class Replays(Protocol):
     """A store, as far as replay needs one."""
 
     def replay_chain(
-        self, chain_id: str, X: Any, wavelengths: Any = None, *, folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False
+        self,
+        chain_id: str,
+        X: Any,
+        wavelengths: Any = None,
+        *,
+        folds: Any = "auto",
+        fold_weights: Any = None,
+        return_proba: bool = False,
     ) -> NDArray[Any]: ...
 
     def replay_chains(
-        self, chain_ids: Sequence[str], X: Any, wavelengths: Any = None, *, folds: Any = "auto", fold_weights: Any = None, return_proba: bool = False,
-        n_jobs: int = 1, threads: int = 1, progress: Callable[[int, int], object] | None = None, max_bytes: int = MAX_BYTES,
-    ) -> NDArray[Any]: ...  # fmt: skip
+        self,
+        chain_ids: Sequence[str],
+        X: Any,
+        wavelengths: Any = None,
+        *,
+        folds: Any = "auto",
+        fold_weights: Any = None,
+        return_proba: bool = False,
+        n_jobs: int = 1,
+        threads: int = 1,
+        progress: Callable[[int, int], object] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> NDArray[Any]: ...
 
 
 def replay_chain(
-    store: Replays, chain_id: str, X: Any, wavelengths: Any = None, *,
-    folds: Folds = "auto", fold_weights: FoldWeights | None = None, return_proba: bool = False,
-) -> NDArray[Any]:  # fmt: skip
+    store: Replays,
+    chain_id: str,
+    X: Any,
+    wavelengths: Any = None,
+    *,
+    folds: Folds = "auto",
+    fold_weights: FoldWeights | None = None,
+    return_proba: bool = False,
+) -> NDArray[Any]:
     """Predictions of a stored chain for the spectra in X, samples in rows, computed in float64.
 
     X is one array, or a list of arrays for a chain over several sources, and is left unchanged;
@@ -55,14 +87,25 @@ def replay_chain(
     Raises NotFoundError for an unknown chain or artifact, InvalidInputError for arguments that do not
     fit the chain (width, NaN, wavelengths, folds), ReplayError for a chain that cannot be replayed.
     """
-    return store.replay_chain(chain_id, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba)
+    return store.replay_chain(
+        chain_id, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba
+    )
 
 
 def replay_chains(
-    store: Replays, chain_ids: Sequence[str], X: Any, wavelengths: Any = None, *,
-    folds: Folds = "auto", fold_weights: FoldWeights | None = None, return_proba: bool = False, n_jobs: int = 1, threads: int = 1,
-    progress: Callable[[int, int], object] | None = None, max_bytes: int = MAX_BYTES,
-) -> NDArray[Any]:  # fmt: skip
+    store: Replays,
+    chain_ids: Sequence[str],
+    X: Any,
+    wavelengths: Any = None,
+    *,
+    folds: Folds = "auto",
+    fold_weights: FoldWeights | None = None,
+    return_proba: bool = False,
+    n_jobs: int = 1,
+    threads: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> NDArray[Any]:
     """Predictions of many stored chains for the same spectra, one row a chain in the order of the ids.
 
     The other arguments are those of `replay_chain` and hold for every chain. Chains with the same row
@@ -75,6 +118,14 @@ def replay_chains(
     chain that fails fails the call.
     """
     return store.replay_chains(
-        chain_ids, X, wavelengths, folds=folds, fold_weights=fold_weights, return_proba=return_proba,
-        n_jobs=n_jobs, threads=threads, progress=progress, max_bytes=max_bytes,
-    )  # fmt: skip
+        chain_ids,
+        X,
+        wavelengths,
+        folds=folds,
+        fold_weights=fold_weights,
+        return_proba=return_proba,
+        n_jobs=n_jobs,
+        threads=threads,
+        progress=progress,
+        max_bytes=max_bytes,
+    )

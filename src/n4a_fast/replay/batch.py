@@ -50,12 +50,16 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
             bench = Bench(replayer.load_artifact, work.max_bytes // 8)
             for chain_id in block:
                 if chain_id not in known:
-                    known[chain_id] = replayer.prepare(rows[chain_id], work.X, work.wavelengths, work.choice, bench, state)
+                    known[chain_id] = replayer.prepare(
+                        rows[chain_id], work.X, work.wavelengths, work.choice, bench, state
+                    )
             for group in _groups(block, known, work.return_proba):
                 _run_group(replayer, group, work, bench, output)
             tell(output.done, len(unique))
         for block in _blocks(output.missing, _AT_A_TIME):
-            for chain_id, found in plain_predictions(replayer, block, work, Bench(replayer.load_artifact, work.max_bytes // 8)):
+            for chain_id, found in plain_predictions(
+                replayer, block, work, Bench(replayer.load_artifact, work.max_bytes // 8)
+            ):
                 output.put(chain_id, found)
                 tell(output.done, len(unique))
     return output.rows(ids)
@@ -67,16 +71,22 @@ def _checked(chain_ids: Sequence[str], work: Work) -> list[str]:
     if not len(chain_ids):
         raise InvalidInputError("chain_ids is empty; give at least one chain")
     if work.threads < 1 or work.max_bytes < 1 or work.n_jobs == 0:
-        raise InvalidInputError(f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero")
+        raise InvalidInputError(
+            f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero"
+        )
     return list(chain_ids)
 
 
 def _blocks(chain_ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:
-    """Parts of at most so many: each has a bench of its own, so that the operators of few chains are in memory at a time."""
+    """Parts of at most so many: each has a bench of its own, so that the operators of few chains are in memory at a
+    time.
+    """
     yield from (chain_ids[first : first + most] for first in range(0, len(chain_ids), most))
 
 
-def _groups(chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain], return_proba: bool) -> list[list[CompiledChain]]:
+def _groups(
+    chain_ids: Sequence[str], known: Mapping[str, CompiledChain | PlainChain], return_proba: bool
+) -> list[list[CompiledChain]]:
     """Compiled chains that one matrix product serves, in the order given."""
     found: dict[Hashable, list[CompiledChain]] = {}
     for chain_id in chain_ids:

@@ -33,13 +33,18 @@ def transformed(operator: Any, spectra: Array, wavelengths: Array | None, given:
         raise place.error(f"failed to transform the spectra: {error}") from error
     found = np.asarray(raw.toarray() if hasattr(raw, "toarray") else raw)
     if found.ndim != 2 or len(found) != len(spectra):
-        raise place.error(f"turned spectra of shape {spectra.shape} into {found.shape}; a step of a chain must keep the samples in rows")
+        raise place.error(
+            f"turned spectra of shape {spectra.shape} into {found.shape}; a step of a chain must keep the samples in"
+            " rows"
+        )
     if found.dtype.kind not in "fiub":
         raise place.error(f"gave values of dtype {found.dtype}; spectra must stay real numbers")
     result = np.ascontiguousarray(found, dtype=np.float64)
     bad = np.isinf(result) if had_nan else ~np.isfinite(result)
     if bad.any():
-        raise place.error(f"gave {count_in_rows(bad, 'NaN or infinite')}, from spectra without them; check these rows of X")
+        raise place.error(
+            f"gave {count_in_rows(bad, 'NaN or infinite')}, from spectra without them; check these rows of X"
+        )
     return result
 
 
@@ -58,10 +63,16 @@ def check_input(operator: Any, spectra: Array, given: int, place: Place) -> None
         if width == given:
             found = f"X has {width} columns, {place} of chain {place.chain_id!r} was fitted on {fitted_on}"
             raise InvalidInputError(f"{found}; give spectra on the same wavelengths")
-        raise place.error(f"was fitted on {fitted_on} columns, the steps before it give {width}; a step is missing, or belongs to another chain")
+        raise place.error(
+            f"was fitted on {fitted_on} columns, the steps before it give {width}; a step is missing, or belongs to"
+            " another chain"
+        )
     missing = np.isnan(spectra)
     if missing.any() and not allows_nan(operator):
-        raise InvalidInputError(f"X leaves {count_in_rows(missing, 'NaN')}, for {place}, which takes no missing values; fill or drop these rows")
+        raise InvalidInputError(
+            f"X leaves {count_in_rows(missing, 'NaN')}, for {place}, which takes no missing values; fill or drop these"
+            " rows"
+        )
 
 
 def _wavelength_argument(operator: Any, spectra: Array, wavelengths: Array | None, place: Place) -> dict[str, Array]:
@@ -69,12 +80,17 @@ def _wavelength_argument(operator: Any, spectra: Array, wavelengths: Array | Non
     accepts, requires = asks_for_wavelengths(operator)
     if wavelengths is None:
         if requires:
-            raise InvalidInputError(f"{place} of chain {place.chain_id!r} needs wavelengths; pass wavelengths=, one a column of X")
+            raise InvalidInputError(
+                f"{place} of chain {place.chain_id!r} needs wavelengths; pass wavelengths=, one a column of X"
+            )
         return {}
     if not accepts:
         return {}
     if len(wavelengths) != spectra.shape[1]:
-        raise place.error(f"takes wavelengths, but the steps before it left {spectra.shape[1]} of {len(wavelengths)} columns; which ones is not stored")
+        raise place.error(
+            f"takes wavelengths, but the steps before it left {spectra.shape[1]} of {len(wavelengths)} columns; which"
+            " ones is not stored"
+        )
     return {"wavelengths": wavelengths.copy()}
 
 

@@ -25,7 +25,13 @@ Array: TypeAlias = NDArray[np.float64]
 
 
 def combine(
-    models: Mapping[str, Any], weights: Array, spectra: Array, given: int, targets: Sequence[TargetStep], place: Place, return_proba: bool
+    models: Mapping[str, Any],
+    weights: Array,
+    spectra: Array,
+    given: int,
+    targets: Sequence[TargetStep],
+    place: Place,
+    return_proba: bool,
 ) -> NDArray[Any]:
     """The prediction of these models together."""
     for model in models.values():
@@ -36,10 +42,14 @@ def combine(
     if True in kinds:
         return _classified(models, weights, spectra, targets, place, return_proba)
     if return_proba:
-        raise InvalidInputError(f"return_proba=True: {place} of chain {place.chain_id!r} is a regression model; it has no probabilities")
+        raise InvalidInputError(
+            f"return_proba=True: {place} of chain {place.chain_id!r} is a regression model; it has no probabilities"
+        )
     outputs = [_regressed(model, spectra, targets, place) for model in models.values()]
     if len({output.shape for output in outputs}) > 1:
-        raise place.error(f"has folds that predict different numbers of targets ({sorted({output.shape[1] for output in outputs})})")
+        raise place.error(
+            f"has folds that predict different numbers of targets ({sorted({output.shape[1] for output in outputs})})"
+        )
     mean = np.einsum("f,fnt->nt", weights, np.stack(outputs)) if len(outputs) > 1 else outputs[0]
     return mean[:, 0] if mean.shape[1] == 1 else mean
 
@@ -49,7 +59,10 @@ def _regressed(model: Any, spectra: Array, targets: Sequence[TargetStep], place:
     own = spectra if getattr(model, "reads_only", False) else spectra.copy()
     found = np.asarray(predicted(model, "predict", own, place))
     if found.dtype.kind not in "fiub" or found.ndim not in (1, 2) or len(found) != len(spectra):
-        raise place.error(f"predicted {found.dtype} of shape {found.shape} for {len(spectra)} samples; expected real numbers, one row a sample")
+        raise place.error(
+            f"predicted {found.dtype} of shape {found.shape} for {len(spectra)} samples; expected real numbers, one row"
+            " a sample"
+        )
     values = found.astype(np.float64).reshape(len(spectra), -1)
     for step in reversed(targets):
         for operator in reversed(step.operators):
@@ -60,24 +73,42 @@ def _regressed(model: Any, spectra: Array, targets: Sequence[TargetStep], place:
 def _undone(operator: Any, values: Array, place: Place) -> Array:
     """Predictions back through one operator that was applied to the targets."""
     if getattr(operator, "func", None) is not None and getattr(operator, "inverse_func", operator) is None:
-        raise place.error("changed the targets by a function without an inverse, so predictions would stay in its unit; train it with inverse_func")
+        raise place.error(
+            "changed the targets by a function without an inverse, so predictions would stay in its unit; train it with"
+            " inverse_func"
+        )
     try:
         found = np.asarray(operator.inverse_transform(values))
     except Exception as error:
         raise place.error(f"failed to bring predictions back to the unit of the targets: {error}") from error
     if len(found) != len(values) or found.dtype.kind not in "fiub":
-        raise place.error(f"brought {values.shape} predictions back as {found.dtype} of shape {found.shape}; expected real numbers, one row a sample")
+        raise place.error(
+            f"brought {values.shape} predictions back as {found.dtype} of shape {found.shape}; expected real numbers,"
+            " one row a sample"
+        )
     return found.astype(np.float64).reshape(len(values), -1)
 
 
-def _classified(models: Mapping[str, Any], weights: Array, spectra: Array, targets: Sequence[TargetStep], place: Place, return_proba: bool) -> NDArray[Any]:
+def _classified(
+    models: Mapping[str, Any],
+    weights: Array,
+    spectra: Array,
+    targets: Sequence[TargetStep],
+    place: Place,
+    return_proba: bool,
+) -> NDArray[Any]:
     classes = common_classes(models, place)
     soft = classes is not None and all(hasattr(model, "predict_proba") for model in models.values())
     if return_proba and not soft:
-        raise InvalidInputError(f"return_proba=True: {place} of chain {place.chain_id!r} has no predict_proba; ask for labels")
+        raise InvalidInputError(
+            f"return_proba=True: {place} of chain {place.chain_id!r} has no predict_proba; ask for labels"
+        )
     if return_proba or (soft and len(models) > 1):
         assert classes is not None  # soft says so
-        proba = sum(weight * _probabilities(model, len(classes), spectra, place) for weight, model in zip(weights, models.values(), strict=True))
+        proba = sum(
+            weight * _probabilities(model, len(classes), spectra, place)
+            for weight, model in zip(weights, models.values(), strict=True)
+        )
         if return_proba:
             return np.asarray(proba, dtype=np.float64)
         labels: NDArray[Any] = np.asarray(classes[np.argmax(proba, axis=1)])
@@ -107,21 +138,29 @@ def common_classes(models: Mapping[str, Any], place: Place) -> NDArray[Any] | No
         if first is None:
             first = key, classes
         elif not np.array_equal(first[1], classes):
-            raise place.error(f"has folds that know different classes: {first[0]!r} {first[1].tolist()}, {key!r} {classes.tolist()}; choose folds that agree")
+            raise place.error(
+                f"has folds that know different classes: {first[0]!r} {first[1].tolist()}, {key!r} {classes.tolist()};"
+                " choose folds that agree"
+            )
     return None if first is None else first[1]
 
 
 def _probabilities(model: Any, n_classes: int, spectra: Array, place: Place) -> Array:
     found = np.asarray(predicted(model, "predict_proba", spectra.copy(), place), dtype=np.float64)
     if found.shape != (len(spectra), n_classes):
-        raise place.error(f"gave probabilities of shape {found.shape} for {len(spectra)} samples and {n_classes} classes")
+        raise place.error(
+            f"gave probabilities of shape {found.shape} for {len(spectra)} samples and {n_classes} classes"
+        )
     return found
 
 
 def _labels(model: Any, spectra: Array, place: Place) -> NDArray[Any]:
     found = np.asarray(predicted(model, "predict", spectra.copy(), place))
     if found.shape not in ((len(spectra),), (len(spectra), 1)):
-        raise place.error(f"predicted labels of shape {found.shape} for {len(spectra)} samples; replay takes classifiers of one target")
+        raise place.error(
+            f"predicted labels of shape {found.shape} for {len(spectra)} samples; replay takes classifiers of one"
+            " target"
+        )
     return found.reshape(-1)
 
 

@@ -51,7 +51,16 @@ class CompiledChain:
 
     def __post_init__(self) -> None:
         apart = self.chain_id if self.start == WHOLE else ""
-        group = (self.start, self.prefix, apart, self.n_features, self.source_index, self.weights.shape, self.link is None, _key_of(self.statistic))
+        group = (
+            self.start,
+            self.prefix,
+            apart,
+            self.n_features,
+            self.source_index,
+            self.weights.shape,
+            self.link is None,
+            _key_of(self.statistic),
+        )
         object.__setattr__(self, "group", group)  # once: a call over thousands of chains asks each of them
 
     @property
@@ -60,7 +69,9 @@ class CompiledChain:
         return self.weights.nbytes + self.center.nbytes + (2**20 if self.plan else 1024)
 
     def apply(self, spectra: Array) -> Array:
-        """Predictions, or scores of a classifier, (n,) or (n, targets) from spectra in C order as the stages before leave them."""
+        """Predictions, or scores of a classifier, (n,) or (n, targets) from spectra in C order as the stages before
+        leave them.
+        """
         found = mapped(self.statistic, spectra, self.weights, self.intercept, self.center)
         return found[:, 0] if len(self.weights) == 1 else found
 

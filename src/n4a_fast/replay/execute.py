@@ -31,15 +31,22 @@ Array: TypeAlias = NDArray[np.float64]
 
 
 def execute(
-    plan: ReplayPlan, X: Any, wavelengths: Any = None, *,
-    folds: Folds = "auto", fold_weights: FoldWeights | None = None, return_proba: bool = False,
-) -> NDArray[Any]:  # fmt: skip
+    plan: ReplayPlan,
+    X: Any,
+    wavelengths: Any = None,
+    *,
+    folds: Folds = "auto",
+    fold_weights: FoldWeights | None = None,
+    return_proba: bool = False,
+) -> NDArray[Any]:
     """Predictions for the spectra in X; see `n4a_fast.replay_chain`."""
     chosen = choose(tuple(plan.model.fold_ids), folds)
     weights = weights_of(chosen, fold_weights)
     unloaded = [key for key in chosen if key not in plan.model.models]
     if unloaded:
-        raise InvalidInputError(f"this plan was loaded without the models of the folds {unloaded}; load the chain again with them")
+        raise InvalidInputError(
+            f"this plan was loaded without the models of the folds {unloaded}; load the chain again with them"
+        )
     models = {key: plan.model.models[key] for key in chosen}
     features, given = plain_features(plan, X, wavelengths)
     return combine(models, weights, features, given, plan.targets, plan.model.place, return_proba)
@@ -90,7 +97,9 @@ class _Source:
                 self._replace(live[0], operator, step)
             return
         if len(operators) != len(live):
-            raise step.place.error(f"has {len(operators)} artifacts for {len(live)} channels of spectra; each channel needs one")
+            raise step.place.error(
+                f"has {len(operators)} artifacts for {len(live)} channels of spectra; each channel needs one"
+            )
         for position, operator in zip(live, operators, strict=True):
             self._replace(position, operator, step)
 
@@ -108,9 +117,15 @@ class _Source:
             wanted = f"{step.n_operations} operations on {len(bases)} channels"
             raise step.place.error(f"has {len(operators)} artifacts for {wanted}; which belongs to which is not stored")
         inputs = [base.spectra for _ in range(step.n_operations) for base in bases]
-        new = [_Channel(self._applied(operator, base.copy(), step)) for operator, base in zip(operators, inputs, strict=True)]
+        new = [
+            _Channel(self._applied(operator, base.copy(), step))
+            for operator, base in zip(operators, inputs, strict=True)
+        ]
         if len({channel.spectra.shape[1] for channel in (*self.channels, *new)}) > 1:
-            raise step.place.error("gave channels of different widths, whose layout is not stored; train it with operators that keep the width")
+            raise step.place.error(
+                "gave channels of different widths, whose layout is not stored; train it with operators that keep the"
+                " width"
+            )
         kept = [replace(channel, live=step.action != "replace" or not channel.live) for channel in self.channels]
         self.channels = [*kept, *new]
 

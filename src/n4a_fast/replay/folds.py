@@ -70,7 +70,9 @@ def weights_of(chosen: Sequence[str], fold_weights: FoldWeights | None) -> NDArr
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"fold_weights must be numbers ({error})") from error
     if weights.shape != (len(chosen),):
-        raise InvalidInputError(f"fold_weights has shape {weights.shape}, the folds used are {_listed(chosen)}; give one weight for each")
+        raise InvalidInputError(
+            f"fold_weights has shape {weights.shape}, the folds used are {_listed(chosen)}; give one weight for each"
+        )
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.max() > 0:
         raise InvalidInputError(f"fold_weights {weights.tolist()} must be finite, not negative, and not all zero")
     weights = weights / weights.max()  # so that the sum of very large weights stays finite
@@ -85,9 +87,13 @@ def _named(available: Sequence[str], folds: Any) -> tuple[str, ...]:
         raise InvalidInputError(f"folds={folds!r} is not a choice of folds; {_CURE}") from error
     unknown = [key for key in keys if key not in available]
     if unknown:
-        raise InvalidInputError(f"no fold {', '.join(map(repr, unknown))}: this chain has {_listed(available)}; {_CURE}")
+        raise InvalidInputError(
+            f"no fold {', '.join(map(repr, unknown))}: this chain has {_listed(available)}; {_CURE}"
+        )
     if not keys or len(set(keys)) < len(keys):
-        raise InvalidInputError(f"folds={list(folds)!r} must name each fold once, and at least one of {_listed(available)}")
+        raise InvalidInputError(
+            f"folds={list(folds)!r} must name each fold once, and at least one of {_listed(available)}"
+        )
     return keys
 
 
@@ -97,7 +103,10 @@ def _in_order(chosen: Sequence[str], weights: Mapping[Any, float]) -> list[float
     except TypeError as error:
         raise InvalidInputError(f"the keys of fold_weights must be fold keys ({error})") from error
     if set(by_key) != set(chosen) or len(by_key) < len(weights):
-        raise InvalidInputError(f"fold_weights names the folds {_listed(list(by_key))}, the folds used are {_listed(chosen)}; give one weight for each")
+        raise InvalidInputError(
+            f"fold_weights names the folds {_listed(list(by_key))}, the folds used are {_listed(chosen)}; give one"
+            " weight for each"
+        )
     return [by_key[key] for key in chosen]
 
 

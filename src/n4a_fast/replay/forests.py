@@ -66,7 +66,11 @@ class QuickForest:
             known = np.array_equal(first, kernels.forest_sum(nodes, roots[:1], rows[:2]))
         except (AttributeError, ValueError):  # trees of another make
             known = False
-        return kernels.forest_sum(nodes, roots, rows) / len(self.forest.estimators_) if known else self.forest.predict(X.copy())
+        return (
+            kernels.forest_sum(nodes, roots, rows) / len(self.forest.estimators_)
+            if known
+            else self.forest.predict(X.copy())
+        )
 
 
 def _merged(trees: Sequence[Any]) -> tuple[NDArray[np.void], NDArray[np.int32]]:
@@ -77,7 +81,9 @@ def _merged(trees: Sequence[Any]) -> tuple[NDArray[np.void], NDArray[np.int32]]:
     nodes = kernels.new_nodes(int(sizes.sum()))
     nodes["threshold"] = np.concatenate([part.threshold for part in parts])
     nodes["value"] = np.concatenate([part.value for part in parts])[:, 0, 0]
-    left, right = (np.concatenate([getattr(part, name) for part in parts]) for name in ("children_left", "children_right"))
+    left, right = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("children_left", "children_right")
+    )
     own, shift, leaf = np.arange(len(nodes)), np.repeat(roots, sizes), left < 0
     nodes["feature"] = np.where(leaf, 0, np.concatenate([part.feature for part in parts]))
     nodes["children"] = np.stack([np.where(leaf, own, left + shift), np.where(leaf, own, right + shift)], axis=1)
@@ -87,7 +93,9 @@ def _merged(trees: Sequence[Any]) -> tuple[NDArray[np.void], NDArray[np.int32]]:
 def quickened(plan: ReplayPlan) -> ReplayPlan:
     """The plan with stand-ins for its forests."""
     rows = _Rows()
-    models: Mapping[str, Any] = {key: QuickForest(model, rows) if is_forest(model) else model for key, model in plan.model.models.items()}
+    models: Mapping[str, Any] = {
+        key: QuickForest(model, rows) if is_forest(model) else model for key, model in plan.model.models.items()
+    }
     return replace(plan, model=replace(plan.model, models=MappingProxyType(models)))
 
 

@@ -26,7 +26,15 @@ from n4a_fast.replay.execute import plain_features
 from n4a_fast.replay.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.kernels import is_radial, radial_part
 from n4a_fast.replay.links import Link, link_of, scores_of
-from n4a_fast.replay.operators import Unfused, entry_of, inverse_is_linear, linear_part, made_with, probed, row_statistic
+from n4a_fast.replay.operators import (
+    Unfused,
+    entry_of,
+    inverse_is_linear,
+    linear_part,
+    made_with,
+    probed,
+    row_statistic,
+)
 from n4a_fast.replay.plan import ReplayPlan, TargetStep
 from n4a_fast.replay.stages import Bench, Stage, line_of, without_models
 from n4a_fast.replay.statistics import RowStatistic
@@ -55,10 +63,14 @@ class _Work:
         """What the plain path predicts, of a classifier the scores of each fold."""
         if self.link is not None:
             return scores_of(self.models, features, given, self.plan.model.place)
-        return np.asarray(combine(self.models, self.fold_weights, features, given, self.plan.targets, self.plan.model.place, False))
+        return np.asarray(
+            combine(self.models, self.fold_weights, features, given, self.plan.targets, self.plan.model.place, False)
+        )
 
 
-def compile_chain(plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: Any, bench: Bench) -> CompiledChain | PlainChain:
+def compile_chain(
+    plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: Any, bench: Bench
+) -> CompiledChain | PlainChain:
     """The plan as a compiled chain, or the reasons why it stays plain; raises what the plain path raises on X."""
     models = dict(plan.model.models)
     stages = line_of(plan, bench.names)
@@ -84,7 +96,10 @@ def refusal(plan: ReplayPlan) -> PlainChain | None:
             if not is_radial(model):
                 _require_linear(model)
     except Unfused as error:
-        return PlainChain(plan.chain_id, (*(f"{step.place}: runs plainly" for step in plan.steps), f"{plan.model.place}: runs plainly, {error}"))
+        return PlainChain(
+            plan.chain_id,
+            (*(f"{step.place}: runs plainly" for step in plan.steps), f"{plan.model.place}: runs plainly, {error}"),
+        )
     return None
 
 
@@ -92,7 +107,9 @@ def _require_linear(model: Any) -> None:
     entry_of(model, "score" if classifies(model) else "predict")
 
 
-def _with_kernels(work: _Work, X: Any, wavelengths: Any, fused: str, reason: str, in_line: bool) -> CompiledChain | PlainChain:
+def _with_kernels(
+    work: _Work, X: Any, wavelengths: Any, fused: str, reason: str, in_line: bool
+) -> CompiledChain | PlainChain:
     """A chain of radial kernel models: all stages run plainly, the folds share their kernels."""
     try:
         statistic, weights = radial_part(work.models, work.fold_weights)
@@ -100,7 +117,9 @@ def _with_kernels(work: _Work, X: Any, wavelengths: Any, fused: str, reason: str
             raise Unfused("several sources or channels")
         weights = _in_target_unit(weights, work.plan.targets)
     except Unfused:
-        return PlainChain(work.plan.chain_id, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}"))
+        return PlainChain(
+            work.plan.chain_id, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}")
+        )
     rows, axis, given = _rows(work, X, wavelengths)
     work, between = _run(work, rows, axis)
     back = _Back(len(work.stages), statistic, weights, (*_plain(work.stages), f"{fused}, {statistic}"))
@@ -148,7 +167,10 @@ def _two_dimensional(part: Array) -> Array:
 def _over_features(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: str) -> CompiledChain | PlainChain:
     """For several sources or channels: all steps run plainly, the models as one."""
     features, given = plain_features(work.plan, X, wavelengths)
-    notes = (*(f"{step.place}: runs plainly, the chain has several sources or channels" for step in work.plan.steps), fused)
+    notes = (
+        *(f"{step.place}: runs plainly, the chain has several sources or channels" for step in work.plan.steps),
+        fused,
+    )
     some = np.ascontiguousarray(features[_evenly(len(features))])
     evidence = _Evidence(some.mean(axis=0), some.mean(axis=0)[None, :], (some, _varied(some)), (some, _varied(some)))
     return _proved(work, _Back(WHOLE, None, weights, notes), evidence, given)
@@ -163,7 +185,9 @@ def _along_line(work: _Work, weights: Array, X: Any, wavelengths: Any, fused: st
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What a compiled chain is made at and checked on: its centre, and spectra before it with what the models get of them."""
+    """What a compiled chain is made at and checked on: its centre, and spectra before it with what the models get of
+    them.
+    """
 
     center: Array
     features_at_center: Array
@@ -171,7 +195,9 @@ class _Evidence:
     features: tuple[Array, Array]
 
 
-def _behind_statistic(work: _Work, back: _Back, axis: Array | None, between: Sequence[Array], given: int) -> CompiledChain | PlainChain:
+def _behind_statistic(
+    work: _Work, back: _Back, axis: Array | None, between: Sequence[Array], given: int
+) -> CompiledChain | PlainChain:
     corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
     if not finite(corrected):
         return PlainChain(work.plan.chain_id, (*back.notes, "not fused: the row statistic fails on the rows at hand"))
@@ -182,13 +208,20 @@ def _behind_statistic(work: _Work, back: _Back, axis: Array | None, between: Seq
         behind = work.stages[back.start + (back.statistic is not None) :]
         at_center = work.bench.after(behind, center[None, :], None, f"centre {back.start} {content_hash(center)}")
     _, others = _run(work, work.bench.once(("varied", id(between[0])), lambda: _varied(between[0])), axis)
-    return _proved(work, back, _Evidence(center, at_center, (between[back.start], others[back.start]), (between[-1], others[-1])), given)
+    return _proved(
+        work,
+        back,
+        _Evidence(center, at_center, (between[back.start], others[back.start]), (between[-1], others[-1])),
+        given,
+    )
 
 
 def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> CompiledChain | PlainChain:
     """The chain compiled as found, if it agrees with the plain path on the rows at hand and on others like them."""
     blocks = (evidence.features_at_center, *evidence.features)
-    predicted = work.predict(np.concatenate(blocks), given).reshape(sum(map(len, blocks)), -1)  # one call: a model's own checks cost more
+    predicted = work.predict(np.concatenate(blocks), given).reshape(
+        sum(map(len, blocks)), -1
+    )  # one call: a model's own checks cost more
     draft = _draft(work, back, evidence.center, predicted[0], given)
     expected = predicted[1:] if len(draft.weights) > 1 else predicted[1:, 0]
     found = np.concatenate([draft.apply(spectra) for spectra in evidence.before])
@@ -196,7 +229,10 @@ def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> Compil
     if work.link is not None:
         error = max(error, _difference_of_answers(work, work.link, found, np.concatenate(evidence.features), given))
     if not error <= TOLERANCE:  # so that NaN is given up too
-        told = f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is not what its entry says"
+        told = (
+            f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is"
+            " not what its entry says"
+        )
         return PlainChain(draft.chain_id, (*draft.notes, told))
     return replace(draft, error=error)
 
@@ -205,7 +241,9 @@ def _difference_of_answers(work: _Work, link: Link, scores: Array, features: Arr
     """The largest difference of probabilities, infinite if a label differs."""
 
     def plain(return_proba: bool) -> NDArray[Any]:
-        return combine(work.models, work.fold_weights, features, given, work.plan.targets, work.plan.model.place, return_proba)
+        return combine(
+            work.models, work.fold_weights, features, given, work.plan.targets, work.plan.model.place, return_proba
+        )
 
     if not np.array_equal(link.answer(scores, False), plain(False)):
         return np.inf
@@ -234,7 +272,9 @@ def _run(work: _Work, rows: Array, wavelengths: Array | None) -> tuple[_Work, li
 
 @dataclass(frozen=True, slots=True)
 class _Back:
-    """How far a chain fuses: the stages left in front, the statistic and the weights there, what became of each stage."""
+    """How far a chain fuses: the stages left in front, the statistic and the weights there, what became of each
+    stage.
+    """
 
     start: int
     statistic: RowStatistic | None
@@ -252,8 +292,18 @@ def _walked_back(work: _Work, weights: Array, widths: Sequence[int]) -> _Back:
             try:
                 statistic = row_statistic(stage.operator, width)
             except Unfused:
-                return _Back(number + 1, None, weights, (*_plain(work.stages[:number]), f"{stage.place}: runs plainly, {error}", *notes))
-            return _Back(number, statistic, weights, (*_plain(work.stages[:number]), f"{stage.place}: row statistic {statistic}", *notes))
+                return _Back(
+                    number + 1,
+                    None,
+                    weights,
+                    (*_plain(work.stages[:number]), f"{stage.place}: runs plainly, {error}", *notes),
+                )
+            return _Back(
+                number,
+                statistic,
+                weights,
+                (*_plain(work.stages[:number]), f"{stage.place}: row statistic {statistic}", *notes),
+            )
         weights = part[:, None] * weights if part.ndim == 1 else part @ weights
         notes.insert(0, f"{stage.place}: fused")
     return _Back(0, None, weights, tuple(notes))
@@ -271,11 +321,28 @@ def _part(stage: Stage, width: int, bench: Bench) -> Array:
 def _draft(work: _Work, back: _Back, center: Array, intercept: Array, given: int) -> CompiledChain:
     plan, front = work.plan, max(back.start, 0)
     fused = work.stages[front:] if back.start != WHOLE else ()
-    operators = [*(stage.operator for stage in fused), *work.models.values(), *(one for step in plan.targets for one in step.operators)]
+    operators = [
+        *(stage.operator for stage in fused),
+        *work.models.values(),
+        *(one for step in plan.targets for one in step.operators),
+    ]
     return CompiledChain(
-        plan.chain_id, back.start, tuple(stage.name for stage in work.stages[:front]), given, back.statistic, center, np.ascontiguousarray(back.weights.T),
-        intercept.copy(), 0.0, back.notes, made_with(operators), plan.n_sources, plan.source_index, without_models(plan) if back.start else None, work.link,
-    )  # fmt: skip
+        plan.chain_id,
+        back.start,
+        tuple(stage.name for stage in work.stages[:front]),
+        given,
+        back.statistic,
+        center,
+        np.ascontiguousarray(back.weights.T),
+        intercept.copy(),
+        0.0,
+        back.notes,
+        made_with(operators),
+        plan.n_sources,
+        plan.source_index,
+        without_models(plan) if back.start else None,
+        work.link,
+    )
 
 
 def _rows(work: _Work, X: Any, wavelengths: Any) -> tuple[Array, Array | None, int]:
@@ -298,7 +365,9 @@ def _varied(rows: Array) -> Array:
     """Other spectra like these: each under a slow wave of a few per cent."""
     waves = np.arange(1, _VARIED + 1)[:, None] * np.linspace(0.3, 2.0, rows.shape[1])[None, :]
     picked = rows[np.arange(_VARIED) % len(rows)]
-    return np.ascontiguousarray(picked * (1.0 + 0.05 * np.sin(waves)) + 0.02 * np.abs(picked).max() * np.cos(1.7 * waves))
+    return np.ascontiguousarray(
+        picked * (1.0 + 0.05 * np.sin(waves)) + 0.02 * np.abs(picked).max() * np.cos(1.7 * waves)
+    )
 
 
 def _plain(stages: Sequence[Stage]) -> list[str]:

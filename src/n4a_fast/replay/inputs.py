@@ -32,7 +32,9 @@ def read_spectra(plan: Sourced, X: Any) -> list[Array]:
     """One array of spectra for each source of the plan."""
     blocks = [_block(block, name) for block, name in _blocks(plan, X)]
     if len({len(block) for block in blocks}) > 1:
-        raise InvalidInputError(f"the sources in X have {[len(block) for block in blocks]} rows; give the same samples in each")
+        raise InvalidInputError(
+            f"the sources in X have {[len(block) for block in blocks]} rows; give the same samples in each"
+        )
     return blocks
 
 
@@ -43,7 +45,9 @@ def read_wavelengths(plan: Sourced, wavelengths: Any, spectra: Sequence[Array]) 
     if plan.n_sources == 1:
         return [_axis(_of_source(plan, wavelengths), "wavelengths", spectra[0])]
     if not _is_several(wavelengths, 1) or len(wavelengths) != plan.n_sources:
-        raise InvalidInputError(f"this chain joins {plan.n_sources} sources; give wavelengths as a list of {plan.n_sources} arrays")
+        raise InvalidInputError(
+            f"this chain joins {plan.n_sources} sources; give wavelengths as a list of {plan.n_sources} arrays"
+        )
     return [_axis(axis, f"wavelengths[{source}]", spectra[source]) for source, axis in enumerate(wavelengths)]
 
 
@@ -52,7 +56,9 @@ def _blocks(plan: Sourced, X: Any) -> list[tuple[Any, str]]:
     several = _is_several(X, 2)
     if plan.n_sources > 1:
         if not several or len(X) != plan.n_sources:
-            raise InvalidInputError(f"this chain joins {plan.n_sources} sources; give X as a list of {plan.n_sources} arrays, one a source")
+            raise InvalidInputError(
+                f"this chain joins {plan.n_sources} sources; give X as a list of {plan.n_sources} arrays, one a source"
+            )
         return [(block, f"X[{source}]") for source, block in enumerate(X)]
     if not several:
         return [(X, "X")]
@@ -76,7 +82,11 @@ def _of_source(plan: Sourced, wavelengths: Any) -> Any:
 
 def _is_several(value: Any, ndim: int) -> bool:
     """Whether `value` is a list of arrays (and not an array written as nested lists)."""
-    return isinstance(value, list | tuple) and len(value) > 0 and all(getattr(item, "ndim", None) == ndim for item in value)
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(getattr(item, "ndim", None) == ndim for item in value)
+    )
 
 
 def _block(value: Any, name: str) -> Array:
@@ -95,7 +105,10 @@ def _block(value: Any, name: str) -> Array:
 
 def count_in_rows(mask: NDArray[np.bool_], what: str) -> str:
     """How many values `mask` marks, and the first row with one."""
-    return f"{int(mask.sum())} {what} value{'' if mask.sum() == 1 else 's'}, the first in row {int(mask.any(axis=1).argmax())}"
+    return (
+        f"{int(mask.sum())} {what} value{'' if mask.sum() == 1 else 's'}, the first in row"
+        f" {int(mask.any(axis=1).argmax())}"
+    )
 
 
 def _found_in(mask: NDArray[np.bool_]) -> str:
@@ -105,7 +118,9 @@ def _found_in(mask: NDArray[np.bool_]) -> str:
 def _axis(value: Any, name: str, spectra: Array) -> Array:
     found = _numbers(value, name)
     if found.shape != (spectra.shape[1],):
-        raise InvalidInputError(f"{name} has shape {found.shape}, the spectra have {spectra.shape[1]} columns; give one wavelength a column")
+        raise InvalidInputError(
+            f"{name} has shape {found.shape}, the spectra have {spectra.shape[1]} columns; give one wavelength a column"
+        )
     axis = found.astype(np.float64)
     if not np.isfinite(axis).all():
         raise InvalidInputError(f"{name} must be finite numbers")

@@ -36,7 +36,9 @@ class Joined:
         self._stacks: Bounded[_Stack] = Bounded(_REMEMBERED_BYTES, lambda stack: stack.weights.nbytes)
 
     def of(self, block: Sequence[CompiledChain]) -> Array:
-        """The weights of these chains and, in the last column, their intercepts at the centre of the first: (chains x targets, columns + 1)."""
+        """The weights of these chains and, in the last column, their intercepts at the centre of the first: (chains x
+        targets, columns + 1).
+        """
         chains, key = list(block), (block[0].chain_id, len(block))
         found = self._stacks.get(key)
         if found is None or found.chains != chains:  # chains are equal if they are the same object

@@ -28,12 +28,19 @@ _KERNEL_RIDGE = "sklearn.kernel_ridge.KernelRidge"
 def radial_part(models: Mapping[str, Any], fold_weights: Array) -> tuple[RowStatistic, Array]:
     """The statistic, and weights (kernel values, targets) of the averaged folds; Unfused for other models."""
     parts = [_support(model) for model in models.values()]
-    if len({coefficients.shape[1] for _, coefficients, _ in parts}) > 1 or len({rows.shape[1] for rows, _, _ in parts}) > 1:
+    if (
+        len({coefficients.shape[1] for _, coefficients, _ in parts}) > 1
+        or len({rows.shape[1] for rows, _, _ in parts}) > 1
+    ):
         raise Unfused("its folds differ in shape")
     union, index = np.unique(np.concatenate([rows for rows, _, _ in parts]), axis=0, return_inverse=True)
     gammas = np.concatenate([np.full(len(rows), gamma) for rows, _, gamma in parts])
-    weights = np.concatenate([share * coefficients for share, (_, coefficients, _) in zip(fold_weights, parts, strict=True)])
-    kernels, where = np.unique(np.stack([gammas, index.reshape(-1).astype(np.float64)], axis=1), axis=0, return_inverse=True)
+    weights = np.concatenate(
+        [share * coefficients for share, (_, coefficients, _) in zip(fold_weights, parts, strict=True)]
+    )
+    kernels, where = np.unique(
+        np.stack([gammas, index.reshape(-1).astype(np.float64)], axis=1), axis=0, return_inverse=True
+    )
     total = np.zeros((len(kernels), weights.shape[1]))
     np.add.at(total, where.reshape(-1), weights)
     return RowStatistic("radial", 0.0, kernels, union), total

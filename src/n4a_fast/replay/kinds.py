@@ -24,9 +24,16 @@ KINDS = ("transform", "feature_augmentation", "y_processing", "model", "skip")
 _BRANCH_CURE = "; replay the chains of the single branches, or predict with the library that made it"
 # Steps whose effect on the spectra is not in the stored chain.
 _REFUSED = {
-    "meta_model": "is a stacked model, whose source models the chain does not name; replay those chains and stack them yourself",
-    "concat_transform": "joins the outputs of operators that nirs4all does not store; train it again with feature_augmentation or a FeatureUnion",
-    "auto_transfer_preproc": "chose its own preprocessing, which the chain does not name; train it again with that preprocessing",
+    "meta_model": (
+        "is a stacked model, whose source models the chain does not name; replay those chains and stack them yourself"
+    ),
+    "concat_transform": (
+        "joins the outputs of operators that nirs4all does not store; train it again with feature_augmentation or a"
+        " FeatureUnion"
+    ),
+    "auto_transfer_preproc": (
+        "chose its own preprocessing, which the chain does not name; train it again with that preprocessing"
+    ),
     "merge": "merges branches" + _BRANCH_CURE,
     "merge_sources": "merges sources" + _BRANCH_CURE,
     "merge_predictions": "merges predictions" + _BRANCH_CURE,
@@ -36,18 +43,38 @@ _REFUSED = {
 }
 # Words a step or its params may carry, most telling first, and the kind they mean.
 _WORDS: Mapping[str, str] = {
-    "y_processing": "y_processing", "feature_augmentation": "feature_augmentation",
-    "sample_augmentation": "skip", "sample_filter": "skip", "outlier_excluder": "skip", "splitter": "skip",
+    "y_processing": "y_processing",
+    "feature_augmentation": "feature_augmentation",
+    "sample_augmentation": "skip",
+    "sample_filter": "skip",
+    "outlier_excluder": "skip",
+    "splitter": "skip",
     **dict.fromkeys(_REFUSED, "refused"),
     "model": "model",
-}  # fmt: skip
+}
 _TOP_WORDS: Mapping[str, Kind] = {"split": "skip", "exclude": "skip", "tag": "skip"}
 _SPLITTER = re.compile(r"(Split|Splitter|Fold|LeaveOneOut|LeavePOut|LeaveOneGroupOut|LeavePGroupsOut)(CV)?$")
-_CHARTS = frozenset({
-    "chart_2d", "chart_3d", "2d_chart", "3d_chart", "y_chart", "chart_y", "fold_chart", "chart_fold", "augment_chart", "augmentation_chart",
-    "augment_details_chart", "augmentation_details_chart", "exclusion_chart", "chart_exclusion", "spectra_dist", "spectral_distribution",
-    "spectra_envelope",
-})  # fmt: skip
+_CHARTS = frozenset(
+    {
+        "chart_2d",
+        "chart_3d",
+        "2d_chart",
+        "3d_chart",
+        "y_chart",
+        "chart_y",
+        "fold_chart",
+        "chart_fold",
+        "augment_chart",
+        "augmentation_chart",
+        "augment_details_chart",
+        "augmentation_details_chart",
+        "exclusion_chart",
+        "chart_exclusion",
+        "spectra_dist",
+        "spectral_distribution",
+        "spectra_envelope",
+    }
+)
 _NAMELESS = frozenset({"dict", "config", "Config"})
 
 
@@ -62,7 +89,12 @@ def kind_of(step: Mapping[str, Any], place: Place, has_artifacts: bool) -> Kind:
     word = _word_of(step)
     if word:
         return cast(Kind, _WORDS.get(word) or _TOP_WORDS[word])
-    if step.get("operator_class") == "" and step.get("stateless") is True and not step.get("params") and not has_artifacts:
+    if (
+        step.get("operator_class") == ""
+        and step.get("stateless") is True
+        and not step.get("params")
+        and not has_artifacts
+    ):
         return "skip"  # how nirs4all stores a variant that leaves the step out: None among alternatives
     return _by_name(str(step.get("operator_class") or ""), place, has_artifacts)
 

@@ -92,7 +92,9 @@ def _link_is_known(operator: Any) -> str | None:
 
 
 def _fills_only_nan(operator: Any) -> str | None:
-    plain = operator.missing_values is np.nan or (isinstance(operator.missing_values, float) and np.isnan(operator.missing_values))
+    plain = operator.missing_values is np.nan or (
+        isinstance(operator.missing_values, float) and np.isnan(operator.missing_values)
+    )
     return None if plain and not operator.add_indicator else "marks or fills values that are not NaN"
 
 
@@ -197,23 +199,33 @@ def _row_emsc(operator: Any, width: int) -> RowStatistic:
 # -- the entries -----------------------------------------------------------------------------------
 
 
-def _entries(prefix: str, names: str, role: str = "transform", part: Part | None = None, when: When | None = None, **more: str) -> Iterator[Entry]:
+def _entries(
+    prefix: str, names: str, role: str = "transform", part: Part | None = None, when: When | None = None, **more: str
+) -> Iterator[Entry]:
     distribution, since, before = _LIBRARIES[prefix.partition(".")[0]]
     fields = {"since": since, "before": before, **more}
-    yield from (Entry(f"{prefix}.{name}", role, part, when, distribution=distribution, **fields) for name in names.split())
+    yield from (
+        Entry(f"{prefix}.{name}", role, part, when, distribution=distribution, **fields) for name in names.split()
+    )
 
 
-_LIBRARIES = {"sklearn": ("scikit-learn", "1.3", "2"), "chemotools": ("chemotools", "0.1.5", "1"), "nirs4all": ("nirs4all", "0.7", "1.5")}
+_LIBRARIES = {
+    "sklearn": ("scikit-learn", "1.3", "2"),
+    "chemotools": ("chemotools", "0.1.5", "1"),
+    "nirs4all": ("nirs4all", "0.7", "1.5"),
+}
 _NO_CLIP = _needs(clip=(False,))
 _ALONG_ROWS = _needs(axis=(1, -1))
 _NUMPY = _needs(backend=("numpy",))
 _LINEAR_MODELS = (
-    "LinearRegression Ridge RidgeCV Lasso LassoCV LassoLars LassoLarsCV LassoLarsIC Lars LarsCV ElasticNet ElasticNetCV MultiTaskLasso "
-    "MultiTaskLassoCV MultiTaskElasticNet MultiTaskElasticNetCV BayesianRidge ARDRegression HuberRegressor SGDRegressor PassiveAggressiveRegressor "
-    "OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV TheilSenRegressor QuantileRegressor"
+    "LinearRegression Ridge RidgeCV Lasso LassoCV LassoLars LassoLarsCV LassoLarsIC Lars LarsCV ElasticNet ElasticNetCV"
+    " MultiTaskLasso MultiTaskLassoCV MultiTaskElasticNet MultiTaskElasticNetCV BayesianRidge ARDRegression"
+    " HuberRegressor SGDRegressor PassiveAggressiveRegressor OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV"
+    " TheilSenRegressor QuantileRegressor"
 )
 _SELECTORS = (
-    "SelectKBest SelectPercentile SelectFpr SelectFdr SelectFwe GenericUnivariateSelect SelectFromModel RFE RFECV VarianceThreshold SequentialFeatureSelector"
+    "SelectKBest SelectPercentile SelectFpr SelectFdr SelectFwe GenericUnivariateSelect SelectFromModel RFE RFECV"
+    " VarianceThreshold SequentialFeatureSelector"
 )
 
 _SKLEARN = (
@@ -239,13 +251,32 @@ _SKLEARN = (
     *_entries("sklearn.kernel_ridge", "KernelRidge", "predict", _linear_kernel, _needs(kernel=("linear",))),
     *_entries("sklearn.dummy", "DummyRegressor", "predict"),
     *_entries("sklearn.linear_model", "RANSACRegressor", "predict", when=_all_linear(_predictors("estimator_"))),
-    *_entries("sklearn.ensemble", "VotingRegressor BaggingRegressor", "predict", when=_all_linear(_predictors("estimators_"))),
+    *_entries(
+        "sklearn.ensemble", "VotingRegressor BaggingRegressor", "predict", when=_all_linear(_predictors("estimators_"))
+    ),
     *_entries("sklearn.ensemble", "StackingRegressor", "predict", when=_all_linear(_stacking)),
     *_entries("sklearn.multioutput", "MultiOutputRegressor", "predict", when=_all_linear(_predictors("estimators_"))),
-    *_entries("sklearn.model_selection", "GridSearchCV RandomizedSearchCV", "predict", when=_all_linear(_predictors("best_estimator_"))),
+    *_entries(
+        "sklearn.model_selection",
+        "GridSearchCV RandomizedSearchCV",
+        "predict",
+        when=_all_linear(_predictors("best_estimator_")),
+    ),
     *_entries("sklearn.compose", "TransformedTargetRegressor", "predict", when=_transformed_target),
-    *_entries("sklearn.linear_model", "LogisticRegression LogisticRegressionCV RidgeClassifier RidgeClassifierCV", "score", _coefficients, _link_is_known),
-    *_entries("sklearn.linear_model", "SGDClassifier Perceptron PassiveAggressiveClassifier", "score", _coefficients, _link_is_known),
+    *_entries(
+        "sklearn.linear_model",
+        "LogisticRegression LogisticRegressionCV RidgeClassifier RidgeClassifierCV",
+        "score",
+        _coefficients,
+        _link_is_known,
+    ),
+    *_entries(
+        "sklearn.linear_model",
+        "SGDClassifier Perceptron PassiveAggressiveClassifier",
+        "score",
+        _coefficients,
+        _link_is_known,
+    ),
     *_entries("sklearn.svm", "LinearSVC", "score", _coefficients),
     *_entries("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis", "score", _coefficients),
     *_entries("sklearn.pipeline", "Pipeline", "predict", when=_all_linear(_pipeline("predict"))),
@@ -260,19 +291,37 @@ _CHEMOTOOLS = (
     *_entries("chemotools.derivative", "SavitzkyGolay NorrisWilliams"),
     *_entries("chemotools.smooth", "SavitzkyGolayFilter ModifiedSincFilter", when=_ALONG_ROWS),
     *_entries("chemotools.smooth", "MeanFilter WhittakerSmooth"),
-    *_entries("chemotools.baseline", "LinearCorrection PolynomialCorrection ConstantBaselineCorrection CubicSplineCorrection SubtractReference"),
+    *_entries(
+        "chemotools.baseline",
+        "LinearCorrection PolynomialCorrection ConstantBaselineCorrection CubicSplineCorrection SubtractReference",
+    ),
     *_entries("chemotools.feature_selection", "RangeCut IndexSelector SRSelector VIPSelector"),
-    *_entries("chemotools.projection", "ExternalParameterOrthogonalization OrthogonalSignalCorrection DirectOrthogonalization OrthogonalPLS"),
+    *_entries(
+        "chemotools.projection",
+        "ExternalParameterOrthogonalization OrthogonalSignalCorrection DirectOrthogonalization OrthogonalPLS",
+    ),
     *_entries("chemotools.adaptation", "DirectStandardization PiecewiseDirectStandardization SpectralSpaceTransform"),
     *_entries("chemotools.regression", "PLSRegression", "predict"),
 )
 _TRANSFORMS = "nirs4all.operators.transforms"
 _MODELS = "nirs4all.operators.models.sklearn"
 _NIRS4ALL = (
-    *_entries(f"{_TRANSFORMS}.scalers", "StandardNormalVariate", "statistic", _snv, _needs(axis=(1, -1), with_mean=(True,), with_std=(True,))),
-    *_entries(f"{_TRANSFORMS}.nirs", "AreaNormalization", "statistic", _area, _needs(method=("sum", "abs_sum", "trapz"))),
-    *_entries(f"{_TRANSFORMS}.nirs", "SavitzkyGolay FirstDerivative SecondDerivative Wavelet Haar WaveletPCA WaveletSVD"),
-    *_entries(f"{_TRANSFORMS}.nirs", "MultiplicativeScatterCorrection", part=_column_msc, before="1"),  # by columns, without a look at the row
+    *_entries(
+        f"{_TRANSFORMS}.scalers",
+        "StandardNormalVariate",
+        "statistic",
+        _snv,
+        _needs(axis=(1, -1), with_mean=(True,), with_std=(True,)),
+    ),
+    *_entries(
+        f"{_TRANSFORMS}.nirs", "AreaNormalization", "statistic", _area, _needs(method=("sum", "abs_sum", "trapz"))
+    ),
+    *_entries(
+        f"{_TRANSFORMS}.nirs", "SavitzkyGolay FirstDerivative SecondDerivative Wavelet Haar WaveletPCA WaveletSVD"
+    ),
+    *_entries(
+        f"{_TRANSFORMS}.nirs", "MultiplicativeScatterCorrection", part=_column_msc, before="1"
+    ),  # by columns, without a look at the row
     *_entries(f"{_TRANSFORMS}.nirs", "MultiplicativeScatterCorrection", "statistic", _row_msc, since="1"),
     *_entries(f"{_TRANSFORMS}.nirs", "ExtendedMultiplicativeScatterCorrection", "statistic", _row_emsc, since="1"),
     *_entries(f"{_TRANSFORMS}.norris_williams", "NorrisWilliams", since="1"),
@@ -282,7 +331,11 @@ _NIRS4ALL = (
     *_entries(f"{_TRANSFORMS}.scalers", "SimpleScale", part=_min_max),
     *_entries(f"{_TRANSFORMS}.scalers", "Normalize", part=_normalize),
     *_entries(f"{_TRANSFORMS}.features", "CropTransformer ResampleTransformer"),
-    *_entries(f"{_TRANSFORMS}.resampler", "Resampler", when=_needs(method=("linear", "cubic", "quadratic", "slinear", "nearest", "zero", "previous", "next"))),
+    *_entries(
+        f"{_TRANSFORMS}.resampler",
+        "Resampler",
+        when=_needs(method=("linear", "cubic", "quadratic", "slinear", "nearest", "zero", "previous", "next")),
+    ),
     *_entries(f"{_TRANSFORMS}.signal_conversion", "PercentToFraction FractionToPercent"),
     *_entries(f"{_TRANSFORMS}.feature_selection", "CARS MCUVE FlexiblePCA FlexibleSVD"),
     *_entries(f"{_MODELS}.simpls", "SIMPLS", "predict", when=_NUMPY),

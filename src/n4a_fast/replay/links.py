@@ -58,7 +58,9 @@ class Link:
             chances = 1.0 / (1.0 + np.exp(-scores))
             if scores.shape[2] == 1:
                 return np.concatenate([1.0 - chances, chances], axis=2)
-            return np.asarray(chances / chances.sum(axis=2, keepdims=True))  # NaN where all are zero: the plain path knows what then
+            return np.asarray(
+                chances / chances.sum(axis=2, keepdims=True)
+            )  # NaN where all are zero: the plain path knows what then
 
     def as_json(self) -> list[Any]:
         """What `link_from_json` makes it of again."""
@@ -86,7 +88,11 @@ def _kind_of(model: Any) -> str:
     entry_of(model, "score")
     if not hasattr(model, "predict_proba"):
         return "vote"
-    logistic = getattr(model, "loss", "") == "log_loss" or getattr(model, "solver", "") == "liblinear" or getattr(model, "multi_class", "") == "ovr"
+    logistic = (
+        getattr(model, "loss", "") == "log_loss"
+        or getattr(model, "solver", "") == "liblinear"
+        or getattr(model, "multi_class", "") == "ovr"
+    )
     return "logistic" if logistic else "softmax"
 
 
@@ -94,5 +100,8 @@ def scores_of(models: Mapping[str, Any], features: Array, given: int, place: Pla
     """The scores as the models give them, (n, folds x scores)."""
     for model in models.values():
         check_input(model, features, given, place)
-    found = [np.asarray(predicted(model, "decision_function", features.copy(), place), dtype=np.float64) for model in models.values()]
+    found = [
+        np.asarray(predicted(model, "decision_function", features.copy(), place), dtype=np.float64)
+        for model in models.values()
+    ]
     return np.hstack([scores.reshape(len(features), -1) for scores in found])

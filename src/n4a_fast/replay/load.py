@@ -28,7 +28,12 @@ from n4a_fast.replay.recreate import Resolve, create, import_class
 
 
 def load_chain(
-    chain: Mapping[str, Any], load_artifact: Callable[[str], Any], *, folds: Folds | None = None, models: bool = True, resolve: Resolve = import_class
+    chain: Mapping[str, Any],
+    load_artifact: Callable[[str], Any],
+    *,
+    folds: Folds | None = None,
+    models: bool = True,
+    resolve: Resolve = import_class,
 ) -> ReplayPlan:
     """The plan of a chain as `get_chain` returns it, its operators and models loaded.
 
@@ -94,7 +99,9 @@ class _Reader:
     def _step(self, step: Mapping[str, Any], place: Place, ids: tuple[str, ...]) -> FeatureStep | TargetStep | None:
         kind = kind_of(step, place, bool(ids))
         if kind == "model" and ids:
-            raise place.error("is a second model among the shared artifacts; a model that feeds another one cannot be replayed")
+            raise place.error(
+                "is a second model among the shared artifacts; a model that feeds another one cannot be replayed"
+            )
         if kind in ("skip", "model"):
             return None
         if kind == "y_processing":
@@ -107,15 +114,23 @@ class _Reader:
         if operator is None:
             return None
         if self.facts.in_branch and self.facts.twins(place.step_idx) > 1:
-            raise place.error("has no artifact, and the chain does not say which branch it belongs to; save its operator as an artifact")
-        return TransformStep(place, ((operator,),) * (1 if self.facts.source_index is not None else self.facts.n_sources), created=True)
+            raise place.error(
+                "has no artifact, and the chain does not say which branch it belongs to; save its operator as an"
+                " artifact"
+            )
+        return TransformStep(
+            place, ((operator,),) * (1 if self.facts.source_index is not None else self.facts.n_sources), created=True
+        )
 
     def _augmentation(self, step: Mapping[str, Any], place: Place, ids: tuple[str, ...]) -> AugmentationStep:
         params = step.get("params") or {}
         holder = params if "feature_augmentation" in params else step
         action, listed = holder.get("action", "add"), holder.get("feature_augmentation")
         if not isinstance(listed, list | tuple) or not all(_is_one_operator(item) for item in listed):
-            raise place.error("nests operators or leaves out their list, so their stored outputs cannot be put in order; train it with a flat list")
+            raise place.error(
+                "nests operators or leaves out their list, so their stored outputs cannot be put in order; train it"
+                " with a flat list"
+            )
         if action not in ("extend", "add", "replace"):
             raise place.error(f"has the unknown action {action!r}; it must be extend, add or replace")
         return AugmentationStep(place, action, sum(item is not None for item in listed), self._by_source(ids, place))
@@ -128,7 +143,10 @@ class _Reader:
         by_source = facts.sources.get(place.step_idx, {})
         chosen = [tuple(item for item in by_source.get(source, ()) if item in ids) for source in range(facts.n_sources)]
         if not all(chosen) or sorted(item for one in chosen for item in one) != sorted(ids):
-            raise place.error(f"does not say which of its {len(ids)} artifacts belong to which of {facts.n_sources} sources; save them in _source_map")
+            raise place.error(
+                f"does not say which of its {len(ids)} artifacts belong to which of {facts.n_sources} sources; save"
+                " them in _source_map"
+            )
         if facts.source_index is not None:
             chosen = chosen[facts.source_index : facts.source_index + 1]
         return tuple(self._operators(one, "transform", place) for one in chosen)
@@ -142,11 +160,20 @@ class _Reader:
         try:
             found = self.load_artifact(artifact_id)
         except (ImportError, AttributeError) as error:  # what a pickle of a class that is not there raises
-            raise place.error(f"has the artifact {artifact_id!r}, which cannot be loaded here ({error}); install what it was made with") from error
+            raise place.error(
+                f"has the artifact {artifact_id!r}, which cannot be loaded here ({error}); install what it was made"
+                " with"
+            ) from error
         if not hasattr(found, method):
-            raise place.error(f"has the artifact {artifact_id!r}, a {type(found).__name__} without {method}(); store the operator that belongs here")
+            raise place.error(
+                f"has the artifact {artifact_id!r}, a {type(found).__name__} without {method}(); store the operator"
+                " that belongs here"
+            )
         if method == "transform" and "augmentation" in type(found).__module__.split("."):
-            raise place.error(f'adds random changes ({type(found).__name__}); if it was meant for training only, add "kind": "skip" to the step')
+            raise place.error(
+                f'adds random changes ({type(found).__name__}); if it was meant for training only, add "kind": "skip"'
+                " to the step"
+            )
         return found
 
     def _model(self, step: Mapping[str, Any], folds: Folds | None, load: bool) -> ModelStep:
@@ -170,7 +197,9 @@ def _facts_of(chain: Mapping[str, Any]) -> _Facts:
         if not isinstance(step, Mapping) or not isinstance(step.get("step_idx"), int):
             raise ReplayError(chain_id, f"the step {step!r} has no step_idx; every step needs its index")
     stored = chain.get("shared_artifacts") or {}
-    shared = {_index(key, chain_id): _ids(value, chain_id) for key, value in stored.items() if not str(key).startswith("_")}
+    shared = {
+        _index(key, chain_id): _ids(value, chain_id) for key, value in stored.items() if not str(key).startswith("_")
+    }
     sources = {
         _index(key, chain_id): {_index(source, chain_id): _ids(value, chain_id) for source, value in by_source.items()}
         for key, by_source in (stored.get("_source_map") or {}).items()
@@ -180,8 +209,21 @@ def _facts_of(chain: Mapping[str, Any]) -> _Facts:
         raise ReplayError(chain_id, f"its model_step_idx is {model_idx!r}; it must be the index of the model step")
     unused = {key for key in shared if key < model_idx} - {step["step_idx"] for step in steps}
     if unused:
-        raise ReplayError(chain_id, f"shared_artifacts names the steps {sorted(unused)}, which are not among its steps; save the chain with all steps")
-    facts = _Facts(chain_id, steps, model_idx, shared, sources, chain.get("fold_artifacts") or {}, bool(chain.get("branch_path")), index)
+        raise ReplayError(
+            chain_id,
+            f"shared_artifacts names the steps {sorted(unused)}, which are not among its steps; save the chain with all"
+            " steps",
+        )
+    facts = _Facts(
+        chain_id,
+        steps,
+        model_idx,
+        shared,
+        sources,
+        chain.get("fold_artifacts") or {},
+        bool(chain.get("branch_path")),
+        index,
+    )
     if index is not None and sources and not 0 <= index < facts.n_sources:
         raise ReplayError(chain_id, f"source_index {index} is not one of its {facts.n_sources} sources")
     return facts
@@ -221,7 +263,10 @@ def _ids_used(facts: _Facts, step: Mapping[str, Any]) -> tuple[str, ...] | None:
         return shared
     named = {item for other in facts.steps if other["step_idx"] == place.step_idx for item in _own_ids(other)}
     if not named.issuperset(shared):
-        raise place.error(f"is one of {twins} steps with this index, which do not name all their artifacts; give each step its artifact_ids")
+        raise place.error(
+            f"is one of {twins} steps with this index, which do not name all their artifacts; give each step its"
+            " artifact_ids"
+        )
     used = tuple(item for item in shared if item in own)
     return None if own and not used else used
 
@@ -230,7 +275,10 @@ def _model_position(facts: _Facts) -> int:
     """Where the chain's model is among the steps."""
     at_index = [position for position, step in enumerate(facts.steps) if step["step_idx"] == facts.model_step_idx]
     if not at_index:
-        raise ReplayError(facts.chain_id, f"no step has the index {facts.model_step_idx} of its model step; save the chain with its model step")
+        raise ReplayError(
+            facts.chain_id,
+            f"no step has the index {facts.model_step_idx} of its model step; save the chain with its model step",
+        )
     if len(at_index) == 1:
         return at_index[0]
     models = {item for value in facts.fold_artifacts.values() for item in _ids(value, facts.chain_id)}
@@ -238,7 +286,9 @@ def _model_position(facts: _Facts) -> int:
     found = named or [position for position in at_index if calls_itself_model(facts.steps[position])]
     if len(found) != 1:
         shared_by = f"{len(at_index)} steps have the index {facts.model_step_idx} of its model"
-        raise ReplayError(facts.chain_id, f"{shared_by}, and {len(found)} of them name its artifacts; give each step its artifact_ids")
+        raise ReplayError(
+            facts.chain_id, f"{shared_by}, and {len(found)} of them name its artifacts; give each step its artifact_ids"
+        )
     return found[0]
 
 

@@ -77,9 +77,16 @@ def entry_of(operator: Any, role: str) -> Entry:
 def linear_part(operator: Any, width: int, role: str = "transform") -> Array:
     """How the operator's output follows its input: a matrix (width, outputs), or a vector for one factor a column."""
     entry = entry_of(operator, role)
-    found = _asked(entry.part, operator, width) if entry.part else _asked(lambda one, n: probed(getattr(one, role), n), operator, width)
+    found = (
+        _asked(entry.part, operator, width)
+        if entry.part
+        else _asked(lambda one, n: probed(getattr(one, role), n), operator, width)
+    )
     if found.ndim not in (1, 2) or len(found) != width or not np.isfinite(found).all():
-        raise Unfused(f"{type(operator).__name__}: its linear part of shape {found.shape} is not finite or does not fit {width} columns")
+        raise Unfused(
+            f"{type(operator).__name__}: its linear part of shape {found.shape} is not finite or does not fit {width}"
+            " columns"
+        )
     return found
 
 
@@ -126,7 +133,9 @@ def inverse_is_linear(operator: Any) -> bool:
     return getattr(operator, "func", None) is None and not getattr(operator, "clip", False)
 
 
-def register_linear_operator(cls: type, linear_part: Part | None = None, *, role: str = "transform", when: When | None = None) -> None:
+def register_linear_operator(
+    cls: type, linear_part: Part | None = None, *, role: str = "transform", when: When | None = None
+) -> None:
     """Have replay take operators of exactly this class as affine, for this process.
 
     `linear_part(operator, n_features)` gives the matrix (n_features, n_outputs) by which outputs follow
@@ -158,8 +167,14 @@ def version_of(distribution: str) -> str:
 
 
 def made_with(operators: Iterable[Any]) -> str:
-    """The libraries of these operators and of what they hold, with versions; "" when one is of no installed distribution."""
-    names = {_distribution_of(type(member).__module__.partition(".")[0]) for operator in operators for member in _members(operator)}
+    """The libraries of these operators and of what they hold, with versions; "" when one is of no installed
+    distribution.
+    """
+    names = {
+        _distribution_of(type(member).__module__.partition(".")[0])
+        for operator in operators
+        for member in _members(operator)
+    }
     if "" in names:
         return ""
     return " ".join(f"{name}=={version_of(name)}" for name in sorted({*names, "n4a_fast"}))
@@ -193,11 +208,17 @@ def _known() -> Mapping[tuple[str, str], Entry]:
 
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "chemotools": "chemotools", "nirs4all": "nirs4all"}
-_INVERSES = frozenset({
-    *(f"sklearn.preprocessing.{name}" for name in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "FunctionTransformer")),
-    "chemotools.scale.ParetoScaler",
-    "nirs4all.operators.transforms.scalers.SimpleScale", "nirs4all.operators.transforms.scalers.Normalize",
-    "nirs4all.operators.transforms.signal.Baseline",
-})  # fmt: skip
+_INVERSES = frozenset(
+    {
+        *(
+            f"sklearn.preprocessing.{name}"
+            for name in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "FunctionTransformer")
+        ),
+        "chemotools.scale.ParetoScaler",
+        "nirs4all.operators.transforms.scalers.SimpleScale",
+        "nirs4all.operators.transforms.scalers.Normalize",
+        "nirs4all.operators.transforms.signal.Baseline",
+    }
+)
 # What users register is theirs to change at any time, so it cannot be frozen with the rest.
 _REGISTERED: dict[tuple[type, str], Entry] = {}

@@ -64,6 +64,11 @@ class Output:
         for chain_id, found in self._found.items():
             if found.shape != self._found[first].shape:
                 told = f"chain {first!r} predicts {self._found[first].shape}, chain {chain_id!r} {found.shape}"
-                raise InvalidInputError(f"{told}: these cannot be rows of one array; replay them in groups of one shape")
+                raise InvalidInputError(
+                    f"{told}: these cannot be rows of one array; replay them in groups of one shape"
+                )
             if (found.dtype.kind in "fiub") != (self._found[first].dtype.kind in "fiub"):
-                raise InvalidInputError(f"chain {first!r} and chain {chain_id!r} predict numbers and labels; replay them in groups of one kind")
+                raise InvalidInputError(
+                    f"chain {first!r} and chain {chain_id!r} predict numbers and labels; replay them in groups of one"
+                    " kind"
+                )

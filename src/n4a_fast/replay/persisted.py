@@ -26,15 +26,24 @@ from n4a_fast.schema.columns import COMPILED_ARRAYS, COMPILED_CHAINS, table_of
 
 Array: TypeAlias = NDArray[np.float64]
 
-_SOURCES = """(SELECT u.chain_id, md5(string_agg(u.artifact_id || '=' || coalesce(a.content_hash, ''), ' ' ORDER BY u.artifact_id)) AS sources
-    FROM chain_artifacts u SEMI JOIN batch ON batch.chain_id = u.chain_id LEFT JOIN stored_artifacts a ON a.artifact_id = u.artifact_id
+_SOURCES = """(SELECT u.chain_id, md5(string_agg(u.artifact_id || '=' || coalesce(a.content_hash, ''), ' ' ORDER BY
+u.artifact_id)) AS sources
+    FROM chain_artifacts u SEMI JOIN batch ON batch.chain_id = u.chain_id LEFT JOIN stored_artifacts a ON a.artifact_id
+    = u.artifact_id
     GROUP BY u.chain_id)"""
-_LOAD = f"""SELECT c.* EXCLUDE (sources) FROM compiled_chains c SEMI JOIN {_SOURCES} s ON s.chain_id = c.chain_id AND s.sources = c.sources"""
+_LOAD = f"""SELECT c.* EXCLUDE (sources) FROM compiled_chains c SEMI JOIN {_SOURCES} s ON s.chain_id = c.chain_id AND
+s.sources = c.sources"""
 _LOAD_ARRAYS = "SELECT a.* FROM compiled_arrays a SEMI JOIN batch ON batch.content_hash = a.content_hash"
 _REPLACED = "DELETE FROM compiled_chains WHERE chain_id IN (SELECT chain_id FROM batch)"
 # a chain that another process has deleted meanwhile has no sources, and gets no row
-_INSERT = f"INSERT INTO compiled_chains BY NAME SELECT b.* EXCLUDE (sources), s.sources FROM batch b JOIN {_SOURCES} s ON s.chain_id = b.chain_id"
-_INSERT_ARRAYS = "INSERT INTO compiled_arrays BY NAME FROM batch b WHERE NOT EXISTS (FROM compiled_arrays a WHERE a.content_hash = b.content_hash)"
+_INSERT = (
+    f"INSERT INTO compiled_chains BY NAME SELECT b.* EXCLUDE (sources), s.sources FROM batch b JOIN {_SOURCES} s ON"
+    " s.chain_id = b.chain_id"
+)
+_INSERT_ARRAYS = (
+    "INSERT INTO compiled_arrays BY NAME FROM batch b WHERE NOT EXISTS (FROM compiled_arrays a WHERE a.content_hash ="
+    " b.content_hash)"
+)
 _SWEEP = "DELETE FROM compiled_chains WHERE chain_id NOT IN (SELECT chain_id FROM chains)"
 _SWEEP_ARRAYS = "DELETE FROM compiled_arrays WHERE content_hash NOT IN (SELECT unnest(arrays) FROM compiled_chains)"
 
@@ -64,13 +73,24 @@ class CompiledChains:
             found = found.filter(pa.array([current[text] for text in found["made_with"].to_pylist()], pa.bool_()))
         hashes = sorted({name for names in found["arrays"].to_pylist() for name in names})
         stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
-        arrays: dict[str, Array] = dict(zip(stored["content_hash"].to_pylist(), _shaped(stored["array_values"], stored["width"].to_pylist()), strict=True))
+        arrays: dict[str, Array] = dict(
+            zip(
+                stored["content_hash"].to_pylist(),
+                _shaped(stored["array_values"], stored["width"].to_pylist()),
+                strict=True,
+            )
+        )
         centers = {name: array[0] for name, array in arrays.items()}
         recipes = [orjson.loads(text) for text in found["recipe"].to_pylist()]
         weights = _shaped(found["weights"], [arrays[recipe["center"]].shape[1] for recipe in recipes])
         intercepts = _values(found["intercept"])
-        rows = zip(found["chain_id"].to_pylist(), found["made_with"].to_pylist(), recipes, weights, intercepts, strict=True)
-        return {chain_id: _restored(chain_id, made_with, recipe, weight, intercept, arrays, centers) for chain_id, made_with, recipe, weight, intercept in rows}
+        rows = zip(
+            found["chain_id"].to_pylist(), found["made_with"].to_pylist(), recipes, weights, intercepts, strict=True
+        )
+        return {
+            chain_id: _restored(chain_id, made_with, recipe, weight, intercept, arrays, centers)
+            for chain_id, made_with, recipe, weight, intercept in rows
+        }
 
     def write_in_transaction(self) -> None:
         """Write what was put; `clear` after the commit."""
@@ -100,24 +120,58 @@ def _arrays_of(chain: CompiledChain) -> tuple[Array, ...]:
 def _row(chain: CompiledChain) -> tuple[object, ...]:
     statistic = chain.statistic
     recipe = {
-        "start": chain.start, "prefix": chain.prefix, "n_features": chain.n_features, "center": content_hash(chain.center), "error": chain.error,
-        "notes": chain.notes, "n_sources": chain.n_sources, "source_index": chain.source_index, "link": chain.link and chain.link.as_json(),
-        "statistic": statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)],
-    }  # fmt: skip
+        "start": chain.start,
+        "prefix": chain.prefix,
+        "n_features": chain.n_features,
+        "center": content_hash(chain.center),
+        "error": chain.error,
+        "notes": chain.notes,
+        "n_sources": chain.n_sources,
+        "source_index": chain.source_index,
+        "link": chain.link and chain.link.as_json(),
+        "statistic": (
+            statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)]
+        ),
+    }
     names = [content_hash(array) for array in _arrays_of(chain)]
-    return chain.chain_id, None, chain.made_with, orjson.dumps(recipe).decode(), names, chain.weights.ravel(), chain.intercept
+    return (
+        chain.chain_id,
+        None,
+        chain.made_with,
+        orjson.dumps(recipe).decode(),
+        names,
+        chain.weights.ravel(),
+        chain.intercept,
+    )
 
 
 def _restored(
-    chain_id: str, made_with: str, recipe: Mapping[str, Any], weights: Array, intercept: Array, arrays: Mapping[str, Array], centers: Mapping[str, Array]
+    chain_id: str,
+    made_with: str,
+    recipe: Mapping[str, Any],
+    weights: Array,
+    intercept: Array,
+    arrays: Mapping[str, Array],
+    centers: Mapping[str, Array],
 ) -> CompiledChain:
     stored = recipe["statistic"]
     statistic = RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
     return CompiledChain(
-        chain_id, recipe["start"], tuple(recipe["prefix"]), recipe["n_features"], statistic, centers[recipe["center"]], weights, intercept, recipe["error"],
-        tuple(recipe["notes"]), made_with, recipe["n_sources"], recipe["source_index"],
+        chain_id,
+        recipe["start"],
+        tuple(recipe["prefix"]),
+        recipe["n_features"],
+        statistic,
+        centers[recipe["center"]],
+        weights,
+        intercept,
+        recipe["error"],
+        tuple(recipe["notes"]),
+        made_with,
+        recipe["n_sources"],
+        recipe["source_index"],
         link=link_from_json(recipe["link"]) if recipe.get("link") else None,
-    )  # fmt: skip
+    )
 
 
 def _values(column: pa.ChunkedArray) -> list[Array]:

@@ -45,7 +45,9 @@ def create(step: Mapping[str, Any], place: Place, resolve: Resolve) -> Any | Non
     if hasattr(kind, "split") and not hasattr(kind, "transform"):
         return None
     if not hasattr(kind, "transform"):
-        raise place.error(f'names {name}, which cannot transform spectra; if it acts on training only, add "kind": "skip" to the step')
+        raise place.error(
+            f'names {name}, which cannot transform spectra; if it acts on training only, add "kind": "skip" to the step'
+        )
     if step.get("stateless") is not True:
         raise place.error(f"has no artifact and is not marked stateless; {_CURE}")
     try:
@@ -63,7 +65,9 @@ def fitted(operator: Any, spectra: Array, wavelengths: Array | None, place: Plac
     probes = (1.5 + np.sin(columns + 5.0 * rows), 4.0 + rows * np.cos(2.0 * columns) + 3.0 * rows**2)
     try:
         first, second = (_fit(copy.deepcopy(operator), probe, wavelengths) for probe in probes)
-        same = joblib.hash(first) == joblib.hash(second) and np.array_equal(first.transform(spectra.copy()), second.transform(spectra.copy()), equal_nan=True)
+        same = joblib.hash(first) == joblib.hash(second) and np.array_equal(
+            first.transform(spectra.copy()), second.transform(spectra.copy()), equal_nan=True
+        )
     except Exception as error:
         raise place.error(f"was saved without an artifact and cannot be made ready again ({error}); {_CURE}") from error
     if not same:
@@ -93,9 +97,13 @@ def _class_named(name: str, place: Place, resolve: Resolve) -> type:
         found = resolve(full)
     except Exception as error:  # an import runs the module, which may fail in any way
         if full == name:
-            raise place.error(f"needs {name}, which cannot be imported ({error}); install its package, or {_CURE}") from error
+            raise place.error(
+                f"needs {name}, which cannot be imported ({error}); install its package, or {_CURE}"
+            ) from error
         hint = f'{{"class": "package.module.{name}", "params": {{...}}}}'
-        raise place.error(f"has no artifact, and {name!r} does not say where its class lives; give params as {hint}, or {_CURE}") from error
+        raise place.error(
+            f"has no artifact, and {name!r} does not say where its class lives; give params as {hint}, or {_CURE}"
+        ) from error
     if not isinstance(found, type):
         raise place.error(f"names {full}, which is not a class; {_CURE}")
     return found
@@ -105,7 +113,9 @@ def _value(value: Any, place: Place, resolve: Resolve) -> Any:
     """A stored parameter; `{"class": ..., "params": ...}` is an operator inside it."""
     if isinstance(value, Mapping) and isinstance(value.get("class"), str) and set(value) <= {"class", "params"}:
         inner = value.get("params") or {}
-        return _class_named(value["class"], place, resolve)(**{key: _value(item, place, resolve) for key, item in inner.items()})
+        return _class_named(value["class"], place, resolve)(
+            **{key: _value(item, place, resolve) for key, item in inner.items()}
+        )
     return value
 
 

@@ -74,13 +74,27 @@ class Replayer:
     """Replays of one workspace."""
 
     def __init__(
-        self, database: Database, chains: Chains, artifacts: Artifacts, load_artifact: Callable[[str], Any], persisted: CompiledChains,
-        flush: Callable[[], None], keep: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        chains: Chains,
+        artifacts: Artifacts,
+        load_artifact: Callable[[str], Any],
+        persisted: CompiledChains,
+        flush: Callable[[], None],
+        keep: Callable[[], None],
+    ) -> None:
         self.load_artifact, self._artifacts = load_artifact, artifacts
-        self._database, self._chains, self._persisted, self._flush, self._keep = database, chains, persisted, flush, keep
+        self._database, self._chains, self._persisted, self._flush, self._keep = (
+            database,
+            chains,
+            persisted,
+            flush,
+            keep,
+        )
         self._file, self._log = str(database.path), f"{database.path}.wal"
-        self._remembered: Bounded[_Known] = Bounded(_REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024))
+        self._remembered: Bounded[_Known] = Bounded(
+            _REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024)
+        )
         self.joined = Joined()
         self._generation = 0
 
@@ -97,7 +111,9 @@ class Replayer:
                 return found
         return self._replay_unprepared(chain_id, X, wavelengths, choice, return_proba)
 
-    def _replay_unprepared(self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool) -> NDArray[Any]:
+    def _replay_unprepared(
+        self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool
+    ) -> NDArray[Any]:
         state = self.state()
         known = self.recall([checks.text(chain_id, "chain_id")], choice).get(chain_id)
         if isinstance(known, CompiledChain) and (found := self.fused(known, X, wavelengths, return_proba)) is not None:
@@ -106,9 +122,19 @@ class Replayer:
         plan = load_plan(self.require([chain_id])[chain_id], bench, choice.folds)
         if known is None:
             compiled = self.compile(plan, X, wavelengths, choice, bench, state)
-            if isinstance(compiled, CompiledChain) and (found := self.fused(compiled, X, wavelengths, return_proba)) is not None:
+            if (
+                isinstance(compiled, CompiledChain)
+                and (found := self.fused(compiled, X, wavelengths, return_proba)) is not None
+            ):
                 return found
-        return execute(quickened(plan), X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights, return_proba=return_proba)
+        return execute(
+            quickened(plan),
+            X,
+            wavelengths,
+            folds=choice.folds,
+            fold_weights=choice.fold_weights,
+            return_proba=return_proba,
+        )
 
     def require(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows of these chains; NotFoundError names the first that is missing."""
@@ -151,8 +177,12 @@ class Replayer:
                 self._remember(found[chain_id], key, state)
         return found
 
-    def prepare(self, chain: Mapping[str, Any], X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State) -> CompiledChain | PlainChain:
-        """Like `compile`, with the models of all folds loaded only if the first one may fuse, or classifies: then they must know the same classes."""
+    def prepare(
+        self, chain: Mapping[str, Any], X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State
+    ) -> CompiledChain | PlainChain:
+        """Like `compile`, with the models of all folds loaded only if the first one may fuse, or classifies: then they
+        must know the same classes.
+        """
         plan = load_chain(chain, loader_for(chain, bench), models=False)
         first = choose(tuple(plan.model.fold_ids), choice.folds)[0]
         alone = load_plan(chain, bench, [first])
@@ -168,7 +198,9 @@ class Replayer:
             self._remember(compiled, choice.key, state)
         return compiled
 
-    def compile(self, plan: ReplayPlan, X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State) -> CompiledChain | PlainChain:
+    def compile(
+        self, plan: ReplayPlan, X: Any, wavelengths: Any, choice: Choice, bench: Bench, state: State
+    ) -> CompiledChain | PlainChain:
         """The chain compiled on X, remembered, and kept for later processes; raises the plain path's error for X.
 
         `state` is that of the store before the chain was read.
@@ -177,7 +209,9 @@ class Replayer:
         try:
             compiled = compile_chain(plan, weights, X, wavelengths, bench)
         except StoreError as error:
-            execute(plan, X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights)  # says it for all rows of X
+            execute(
+                plan, X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights
+            )  # says it for all rows of X
             compiled = PlainChain(plan.chain_id, (f"not fused: {error}",))
         self._remember(compiled, choice.key, state)
         if choice.key is None and isinstance(compiled, CompiledChain):
@@ -192,12 +226,22 @@ class Replayer:
         spectra = self.spectra_for(compiled, X, wavelengths) if compiled.answers(return_proba) else None
         return None if spectra is None else compiled.answer(spectra, return_proba)
 
-    def spectra_for(self, compiled: CompiledChain, X: Any, wavelengths: Any, bench: Bench | None = None) -> Array | None:
-        """What the compiled part of a chain is given, its stages in front run plainly; None for spectra of another width.
+    def spectra_for(
+        self, compiled: CompiledChain, X: Any, wavelengths: Any, bench: Bench | None = None
+    ) -> Array | None:
+        """What the compiled part of a chain is given, its stages in front run plainly; None for spectra of another
+        width.
 
         Spectra that need no copy are not searched for infinite values either: these show in the predictions.
         """
-        if compiled.start == 0 and wavelengths is None and type(X) is np.ndarray and X.dtype == _DOUBLE and X.ndim == 2 and X.flags.c_contiguous:
+        if (
+            compiled.start == 0
+            and wavelengths is None
+            and type(X) is np.ndarray
+            and X.dtype == _DOUBLE
+            and X.ndim == 2
+            and X.flags.c_contiguous
+        ):
             return X if len(X) and X.shape[1] == compiled.n_features and compiled.n_sources == 1 else None
         blocks = read_spectra(compiled, X)
         axes = read_wavelengths(compiled, wavelengths, blocks)

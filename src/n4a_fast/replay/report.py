@@ -14,7 +14,9 @@ from n4a_fast.replay.stages import Bench
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """How a chain is replayed. `error` is the largest relative difference to the plain path found when it was compiled."""
+    """How a chain is replayed. `error` is the largest relative difference to the plain path found when it was
+    compiled.
+    """
 
     chain_id: str
     compiled: bool

@@ -48,32 +48,45 @@ class Work:
     max_bytes: int
 
 
-def plain_predictions(replayer: Replayer, chain_ids: Sequence[str], work: Work, bench: Bench) -> Iterator[tuple[str, NDArray[Any]]]:
+def plain_predictions(
+    replayer: Replayer, chain_ids: Sequence[str], work: Work, bench: Bench
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Predictions of these chains, those with common steps after each other."""
     if not chain_ids:
         return
     chains = replayer.require(chain_ids)
-    plans = {chain_id: load_chain(chains[chain_id], loader_for(chains[chain_id], bench), models=False) for chain_id in chain_ids}
+    plans = {
+        chain_id: load_chain(chains[chain_id], loader_for(chains[chain_id], bench), models=False)
+        for chain_id in chain_ids
+    }
     names = {chain_id: _names(plan, bench) for chain_id, plan in plans.items()}
-    for _, alike in groupby(sorted(chain_ids, key=lambda chain_id: names[chain_id]), key=lambda chain_id: names[chain_id]):
+    for _, alike in groupby(
+        sorted(chain_ids, key=lambda chain_id: names[chain_id]), key=lambda chain_id: names[chain_id]
+    ):
         listed = list(alike)
         features, given = _features(plans[listed[0]], work, bench)
         if work.n_jobs == 1:
-            yield from ((one, _predicted(chains[one], loader_for(chains[one], bench), work, features, given)) for one in listed)
+            yield from (
+                (one, _predicted(chains[one], loader_for(chains[one], bench), work, features, given)) for one in listed
+            )
             continue
         # files alone: a thread that asked the store would wait for a transaction that waits for it
         load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
         first = load_chain(chains[listed[0]], load, folds=work.choice.folds)
         backend = "threading" if all(is_forest(model) for model in first.model.models.values()) else "loky"
         tasks = (joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one in listed)
-        yield from zip(listed, joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(tasks), strict=True)
+        yield from zip(
+            listed, joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(tasks), strict=True
+        )
 
 
 def require_models(replayer: Replayer, chains: Iterable[Chain], folds: Folds) -> None:
     """An error unless these chains have such folds and the files of their models are there; nothing is loaded."""
     models: list[str] = []
     for chain in chains:
-        stored = read_folds(chain["fold_artifacts"], Place(chain["chain_id"], int(chain["model_step_idx"]), chain["model_class"]))
+        stored = read_folds(
+            chain["fold_artifacts"], Place(chain["chain_id"], int(chain["model_step_idx"]), chain["model_class"])
+        )
         models += [stored[key] for key in (choose(tuple(stored), folds) if stored else ())]
     if models:
         replayer.reader(models).require_files(models)

@@ -152,20 +152,29 @@ def line_of(plan: ReplayPlan, names: dict[int, str]) -> tuple[Stage, ...] | None
     """The stages of a plan in order; None for several sources or channels."""
     if plan.n_sources > 1 or not all(isinstance(step, TransformStep) for step in plan.steps):
         return None
-    return tuple(Stage(step.place, operator, step.created, _name(operator, names)) for step, operator in _operators(plan))
+    return tuple(
+        Stage(step.place, operator, step.created, _name(operator, names)) for step, operator in _operators(plan)
+    )
 
 
 def front_of(plan: ReplayPlan, names: Sequence[str]) -> tuple[Stage, ...]:
     """The first stages of a plan that is a line, by names that `line_of` gave them before: its bench may be gone."""
-    return tuple(Stage(step.place, operator, step.created, name) for (step, operator), name in zip(islice(_operators(plan), len(names)), names, strict=True))
+    return tuple(
+        Stage(step.place, operator, step.created, name)
+        for (step, operator), name in zip(islice(_operators(plan), len(names)), names, strict=True)
+    )
 
 
 def _operators(plan: ReplayPlan) -> Iterator[tuple[TransformStep, Any]]:
-    return ((step, operator) for step in plan.steps if isinstance(step, TransformStep) for operator in step.operators[0])
+    return (
+        (step, operator) for step in plan.steps if isinstance(step, TransformStep) for operator in step.operators[0]
+    )
 
 
 def _name(operator: Any, names: dict[int, str]) -> str:
-    """The operator's artifact, or for one made from parameters its class and state; a name of its own for what cannot be pickled."""
+    """The operator's artifact, or for one made from parameters its class and state; a name of its own for what cannot
+    be pickled.
+    """
     if known := names.get(id(operator)):
         return known
     try:

@@ -87,7 +87,9 @@ class RowStatistic:
 
 
 def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
-    """(corrected rows of X - center) @ weights.T + intercept, (n, targets); X in C order, weights (targets, columns) too."""
+    """(corrected rows of X - center) @ weights.T + intercept, (n, targets); X in C order, weights (targets, columns)
+    too.
+    """
     if len(weights) <= NATIVE_TARGETS:
         if statistic is None:
             return kernels.affine(X, weights.T, intercept, center)

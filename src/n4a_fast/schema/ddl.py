@@ -19,11 +19,13 @@ _TABLES = (
         run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,
         created_at TIMESTAMP, completed_at TIMESTAMP, summary JSON, error VARCHAR, project_id VARCHAR)""",
     """CREATE TABLE projects (
-        project_id VARCHAR, name VARCHAR, description VARCHAR, color VARCHAR, created_at TIMESTAMP, updated_at TIMESTAMP)""",
+        project_id VARCHAR, name VARCHAR, description VARCHAR, color VARCHAR, created_at TIMESTAMP,
+        updated_at TIMESTAMP)""",
     """CREATE TABLE pipelines (
         pipeline_id VARCHAR, run_id VARCHAR, name VARCHAR, expanded_config JSON, generator_choices JSON,
         dataset_name VARCHAR, dataset_hash VARCHAR, status VARCHAR, created_at TIMESTAMP, completed_at TIMESTAMP,
-        best_val DOUBLE, best_test DOUBLE, metric VARCHAR, duration_ms BIGINT, error VARCHAR, original_template JSON)""",
+        best_val DOUBLE, best_test DOUBLE, metric VARCHAR, duration_ms BIGINT, error VARCHAR,
+        original_template JSON)""",
     """CREATE TABLE chains (
         chain_id VARCHAR, pipeline_id VARCHAR, steps JSON, model_step_idx INTEGER, model_class VARCHAR,
         preprocessings VARCHAR, fold_strategy VARCHAR, fold_artifacts JSON, shared_artifacts JSON,
@@ -34,7 +36,8 @@ _TABLES = (
     # id_key: prediction_id as a number; both in the order of time, so that zone maps find rows among millions
     """CREATE TABLE predictions (
         prediction_id VARCHAR, pipeline_id VARCHAR, chain_id VARCHAR, dataset_name VARCHAR, model_name VARCHAR,
-        model_class VARCHAR, fold_id VARCHAR, partition VARCHAR, val_score DOUBLE, test_score DOUBLE, train_score DOUBLE,
+        model_class VARCHAR, fold_id VARCHAR, partition VARCHAR, val_score DOUBLE, test_score DOUBLE,
+        train_score DOUBLE,
         metric VARCHAR, task_type VARCHAR, n_samples INTEGER, n_features INTEGER, scores JSON, best_params JSON,
         preprocessings VARCHAR, branch_id INTEGER, branch_name VARCHAR, exclusion_count INTEGER, exclusion_rate DOUBLE,
         refit_context VARCHAR, created_at TIMESTAMP, nk UBIGINT, id_key UBIGINT)""",
@@ -57,17 +60,21 @@ _TABLES = (
         created_at TIMESTAMP, origin VARCHAR, libraries VARCHAR)""",
     # a session that saved an artifact keeps it until its pipelines have ended
     """CREATE TABLE artifact_holds (artifact_id VARCHAR, holder VARCHAR)""",
-    # linear chains as weights, kept under the hashes of what they were made from; derived, so they may be deleted at any time
+    # linear chains as weights, kept under the hashes of what they were made from; derived, so they may be deleted at
+    # any time
     """CREATE TABLE compiled_chains (
-        chain_id VARCHAR, sources VARCHAR, made_with VARCHAR, recipe JSON, arrays VARCHAR[], weights DOUBLE[], intercept DOUBLE[])""",
+        chain_id VARCHAR, sources VARCHAR, made_with VARCHAR, recipe JSON, arrays VARCHAR[], weights DOUBLE[],
+        intercept DOUBLE[])""",
     """CREATE TABLE compiled_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
     """CREATE TABLE logs (
-        log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR, duration_ms BIGINT,
+        log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR,
+        duration_ms BIGINT,
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",
 )
 
 # `which` limits the chains: a filter on the view itself would be applied only after all means were computed
-CHAIN_SUMMARY = """SELECT s.* EXCLUDE (final_test_score, final_train_score, final_scores, final_agg_test_score, final_agg_train_score,
+CHAIN_SUMMARY = """SELECT s.* EXCLUDE (final_test_score, final_train_score, final_scores, final_agg_test_score,
+final_agg_train_score,
     final_agg_scores, run_id, pipeline_status),
     m.cv_scores, s.final_test_score, s.final_train_score, s.final_scores, s.final_agg_test_score,
     s.final_agg_train_score, s.final_agg_scores, s.run_id, s.pipeline_status
@@ -80,9 +87,11 @@ LEFT JOIN (
             SELECT chain_id, partition, score.key AS name, avg(CAST(score.value AS DOUBLE)) AS mean
             FROM (
                 SELECT chain_id, partition, unnest(map_entries(CAST(
-                    CASE WHEN json_type(scores, partition) = 'OBJECT' THEN scores->partition ELSE scores END AS MAP(VARCHAR, JSON)))) AS score
+                    CASE WHEN json_type(scores, partition) = 'OBJECT' THEN scores->partition ELSE scores END AS
+                    MAP(VARCHAR, JSON)))) AS score
                 FROM predictions
-                WHERE {which} AND refit_context IS NULL AND partition IN ('train', 'val', 'test') AND NOT suffix(fold_id, '_agg')
+                WHERE {which} AND refit_context IS NULL AND partition IN ('train', 'val', 'test') AND NOT
+                suffix(fold_id, '_agg')
                     AND fold_id NOT IN ('avg', 'w_avg') AND json_type(scores) = 'OBJECT')
             WHERE json_type(score.value) IN ('DOUBLE', 'BIGINT', 'UBIGINT') AND isfinite(CAST(score.value AS DOUBLE))
             GROUP BY ALL)
@@ -98,7 +107,8 @@ _VIEWS = (
         LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
         LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash""",
     """CREATE VIEW artifacts AS
-        SELECT a.artifact_id, a.artifact_path, a.content_hash, a.operator_class, a.artifact_type, a.format, a.size_bytes,
+        SELECT a.artifact_id, a.artifact_path, a.content_hash, a.operator_class, a.artifact_type, a.format,
+        a.size_bytes,
             CAST(coalesce(r.users, 0) AS INTEGER) AS ref_count,
             a.chain_path_hash, a.input_data_hash, a.dataset_hash, a.created_at
         FROM stored_artifacts a
@@ -114,7 +124,8 @@ _VIEWS = (
             list_sort(list(DISTINCT partition)) AS partitions,
             min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
             min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
-            min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS avg_train_score,
+            min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS
+            avg_train_score,
             list(prediction_id ORDER BY partition, fold_id) AS prediction_ids,
             list(fold_id ORDER BY partition, fold_id) AS fold_ids
         FROM predictions
@@ -122,9 +133,11 @@ _VIEWS = (
         JOIN pipelines ON pipelines.pipeline_id = chains.pipeline_id
         WHERE predictions.refit_context IS NULL
         GROUP BY ALL""",
-    # one row per chain with predictions; folds count without their averages, and scores that are no number count as missing
+    # one row per chain with predictions; folds count without their averages, and scores that are no number count as
+    # missing
     """CREATE VIEW v_chain_scores AS
-        SELECT c.chain_id, c.pipeline_id, c.model_class, c.model_step_idx, s.model_name, c.preprocessings, c.branch_path,
+        SELECT c.chain_id, c.pipeline_id, c.model_class, c.model_step_idx, s.model_name, c.preprocessings,
+        c.branch_path,
             c.source_index, s.metric, s.task_type, s.best_params, l.dataset_name, s.cv_val_score, s.cv_test_score,
             s.cv_train_score, s.cv_fold_count, s.final_test_score, s.final_train_score, s.final_scores,
             s.final_agg_test_score, s.final_agg_train_score, s.final_agg_scores, l.run_id, l.status AS pipeline_status
@@ -133,7 +146,8 @@ _VIEWS = (
         JOIN (
             SELECT chain_id,
                 arg_min(model_name, place) AS model_name, arg_min(metric, place) AS metric,
-                arg_min(task_type, place) AS task_type, arg_min(best_params, place) FILTER (best_params <> '{}') AS best_params,
+                arg_min(task_type, place) AS task_type, arg_min(best_params, place) FILTER (best_params <> '{}') AS
+                best_params,
                 avg(val_score) FILTER (is_fold AND NOT isnan(val_score)) AS cv_val_score,
                 avg(test_score) FILTER (is_fold AND NOT isnan(test_score)) AS cv_test_score,
                 avg(train_score) FILTER (is_fold AND NOT isnan(train_score)) AS cv_train_score,
@@ -143,12 +157,15 @@ _VIEWS = (
                     arg_min(train_score, place) FILTER (is_final AND partition = 'train')) AS final_train_score,
                 coalesce(arg_min(scores, place) FILTER (is_final AND partition = 'test'),
                     arg_min(scores, place) FILTER (is_final AND partition = 'train')) AS final_scores,
-                arg_min(test_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_test_score,
-                arg_min(train_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_train_score,
+                arg_min(test_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS
+                final_agg_test_score,
+                arg_min(train_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS
+                final_agg_train_score,
                 arg_min(scores, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_scores
             FROM (
                 SELECT *, {'refit': refit_context IS NOT NULL, 'at': created_at, 'id': prediction_id} AS place,
-                    refit_context IS NULL AND NOT suffix(fold_id, '_agg') AND fold_id NOT IN ('avg', 'w_avg') AS is_fold,
+                    refit_context IS NULL AND NOT suffix(fold_id, '_agg') AND fold_id NOT IN ('avg', 'w_avg') AS
+                    is_fold,
                     refit_context IS NOT NULL AND fold_id = 'final' AS is_final
                 FROM predictions WHERE chain_id IS NOT NULL)
             GROUP BY chain_id) s ON s.chain_id = c.chain_id""",

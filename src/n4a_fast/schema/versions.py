@@ -25,7 +25,9 @@ _SET_VERSION = "UPDATE store_info SET format_version = ?, written_by = ?"
 
 def create(path: Path) -> None:
     """Make an empty store file of the current format, unless one is there."""
-    stamp = f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}')"
+    stamp = (
+        f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}')"
+    )
     create_file(path, (*STATEMENTS, stamp))
 
 
@@ -36,7 +38,9 @@ def prepare(database: Database) -> None:
         if other.exists():  # a collection would take the artifacts there for orphans
             raise ForeignStoreError(other)
         if database.read_only:
-            raise NotFoundError("store file", str(database.path), "check the path, or create it with WorkspaceStore(path)", where="")
+            raise NotFoundError(
+                "store file", str(database.path), "check the path, or create it with WorkspaceStore(path)", where=""
+            )
         create(database.path)
         return
     if not database.path.is_file():

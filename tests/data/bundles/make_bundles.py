@@ -31,7 +31,12 @@ TRAIN = 240
 def cases() -> dict[str, tuple[list[Any], bool]]:
     split = ShuffleSplit(n_splits=2, test_size=0.25, random_state=0)
     plain = [Normalizer(), MinMaxScaler(), {"y_processing": StandardScaler()}, split, {"model": PLSRegression(3)}]
-    augmented = [{"feature_augmentation": [Normalizer(), StandardScaler()], "action": "extend"}, MinMaxScaler(), split, {"model": Ridge(0.1)}]
+    augmented = [
+        {"feature_augmentation": [Normalizer(), StandardScaler()], "action": "extend"},
+        MinMaxScaler(),
+        split,
+        {"model": Ridge(0.1)},
+    ]
     return {"plain": (plain, False), "refit": (plain, True), "augmented": (augmented, False)}
 
 
@@ -60,12 +65,16 @@ def main(spectra: str, version: str) -> None:
         options["engine"] = "legacy"
     for name, (pipeline, refit) in cases().items():
         with tempfile.TemporaryDirectory() as workspace:
-            result = nirs4all.run(pipeline=pipeline, dataset=dataset(X, y), workspace_path=workspace, refit=refit, **options)
+            result = nirs4all.run(
+                pipeline=pipeline, dataset=dataset(X, y), workspace_path=workspace, refit=refit, **options
+            )
             bundles = [HERE / f"{name}-{kind}-{version}.n4a" for kind in ("result", "store")]
             result.export(bundles[0])
             store = WorkspaceStore(Path(workspace))
             pipelines = store.list_pipelines()["pipeline_id"]
-            chains = [chain for pipeline_id in pipelines for chain in store.get_chains_for_pipeline(pipeline_id).to_dicts()]
+            chains = [
+                chain for pipeline_id in pipelines for chain in store.get_chains_for_pipeline(pipeline_id).to_dicts()
+            ]
             wanted = [chain for chain in chains if ("final" in str(chain["fold_artifacts"])) == refit] or chains
             store.export_chain(wanted[0]["chain_id"], bundles[1])
             store.close()

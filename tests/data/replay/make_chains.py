@@ -1,4 +1,5 @@
-"""Makes chains.zip: runs nirs4all 0.7.1 (with duckdb<2) on spectra and keeps its chains, artifacts and test predictions.
+"""Makes chains.zip: runs nirs4all 0.7.1 (with duckdb<2) on spectra and keeps its chains, artifacts and test
+predictions.
 
     python make_chains.py spectra.npz     # X (300 x 1076) and y; every 8th column is used
 
@@ -21,7 +22,15 @@ from nirs4all.data.dataset import SpectroDataset
 from nirs4all.operators.filters import YOutlierFilter
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import ShuffleSplit
-from sklearn.preprocessing import LabelEncoder, MaxAbsScaler, MinMaxScaler, Normalizer, PowerTransformer, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    LabelEncoder,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier
 
 HERE = Path(__file__).parent
@@ -56,7 +65,12 @@ def cases() -> dict[str, list[Any]]:
         "split_keyword": [MinMaxScaler(), {"split": split}, ridge],
         "chart": ["chart_2d", MinMaxScaler(), split, ridge],
         "excluded": [MinMaxScaler(), {"exclude": YOutlierFilter()}, split, ridge],
-        "augmented_samples": [{"sample_augmentation": {"transformers": [Normalizer()], "count": 1}}, MinMaxScaler(), split, ridge],
+        "augmented_samples": [
+            {"sample_augmentation": {"transformers": [Normalizer()], "count": 1}},
+            MinMaxScaler(),
+            split,
+            ridge,
+        ],
         "branches": [MinMaxScaler(), split, {"branch": [[Normalizer()], [RobustScaler(), StandardScaler()]]}, ridge],
         "models_in_branches": [MinMaxScaler(), split, {"branch": [[Normalizer(), ridge], [RobustScaler(), ridge]]}],
         "two_models": [MinMaxScaler(), split, ridge, {"model": Ridge(alpha=10.0)}],
@@ -72,7 +86,9 @@ def dataset(name: str, X: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Spec
     for partition, rows in (("train", slice(None, TRAIN)), ("test", slice(TRAIN, None))):
         parts = [block[rows] for block in blocks]
         found.add_samples(parts if len(parts) > 1 else parts[0], {"partition": partition})
-    found.add_targets(np.array([3, 5, 9])[np.digitize(y, np.quantile(y, [0.33, 0.66]))] if name.startswith("classes") else y)
+    found.add_targets(
+        np.array([3, 5, 9])[np.digitize(y, np.quantile(y, [0.33, 0.66]))] if name.startswith("classes") else y
+    )
     return found
 
 
@@ -85,10 +101,18 @@ def stored(workspace: Path, archive: zipfile.ZipFile) -> list[dict[str, Any]]:
         found = []
         for row in rows:
             chain = dict(zip(names, row, strict=True))
-            chain |= {key: json.loads(chain[key]) if chain[key] else chain[key] for key in ("steps", "fold_artifacts", "shared_artifacts", "branch_path")}
-            sql = "SELECT fold_id, y_pred FROM predictions JOIN prediction_arrays USING (prediction_id) WHERE chain_id = ? AND partition = 'test'"
+            chain |= {
+                key: json.loads(chain[key]) if chain[key] else chain[key]
+                for key in ("steps", "fold_artifacts", "shared_artifacts", "branch_path")
+            }
+            sql = (
+                "SELECT fold_id, y_pred FROM predictions JOIN prediction_arrays USING (prediction_id) WHERE chain_id ="
+                " ? AND partition = 'test'"
+            )
             predictions = dict(connection.execute(sql, [chain["chain_id"]]).fetchall())
-            found.append({"chain": chain, "y_pred": predictions, "files": {key: Path(path).name for key, path in files.items()}})
+            found.append(
+                {"chain": chain, "y_pred": predictions, "files": {key: Path(path).name for key, path in files.items()}}
+            )
     for path in set(files.values()):
         if Path(path).name not in archive.namelist():
             archive.write(workspace / "artifacts" / path.removeprefix("artifacts/"), Path(path).name)
@@ -99,10 +123,19 @@ def main(spectra: str) -> None:
     with np.load(spectra) as data:
         X, y = data["X"][:, ::8], data["y"].ravel()
     chains = {}
-    with zipfile.ZipFile(HERE / "chains.zip", "w", zipfile.ZIP_DEFLATED) as archive, tempfile.TemporaryDirectory() as folder:
+    with (
+        zipfile.ZipFile(HERE / "chains.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         for name, pipeline in cases().items():
             workspace = Path(folder) / name
-            options = {"verbose": 0, "save_artifacts": True, "save_charts": False, "plots_visible": False, "refit": name == "refit"}
+            options = {
+                "verbose": 0,
+                "save_artifacts": True,
+                "save_charts": False,
+                "plots_visible": False,
+                "refit": name == "refit",
+            }
             nirs4all.run(pipeline=pipeline, dataset=dataset(name, X, y), workspace_path=str(workspace), **options)
             chains[name] = stored(workspace, archive)
         archive.writestr("chains.json", json.dumps(chains, indent=1))

@@ -1,6 +1,7 @@
-"""Makes traces.json: execution traces of nirs4all as it records them, and the chains that its own ChainBuilder makes of them.
+"""Makes traces.json: execution traces of nirs4all as it records them, and the chains that its own ChainBuilder makes of
+them.
 
-    python make_traces.py spectra.npz     # X (300 x 1076) and y; run by a Python that has nirs4all 0.7.1 and duckdb<2
+python make_traces.py spectra.npz     # X (300 x 1076) and y; run by a Python that has nirs4all 0.7.1 and duckdb<2
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ def cases() -> dict[str, list[Any]]:
     split, ridge = ShuffleSplit(n_splits=2, test_size=0.25, random_state=0), {"model": Ridge(alpha=0.1)}
     return {
         "plain": [MinMaxScaler(), {"y_processing": StandardScaler()}, split, ridge],
-        "augmented": [{"feature_augmentation": [Normalizer(), StandardScaler()], "action": "extend"}, MinMaxScaler(), split, ridge],
+        "augmented": [
+            {"feature_augmentation": [Normalizer(), StandardScaler()], "action": "extend"},
+            MinMaxScaler(),
+            split,
+            ridge,
+        ],
         "models_in_branches": [MinMaxScaler(), split, {"branch": [[Normalizer(), ridge], [RobustScaler(), ridge]]}],
         "branches": [MinMaxScaler(), split, {"branch": [[Normalizer()], [RobustScaler(), StandardScaler()]]}, ridge],
         "two_models": [MinMaxScaler(), split, ridge, {"model": Ridge(alpha=10.0)}],
@@ -57,9 +63,19 @@ def main(spectra: str) -> None:
         found.add_targets(y)
         FOUND.clear()
         with tempfile.TemporaryDirectory() as workspace:
-            nirs4all.run(pipeline=pipeline, dataset=found, workspace_path=workspace, verbose=0, save_charts=False, plots_visible=False, refit=False)
+            nirs4all.run(
+                pipeline=pipeline,
+                dataset=found,
+                workspace_path=workspace,
+                verbose=0,
+                save_charts=False,
+                plots_visible=False,
+                refit=False,
+            )
         told[name] = FOUND[-1]
-    Path(__file__).with_name("traces.json").write_text(json.dumps(told, separators=(",", ":"), default=str), encoding="utf-8")
+    Path(__file__).with_name("traces.json").write_text(
+        json.dumps(told, separators=(",", ":"), default=str), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ OPERATORS: dict[str, str] = {}
 
 
 def predict(X: Any) -> Any:
-    """Predictions for the spectra in the rows of X: (n_samples,), (n_samples, n_targets) for several targets, or labels."""
+    """Predictions for the spectra in the rows of X: (n_samples,), (n_samples, n_targets) for several targets, or
+    labels.
+    """
     rows = checked(X)
     for name in TRANSFORMS:
         rows = _operator(name).transform(rows.copy())
@@ -33,7 +35,11 @@ def predict(X: Any) -> Any:
         operator = _operator(name)
         if found.dtype.kind == "f" and hasattr(operator, "classes_"):
             found = found.astype(np.int64)
-        found = np.asarray(operator.inverse_transform(found.reshape(-1) if hasattr(operator, "classes_") else found.reshape(len(rows), -1)))
+        found = np.asarray(
+            operator.inverse_transform(
+                found.reshape(-1) if hasattr(operator, "classes_") else found.reshape(len(rows), -1)
+            )
+        )
     return found.reshape(-1) if found.size == len(rows) else found
 
 

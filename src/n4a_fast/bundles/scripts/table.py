@@ -23,7 +23,9 @@ def predict(X: Any) -> Any:
 # -- in every script from here on --
 
 
-def predict_from_file(input_path: Any, output_path: Any = None, delimiter: str | None = None, skip_header: bool | None = None) -> Any:
+def predict_from_file(
+    input_path: Any, output_path: Any = None, delimiter: str | None = None, skip_header: bool | None = None
+) -> Any:
     """Predictions for the spectra in a CSV file, one a row; with `output_path` they are written there too.
 
     A header and names in the first column are found by what they are; `skip_header` and `delimiter` overrule that.
@@ -49,7 +51,9 @@ def _read(path: Any, delimiter: str | None, skip_header: bool | None) -> tuple[A
     if skip_header or (skip_header is None and _is_header(rows, named, delimiter)):
         rows = rows[1:]
     names = [row[0] for row in rows] if named else None
-    return names, np.array([_values(path, number, row[named:], delimiter) for number, row in enumerate(rows, start=1)]).reshape(len(rows), -1)
+    return names, np.array(
+        [_values(path, number, row[named:], delimiter) for number, row in enumerate(rows, start=1)]
+    ).reshape(len(rows), -1)
 
 
 def _is_header(rows: list[list[str]], named: bool, delimiter: str) -> bool:
@@ -60,7 +64,9 @@ def _is_header(rows: list[list[str]], named: bool, delimiter: str) -> bool:
     if None in values:
         return True
     steps = np.diff(np.array(values, dtype=np.float64))
-    return bool(len(steps) > 1 and (steps > 0).all() != (steps < 0).all() and np.abs(steps).max() <= 1.5 * np.abs(steps).min())
+    return bool(
+        len(steps) > 1 and (steps > 0).all() != (steps < 0).all() and np.abs(steps).max() <= 1.5 * np.abs(steps).min()
+    )
 
 
 def _values(path: Any, number: int, row: list[str], delimiter: str) -> list[Any]:

@@ -22,7 +22,9 @@ FUNCTIONALS = SPECTRA = CENTER = WEIGHTS = INTERCEPT = ""
 def predict(X: Any) -> Any:
     """Predictions for the spectra in the rows of X: (n_samples,), or (n_samples, n_targets) for several targets."""
     with np.errstate(all="ignore"):
-        found = (_corrected(checked(X)) - _array(CENTER, "<f4")) @ _array(WEIGHTS, "<f8", N_TARGETS).T + _array(INTERCEPT, "<f8")
+        found = (_corrected(checked(X)) - _array(CENTER, "<f4")) @ _array(WEIGHTS, "<f8", N_TARGETS).T + _array(
+            INTERCEPT, "<f8"
+        )
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
         raise ValueError(f"row {bad[0]} of X cannot be corrected ({STATISTIC}): it is constant, or nearly so")

@@ -76,7 +76,11 @@ class Clock:
 def time_in(store: type) -> Iterator[Clock]:
     """Let a clock run in the public methods of this class of stores."""
     clock = Clock()
-    names = [name for name in dir(store) if (name == "__init__" or not name.startswith("_")) and callable(getattr(store, name))]
+    names = [
+        name
+        for name in dir(store)
+        if (name == "__init__" or not name.startswith("_")) and callable(getattr(store, name))
+    ]
     own = {name: vars(store)[name] for name in names if name in vars(store)}
     for name in names:
         if not isinstance(own.get(name), classmethod) and name != "open_readonly":
@@ -94,7 +98,9 @@ def time_in(store: type) -> Iterator[Clock]:
 
 
 class _Libraries:
-    """Threads that are none of the store's: the calling one, those that are there now (BLAS), and Polars' pool, which spins while it waits."""
+    """Threads that are none of the store's: the calling one, those that are there now (BLAS), and Polars' pool, which
+    spins while it waits.
+    """
 
     def __init__(self) -> None:
         self._known = set(_threads())
@@ -107,22 +113,33 @@ class _Libraries:
     def _others(self) -> float:
         if not self._known:
             return 0.0
-        theirs = sum(seconds for name, seconds in _threads().items() if name in self._known or name[1].startswith("polars"))
+        theirs = sum(
+            seconds for name, seconds in _threads().items() if name in self._known or name[1].startswith("polars")
+        )
         return max(0.0, time.process_time() - theirs)
 
 
 def _threads() -> dict[tuple[str, str], float]:
     """CPU seconds of each thread of this process by id and name; Linux alone tells them, elsewhere there are none."""
     folders = list(Path("/proc/self/task").glob("*"))
-    return {(folder.name, (folder / "comm").read_text().strip()): int((folder / "schedstat").read_text().split()[0]) / 1e9 for folder in folders}
+    return {
+        (folder.name, (folder / "comm").read_text().strip()): int((folder / "schedstat").read_text().split()[0]) / 1e9
+        for folder in folders
+    }
 
 
 def spectra(seed: int = 0) -> tuple[Any, Any]:
-    """Spectra of three constituents with scatter, a sloping baseline and noise, and the share of the first: (300, 1076) and (300,)."""
+    """Spectra of three constituents with scatter, a sloping baseline and noise, and the share of the first: (300, 1076)
+    and (300,).
+    """
     rng = np.random.default_rng(seed)
     shares, channels = rng.uniform(0.1, 1.0, (SAMPLES, 3)), np.linspace(0.0, 1.0, CHANNELS)
     bands = [sum(np.exp(-(((channels - centre) / 0.04) ** 2)) for centre in rng.uniform(0.0, 1.0, 6)) for _ in range(3)]
-    scatter, offset, slope = rng.normal(1.0, 0.1, (SAMPLES, 1)), rng.normal(0.0, 0.05, (SAMPLES, 1)), rng.normal(0.0, 0.05, (SAMPLES, 1))
+    scatter, offset, slope = (
+        rng.normal(1.0, 0.1, (SAMPLES, 1)),
+        rng.normal(0.0, 0.05, (SAMPLES, 1)),
+        rng.normal(0.0, 0.05, (SAMPLES, 1)),
+    )
     noise = rng.normal(0.0, 0.002, (SAMPLES, CHANNELS))
     return scatter * (shares @ np.asarray(bands)) + offset + slope * channels + noise, shares[:, 0]
 
@@ -135,16 +152,22 @@ def pipeline(size: Size) -> list[Any]:
     from sklearn.preprocessing import MinMaxScaler
 
     scatters = [
-        transforms.StandardNormalVariate(), transforms.MultiplicativeScatterCorrection(), transforms.Detrend(),
-        transforms.RobustStandardNormalVariate(), None,
-    ]  # fmt: skip
+        transforms.StandardNormalVariate(),
+        transforms.MultiplicativeScatterCorrection(),
+        transforms.Detrend(),
+        transforms.RobustStandardNormalVariate(),
+        None,
+    ]
     filters = [transforms.SavitzkyGolay(), transforms.Gaussian()]
     training = {"train_params": {"n_jobs": size.jobs}} if size.jobs > 1 else {}
     models = [{"model": PLSRegression(count), **training} for count in range(1, size.sizes + 1)]
     return [
-        MinMaxScaler(), {"_or_": scatters[: size.scatters]}, {"_or_": filters[: size.filters]},
-        KFold(5, shuffle=True, random_state=0), {"_or_": models},
-    ]  # fmt: skip
+        MinMaxScaler(),
+        {"_or_": scatters[: size.scatters]},
+        {"_or_": filters[: size.filters]},
+        KFold(5, shuffle=True, random_state=0),
+        {"_or_": models},
+    ]
 
 
 def run_sweep(workspace: str, size: Size, **options: Any) -> Any:
@@ -154,7 +177,13 @@ def run_sweep(workspace: str, size: Size, **options: Any) -> Any:
 
     X, y = spectra(size.seed)
     with threadpool_limits(limits=1):
-        return nirs4all.run(pipeline(size), (X, y, {"train": TRAINING}), name="sweep", workspace_path=workspace, **{"verbose": 0, **options})
+        return nirs4all.run(
+            pipeline(size),
+            (X, y, {"train": TRAINING}),
+            name="sweep",
+            workspace_path=workspace,
+            **{"verbose": 0, **options},
+        )
 
 
 def timed_sweep(workspace: str, size: Size) -> dict[str, Any]:
@@ -168,14 +197,22 @@ def timed_sweep(workspace: str, size: Size) -> dict[str, Any]:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     slowest = sorted(clock.calls.items(), key=lambda item: -item[1][1])
     return {
-        "store": f"{WorkspaceStore.__module__}.{WorkspaceStore.__qualname__}", "variants": size.variants, "predictions": result.num_predictions,
-        "wall": wall, "store_wall": clock.wall, "cpu": cpu, "store_cpu": clock.cpu + clock.threads, "store_threads": clock.threads,
+        "store": f"{WorkspaceStore.__module__}.{WorkspaceStore.__qualname__}",
+        "variants": size.variants,
+        "predictions": result.num_predictions,
+        "wall": wall,
+        "store_wall": clock.wall,
+        "cpu": cpu,
+        "store_cpu": clock.cpu + clock.threads,
+        "store_threads": clock.threads,
         "calls": dict(slowest[:8]),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run one real sweep through nirs4all and tell the store's share of the time.")
+    parser = argparse.ArgumentParser(
+        description="Run one real sweep through nirs4all and tell the store's share of the time."
+    )
     parser.add_argument("workspace")
     for name, default in (("scatters", 5), ("filters", 2), ("sizes", 10), ("jobs", 1), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -36,16 +36,36 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "predictions": ("predictions", columns.PREDICTIONS),
 }
 # tables of newer ones that are carried along whole
-CARRIED_TABLES: Mapping[str, str] = {"conformal_results": "conformal_id", "tuning_results": "tuning_id", "robustness_results": "robustness_id"}
+CARRIED_TABLES: Mapping[str, str] = {
+    "conformal_results": "conformal_id",
+    "tuning_results": "tuning_id",
+    "robustness_results": "robustness_id",
+}
 
 # columns that follow from other rows and are computed here
 _DERIVED: Mapping[str, frozenset[str]] = {
-    "chains": frozenset({
-        "model_name", "metric", "task_type", "best_params", "dataset_name", "cv_val_score", "cv_test_score", "cv_train_score", "cv_fold_count",
-        "cv_scores", "final_test_score", "final_train_score", "final_scores", "final_agg_test_score", "final_agg_train_score", "final_agg_scores",
-    }),
+    "chains": frozenset(
+        {
+            "model_name",
+            "metric",
+            "task_type",
+            "best_params",
+            "dataset_name",
+            "cv_val_score",
+            "cv_test_score",
+            "cv_train_score",
+            "cv_fold_count",
+            "cv_scores",
+            "final_test_score",
+            "final_train_score",
+            "final_scores",
+            "final_agg_test_score",
+            "final_agg_train_score",
+            "final_agg_scores",
+        }
+    ),
     "artifacts": frozenset({"ref_count"}),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +107,9 @@ class Source(Protocol):
 
 
 def pieces(database: Database, query: str, table: str, step: int) -> Iterator[pa.Table]:
-    """What a query with the two ends of a range of row ids gives, range by range of a table, in the order it was filled."""
+    """What a query with the two ends of a range of row ids gives, range by range of a table, in the order it was
+    filled.
+    """
     ((last,),) = database.rows(f"SELECT max(rowid) FROM {table}")
     for start in range(0, 0 if last is None else last + 1, step):
         piece = database.arrow(query, (start, start + step))
@@ -104,7 +126,9 @@ def fitted(batch: pa.Table, schema: pa.Schema) -> pa.Table:
 def leftovers(table: str, batch: pa.Table, schema: pa.Schema) -> list[dict[str, Any]]:
     """For each row, the values that `schema` has no column for and that do not follow from other rows."""
     names = [name for name in batch.column_names if name not in schema.names and name not in _DERIVED.get(table, ())]
-    return [{name: value for name, value in row.items() if value is not None} for row in batch.select(names).to_pylist()] or [{}] * batch.num_rows
+    return [
+        {name: value for name, value in row.items() if value is not None} for row in batch.select(names).to_pylist()
+    ] or [{}] * batch.num_rows
 
 
 def natural_keys(predictions: pa.Table) -> list[int]:
@@ -114,7 +138,11 @@ def natural_keys(predictions: pa.Table) -> list[int]:
 
 def carried_rows(table: str, row_ids: list[str], contents: list[dict[str, Any]]) -> list[tuple[object, ...]]:
     """Rows for the table `carried`, without the empty ones."""
-    return [(table, row_id, jsontext.encode(content, table)) for row_id, content in zip(row_ids, contents, strict=True) if content]
+    return [
+        (table, row_id, jsontext.encode(content, table))
+        for row_id, content in zip(row_ids, contents, strict=True)
+        if content
+    ]
 
 
 def reshaped(flat: np.ndarray[Any, Any] | None, rows: int | None) -> np.ndarray[Any, Any] | None:
@@ -126,7 +154,10 @@ def views(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[np.ndarray[A
     """The lists of a column as numpy views on its buffers; a missing item in a list becomes NaN."""
     found: list[np.ndarray[Any, Any] | None] = []
     for chunk in column.chunks:
-        offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+        offsets, values = (
+            chunk.offsets.to_numpy(),
+            chunk.values.to_numpy(zero_copy_only=False).astype(dtype, copy=False),
+        )
         pairs = zip(offsets[:-1], offsets[1:], chunk.is_valid().to_pylist(), strict=True)
         found += [values[start:stop] if valid else None for start, stop, valid in pairs]
     return found
@@ -152,4 +183,6 @@ def _column(batch: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
     try:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InvalidInputError(f"column {field.name} of the source cannot be stored as {field.type}: {error}") from error
+        raise InvalidInputError(
+            f"column {field.name} of the source cannot be stored as {field.type}: {error}"
+        ) from error

@@ -18,16 +18,29 @@ import pyarrow as pa
 
 from n4a_fast.artifacts.files import ZSTD
 from n4a_fast.errors import CopyDiffersError
-from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, TABLES, Source, fitted, natural_keys, pieces, views
+from n4a_fast.integrations.workspaces.batches import (
+    ARRAYS,
+    BATCH_ROWS,
+    TABLES,
+    Source,
+    fitted,
+    natural_keys,
+    pieces,
+    views,
+)
 from n4a_fast.integrations.workspaces.reports import Progress
 from n4a_fast.predictions.contents import content_hash
 from n4a_fast.workspace import Workspace
 
 _ROWS = "SELECT {columns} FROM {table} WHERE rowid >= ? AND rowid < ?"
-_VALUES = """SELECT prediction_id, y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash
+_VALUES = """SELECT prediction_id, y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash,
+weights_hash
 FROM prediction_values WHERE rowid >= ? AND rowid < ?"""
 _SHARED = "SELECT content_hash, array_values, {width} AS width FROM {table} WHERE rowid >= ? AND rowid < ?"
-_SHARED_TABLES: Mapping[str, tuple[str, Any]] = {"shared_arrays": ("width", np.float64), "shared_indices": ("NULL::INTEGER", np.int64)}
+_SHARED_TABLES: Mapping[str, tuple[str, Any]] = {
+    "shared_arrays": ("width", np.float64),
+    "shared_indices": ("NULL::INTEGER", np.int64),
+}
 _ARRAY_ROWS = 2048
 
 Array = np.ndarray[Any, Any]
@@ -57,9 +70,16 @@ def _compare_table(source: Source, workspace: Workspace, name: str, progress: Pr
         done += rows.num_rows
         progress(f"comparing {name}", done, found)
     query = _ROWS.format(columns=", ".join(columns), table=table)
-    stored = [_frame(fitted(piece, schema).select(columns)) for piece in pieces(workspace.database, query, table, BATCH_ROWS)]
+    stored = [
+        _frame(fitted(piece, schema).select(columns)) for piece in pieces(workspace.database, query, table, BATCH_ROWS)
+    ]
     newest = _joined(given, "key").unique("key", keep="last", maintain_order=True).drop("key")
-    _require_equal(source, newest, _joined([_row_prints(_as_written(frame) if outgoing else frame) for frame in stored]), f"rows of {name}")
+    _require_equal(
+        source,
+        newest,
+        _joined([_row_prints(_as_written(frame) if outgoing else frame) for frame in stored]),
+        f"rows of {name}",
+    )
     if done != found:
         raise CopyDiffersError(source.root, f"the number of rows of {name}")
 
@@ -68,13 +88,19 @@ def _compare_arrays(source: Source, workspace: Workspace, progress: Progress) ->
     compared = done = 0
     total, given = source.array_count(), []
     for batch in source.arrays():
-        columns = [[None if value is None else content_hash(np.ascontiguousarray(value)) for value in batch.arrays[name]] for name in ARRAYS]
+        columns = [
+            [None if value is None else content_hash(np.ascontiguousarray(value)) for value in batch.arrays[name]]
+            for name in ARRAYS
+        ]
         compared += sum(value is not None for column in columns for value in column)
         given.append(_array_prints(batch.ids, columns))
         done += len(batch.ids)
         progress("comparing arrays", done, total)
     known = workspace.database.frame("SELECT prediction_id AS id FROM predictions")
-    stored = [_array_prints(*_stored_hashes(piece)) for piece in pieces(workspace.database, _VALUES, "prediction_values", _ARRAY_ROWS)]
+    stored = [
+        _array_prints(*_stored_hashes(piece))
+        for piece in pieces(workspace.database, _VALUES, "prediction_values", _ARRAY_ROWS)
+    ]
     _require_equal(source, _joined(given).join(known, on="id", how="semi"), _joined(stored), "arrays of predictions")
     return compared
 
@@ -82,7 +108,9 @@ def _compare_arrays(source: Source, workspace: Workspace, progress: Progress) ->
 def _stored_hashes(piece: pa.Table) -> tuple[list[str], list[list[str | None]]]:
     y_pred, y_proba = (_hashes(piece, name, np.float64, f"{name}_width") for name in ("y_pred", "y_proba"))
     shared = {name: piece[f"{name}_hash"].to_pylist() for name in ("y_true", "sample_indices", "weights")}
-    return piece["prediction_id"].to_pylist(), [{**shared, "y_pred": y_pred, "y_proba": y_proba}[name] for name in ARRAYS]
+    return piece["prediction_id"].to_pylist(), [
+        {**shared, "y_pred": y_pred, "y_proba": y_proba}[name] for name in ARRAYS
+    ]
 
 
 def _check_shared(source: Source, workspace: Workspace) -> None:
@@ -94,7 +122,9 @@ def _check_shared(source: Source, workspace: Workspace) -> None:
 
 
 def _hashes(piece: pa.Table, name: str, dtype: type[np.generic], width: str) -> list[str | None]:
-    return [_hash(flat, columns) for flat, columns in zip(views(piece[name], dtype), piece[width].to_pylist(), strict=True)]
+    return [
+        _hash(flat, columns) for flat, columns in zip(views(piece[name], dtype), piece[width].to_pylist(), strict=True)
+    ]
 
 
 def _hash(flat: Array | None, width: int | None) -> str | None:
@@ -118,7 +148,9 @@ def _row_prints(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _array_prints(identifiers: list[str], hashes: list[list[str | None]]) -> pl.DataFrame:
-    prints = pl.DataFrame({name: pl.Series(column, dtype=pl.String) for name, column in zip(ARRAYS, hashes, strict=True)}).hash_rows(seed=7)
+    prints = pl.DataFrame(
+        {name: pl.Series(column, dtype=pl.String) for name, column in zip(ARRAYS, hashes, strict=True)}
+    ).hash_rows(seed=7)
     return pl.DataFrame({"id": pl.Series(identifiers, dtype=pl.String), "print": prints})
 
 

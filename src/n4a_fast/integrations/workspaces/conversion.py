@@ -37,7 +37,8 @@ _ARTIFACTS = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifa
 
 
 def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = None) -> Report:
-    """Write the workspace `src` to the new folder `dst`: nirs4all's (SQLite or DuckDB) as ours, ours as one of nirs4all 1.4.
+    """Write the workspace `src` to the new folder `dst`: nirs4all's (SQLite or DuckDB) as ours, ours as one of nirs4all
+    1.4.
 
     `src` stays as it is. `dst` must not exist, or be an empty folder (InvalidInputError otherwise).
     Every row, array and artifact is compared with the source before `dst` appears; CopyDiffersError,
@@ -78,7 +79,9 @@ def _send_out(root: Path, draft: Path, progress: Progress) -> Report:
             with closing(SQLiteSource(draft)) as written:
                 arrays = compare(written, workspace, progress, outgoing=True)
             files = _copy_artifacts(workspace.database, root, draft, progress)
-            shards = TableReport("shards", sum(1 for _ in shards_below(workspace)), 0, "not in the workspace before they are merged")
+            shards = TableReport(
+                "shards", sum(1 for _ in shards_below(workspace)), 0, "not in the workspace before they are merged"
+            )
     finally:
         release_workspace(workspace)
     return Report(root, draft, "n4a_fast workspace", (*tables, files, shards), arrays, 0.0)
@@ -99,12 +102,18 @@ def _copy_artifacts(database: Database, root: Path, draft: Path, progress: Progr
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         progress("copying artifacts", done, len(by_path))
-    return TableReport("artifact files", len(by_path), len(by_path) - lost, f"{lost} are missing in the source" if lost else "")
+    return TableReport(
+        "artifact files", len(by_path), len(by_path) - lost, f"{lost} are missing in the source" if lost else ""
+    )
 
 
 def _copy_the_rest(root: Path, draft: Path) -> TableReport:
-    """Copy what lies beside the store as it is: the library of templates, exports, results of nirs4all's engine, logs."""
-    entries = [entry for entry in sorted(root.iterdir()) if entry.name not in _CONVERTED and not entry.name.startswith(_STORES)]
+    """Copy what lies beside the store as it is: the library of templates, exports, results of nirs4all's engine,
+    logs.
+    """
+    entries = [
+        entry for entry in sorted(root.iterdir()) if entry.name not in _CONVERTED and not entry.name.startswith(_STORES)
+    ]
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.copytree(entry, draft / entry.name, symlinks=True)
@@ -116,6 +125,8 @@ def _copy_the_rest(root: Path, draft: Path) -> TableReport:
 
 def _require_free(destination: Path, source: Path) -> None:
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise InvalidInputError(f"{destination} is there already and is not overwritten; choose another folder, or remove it first")
+        raise InvalidInputError(
+            f"{destination} is there already and is not overwritten; choose another folder, or remove it first"
+        )
     if destination.is_relative_to(source):
         raise InvalidInputError(f"{destination} lies inside {source}; choose a folder outside it")

@@ -16,10 +16,15 @@ from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, ArrayBa
 from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
 
 _TABLES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store' AND table_type = 'BASE TABLE'"
-_COLUMNS = "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'store' AND table_name = ? ORDER BY ordinal_position"
+_COLUMNS = (
+    "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'store' AND table_name = ?"
+    " ORDER BY ordinal_position"
+)
 _ROWS = "SELECT {columns} FROM {table} WHERE rowid >= ? AND rowid < ? ORDER BY rowid"
-_ARRAYS = """SELECT a.prediction_id, a.y_true, a.y_pred, a.y_proba, CAST(a.sample_indices AS BIGINT[]) AS sample_indices, a.weights, p.n_samples
-FROM (FROM prediction_arrays WHERE rowid >= ? AND rowid < ? ORDER BY rowid) a LEFT JOIN predictions p ON p.prediction_id = a.prediction_id"""
+_ARRAYS = """SELECT a.prediction_id, a.y_true, a.y_pred, a.y_proba, CAST(a.sample_indices AS BIGINT[]) AS
+sample_indices, a.weights, p.n_samples
+FROM (FROM prediction_arrays WHERE rowid >= ? AND rowid < ? ORDER BY rowid) a LEFT JOIN predictions p ON p.prediction_id
+= a.prediction_id"""
 _ARRAY_ROWS = 2048
 
 
@@ -48,7 +53,9 @@ class DuckDBSource:
 
     def rows(self, table: str) -> Iterator[pa.Table]:
         described = self._database.rows(_COLUMNS, (table,))
-        selected = ", ".join(f"CAST({name} AS VARCHAR) AS {name}" if kind == "JSON" else name for name, kind in described)
+        selected = ", ".join(
+            f"CAST({name} AS VARCHAR) AS {name}" if kind == "JSON" else name for name, kind in described
+        )
         return pieces(self._database, _ROWS.format(columns=selected, table=table), table, BATCH_ROWS)
 
     def array_count(self) -> int:

@@ -13,7 +13,16 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast import ids
-from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES, TABLES, ArrayBatch, Source, carried_rows, fitted, leftovers, natural_keys
+from n4a_fast.integrations.workspaces.batches import (
+    CARRIED_TABLES,
+    TABLES,
+    ArrayBatch,
+    Source,
+    carried_rows,
+    fitted,
+    leftovers,
+    natural_keys,
+)
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.opening import open_workspace, release_workspace
 from n4a_fast.predictions import bulk
@@ -69,15 +78,23 @@ class Intake:
             workspace.predictions.write_in_transaction({table: _with_keys(rows)})
             return
         part: Any = {
-            "projects": workspace.projects, "runs": workspace.runs, "pipelines": workspace.pipelines, "chains": workspace.chains,
-            "logs": workspace.logs, "stored_artifacts": workspace.artifacts,
-        }[table]  # fmt: skip
+            "projects": workspace.projects,
+            "runs": workspace.runs,
+            "pipelines": workspace.pipelines,
+            "chains": workspace.chains,
+            "logs": workspace.logs,
+            "stored_artifacts": workspace.artifacts,
+        }[table]
         tables = {table: rows}
         if table == "chains":
-            links: list[tuple[object, ...]] = [(row["chain_id"], artifact) for row in rows.to_pylist() for artifact in sorted(artifacts_of(row))]
+            links: list[tuple[object, ...]] = [
+                (row["chain_id"], artifact) for row in rows.to_pylist() for artifact in sorted(artifacts_of(row))
+            ]
             tables["chain_artifacts"] = table_of(links, CHAIN_ARTIFACTS)
         if table == "stored_artifacts":
-            tables[table] = rows.set_column(rows.column_names.index("origin"), "origin", pa.array(["registered"] * rows.num_rows, pa.string()))
+            tables[table] = rows.set_column(
+                rows.column_names.index("origin"), "origin", pa.array(["registered"] * rows.num_rows, pa.string())
+            )
         part.write_in_transaction(tables)
 
     def _arrays(self) -> TableReport:
@@ -88,14 +105,18 @@ class Intake:
             self._write_arrays(batch, kept)
             done, written = done + len(batch.ids), written + len(kept)
             self._progress("copying arrays", done, found)
-        return TableReport("prediction_arrays", found, written, "" if written == found else "only those of predictions that exist")
+        return TableReport(
+            "prediction_arrays", found, written, "" if written == found else "only those of predictions that exist"
+        )
 
     def _write_arrays(self, batch: ArrayBatch, kept: list[int]) -> None:
         identifiers = pa.array([batch.ids[place] for place in kept], pa.string())
         given = {name: [values[place] for place in kept] for name, values in batch.arrays.items()}
         metadata = self.workspace.metadata
         with self._database.transaction():
-            self.workspace.predictions.write_in_transaction(bulk.array_tables(given, identifiers, pa.array(id_keys(identifiers))))
+            self.workspace.predictions.write_in_transaction(
+                bulk.array_tables(given, identifiers, pa.array(id_keys(identifiers)))
+            )
             for place in kept:
                 if (content := batch.sample_metadata[place]) is not None:
                     metadata.save(batch.ids[place], content)
@@ -121,6 +142,12 @@ def _with_keys(rows: pa.Table) -> pa.Table:
     """Prediction rows with their look-up columns, the last row of each natural key."""
     keys = natural_keys(rows)
     last = sorted({key: place for place, key in enumerate(keys)}.values())
-    found = {"nk": [ids.nk(key) for key in keys], "id_key": [ids.id_key(identifier) for identifier in rows["prediction_id"].to_pylist()]}
-    keyed = pa.table([pa.array(found[name], pa.uint64()) if name in found else rows[name] for name in PREDICTIONS.names], schema=PREDICTIONS)
+    found = {
+        "nk": [ids.nk(key) for key in keys],
+        "id_key": [ids.id_key(identifier) for identifier in rows["prediction_id"].to_pylist()],
+    }
+    keyed = pa.table(
+        [pa.array(found[name], pa.uint64()) if name in found else rows[name] for name in PREDICTIONS.names],
+        schema=PREDICTIONS,
+    )
     return keyed if len(last) == len(keys) else keyed.take(pa.array(last))

@@ -16,7 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from n4a_fast.durable import sync
-from n4a_fast.errors import ConflictError, CopyDiffersError, ForeignStoreError, InvalidInputError, NotAStoreError, NotFoundError, StoreUnavailableError
+from n4a_fast.errors import (
+    ConflictError,
+    CopyDiffersError,
+    ForeignStoreError,
+    InvalidInputError,
+    NotAStoreError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from n4a_fast.integrations.workspaces.batches import Source
 from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in
@@ -53,7 +61,9 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
             report = take_in(source, draft, progress or silent)
             tables = (*report.tables, _artifact_files(source))
             _swap(root, draft)
-    return replace(report, destination=root, tables=tables, backup=root / BACKUP_FILE, seconds=time.monotonic() - started)
+    return replace(
+        report, destination=root, tables=tables, backup=root / BACKUP_FILE, seconds=time.monotonic() - started
+    )
 
 
 def take_in(source: Source, folder: Path, progress: Progress) -> Report:
@@ -72,7 +82,9 @@ def _artifact_files(source: Source) -> TableReport:
     batches = source.rows("artifacts") if source.count("artifacts") else ()
     paths = {path for batch in batches for path in batch["artifact_path"].to_pylist()}
     lost = sum(not (source.root / "artifacts" / path).is_file() for path in paths)
-    return TableReport("artifact files", len(paths), len(paths) - lost, f"stay where they are{f'; {lost} are missing' if lost else ''}")
+    return TableReport(
+        "artifact files", len(paths), len(paths) - lost, f"stay where they are{f'; {lost} are missing' if lost else ''}"
+    )
 
 
 def _folder(path: Path) -> Path:

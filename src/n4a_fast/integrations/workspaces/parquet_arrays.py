@@ -20,10 +20,21 @@ from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, ArrayBatch, views
 
 # repeated from the relational tables, or taken apart here
-_KNOWN = frozenset({
-    "prediction_id", "dataset_name", "model_name", "fold_id", "partition", "metric", "val_score", "task_type", "sample_metadata", *ARRAYS,
-    *(f"{name}_shape" for name in ARRAYS),
-})  # fmt: skip
+_KNOWN = frozenset(
+    {
+        "prediction_id",
+        "dataset_name",
+        "model_name",
+        "fold_id",
+        "partition",
+        "metric",
+        "val_score",
+        "task_type",
+        "sample_metadata",
+        *ARRAYS,
+        *(f"{name}_shape" for name in ARRAYS),
+    }
+)
 _LABELS = ("y_true_labels", "y_pred_labels")
 _READ_ROWS = 1024  # lists of a thousand samples each
 
@@ -51,7 +62,9 @@ class ParquetArrays:
             start = 0
             for piece in _opened(file).iter_batches(_READ_ROWS):
                 ids = piece["prediction_id"].to_pylist()
-                kept = [row for row, identifier in enumerate(ids) if self._last[identifier] == (number << 40) + start + row]
+                kept = [
+                    row for row, identifier in enumerate(ids) if self._last[identifier] == (number << 40) + start + row
+                ]
                 start += len(ids)
                 if kept:
                     yield _batch(pa.table(piece).take(pa.array(kept)))
@@ -74,7 +87,9 @@ def _batch(table: pa.Table) -> ArrayBatch:
     for place, content in enumerate(carried):
         for name, values in _labels(content).items():
             arrays[name][place] = values
-    metadata = table["sample_metadata"].to_pylist() if "sample_metadata" in table.column_names else [None] * table.num_rows
+    metadata = (
+        table["sample_metadata"].to_pylist() if "sample_metadata" in table.column_names else [None] * table.num_rows
+    )
     return ArrayBatch(table["prediction_id"].to_pylist(), arrays, metadata, carried)
 
 
@@ -90,13 +105,19 @@ def _column(table: pa.Table, name: str) -> list[np.ndarray[Any, Any] | None]:
 
 
 def _shaped(flat: np.ndarray[Any, Any] | None, shape: list[int] | None) -> np.ndarray[Any, Any] | None:
-    return flat.reshape(shape) if flat is not None and shape is not None and len(shape) == 2 and shape[0] * shape[1] == len(flat) else flat
+    return (
+        flat.reshape(shape)
+        if flat is not None and shape is not None and len(shape) == 2 and shape[0] * shape[1] == len(flat)
+        else flat
+    )
 
 
 def _labels(content: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     """Targets given as labels, as numbers."""
     payloads = {name.removesuffix("_labels"): jsontext.decode(content[name]) for name in _LABELS if content.get(name)}
-    texts = sorted({label for payload in payloads.values() for label in payload["vocabulary"] if isinstance(label, str)})
+    texts = sorted(
+        {label for payload in payloads.values() for label in payload["vocabulary"] if isinstance(label, str)}
+    )
     position = {label: place for place, label in enumerate(texts)}
     found = {}
     for name, payload in payloads.items():

@@ -25,7 +25,9 @@ class TableReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A finished migration or conversion; every row and every array was read back and compared before it took effect."""
+    """A finished migration or conversion; every row and every array was read back and compared before it took
+    effect.
+    """
 
     source: Path
     destination: Path

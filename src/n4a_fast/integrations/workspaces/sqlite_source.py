@@ -41,13 +41,18 @@ class SQLiteSource:
         return self._names
 
     def count(self, table: str) -> int:
-        return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) if table in self._names else 0
+        return (
+            int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) if table in self._names else 0
+        )
 
     def rows(self, table: str) -> Iterator[pa.Table]:
         cursor = self._connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
         names = [column[0] for column in cursor.description]
         while rows := cursor.fetchmany(BATCH_ROWS):
-            yield pa.table([_column(name, list(values)) for name, values in zip(names, zip(*rows, strict=True), strict=True)], names=names)
+            yield pa.table(
+                [_column(name, list(values)) for name, values in zip(names, zip(*rows, strict=True), strict=True)],
+                names=names,
+            )
 
     def array_count(self) -> int:
         return len(self._parquet)
@@ -73,7 +78,9 @@ def _opened(path: Path, immutable: bool) -> sqlite3.Connection:
     """A connection that cannot write."""
     connection = None
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}", uri=True, isolation_level=None)
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}", uri=True, isolation_level=None
+        )
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         return connection
     except sqlite3.DatabaseError as error:
@@ -88,4 +95,6 @@ def _column(name: str, values: list[Any]) -> pa.Array:
     try:
         return pa.array(values, pa.float64() if any(isinstance(value, float) for value in values) else None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise InvalidInputError(f"column {name} of the source mixes kinds of values ({error}); correct it there") from error
+        raise InvalidInputError(
+            f"column {name} of the source mixes kinds of values ({error}); correct it there"
+        ) from error
