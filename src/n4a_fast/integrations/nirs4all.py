@@ -94,8 +94,8 @@ def _taking_over(spec: ModuleSpec) -> ModuleSpec:
             execute(module)
             _take_over(module)
 
-        # type: ignore[method-assign]  # inspect and linecache keep the loader they know
-        loader.exec_module = execute_and_take_over
+        # inspect and linecache keep the loader they know
+        loader.exec_module = execute_and_take_over  # type: ignore[method-assign]
     return spec
 
 
