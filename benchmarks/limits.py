@@ -20,7 +20,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from n4a_fast.durable import start_sync
+from n4a_fast.durable.sync import start_sync
 
 
 def prediction_batch(matrix: np.ndarray[Any, Any]) -> pa.Table:

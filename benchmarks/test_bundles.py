@@ -22,7 +22,7 @@ from harness import Measure, gate, report
 from workloads import fill
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.workspace import STORE_FILE
+from n4a_fast.engine.workspace import STORE_FILE
 
 
 @gate(

@@ -17,7 +17,7 @@ from harness import FOLDER, Measure, gate, report
 from workloads import SAMPLES, Sweep, fill
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.shards import Shard
+from n4a_fast.merging.shards import Shard
 
 PIPELINES = 240  # of 21 predictions; one process puts them into the tables in two parts
 Team = Callable[[int], list["Worker"]]

@@ -11,7 +11,7 @@ from reference import RowByRowStore
 from workloads import SAMPLES, SCORES, Sweep, fill, fill_columns, folder_bytes
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.predictions import bulk
+from n4a_fast.tables.predictions import bulk
 
 ROWS = 16_384
 BULK_ROWS = 4 * ROWS

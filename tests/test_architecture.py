@@ -17,28 +17,20 @@ PACKAGE = Path(__file__).parents[1] / "src" / "n4a_fast"
 NAME = "n4a_fast"
 ROOT = ""  # the package itself: its __init__
 
-# Lowest first; a module imports from its own layer and from those before it.
+# Lowest first; a module imports from its own layer and from those before it. A part is a module or a folder;
+# the longest one that a module lies in counts.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    (
-        "errors",
-        "ids",
-        "jsontext",
-        "_native",
-        "version",
-        "checks",
-        "durable",
-        "turnstile",
-        "forks",
-        "idleness",
-        "frames",
-        "interrupts",
-    ),
-    ("database",),
-    ("schema", "journal", "vacuum", "between"),
-    ("records", "artifacts", "predictions"),
-    ("replay", "bundles", "buffer"),
-    ("workspace",),
-    ("opening", "journaled", "merging", "shards", "stats"),
+    ("errors", "version", "values", "_native"),
+    ("durable/sync", "log/record", "engine/session", "engine/fork", "engine/background", "engine/interrupts"),
+    ("durable", "engine/lease"),
+    ("engine/connection",),
+    ("schema", "log", "memtable/key_ranges", "maintenance/vacuum"),
+    ("artifacts",),
+    ("tables", "artifacts/gc", "artifacts/loader"),
+    ("predictions",),
+    ("replay", "bundles", "memtable"),
+    ("engine",),
+    ("merging", "maintenance"),
     ("store",),
     ("library", "chain_builder"),
     ("integrations",),
@@ -52,8 +44,8 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 960,  # one facade, with the users' docstrings of every documented method
-    "database/database.py": 489,  # one attachment, and everything that may be done with it
-    "artifacts/catalog.py": 488,  # rows of artifacts
+    "engine/connection/database.py": 489,  # one attachment, and everything that may be done with it
+    "tables/artifacts.py": 488,  # rows of artifacts
     "library.py": 406,
 }
 FACADE_STATEMENTS = 3
@@ -68,10 +60,9 @@ class Module:
     tree: ast.Module
 
     @property
-    def part(self) -> str:
-        """The module or folder directly under the package that it belongs to."""
-        first = self.path.partition("/")[0].removesuffix(".py")
-        return ROOT if first == "__init__" else first
+    def place(self) -> str:
+        """Its path without the ending, that of its folder for a folder's `__init__`."""
+        return self.path.removesuffix(".py").removesuffix("__init__").removesuffix("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +115,47 @@ def _targets(module: Module, node: ast.AST) -> list[str]:
     return []
 
 
-def _layer_of(part: str) -> int | None:
-    return next((number for number, layer in enumerate(LAYERS) if part in layer), None)
+def _layer_of(place: str) -> int | None:
+    """The layer of the longest part that `place` (folders and names, with slashes) lies in."""
+    found = [(len(part), number) for number, layer in enumerate(LAYERS) for part in layer if _lies_in(place, part)]
+    return max(found)[1] if found else None
+
+
+def _lies_in(place: str, part: str) -> bool:
+    return place == part or (part != ROOT and place.startswith(part + "/"))
+
+
+def _place_of(target: str) -> str:
+    """Where an imported name comes from; names that no layer knows are the package's own."""
+    place = target.partition(".")[2].replace(".", "/")
+    return place if _layer_of(place) is not None else ROOT
 
 
 def upward_imports(modules: list[Module]) -> list[str]:
     """Imports of a layer that comes later, and modules that no layer names."""
-    parts = {name for layer in LAYERS for name in layer}
     found = []
     for module in modules:
-        own = _layer_of(module.part)
+        own = _layer_of(module.place)
         if own is None:
-            found.append(f"{module.path} belongs to no layer; add {module.part!r} to LAYERS")
+            found.append(f"{module.path} belongs to no layer; add {module.place!r} to LAYERS")
             continue
         for imported in imports(module):
-            package_name, _, rest = imported.target.partition(".")
-            if package_name != NAME:
+            if imported.target.partition(".")[0] != NAME:
                 continue
-            part = rest.partition(".")[0]
-            layer = _layer_of(part if part in parts else ROOT)
+            layer = _layer_of(_place_of(imported.target))
             if layer is not None and layer > own:
                 found.append(f"{module.path}:{imported.line} imports {imported.target} from a later layer")
     return found
+
+
+def shared_names(modules: list[Module]) -> list[str]:
+    """Names that two modules have: a room is found by its folder, a module by its name."""
+    places: dict[str, list[str]] = {}
+    for module in modules:
+        name = module.path.rpartition("/")[2]
+        if not name.startswith("__"):
+            places.setdefault(name, []).append(module.path)
+    return [f"{name}: {', '.join(paths)}" for name, paths in places.items() if len(paths) > 1]
 
 
 def foreign_imports(modules: list[Module], library: str, home: str, lazy: bool) -> list[str]:
@@ -216,7 +226,7 @@ def long_modules(modules: list[Module]) -> list[str]:
 
 
 def test_the_package_is_found() -> None:
-    assert {"errors.py", "database/database.py", "store.py", "_native/__init__.py"} <= {
+    assert {"errors.py", "engine/connection/database.py", "store.py", "_native/__init__.py"} <= {
         module.path for module in package()
     }
 
@@ -225,8 +235,13 @@ def test_imports_point_one_way() -> None:
     assert upward_imports(package()) == []
 
 
-def test_only_the_database_folder_imports_duckdb() -> None:
-    assert foreign_imports(package(), "duckdb", "database/", lazy=False) == []
+def test_no_two_modules_share_a_name() -> None:
+    assert shared_names(package()) == []
+    assert len(shared_names([parsed(path, "") for path in ("tables/rows.py", "cli/rows.py", "cli/__init__.py")])) == 1
+
+
+def test_only_the_connection_imports_duckdb() -> None:
+    assert foreign_imports(package(), "duckdb", "engine/connection/", lazy=False) == []
 
 
 def test_only_the_integrations_import_nirs4all_and_only_when_called() -> None:
@@ -244,14 +259,14 @@ def test_functions_and_modules_stay_short() -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("errors.py", "import n4a_fast.database"),
-        ("database/database.py", "from n4a_fast.schema.ddl import STATEMENTS"),
+        ("errors.py", "import n4a_fast.engine.connection"),
+        ("engine/connection/database.py", "from n4a_fast.schema.ddl import STATEMENTS"),
         ("schema/ddl.py", "from n4a_fast import store"),
-        ("records/runs.py", "def late():\n    from n4a_fast import WorkspaceStore"),
-        ("records/runs.py", "from ..workspace import Workspace"),
-        ("records/runs.py", "from .. import store"),
-        ("predictions/table.py", "if TYPE_CHECKING:\n    from n4a_fast.store import WorkspaceStore"),
-        ("replay/plan.py", "import importlib\nimportlib.import_module('n4a_fast.cli')"),
+        ("tables/runs.py", "def late():\n    from n4a_fast import WorkspaceStore"),
+        ("tables/runs.py", "from ..engine.workspace import Workspace"),
+        ("tables/runs.py", "from .. import store"),
+        ("predictions/queries.py", "if TYPE_CHECKING:\n    from n4a_fast.store import WorkspaceStore"),
+        ("replay/plan/load.py", "import importlib\nimportlib.import_module('n4a_fast.cli')"),
         ("newcomer.py", ""),
     ],
 )
@@ -263,8 +278,8 @@ def test_an_upward_import_is_found(path: str, source: str) -> None:
     ("path", "source"),
     [
         (
-            "records/runs.py",
-            "from n4a_fast.database import Database\nfrom . import rows\nfrom .. import checks\nimport os",
+            "tables/runs.py",
+            "from n4a_fast.engine.connection import Database\nfrom . import rows\nfrom ..values import checks",
         ),
         ("cli/__init__.py", "from n4a_fast import WorkspaceStore"),
         ("__init__.py", "from n4a_fast.store import WorkspaceStore"),
@@ -279,8 +294,11 @@ def test_a_downward_import_is_not(path: str, source: str) -> None:
     ["import duckdb", "from duckdb import sql", "def f():\n    import duckdb.typing as t", "__import__('duckdb')"],
 )
 def test_a_second_importer_of_duckdb_is_found(source: str) -> None:
-    assert len(foreign_imports([parsed("store.py", source)], "duckdb", "database/", lazy=False)) == 1
-    assert foreign_imports([parsed("database/database.py", source)], "duckdb", "database/", lazy=False) == []
+    assert len(foreign_imports([parsed("store.py", source)], "duckdb", "engine/connection/", lazy=False)) == 1
+    assert (
+        foreign_imports([parsed("engine/connection/database.py", source)], "duckdb", "engine/connection/", lazy=False)
+        == []
+    )
 
 
 def test_an_eager_or_stray_import_of_nirs4all_is_found() -> None:
@@ -319,5 +337,7 @@ def test_long_functions_and_modules_are_found() -> None:
     long = "def f(\n    a,\n):\n" + "    a()\n" * (FUNCTION_LINES + 1)
     assert long_functions([parsed("store.py", long)]) == [f"store.py:1 f has {FUNCTION_LINES + 1} lines"]
     assert long_functions([parsed("store.py", long.removesuffix("    a()\n"))]) == []
-    assert long_modules([parsed("ids.py", "a\n" * (MODULE_LINES + 1))]) == [f"ids.py has {MODULE_LINES + 1} lines"]
-    assert long_modules([parsed("ids.py", "a\n" * MODULE_LINES)]) == []
+    assert long_modules([parsed("values/ids.py", "a\n" * (MODULE_LINES + 1))]) == [
+        f"values/ids.py has {MODULE_LINES + 1} lines"
+    ]
+    assert long_modules([parsed("values/ids.py", "a\n" * MODULE_LINES)]) == []

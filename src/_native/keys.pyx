@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
-"""The natural key and the id of one prediction: the arithmetic of `n4a_fast.ids` on 64-bit integers.
+"""The natural key and the id of one prediction: the arithmetic of `n4a_fast.values.ids` on 64-bit integers.
 
 Owns: nothing; it computes what `ids.natural_key`, `ids.prediction_id` and `ids.id_key` compute. Leaves to
 `ids`: the hashes of the parts, their order, and what the bits mean.

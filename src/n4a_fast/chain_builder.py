@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.folds import fold_key
+from n4a_fast.replay.plan.folds import fold_key
 
 ChainArguments: TypeAlias = dict[str, Any]
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from n4a_fast import checks, jsontext
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -33,6 +32,7 @@ from n4a_fast.errors import (
     UnsafePathError,
 )
 from n4a_fast.store import WorkspaceStore
+from n4a_fast.values import checks, jsontext
 
 _PIPELINE, _METADATA, _README = "pipeline.json", "metadata.json", "README.md"
 _REFUSED_BY_FILE_SYSTEMS = str.maketrans("", "", '<>:"/\\|?*')

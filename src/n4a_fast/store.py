@@ -24,23 +24,23 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from n4a_fast.artifacts.catalog import Written
 from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyReport
 from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
-from n4a_fast.buffer import FlushLimits
 from n4a_fast.bundles import export, importer, parquet, tabular
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
-from n4a_fast.merging import MergeReport
-from n4a_fast.opening import open_workspace, release_workspace
+from n4a_fast.maintenance.stats import StoreStats, stats_of
+from n4a_fast.maintenance.vacuum import VacuumReport, vacuum
+from n4a_fast.memtable.buffer import FlushLimits
+from n4a_fast.merging.merge import MergeReport
+from n4a_fast.merging.shards import Shard, merge_all, new_shard
 from n4a_fast.predictions.reading import LoadedArrays
-from n4a_fast.replay.batch import replay_many
-from n4a_fast.replay.replayer import Choice
-from n4a_fast.replay.report import PlanReport, report_plan
-from n4a_fast.replay.several import Work
-from n4a_fast.shards import Shard, merge_all, new_shard
-from n4a_fast.stats import StoreStats, stats_of
-from n4a_fast.vacuum import VacuumReport, vacuum
-from n4a_fast.workspace import Workspace
+from n4a_fast.replay.serve.batch import replay_many
+from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
+from n4a_fast.replay.serve.replayer import Choice
+from n4a_fast.replay.serve.several import Work
+from n4a_fast.tables.artifacts import Written
 
 OneOrMore = str | list[str] | None
 P = ParamSpec("P")

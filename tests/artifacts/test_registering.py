@@ -13,9 +13,10 @@ from helpers import child, finish, read_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from n4a_fast import WorkspaceStore, durable
-from n4a_fast.artifacts import catalog
+from n4a_fast import WorkspaceStore
+from n4a_fast.durable import sync
 from n4a_fast.errors import ConflictError, StoreUnavailableError
+from n4a_fast.tables import artifacts
 
 STORED = "SELECT artifact_id, artifact_path, content_hash, ref_count FROM artifacts ORDER BY ALL"
 
@@ -38,9 +39,9 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(
     store.begin_run("r", {}, [])
     store.flush()
     synced: list[str] = []
-    sync_all, fdatasync = durable.sync_all, os.fdatasync
+    sync_all, fdatasync = sync.sync_all, os.fdatasync
     monkeypatch.setattr(
-        durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
+        sync, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
     )
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append("journal") or fdatasync(descriptor))
     for number in range(3):
@@ -62,7 +63,7 @@ def test_a_file_that_cannot_be_made_durable_keeps_its_row_out_until_it_can(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "sync_all", fail)
+        patch.setattr(sync, "sync_all", fail)
         register(store, "a", "content")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match=r"[Ii]nput/output"):
@@ -76,9 +77,9 @@ def test_a_file_that_comes_back_under_its_name_is_made_durable_again(
     store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    sync_all = durable.sync_all
+    sync_all = sync.sync_all
     monkeypatch.setattr(
-        durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
+        sync, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
     )
     register(store, "a", "content")
     files = store._open().artifacts.files
@@ -161,5 +162,5 @@ def test_ids_in_memory_tell_what_a_look_up_in_the_tables_tells(
 ) -> None:
     by_memory = outcome(tmp_path_factory.mktemp("memory"), steps)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalog, "_IDS_AT_MOST", 0)  # never all of them in memory
+        patch.setattr(artifacts, "_IDS_AT_MOST", 0)  # never all of them in memory
         assert outcome(tmp_path_factory.mktemp("tables"), steps) == by_memory

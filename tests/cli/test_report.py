@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from n4a_fast.cli.report import csv_text, frame_table, size_text
+from n4a_fast.cli.printing import csv_text, frame_table, size_text
 
 
 def rendered(frame: pl.DataFrame) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from helpers import PREDICTION, Sweep, begin_pipeline, predict_with_arrays, save_chain
 
-from n4a_fast import WorkspaceStore, merging
+from n4a_fast import WorkspaceStore
+from n4a_fast.merging import merge as merging
 
 Acknowledge = Callable[..., None]
 FOLDS, PARTITIONS = 3, ("train", "val")  # of a drop-in pipeline

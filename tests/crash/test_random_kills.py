@@ -19,7 +19,7 @@ from helpers import DEADLINE, counts
 from nursery import BULK_ROWS, FOLDS, PARTITIONS, fill_pipeline
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.journaled import journaled
+from n4a_fast.merging.logged_tables import journaled
 
 KILLS = 14  # of each workload
 SHARDS, PIPELINES = 24, 3  # to merge, and in each

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.integrations.nirs4all_demo import sweep
+from n4a_fast.integrations.nirs4all_demo import variants
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED, REFERENCE = (ROOT / f".venv-nirs4all-{name}" / "bin" / "python" for name in ("embedded", "0.7.1"))
@@ -40,7 +40,7 @@ class Program:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        np.save(folder / "new.npy", sweep.spectra(seed=7)[0][:50])
+        np.save(folder / "new.npy", variants.spectra(seed=7)[0][:50])
         self.swept = cache(self._swept)
 
     def run(self, *command: object, check: bool = True, **environment: str) -> str:
@@ -67,7 +67,7 @@ class Program:
         options = [f"--{name}={value}" for name, value in size.items()]
         switch = {"N4A_FAST_INSTALL": "1"} if ours else {}
         told: dict[str, Any] = json.loads(
-            self.run(EMBEDDED if ours else REFERENCE, sweep.__file__, workspace, *options, **switch)
+            self.run(EMBEDDED if ours else REFERENCE, variants.__file__, workspace, *options, **switch)
         )
         assert told["store"].startswith("n4a_fast.integrations" if ours else "nirs4all.pipeline.storage")
         return told
@@ -159,7 +159,7 @@ import signal, sys
 import nirs4all
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.model_selection import KFold
-from n4a_fast.integrations.nirs4all_demo.sweep import spectra
+from n4a_fast.integrations.nirs4all_demo.variants import spectra
 class Stops(PLSRegression):
     def fit(self, X, y):
         if self.n_components == 3:
@@ -212,7 +212,7 @@ def test_nirs4all_s_own_command_line_uses_the_store(program: Program) -> None:
 
 def test_the_demo_shows_the_sweep_and_replays_its_winner(program: Program) -> None:
     demo = (
-        "from pathlib import Path; from rich.console import Console; from n4a_fast.cli.nirs4all_demo import Size,"
+        "from pathlib import Path; from rich.console import Console; from n4a_fast.cli.demo_nirs4all import Size,"
         " run_nirs4all_demo as run; "
     )
     shown = program.run(

@@ -14,8 +14,9 @@ from helpers import begin_pipeline, plain_rows, predict, save_chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from n4a_fast import WorkspaceStore, durable
+from n4a_fast import WorkspaceStore
 from n4a_fast.artifacts import files, verifying
+from n4a_fast.durable import sync
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError, StoreUnavailableError
 from n4a_fast.integrations.nirs4all_store import Nirs4allStore
 
@@ -131,9 +132,9 @@ def test_a_file_rewritten_after_the_thread_synced_it_is_synced_again(
     pipeline, chain = begin(embedded)
     paths = [register(embedded, name) for name in NAMES]
     synced: list[str] = []
-    sync_all = durable.sync_all
+    sync_all = sync.sync_all
     monkeypatch.setattr(
-        durable, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
+        sync, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
     )
 
     def rewrite() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from n4a_fast import ids
 from n4a_fast._native.keys import key_and_id
+from n4a_fast.values import ids
 
 LANE = st.integers(0, 2**64 - 1)
 

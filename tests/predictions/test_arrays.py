@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.predictions import arrays
+from n4a_fast.tables.predictions import arrays
 
 NAMES = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 

@@ -12,7 +12,7 @@ from helpers import PREDICTION, Sweep, count, counts, predict
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
-from n4a_fast.predictions import bulk
+from n4a_fast.tables.predictions import bulk
 
 
 def columns(sweep: Sweep, **changes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from helpers import PREDICTION, begin_pipeline, counts
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.predictions import bulk
+from n4a_fast.tables.predictions import bulk
 
 ROWS, SAMPLES = 7, 5
 WHOLE = np.arange(ROWS * SAMPLES).reshape(ROWS, SAMPLES)  # whole numbers: exact in every dtype below

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from n4a_fast import ids
-from n4a_fast.predictions.keys import Column, id_keys, natural_keys
+from n4a_fast.tables.predictions.keys import Column, id_keys, natural_keys
+from n4a_fast.values import ids
 
 TEXTS = st.sampled_from(["", "a", "=", "=a", "é\x1f", ids.uuid7(), ids.uuid7(), "x" * 36])
 BRANCHES = st.none() | st.integers(-2, 2)

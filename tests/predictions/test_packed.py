@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from n4a_fast.predictions.packed import array_of, packed, rows_of, values_of
+from n4a_fast.tables.predictions.packed import array_of, packed, rows_of, values_of
 
 REALS = st.none() | st.sampled_from([0.0, -0.0, 1.0, float("nan")]) | st.floats()
 ROWS = st.lists(st.tuples(st.sampled_from(["a", "b"]), REALS, st.none() | st.integers(-2, 2)), min_size=1, max_size=5)

@@ -15,12 +15,13 @@ from helpers import Sweep, begin_pipeline, begin_sweep, child, finish, plain_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from n4a_fast import WorkspaceStore, ids
+from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
-from n4a_fast.predictions import table
 from n4a_fast.predictions.queries import where_clause, where_on_predictions
 from n4a_fast.predictions.reading import COLUMNS, LoadedArrays
-from n4a_fast.predictions.shared import SharedContents
+from n4a_fast.tables.predictions import prediction_tables
+from n4a_fast.tables.predictions.shared import SharedContents
+from n4a_fast.values import ids
 
 Arrays = dict[str, np.ndarray[Any, Any] | None]
 RUNS = count()
@@ -294,7 +295,7 @@ def test_contents_go_with_their_last_user_wherever_it_is(
             prediction, np.full(7, float(y_true)), None, None, np.arange(7) + indices, np.full(7, float(weights))
         )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table, "_NEIGHBOURS", neighbours - 1)
+        patch.setattr(prediction_tables, "_NEIGHBOURS", neighbours - 1)
         for place in data.draw(st.lists(st.integers(0, len(saved) - 1), unique=True)):
             store.delete_prediction(saved[place])
             _assert_contents_are_those_in_use(store)
@@ -303,7 +304,7 @@ def test_contents_go_with_their_last_user_wherever_it_is(
 
 
 def _assert_contents_are_those_in_use(store: WorkspaceStore) -> None:
-    for name, columns in table._REFERENCES.items():
+    for name, columns in prediction_tables._REFERENCES.items():
         used = " UNION ".join(
             f"SELECT {column} FROM prediction_values WHERE {column} IS NOT NULL" for column in columns
         )

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from n4a_fast.errors import InvalidInputError, ReplayError
-from n4a_fast.replay.folds import choose, fold_key, read_folds, weights_of
-from n4a_fast.replay.plan import Place
+from n4a_fast.replay.plan.folds import choose, fold_key, read_folds, weights_of
+from n4a_fast.replay.plan.replay_plan import Place
 
 PLACE = Place("c1", 5, "Ridge")
 CV = ("0", "1", "2")

@@ -11,13 +11,13 @@ import pytest
 from replay_chains import ChainMaker, spectra, target
 from sklearn.linear_model import Ridge
 
-from n4a_fast.replay import execute
-from n4a_fast.replay.compiled import CompiledChain, PlainChain
-from n4a_fast.replay.folds import weights_of
-from n4a_fast.replay.fuse import compile_chain
-from n4a_fast.replay.known import ENTRIES
-from n4a_fast.replay.operators import version_of
-from n4a_fast.replay.stages import Bench
+from n4a_fast.replay.fused.compile import compile_chain
+from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
+from n4a_fast.replay.fused.known_operators import ENTRIES
+from n4a_fast.replay.fused.linear_operators import version_of
+from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plain import execute
+from n4a_fast.replay.plan.folds import weights_of
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("nirs4all") is None, reason="nirs4all is not installed"),

@@ -40,14 +40,14 @@ from sklearn import (
     svm,
 )
 
-from n4a_fast.replay import execute
-from n4a_fast.replay.compiled import CompiledChain, PlainChain
-from n4a_fast.replay.folds import weights_of
-from n4a_fast.replay.forests import QuickForest, quickened
-from n4a_fast.replay.fuse import TOLERANCE, compile_chain
-from n4a_fast.replay.known import ENTRIES
-from n4a_fast.replay.operators import public_name
-from n4a_fast.replay.stages import Bench
+from n4a_fast.replay.fused.compile import TOLERANCE, compile_chain
+from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
+from n4a_fast.replay.fused.known_operators import ENTRIES
+from n4a_fast.replay.fused.linear_operators import public_name
+from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plain import execute
+from n4a_fast.replay.plan.folds import weights_of
+from n4a_fast.replay.serve.forests import QuickForest, quickened
 
 Array = np.ndarray[Any, Any]
 

@@ -25,12 +25,12 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer, PowerTransformer, Ro
 from sklearn.svm import SVR
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.replay import execute
-from n4a_fast.replay.compiled import CompiledChain, PlainChain, finite
-from n4a_fast.replay.folds import weights_of
-from n4a_fast.replay.fuse import TOLERANCE, compile_chain
-from n4a_fast.replay.operators import register_linear_operator
-from n4a_fast.replay.stages import Bench
+from n4a_fast.replay.fused.compile import TOLERANCE, compile_chain
+from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain, finite
+from n4a_fast.replay.fused.linear_operators import register_linear_operator
+from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plain import execute
+from n4a_fast.replay.plan.folds import weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 Array = np.ndarray[Any, Any]

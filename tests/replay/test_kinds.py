@@ -10,8 +10,8 @@ from replay_chains import ChainMaker, Shifted
 from sklearn.preprocessing import StandardScaler
 
 from n4a_fast.errors import ReplayError
-from n4a_fast.replay.kinds import kind_of
-from n4a_fast.replay.plan import Place
+from n4a_fast.replay.plan.kinds import kind_of
+from n4a_fast.replay.plan.replay_plan import Place
 
 PLACE = Place("c1", 2, "X")
 

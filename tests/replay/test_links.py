@@ -30,12 +30,12 @@ from sklearn.svm import SVC, LinearSVC
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.compiled import CompiledChain, PlainChain
-from n4a_fast.replay.folds import weights_of
-from n4a_fast.replay.fuse import compile_chain
-from n4a_fast.replay.known import ENTRIES
-from n4a_fast.replay.operators import public_name
-from n4a_fast.replay.stages import Bench
+from n4a_fast.replay.fused.compile import compile_chain
+from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
+from n4a_fast.replay.fused.known_operators import ENTRIES
+from n4a_fast.replay.fused.linear_operators import public_name
+from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plan.folds import weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 Array = np.ndarray[Any, Any]

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer, Normalizer, PolynomialFeatures
 
 from n4a_fast.errors import ReplayError
-from n4a_fast.replay.execute import plain_features
-from n4a_fast.replay.recreate import import_class
+from n4a_fast.replay.plain.execute import plain_features
+from n4a_fast.replay.plan.recreate import import_class
 
 X = spectra()
 SNV = "chemotools.scatter.StandardNormalVariate"

@@ -22,7 +22,8 @@ import pytest
 from scipy.signal import savgol_filter
 from sklearn.preprocessing import FunctionTransformer
 
-from n4a_fast.replay import execute, load_chain
+from n4a_fast.replay import load_chain
+from n4a_fast.replay.plain import execute
 
 DATA = Path(__file__).parents[1] / "data" / "replay"
 TOLERANCE = 1e-6

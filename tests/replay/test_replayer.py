@@ -26,9 +26,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from n4a_fast import WorkspaceStore, replay_chain, replay_chains
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotFoundError, ReplayError
-from n4a_fast.replay import joined
-from n4a_fast.replay.compiled import CompiledChain
-from n4a_fast.replay.operators import version_of
+from n4a_fast.replay.fused.compiled import CompiledChain
+from n4a_fast.replay.fused.linear_operators import version_of
+from n4a_fast.replay.serve import joined
 
 Array = np.ndarray[Any, Any]
 X = spectra(30, 20, seed=5)

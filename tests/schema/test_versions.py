@@ -10,7 +10,7 @@ import pytest
 from helpers import make_duckdb, plain_rows
 
 from n4a_fast import WorkspaceStore, schema
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.errors import (
     ForeignStoreError,
     InvalidInputError,

@@ -1,4 +1,4 @@
-"""The natural key and the id of one prediction: the arithmetic of `n4a_fast.ids` on 64-bit integers."""
+"""The natural key and the id of one prediction: the arithmetic of `n4a_fast.values.ids` on 64-bit integers."""
 
 __all__ = ["key_and_id"]
 

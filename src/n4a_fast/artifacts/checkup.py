@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from n4a_fast import jsontext
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
+from n4a_fast.values import jsontext
 
 Progress = Callable[[int, int], object]
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from n4a_fast.artifacts.sessions import is_alive, this_session
+from n4a_fast.engine.session import is_alive, this_session
 from n4a_fast.errors import StoreUnavailableError
 
 SAVING = ".saving"

@@ -25,7 +25,7 @@ import xxhash
 from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
 from n4a_fast.artifacts.verifying import Verifying, opened
-from n4a_fast.durable import Syncing, start_sync
+from n4a_fast.durable.sync import Syncing, start_sync
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
 Content = bytes | memoryview

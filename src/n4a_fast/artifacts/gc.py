@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.checkup import Progress, reported
-from n4a_fast.artifacts.sessions import is_alive
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
+from n4a_fast.engine.session import is_alive
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, table_of
+from n4a_fast.tables.artifacts import Artifacts
 
 _ORPHAN_AGE_SECONDS = 3600.0
 

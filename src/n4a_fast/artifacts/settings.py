@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from n4a_fast import checks
 from n4a_fast.artifacts.trust import Trust, trust
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.values import checks
 
 OBJECT_CACHE_BYTES = 256 * 2**20
 

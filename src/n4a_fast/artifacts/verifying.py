@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from n4a_fast._native.files import sha256_then_sync
-from n4a_fast.durable import Syncing
+from n4a_fast.durable.sync import Syncing
 
 _LARGEST = 16 * 2**20  # a file is read as a whole
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

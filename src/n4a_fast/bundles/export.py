@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.bundles.n4a import export_n4a
 from n4a_fast.bundles.script import export_script
-from n4a_fast.bundles.target import with_suffix
+from n4a_fast.durable.publish import with_suffix
 from n4a_fast.errors import InvalidInputError, NotFoundError
-from n4a_fast.records.chains import Chains
+from n4a_fast.tables.artifacts import Artifacts
+from n4a_fast.tables.chains import Chains
 
 FORMATS = {"n4a": export_n4a, "n4a.py": export_script}
 

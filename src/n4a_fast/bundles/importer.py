@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import xxhash
 
-from n4a_fast import checks, jsontext
-from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.bundles.reader import ROWS, Bundle, read_bundle
-from n4a_fast.ids import content_id
-from n4a_fast.records.chains import Chains, with_artifacts
-from n4a_fast.records.pipelines import Pipelines
-from n4a_fast.records.runs import Runs
+from n4a_fast.tables.artifacts import Artifacts
+from n4a_fast.tables.chains import Chains, with_artifacts
+from n4a_fast.tables.pipelines import Pipelines
+from n4a_fast.tables.runs import Runs
+from n4a_fast.values import checks, jsontext
+from n4a_fast.values.ids import content_id
 
 
 class Parts(Protocol):

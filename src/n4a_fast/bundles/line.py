@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from n4a_fast.artifacts import codec
-from n4a_fast.artifacts.catalog import Artifacts
-from n4a_fast.replay.calls import asks_for_wavelengths
-from n4a_fast.replay.folds import FINAL
-from n4a_fast.replay.load import load_chain
-from n4a_fast.replay.operators import inverse_is_linear
-from n4a_fast.replay.plan import AugmentationStep, FeatureStep, Place, ReplayPlan, TransformStep
-from n4a_fast.replay.recreate import fitted
-from n4a_fast.replay.tags import classifies
+from n4a_fast.replay.fused.linear_operators import inverse_is_linear
+from n4a_fast.replay.plain.calls import asks_for_wavelengths
+from n4a_fast.replay.plan.folds import FINAL
+from n4a_fast.replay.plan.load import load_chain
+from n4a_fast.replay.plan.recreate import fitted
+from n4a_fast.replay.plan.replay_plan import AugmentationStep, FeatureStep, Place, ReplayPlan, TransformStep
+from n4a_fast.replay.plan.tags import classifies
+from n4a_fast.tables.artifacts import Artifacts
 
 _ELSEWHERE = "; replay the chain from the store"
 

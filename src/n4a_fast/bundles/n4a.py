@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.bundles.line import Line, Part, bytes_of, line_of_chain
 from n4a_fast.bundles.reader import FOLDER, ROWS
-from n4a_fast.bundles.target import new_file
+from n4a_fast.durable.publish import new_file
+from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.version import __version__
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a ZIP can hold

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from n4a_fast.bundles.target import new_file, new_folder
-from n4a_fast.database import Database
+from n4a_fast.durable.publish import new_file, new_folder
+from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
 from n4a_fast.predictions.reading import ArrayReader

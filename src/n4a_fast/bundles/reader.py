@@ -19,13 +19,13 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
-from n4a_fast import checks
 from n4a_fast.artifacts import codec
 from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.bundles.archive import members_of
 from n4a_fast.errors import BundleError, InvalidInputError, ReplayError
-from n4a_fast.records.chains import with_artifacts
-from n4a_fast.replay.load import load_chain
+from n4a_fast.replay.plan.load import load_chain
+from n4a_fast.tables.chains import with_artifacts
+from n4a_fast.values import checks
 
 FOLDER = "artifacts/"
 FORMATS = {".joblib": "joblib", ".pkl": "pickle"}

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from n4a_fast.artifacts.catalog import Artifacts
 from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.bundles import scripts
 from n4a_fast.bundles.line import Line, bytes_of, line_of_chain
-from n4a_fast.bundles.target import write_text
-from n4a_fast.replay.compiled import CompiledChain
-from n4a_fast.replay.fuse import compile_chain
-from n4a_fast.replay.operators import version_of
-from n4a_fast.replay.stages import Bench
+from n4a_fast.durable.publish import write_text
+from n4a_fast.replay.fused.compile import compile_chain
+from n4a_fast.replay.fused.compiled import CompiledChain
+from n4a_fast.replay.fused.linear_operators import version_of
+from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.version import __version__
 
 _HEAD = '''#!/usr/bin/env python3

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from n4a_fast.bundles.target import write_text
+from n4a_fast.durable.publish import write_text
 from n4a_fast.errors import NotFoundError
-from n4a_fast.records.chains import Chains
-from n4a_fast.records.pipelines import Pipelines
-from n4a_fast.records.runs import Runs
+from n4a_fast.tables.chains import Chains
+from n4a_fast.tables.pipelines import Pipelines
+from n4a_fast.tables.runs import Runs
 
 
 def export_pipeline_config(pipelines: Pipelines, pipeline_id: str, target: Path) -> Path:

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from n4a_fast import WorkspaceStore, __version__
-from n4a_fast.cli import report, workspaces
+from n4a_fast.cli import printing, workspaces
 from n4a_fast.errors import StoreError, UnsupportedVersionError
 from n4a_fast.integrations.workspaces import convert as convert_workspace
 from n4a_fast.integrations.workspaces import migrate as migrate_workspace
@@ -92,7 +92,7 @@ def demo(
 
 
 def _demo_through_nirs4all(workspace: Path) -> None:
-    from n4a_fast.cli.nirs4all_demo import run_nirs4all_demo
+    from n4a_fast.cli.demo_nirs4all import run_nirs4all_demo
 
     with _one_line_errors():
         try:
@@ -115,18 +115,18 @@ def info(path: Workspace) -> None:
         )
         console = _console()
         console.print(f"\n{store.workspace_path.resolve()}", markup=False, soft_wrap=True)
-        console.print(report.frame_table(_sizes(store.workspace_path), console.width))
+        console.print(printing.frame_table(_sizes(store.workspace_path), console.width))
         console.print(
-            report.frame_table(
+            printing.frame_table(
                 counts.sort("place").select(pl.col("name").alias("table"), pl.col("n").alias("rows")), console.width
             )
         )
         if writers:
             rows = [(writer.pid, "running" if writer.is_alive else "ended", writer.flushes) for writer in writers]
             found = pl.DataFrame(rows, schema=["writer", "process", "flushes not yet in the tables"], orient="row")
-            console.print(report.frame_table(found, console.width))
+            console.print(printing.frame_table(found, console.width))
         runs = store.sql(RUNS_SQL)
-        console.print(report.frame_table(runs.drop("error"), console.width))
+        console.print(printing.frame_table(runs.drop("error"), console.width))
         for run_id, error in runs.filter(pl.col("error").is_not_null()).select("run_id", "error").iter_rows():
             console.print(f"  {run_id} failed: {error}", markup=False)
 
@@ -141,10 +141,10 @@ def sql(
     with _one_line_errors(), WorkspaceStore.open_readonly(_folder(path)) as store:
         frame = store.sql(query)
         if csv:
-            typer.echo(report.csv_text(frame), nl=False)
+            typer.echo(printing.csv_text(frame), nl=False)
             return
         console = _console()
-        table = report.frame_table(frame.head(ROWS_SHOWN), console.width if _has_width(console) else None)
+        table = printing.frame_table(frame.head(ROWS_SHOWN), console.width if _has_width(console) else None)
         if not _has_width(console):
             console = Console(
                 highlight=False,
@@ -231,7 +231,7 @@ def _sizes(folder: Path) -> pl.DataFrame:
     artifacts = [file for file in (folder / "artifacts").glob("[!.]*/*") if file.is_file()]
     groups = {DATABASE: [file for file in database if file not in kept], "artifacts/": artifacts, BACKUP_FILE: kept}
     rows = [
-        (name, len(files), report.size_text(sum(file.stat().st_size for file in files)))
+        (name, len(files), printing.size_text(sum(file.stat().st_size for file in files)))
         for name, files in groups.items()
         if files or files is not kept
     ]

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.cli import plots, report
+from n4a_fast.cli import plots, printing
 from n4a_fast.cli.datasets import Array, Dataset, load_coffee, load_fermentation
 from n4a_fast.cli.sweep import METRICS, store_variant, variants_for
 
@@ -88,7 +88,7 @@ def run_demo(workspace: Path, console: Console, *, variants: int | None = None) 
         console.print(f"  swept and stored in {time.perf_counter() - began:.1f} s\n")
         leaderboards = {dataset.name: leaderboard(store, run_id, dataset) for dataset in datasets}
         for dataset in datasets:
-            console.print(report.leaderboard_table(leaderboards[dataset.name], dataset.title, SHOWN))
+            console.print(printing.leaderboard_table(leaderboards[dataset.name], dataset.title, SHOWN))
         console.print(LEGEND)
         replays = [_replay_all(store, workspace, dataset, leaderboards[dataset.name]) for dataset in datasets]
         outcome = Outcome(run_id, leaderboards, replays)

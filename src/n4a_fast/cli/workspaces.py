@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from n4a_fast.cli import report
+from n4a_fast.cli import printing
 from n4a_fast.integrations.workspaces import Progress, Report
 
 
@@ -38,7 +38,7 @@ def show(done: Report, console: Console) -> None:
         return
     rows = [(table.table, table.found, table.written, table.note) for table in done.tables if table.found]
     console.print(
-        report.frame_table(
+        printing.frame_table(
             pl.DataFrame(rows, schema=["table", "found", "written", "note"], orient="row"), console.width
         )
     )

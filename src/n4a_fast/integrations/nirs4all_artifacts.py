@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from n4a_fast.errors import ConflictError
-from n4a_fast.records.chains import renamed
+from n4a_fast.tables.chains import renamed
 
 
 class ArtifactNames:

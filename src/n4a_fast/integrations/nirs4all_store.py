@@ -20,14 +20,14 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import polars as pl
 
-from n4a_fast import jsontext
-from n4a_fast.artifacts.catalog import Written
 from n4a_fast.artifacts.checkup import Progress
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ConflictError, InvalidInputError, StoreError
 from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all_sql import Connection
 from n4a_fast.store import WorkspaceStore
-from n4a_fast.workspace import Workspace
+from n4a_fast.tables.artifacts import Written
+from n4a_fast.values import jsontext
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,1 +1,1 @@
-"""Predictions: rows and arrays waiting in memory, the tables they go to, and the questions asked of them."""
+"""Questions asked of stored predictions: rows, rankings, arrays, summaries of chains."""

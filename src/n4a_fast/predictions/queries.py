@@ -11,13 +11,13 @@ from typing import Any
 
 import polars as pl
 
-from n4a_fast import checks, ids, jsontext
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.predictions import arrays
-from n4a_fast.predictions.metadata import SampleMetadata
-from n4a_fast.predictions.shared import SharedContents
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
+from n4a_fast.tables.predictions import arrays
+from n4a_fast.tables.predictions.metadata import SampleMetadata
+from n4a_fast.tables.predictions.shared import SharedContents
+from n4a_fast.values import checks, ids, jsontext
 
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 SCORES = ("val_score", "test_score", "train_score")

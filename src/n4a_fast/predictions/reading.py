@@ -14,11 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from n4a_fast import checks
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
-from n4a_fast.predictions import keys
 from n4a_fast.predictions.queries import where_on_predictions
+from n4a_fast.tables.predictions import keys
+from n4a_fast.values import checks
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 _STREAMED_MEMORY = (

@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
-from n4a_fast import checks
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.predictions.queries import HIGHER_IS_BETTER, one_of, ranked, where_clause
 from n4a_fast.schema.ddl import CHAIN_SUMMARY
+from n4a_fast.values import checks
 
 FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric", "task_type")
 SCORES = ("cv_val_score", "cv_test_score", "cv_train_score", "final_test_score", "final_train_score")

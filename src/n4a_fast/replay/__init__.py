@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from n4a_fast.replay.batch import MAX_BYTES
-from n4a_fast.replay.execute import execute
-from n4a_fast.replay.folds import Folds, FoldWeights
-from n4a_fast.replay.load import load_chain
-from n4a_fast.replay.operators import register_linear_operator
-from n4a_fast.replay.plan import ReplayPlan
+from n4a_fast.replay.fused.linear_operators import register_linear_operator
+from n4a_fast.replay.plain.execute import execute
+from n4a_fast.replay.plan.folds import Folds, FoldWeights
+from n4a_fast.replay.plan.load import load_chain
+from n4a_fast.replay.plan.replay_plan import ReplayPlan
+from n4a_fast.replay.serve.batch import MAX_BYTES
 
 __all__ = [
     "FoldWeights",

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from n4a_fast.database import Database
-from n4a_fast.durable import sync
+from n4a_fast.durable.sync import sync
+from n4a_fast.engine.connection import Database
 
 
 def create_file(path: Path, statements: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.errors import ForeignStoreError, NewerFormatError, NotAStoreError, NotFoundError, ReadOnlyError
 from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.ddl import DOCUMENTED_NAMES, STATEMENTS

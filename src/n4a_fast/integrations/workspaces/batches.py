@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from n4a_fast import ids, jsontext
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.predictions.table import KEY
 from n4a_fast.schema import columns
+from n4a_fast.tables.predictions.prediction_tables import KEY
+from n4a_fast.values import ids, jsontext
 
 BATCH_ROWS = 8192
 ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")

@@ -17,6 +17,7 @@ import polars.selectors as cs
 import pyarrow as pa
 
 from n4a_fast.artifacts.files import ZSTD
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import CopyDiffersError
 from n4a_fast.integrations.workspaces.batches import (
     ARRAYS,
@@ -29,8 +30,7 @@ from n4a_fast.integrations.workspaces.batches import (
     views,
 )
 from n4a_fast.integrations.workspaces.reports import Progress
-from n4a_fast.predictions.contents import content_hash
-from n4a_fast.workspace import Workspace
+from n4a_fast.tables.predictions.contents import content_hash
 
 _ROWS = "SELECT {columns} FROM {table} WHERE rowid >= ? AND rowid < ?"
 _VALUES = """SELECT prediction_id, y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash,

@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from n4a_fast.artifacts.files import ZSTD, ArtifactFiles
-from n4a_fast.database import Database
-from n4a_fast.durable import sync
+from n4a_fast.durable.sync import sync
+from n4a_fast.engine.connection import Database
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError
 from n4a_fast.integrations.workspaces.batches import Source
 from n4a_fast.integrations.workspaces.comparing import compare
@@ -26,10 +28,8 @@ from n4a_fast.integrations.workspaces.migration import is_ours, require_workspac
 from n4a_fast.integrations.workspaces.outgoing import Outgoing
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
 from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
-from n4a_fast.opening import open_workspace, release_workspace
-from n4a_fast.shards import FOLDER as SHARDS
-from n4a_fast.shards import shards_below
-from n4a_fast.workspace import STORE_FILE
+from n4a_fast.merging.shards import FOLDER as SHARDS
+from n4a_fast.merging.shards import shards_below
 
 _CONVERTED = frozenset({"arrays", "artifacts", SHARDS})
 _STORES = (STORE_FILE, "store.sqlite", ".")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from n4a_fast.durable import sync
+from n4a_fast.durable.sync import sync
 from n4a_fast.errors import StoreError, StoreLockedError, StoreUnavailableError
 
 

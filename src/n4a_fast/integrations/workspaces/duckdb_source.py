@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from n4a_fast.database import Database
+from n4a_fast.engine.connection import Database
 from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, ArrayBatch, pieces, reshaped, views
 from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
 

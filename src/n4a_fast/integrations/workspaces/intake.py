@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from n4a_fast import ids
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.integrations.workspaces.batches import (
     CARRIED_TABLES,
     TABLES,
@@ -24,12 +25,11 @@ from n4a_fast.integrations.workspaces.batches import (
     natural_keys,
 )
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
-from n4a_fast.opening import open_workspace, release_workspace
-from n4a_fast.predictions import bulk
-from n4a_fast.predictions.keys import id_keys
-from n4a_fast.records.chains import artifacts_of
 from n4a_fast.schema.columns import CARRIED, CHAIN_ARTIFACTS, PREDICTIONS, table_of
-from n4a_fast.workspace import Workspace
+from n4a_fast.tables.chains import artifacts_of
+from n4a_fast.tables.predictions import bulk
+from n4a_fast.tables.predictions.keys import id_keys
+from n4a_fast.values import ids
 
 _CARRY = "INSERT INTO carried BY NAME SELECT * FROM batch"
 _IDS = "SELECT prediction_id FROM predictions"

@@ -15,7 +15,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from n4a_fast.durable import sync
+from n4a_fast.durable.sync import sync
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.errors import (
     ConflictError,
     CopyDiffersError,
@@ -31,8 +33,6 @@ from n4a_fast.integrations.workspaces.drafts import draft_in
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
 from n4a_fast.integrations.workspaces.intake import Intake
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
-from n4a_fast.opening import open_workspace, release_workspace
-from n4a_fast.workspace import STORE_FILE
 
 BACKUP_FILE = f"{STORE_FILE}.nirs4all"
 DRAFT_FOLDER = ".n4a_fast-migration"

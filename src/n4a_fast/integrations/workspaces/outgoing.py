@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from n4a_fast import jsontext
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, CARRIED_TABLES, TABLES, pieces, views
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, statements
-from n4a_fast.workspace import Workspace
+from n4a_fast.values import jsontext
 
 _ROWS = """SELECT t.*, c.content AS carried FROM {table} t LEFT JOIN carried c ON c.table_name = '{name}' AND c.row_id =
 t.{key}

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from n4a_fast import jsontext
 from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, ArrayBatch, views
+from n4a_fast.values import jsontext
 
 # repeated from the relational tables, or taken apart here
 _KNOWN = frozenset(

@@ -1,5 +1,0 @@
-"""DuckDB on a store file: the only folder that imports duckdb."""
-
-from n4a_fast.database.database import Database, Params
-
-__all__ = ["Database", "Params"]

@@ -1,0 +1,5 @@
+"""DuckDB on a store file: the only folder that imports duckdb."""
+
+from n4a_fast.engine.connection.database import Database, Params
+
+__all__ = ["Database", "Params"]

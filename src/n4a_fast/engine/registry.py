@@ -1,0 +1,98 @@
+"""The workspaces that are open in this process: one for each folder, shared by all stores on it.
+
+DuckDB refuses a second attachment of a file in one process. What nobody closed is closed at exit;
+after a fork the child's workspaces start anew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from pathlib import Path
+
+from n4a_fast import schema
+from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
+from n4a_fast.engine.workspace import STORE_FILE, Workspace
+from n4a_fast.errors import InvalidInputError, StoreUnavailableError
+from n4a_fast.memtable.buffer import FlushLimits
+from n4a_fast.values import checks
+
+
+def open_workspace(
+    path: Path,
+    *,
+    read_only: bool,
+    lock_timeout: float,
+    limits: FlushLimits | None = None,
+    artifacts: ArtifactSettings = DEFAULTS,
+) -> Workspace:
+    """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits`
+    are those of the last to give any.
+    """
+    checks.seconds(lock_timeout, "lock_timeout")
+    if "\0" in str(path):
+        raise InvalidInputError(f"{str(path)!r} cannot be the path of a folder")
+    root = Path(os.path.realpath(path))
+    if root.is_file():
+        folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
+        raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
+    with _OPENING:
+        shared = _OPEN.get(root)
+        if not read_only and (shared is None or shared.database.read_only):
+            _make_folders(root)
+        if shared is None:
+            shared = Workspace(root, read_only=read_only, lock_timeout=lock_timeout, limits=limits or FlushLimits())
+            try:
+                schema.prepare(shared.database)
+            except BaseException:
+                shared.database.close()
+                raise
+            _OPEN[root] = shared
+        elif not read_only:
+            shared.database.read_only = False  # the next statement attaches the file for writing
+        shared.buffer.limits = limits or shared.buffer.limits
+        shared.artifacts.use(artifacts)
+        shared.users += 1
+        return shared
+
+
+def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAULTS) -> None:
+    """One user less; the last one closes the file."""
+    with _OPENING, workspace.lock:
+        if workspace.users > 1:
+            workspace.flush()
+        else:
+            workspace.close()
+            _OPEN.pop(workspace.root, None)
+        workspace.users -= 1
+        workspace.artifacts.leave(artifacts)
+
+
+def _make_folders(root: Path) -> None:
+    try:
+        (root / "artifacts").mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK):
+            raise PermissionError("the folder is not writable")
+    except OSError as error:
+        raise StoreUnavailableError(root, error.strerror or str(error)) from error
+
+
+def _forget_all_after_fork() -> None:
+    global _OPENING
+    _OPENING = threading.RLock()
+    for workspace in _OPEN.values():
+        workspace.forget_after_fork()
+
+
+def _close_all_at_exit() -> None:
+    """A store that nobody closed still keeps what was saved."""
+    for workspace in list(_OPEN.values()):
+        workspace.close()
+    _OPEN.clear()
+
+
+_OPEN: dict[Path, Workspace] = {}
+_OPENING = threading.RLock()
+os.register_at_fork(after_in_child=_forget_all_after_fork)
+atexit.register(_close_all_at_exit)

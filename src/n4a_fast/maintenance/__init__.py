@@ -1,0 +1,1 @@
+"""What is done with a whole workspace now and then: figures, vacuum."""

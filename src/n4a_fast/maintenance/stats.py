@@ -1,0 +1,55 @@
+"""What a workspace holds and who writes to it, at a glance: nothing is written, and no sweep is disturbed for long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from n4a_fast.engine.workspace import Workspace
+from n4a_fast.schema import DOCUMENTED_NAMES
+
+_ROWS = " UNION ALL ".join(
+    f"SELECT {place}, '{name}', count(*) FROM {name}" for place, name in enumerate(DOCUMENTED_NAMES)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A process that has journaled something and not ended well yet."""
+
+    pid: int
+    is_alive: bool
+    flushes: int  # durable, and not in the tables yet
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """Rows of the documented tables, bytes on disk, what waits, and the writers."""
+
+    rows: Mapping[str, int]
+    nbytes: Mapping[str, int]  # database, journals, artifacts
+    pending: int  # flushes that are durable in a journal and not in the tables: the next read puts them there
+    unflushed: int  # rows saved by this process that are only in memory
+    writers: tuple[Writer, ...]
+
+
+def stats_of(workspace: Workspace) -> StoreStats:
+    """The figures as they are now; what waits in journals is counted, not placed."""
+    with workspace.lock:
+        workspace.buffer.take_notice()
+        writers = tuple(Writer(*found) for found in workspace.buffer.journal.writers())
+        rows = {str(name): int(count) for _, name, count in sorted(workspace.database.rows_unsettled(_ROWS))}
+        return StoreStats(
+            rows, _sizes(workspace), sum(writer.flushes for writer in writers), workspace.buffer.unflushed, writers
+        )
+
+
+def _sizes(workspace: Workspace) -> dict[str, int]:
+    database, folder = workspace.database.path, workspace.root
+    journals = list(folder.glob(f"{database.name}.journal-*"))
+    files = {
+        "database": [database, database.with_name(database.name + ".wal")],
+        "journals": journals,
+        "artifacts": list((folder / "artifacts").rglob("*")),
+    }
+    return {name: sum(path.stat().st_size for path in paths if path.is_file()) for name, paths in files.items()}

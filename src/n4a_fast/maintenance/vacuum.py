@@ -1,0 +1,49 @@
+"""Giving the space of deleted rows back: a fresh copy of the file, swapped in by one rename.
+
+DuckDB reuses freed blocks but never shrinks a file from the middle. The copy is written beside
+the file while its lock is held, and takes its name only when it is whole, so a kill at any
+moment leaves one whole store; what a killed vacuum left is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NamedTuple
+
+from n4a_fast.durable.sync import sync
+from n4a_fast.engine.connection import Database
+from n4a_fast.errors import StoreUnavailableError
+
+
+class VacuumReport(NamedTuple):
+    """Size of the store file in bytes."""
+
+    before: int
+    after: int
+
+
+def vacuum(database: Database) -> VacuumReport:
+    """Rewrite the store file without free space; StoreUnavailableError, before anything is written, when the disk is
+    too full.
+    """
+    path = database.path
+    draft = path.with_name(f"{path.name}.vacuum")
+    with database.lock:
+        with database.settled():  # what waits in journals would be in the copy alone
+            database.checkpoint()
+        before = path.stat().st_size
+        free = shutil.disk_usage(path.parent).free
+        if free < before:
+            raise StoreUnavailableError(path, f"a vacuum needs up to {before} bytes beside it, the disk has {free}")
+        draft.unlink(missing_ok=True)
+        try:
+            database.copy_into(draft)
+            sync(draft)
+            # the old file stays attached, and so locked, until its name means the new one
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+        database.detach()
+        sync(path.parent)
+        return VacuumReport(before, path.stat().st_size)

@@ -1,0 +1,1 @@
+"""Rows that are not in the tables yet, and their way there."""

@@ -1,0 +1,1 @@
+"""Workspaces of parallel writers, and how one absorbs another."""

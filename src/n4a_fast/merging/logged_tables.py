@@ -1,0 +1,77 @@
+"""A workspace that rests in its journals: read as tables, without writing to it.
+
+A shard that was closed small has empty tables and all its rows in one journal. A merge takes them
+from there: writing them into tables that are read once would take longer than all else. What these
+functions give is what the tables would hold; `tests/processes/test_journaled.py` keeps it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import STORE_FILE
+from n4a_fast.memtable.buffer import Tables
+from n4a_fast.schema.columns import STORED_ARTIFACTS
+from n4a_fast.tables.predictions.prediction_tables import with_used_contents
+
+_EMPTY = " UNION ALL ".join(
+    f"(SELECT 1 FROM {name} LIMIT 1)"
+    for name in (
+        "projects",
+        "runs",
+        "pipelines",
+        "stored_artifacts",
+        "chains",
+        "shared_arrays",
+        "shared_indices",
+        "shared_metadata",
+        "prediction_metadata",
+        "prediction_values",
+        "predictions",
+        "logs",
+        "carried",
+        "deleted_runs",
+    )
+)
+
+
+def read_each(roots: Sequence[Path], lock_timeout: float) -> Iterator[tuple[Path, Tables | None]]:
+    """Each workspace, with its tables if it rests in its journals."""
+    return ((root, journaled(root, lock_timeout)) for root in roots)
+
+
+def journaled(root: Path, lock_timeout: float) -> Tables | None:
+    """What the tables of a workspace would hold, when they are empty and everything is in its journals; None
+    otherwise.
+    """
+    if not any(root.glob(f"{STORE_FILE}.journal-*")):
+        return None
+    source = open_workspace(root, read_only=True, lock_timeout=lock_timeout)
+    try:
+        with source.lock:
+            tables = source.buffer.journaled()
+            return None if tables is None or source.database.rows_unsettled(_EMPTY) else _as_written(tables)
+    finally:
+        release_workspace(source)
+
+
+def _as_written(tables: Tables) -> Tables:
+    """Tables of a batch as writing them into empty ones leaves them."""
+    tables = with_used_contents(tables)
+    found = tables.pop("found_artifacts", None)
+    if found is not None:
+        rows = (
+            {row["artifact_id"]: row for row in tables["stored_artifacts"].to_pylist()}
+            if "stored_artifacts" in tables
+            else {}
+        )
+        for row in found.to_pylist():
+            known = rows.setdefault(row["artifact_id"], row)
+            if row["origin"] == "saved":
+                known["origin"] = "saved"
+        tables["stored_artifacts"] = pa.Table.from_pylist(list(rows.values()), STORED_ARTIFACTS)
+    return tables

@@ -1,0 +1,113 @@
+"""A compiled chain: what is left of a linear one, and its application to spectra.
+
+Owns the shape of a compiled chain and its arithmetic: the spectra before it (the first `start` stages
+run plainly), a row statistic, then (S - centre) @ weights + intercept with the folds and the target
+steps already in the weights. Promises float64 and that what cannot be right is not finite: the caller
+then takes the plain path, which finds the words. Leaves making one to `fuse`.
+
+A. Centred on a mean spectrum, not on zero: the offset of absorbances would cost two digits.
+B. Weights lie in rows, one a target, so that many chains are stacked by copying whole rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from n4a_fast.replay.fused.links import Link
+from n4a_fast.replay.fused.statistics import RowStatistic, mapped
+from n4a_fast.replay.plan.replay_plan import ReplayPlan
+
+Array: TypeAlias = NDArray[np.float64]
+
+WHOLE = -1  # `start` of a chain over several sources or channels: all of its steps run plainly
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledChain:
+    """Predictions as one affine map; `error` is the largest relative difference to the plain path that was found."""
+
+    chain_id: str
+    start: int
+    prefix: tuple[str, ...]  # names of the stages before it; equal names are equal stages
+    n_features: int  # columns that the caller gives
+    statistic: RowStatistic | None
+    center: Array
+    weights: Array  # (n_targets, columns)
+    intercept: Array  # (n_targets,)
+    error: float
+    notes: tuple[str, ...]
+    made_with: str = ""  # libraries and their versions; empty when it must not outlive the process
+    n_sources: int = 1
+    source_index: int | None = None
+    plan: ReplayPlan | None = None  # without models; only where stages run before it
+    link: Link | None = None  # of a classifier, whose weights give the scores of each fold
+    group: Hashable = field(init=False)  # equal for chains that one matrix product serves
+
+    def __post_init__(self) -> None:
+        apart = self.chain_id if self.start == WHOLE else ""
+        group = (
+            self.start,
+            self.prefix,
+            apart,
+            self.n_features,
+            self.source_index,
+            self.weights.shape,
+            self.link is None,
+            _key_of(self.statistic),
+        )
+        object.__setattr__(self, "group", group)  # once: a call over thousands of chains asks each of them
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, shared arrays included; operators, whose size nobody knows, count as 1 MB."""
+        return self.weights.nbytes + self.center.nbytes + (2**20 if self.plan else 1024)
+
+    def apply(self, spectra: Array) -> Array:
+        """Predictions, or scores of a classifier, (n,) or (n, targets) from spectra in C order as the stages before
+        leave them.
+        """
+        found = mapped(self.statistic, spectra, self.weights, self.intercept, self.center)
+        return found[:, 0] if len(self.weights) == 1 else found
+
+    def answers(self, return_proba: bool) -> bool:
+        """Whether it can tell this; else the plain path says why not."""
+        return not return_proba or (self.link is not None and self.link.soft)
+
+    def answer(self, spectra: Array, return_proba: bool = False) -> NDArray[Any] | None:
+        """What the chain predicts; None where it is not finite and the plain path must have its say."""
+        found = self.apply(spectra)
+        if not finite(found):
+            return None
+        if self.link is None:
+            return found
+        answer = self.link.answer(found, return_proba)
+        return answer if not return_proba or finite(answer) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlainChain:
+    """A chain that is not compiled: why, step by step."""
+
+    chain_id: str
+    notes: tuple[str, ...]
+
+
+def _key_of(statistic: RowStatistic | None) -> Hashable:
+    """Equal for equal row statistics."""
+    return statistic and (statistic.kind, statistic.number, *(content_hash(array) for array in statistic.arrays))
+
+
+def content_hash(array: Array) -> str:
+    """The hash of an array's shape and values."""
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data, seed=array.shape[-1])
+
+
+def finite(values: Array) -> bool:
+    """Whether all values are finite; a sum is not if one of them is not."""
+    return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())

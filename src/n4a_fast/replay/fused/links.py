@@ -1,0 +1,107 @@
+"""Classifiers whose decision is affine: from the scores of all folds to probabilities and labels.
+
+Owns which classes these are, and what they make of their scores; the scores themselves are a compiled
+chain like any other, one column a score, folds side by side. Promises what the plain path gives: one
+fold answers with its best score, several by the mean of their probabilities or, without
+`predict_proba`, by vote. What it makes of a chain is compared with the plain path by `fuse`.
+
+A. Folds cannot be merged into one weight vector: probabilities are averaged, and they are not linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from n4a_fast.replay.fused.linear_operators import Unfused, entry_of
+from n4a_fast.replay.plain.calls import check_input, predicted
+from n4a_fast.replay.plain.combine import common_classes, labels_undone
+from n4a_fast.replay.plan.replay_plan import Place, TargetStep
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """What scores mean. `kind`: "softmax" or "logistic" (one against the rest) probabilities, or "vote" without any."""
+
+    kind: str
+    fold_weights: Array
+    labels: NDArray[Any]  # one a class, as the caller gets it
+
+    @property
+    def soft(self) -> bool:
+        """Whether it knows probabilities."""
+        return self.kind != "vote"
+
+    def answer(self, scores: Array, return_proba: bool) -> NDArray[Any]:
+        """Labels (n,) or probabilities (n, classes) from the scores of all folds, (n,) or (n, folds x scores)."""
+        by_fold = scores.reshape(len(scores), len(self.fold_weights), -1)
+        if return_proba or (self.soft and len(self.fold_weights) > 1):
+            proba = np.einsum("f,nfc->nc", self.fold_weights, self._probabilities(by_fold))
+            return np.asarray(proba if return_proba else self.labels[np.argmax(proba, axis=1)])
+        best = (by_fold[..., 0] > 0).astype(np.int64) if by_fold.shape[2] == 1 else by_fold.argmax(axis=2)
+        if len(self.fold_weights) == 1:
+            return np.asarray(self.labels[best[:, 0]])
+        votes = np.einsum("f,nfc->nc", self.fold_weights, best[:, :, None] == np.arange(len(self.labels)))
+        return np.asarray(self.labels[np.argmax(votes.round(12), axis=1)])
+
+    def _probabilities(self, scores: Array) -> Array:
+        with np.errstate(all="ignore"):
+            if self.kind == "softmax" and scores.shape[2] > 1:
+                powers = np.exp(scores - scores.max(axis=2, keepdims=True))
+                return np.asarray(powers / powers.sum(axis=2, keepdims=True))
+            chances = 1.0 / (1.0 + np.exp(-scores))
+            if scores.shape[2] == 1:
+                return np.concatenate([1.0 - chances, chances], axis=2)
+            return np.asarray(
+                chances / chances.sum(axis=2, keepdims=True)
+            )  # NaN where all are zero: the plain path knows what then
+
+    def as_json(self) -> list[Any]:
+        """What `link_from_json` makes it of again."""
+        return [self.kind, self.fold_weights.tolist(), self.labels.tolist(), self.labels.dtype.str]
+
+
+def link_from_json(stored: Sequence[Any]) -> Link:
+    kind, fold_weights, labels, dtype = stored
+    return Link(kind, np.array(fold_weights), np.array(labels, dtype=dtype))
+
+
+def link_of(models: Mapping[str, Any], fold_weights: Array, targets: Sequence[TargetStep], place: Place) -> Link:
+    """The link of these folds, whose classes must agree; Unfused for classifiers that have none here."""
+    classes = common_classes(models, place)
+    kinds = {_kind_of(model) for model in models.values()}
+    if len(kinds) > 1 or classes is None or len(classes) < 2:
+        raise Unfused("its folds answer in different ways")
+    labels = labels_undone(classes, targets)
+    if labels.dtype.kind not in "iubUf":
+        raise Unfused(f"labels of dtype {labels.dtype} cannot be kept")
+    return Link(kinds.pop(), fold_weights, labels)
+
+
+def _kind_of(model: Any) -> str:
+    entry_of(model, "score")
+    if not hasattr(model, "predict_proba"):
+        return "vote"
+    logistic = (
+        getattr(model, "loss", "") == "log_loss"
+        or getattr(model, "solver", "") == "liblinear"
+        or getattr(model, "multi_class", "") == "ovr"
+    )
+    return "logistic" if logistic else "softmax"
+
+
+def scores_of(models: Mapping[str, Any], features: Array, given: int, place: Place) -> Array:
+    """The scores as the models give them, (n, folds x scores)."""
+    for model in models.values():
+        check_input(model, features, given, place)
+    found = [
+        np.asarray(predicted(model, "decision_function", features.copy(), place), dtype=np.float64)
+        for model in models.values()
+    ]
+    return np.hstack([scores.reshape(len(features), -1) for scores in found])

@@ -1,0 +1,1 @@
+"""From a stored chain to a plan: which operators run, in which order, with which folds."""

@@ -1,0 +1,1 @@
+"""Replay for one workspace: one chain, many chains, what is remembered between calls."""

@@ -1,0 +1,192 @@
+"""Compiled chains in the store: the tables `compiled_chains` and `compiled_arrays`.
+
+A compiled chain is kept under the content hashes of all artifacts of its chain and the versions of
+the libraries it was made with. Promises to give back only those that are still what they were made
+from, thousands in one query; others are missing, and made again. Centres and reference spectra,
+which many chains share, are stored once. All of it can be deleted at any time: it is derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.replay.fused.compiled import CompiledChain, content_hash
+from n4a_fast.replay.fused.linear_operators import version_of
+from n4a_fast.replay.fused.links import link_from_json
+from n4a_fast.replay.fused.statistics import RowStatistic
+from n4a_fast.schema.columns import COMPILED_ARRAYS, COMPILED_CHAINS, table_of
+
+Array: TypeAlias = NDArray[np.float64]
+
+_SOURCES = """(SELECT u.chain_id, md5(string_agg(u.artifact_id || '=' || coalesce(a.content_hash, ''), ' ' ORDER BY
+u.artifact_id)) AS sources
+    FROM chain_artifacts u SEMI JOIN batch ON batch.chain_id = u.chain_id LEFT JOIN stored_artifacts a ON a.artifact_id
+    = u.artifact_id
+    GROUP BY u.chain_id)"""
+_LOAD = f"""SELECT c.* EXCLUDE (sources) FROM compiled_chains c SEMI JOIN {_SOURCES} s ON s.chain_id = c.chain_id AND
+s.sources = c.sources"""
+_LOAD_ARRAYS = "SELECT a.* FROM compiled_arrays a SEMI JOIN batch ON batch.content_hash = a.content_hash"
+_REPLACED = "DELETE FROM compiled_chains WHERE chain_id IN (SELECT chain_id FROM batch)"
+# a chain that another process has deleted meanwhile has no sources, and gets no row
+_INSERT = (
+    f"INSERT INTO compiled_chains BY NAME SELECT b.* EXCLUDE (sources), s.sources FROM batch b JOIN {_SOURCES} s ON"
+    " s.chain_id = b.chain_id"
+)
+_INSERT_ARRAYS = (
+    "INSERT INTO compiled_arrays BY NAME FROM batch b WHERE NOT EXISTS (FROM compiled_arrays a WHERE a.content_hash ="
+    " b.content_hash)"
+)
+_SWEEP = "DELETE FROM compiled_chains WHERE chain_id NOT IN (SELECT chain_id FROM chains)"
+_SWEEP_ARRAYS = "DELETE FROM compiled_arrays WHERE content_hash NOT IN (SELECT unnest(arrays) FROM compiled_chains)"
+
+
+class CompiledChains:
+    """Compiled chains by chain id, read in bulk and written in bulk."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pending: dict[str, CompiledChain] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def put(self, compiled: CompiledChain) -> None:
+        """Keep it for the next write, if it may outlive this process."""
+        if compiled.made_with and not self._database.read_only:
+            self._pending[compiled.chain_id] = compiled
+
+    def load(self, chain_ids: Sequence[str]) -> dict[str, CompiledChain]:
+        """The stored ones of these chains that are not stale."""
+        found = self._database.select(_LOAD, batch=pa.table({"chain_id": pa.array(chain_ids, pa.string())}))
+        if not found.num_rows:
+            return {}
+        current = {text: _is_current(text) for text in set(found["made_with"].to_pylist())}
+        if not all(current.values()):
+            found = found.filter(pa.array([current[text] for text in found["made_with"].to_pylist()], pa.bool_()))
+        hashes = sorted({name for names in found["arrays"].to_pylist() for name in names})
+        stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
+        arrays: dict[str, Array] = dict(
+            zip(
+                stored["content_hash"].to_pylist(),
+                _shaped(stored["array_values"], stored["width"].to_pylist()),
+                strict=True,
+            )
+        )
+        centers = {name: array[0] for name, array in arrays.items()}
+        recipes = [orjson.loads(text) for text in found["recipe"].to_pylist()]
+        weights = _shaped(found["weights"], [arrays[recipe["center"]].shape[1] for recipe in recipes])
+        intercepts = _values(found["intercept"])
+        rows = zip(
+            found["chain_id"].to_pylist(), found["made_with"].to_pylist(), recipes, weights, intercepts, strict=True
+        )
+        return {
+            chain_id: _restored(chain_id, made_with, recipe, weight, intercept, arrays, centers)
+            for chain_id, made_with, recipe, weight, intercept in rows
+        }
+
+    def write_in_transaction(self) -> None:
+        """Write what was put; `clear` after the commit."""
+        chains = list(self._pending.values())
+        arrays = {content_hash(array): array for chain in chains for array in _arrays_of(chain)}
+        rows: list[tuple[object, ...]] = [_row(chain) for chain in chains]
+        batch = table_of(rows, COMPILED_CHAINS)
+        listed: list[tuple[object, ...]] = [(name, array.ravel(), array.shape[-1]) for name, array in arrays.items()]
+        self._database.insert(_REPLACED, batch=batch)
+        self._database.insert(_INSERT, batch=batch)
+        self._database.insert(_INSERT_ARRAYS, batch=table_of(listed, COMPILED_ARRAYS))
+
+    def clear(self) -> None:
+        """Forget what was put: it is written, or given up."""
+        self._pending = {}
+
+    def sweep_in_transaction(self) -> None:
+        """Remove those whose chains are gone, and the arrays that only they used."""
+        if self._database.execute(_SWEEP):
+            self._database.execute(_SWEEP_ARRAYS)
+
+
+def _arrays_of(chain: CompiledChain) -> tuple[Array, ...]:
+    return (chain.center, *(chain.statistic.arrays if chain.statistic else ()))
+
+
+def _row(chain: CompiledChain) -> tuple[object, ...]:
+    statistic = chain.statistic
+    recipe = {
+        "start": chain.start,
+        "prefix": chain.prefix,
+        "n_features": chain.n_features,
+        "center": content_hash(chain.center),
+        "error": chain.error,
+        "notes": chain.notes,
+        "n_sources": chain.n_sources,
+        "source_index": chain.source_index,
+        "link": chain.link and chain.link.as_json(),
+        "statistic": (
+            statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)]
+        ),
+    }
+    names = [content_hash(array) for array in _arrays_of(chain)]
+    return (
+        chain.chain_id,
+        None,
+        chain.made_with,
+        orjson.dumps(recipe).decode(),
+        names,
+        chain.weights.ravel(),
+        chain.intercept,
+    )
+
+
+def _restored(
+    chain_id: str,
+    made_with: str,
+    recipe: Mapping[str, Any],
+    weights: Array,
+    intercept: Array,
+    arrays: Mapping[str, Array],
+    centers: Mapping[str, Array],
+) -> CompiledChain:
+    stored = recipe["statistic"]
+    statistic = RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
+    return CompiledChain(
+        chain_id,
+        recipe["start"],
+        tuple(recipe["prefix"]),
+        recipe["n_features"],
+        statistic,
+        centers[recipe["center"]],
+        weights,
+        intercept,
+        recipe["error"],
+        tuple(recipe["notes"]),
+        made_with,
+        recipe["n_sources"],
+        recipe["source_index"],
+        link=link_from_json(recipe["link"]) if recipe.get("link") else None,
+    )
+
+
+def _values(column: pa.ChunkedArray) -> list[Array]:
+    """Lists of doubles as views of one buffer."""
+    if not len(column):
+        return []
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values, offsets = whole.values.to_numpy(), whole.offsets.to_numpy()
+    return [values[start:end] for start, end in pairwise(offsets)]
+
+
+def _shaped(column: pa.ChunkedArray, widths: Iterable[int]) -> list[Array]:
+    return [values.reshape(-1, width) for values, width in zip(_values(column), widths, strict=True)]
+
+
+def _is_current(made_with: str) -> bool:
+    """Whether these libraries are installed in these versions."""
+    return all(version_of(name) == version for name, _, version in (item.partition("==") for item in made_with.split()))

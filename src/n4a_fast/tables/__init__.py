@@ -1,0 +1,1 @@
+"""Each table: its rows in memory, its SQL, and the form in which its rows are written."""

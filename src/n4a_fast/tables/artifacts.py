@@ -1,0 +1,488 @@
+"""Artifact rows: what is stored where, for which cache key, and who holds it.
+
+An artifact is kept by the chains that refer to it and by the session that saved it, until the
+pipelines of that session have ended. The id of a saved object is the hash of its bytes: equal
+bytes are one file and one id, and a known id never comes to mean other content. Stored rows are
+kept in memory for as long as the file stays attached, since nobody else can change them meanwhile.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.checkup import ArtifactDescription, described
+from n4a_fast.artifacts.files import ArtifactFiles, Content
+from n4a_fast.artifacts.objects import ObjectCache
+from n4a_fast.artifacts.settings import ArtifactSettings
+from n4a_fast.artifacts.trust import Trust
+from n4a_fast.engine.connection import Database
+from n4a_fast.engine.session import this_session
+from n4a_fast.errors import ArtifactCorruptError, ConflictError, InvalidInputError, NotFoundError, StoreError
+from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
+from n4a_fast.tables.rows import PendingRows, forget_oldest
+from n4a_fast.values import checks
+
+Row = dict[str, Any]
+
+_GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
+_POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
+_FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
+_REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
+_ADDRESSES = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_path"
+_GET_MANY = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE list_contains(?, artifact_id)"
+_IDS = "SELECT artifact_id FROM stored_artifacts LIMIT ?"
+_FIND_CACHED = (
+    "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at"
+    " DESC, artifact_id LIMIT 1"
+)
+_INVALIDATE = (
+    "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND"
+    " chain_path_hash IS NOT NULL"
+)
+_IF_ABSENT = (
+    "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM"
+    " stored_artifacts)"
+)
+_SAVED_HERE = """UPDATE stored_artifacts SET origin = 'saved'
+WHERE origin = 'imported' AND artifact_id IN (SELECT artifact_id FROM batch WHERE origin = 'saved')"""
+_HOLD = (
+    "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id ="
+    " b.artifact_id AND h.holder = b.holder)"
+)
+_RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
+_CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
+_HASH_LENGTHS = (32, 64)
+_KNOWN_AT_MOST = 100_000
+_IDS_AT_MOST = 10_000  # read in 2 ms; a look-up of a few takes 1.5
+_READ_AHEAD = 512  # rows saved after the one that is asked for: a sweep is loaded in the order in which it was saved
+
+
+class Written(NamedTuple):
+    """A file below `artifacts/` as the one who wrote it describes it."""
+
+    artifact_id: str
+    path: str
+    content_hash: str
+    operator_class: str
+    artifact_type: str
+    format: str
+    size_bytes: int
+
+
+class Artifacts(PendingRows):
+    """The `stored_artifacts` and `artifact_holds` tables, and the files behind them."""
+
+    def __init__(self, database: Database, files: ArtifactFiles) -> None:
+        super().__init__(database, "stored_artifacts", STORED_ARTIFACTS)
+        self.files = files
+        self._found = _FoundRows(database, "found_artifacts", STORED_ARTIFACTS)
+        self._stored: dict[str, Row] = {}  # by id; bounded
+        self._stored_as_of = -1  # the attachment during which they were read
+        self._forgotten = 0  # how often they were given up
+        self.objects = ObjectCache()
+        self._trusts: list[Trust] = []  # of each open store
+        self._ids: set[str] | None = None  # of all that are stored, during the attachment `_ids_as_of`; None: too many
+        self._ids_as_of = -1
+        self._held: set[str] = set()
+        self._noted: set[str] = set()  # held, and with a row that is pending or stored
+        self._unwritten_holds: set[str] = set()
+        self._hold_changes: list[
+            tuple[str | None, str]
+        ] = []  # id and session since the tables were written; None ends all of a session
+        self._journaled_changes = 0
+        self._holds_are_noted = False
+
+    def use(self, settings: ArtifactSettings) -> None:
+        """Settings of one more store on this folder; what it trusts holds for all of them until it `leave`s."""
+        if settings.trust != Trust() and self.trust not in (Trust(), settings.trust):
+            raise InvalidInputError(
+                f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both"
+                " alike"
+            )
+        self._trusts.append(settings.trust)
+        self.objects.limit = max(self.objects.limit, settings.object_cache_bytes)
+
+    def leave(self, settings: ArtifactSettings) -> None:
+        """A store that asked for these settings is closed."""
+        self._trusts.remove(settings.trust)
+
+    @property
+    def trust(self) -> Trust:
+        """What the stores on this folder agree on: the default, unless one of them asks for something else."""
+        return next((trust for trust in self._trusts if trust != Trust()), Trust())
+
+    def save(
+        self,
+        obj: Any,
+        operator_class: str,
+        artifact_type: str,
+        format_name: str,
+        cache_key: dict[str, str] | None = None,
+        *,
+        compress: bool = False,
+    ) -> str:
+        """Store an object under the hash of its bytes; the same bytes give the same id."""
+        described = _described(operator_class, artifact_type, cache_key or {})
+        described["libraries"] = codec.libraries(type(obj).__module__.partition(".")[0])
+        return self._save(codec.chunks(obj, format_name), format_name, "saved", compress, described)
+
+    def save_bytes(self, data: bytes, operator_class: str, artifact_type: str, format_name: str, *, origin: str) -> str:
+        """Store bytes that are already serialised, without loading them.
+
+        `origin` is "saved" for what this process pickled, "imported" for what came from outside. Content that
+        was ever saved here counts as saved, since it is byte for byte what this workspace itself made.
+        """
+        codec.check_format(format_name)
+        return self._save([data], format_name, origin, False, _described(operator_class, artifact_type, {}))
+
+    def begin_registering(self, written: Sequence[Written]) -> None:
+        """Let a thread begin with the files that `register` will verify: it is called next for these, before the
+        flush.
+        """
+        self._claim(written)
+        self.files.begin_verifying(each.path for each in written)
+
+    def _claim(self, written: Sequence[Written]) -> None:
+        self.files.claims.claim(
+            *(
+                checks.text(value, name)
+                for each in written
+                for name, value in (("artifact_id", each[0]), ("path", each[1]))
+            )
+        )
+
+    def register(self, written: Sequence[Written]) -> list[str | StoreError]:
+        """Note files that are already in the folder, once their content is verified: the id of each, or what stands
+        against it.
+
+        A known id with the same content is a no-op. The disk begins with the files at once.
+        """
+        if not all(map(self._is_noted, written)):
+            self._claim(written)
+            self._look_up(each.artifact_id for each in written)
+        results = [self._register(each) for each in written]
+        self.files.begin_sync()
+        return results
+
+    def _is_noted(self, written: Written) -> bool:
+        """Whether this session holds the artifact and memory knows its row: nobody has to be asked."""
+        return (
+            isinstance(written.artifact_id, str)
+            and written.artifact_id in self._noted
+            and self._current(written.artifact_id) is not None
+        )
+
+    def _register(self, written: Written) -> str | StoreError:
+        known = self._current(written.artifact_id)
+        if known is None:
+            try:
+                self.put(self._verified(written))
+            except StoreError as error:
+                return error
+        elif known["content_hash"] != written.content_hash:
+            return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
+        self._hold(written.artifact_id)
+        return written.artifact_id
+
+    def _verified(self, written: Written) -> Row:
+        """The row of a file that holds what it is said to."""
+        artifact_id, path, content_hash, operator_class, artifact_type, format_name, size_bytes = written
+        codec.check_format(format_name)
+        row = {
+            "artifact_id": artifact_id,
+            "artifact_path": path,
+            "content_hash": checks.text(content_hash, "content_hash"),
+            "format": format_name,
+            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64),
+            "created_at": checks.now(),
+            "origin": "registered",
+            **_described(operator_class, artifact_type, {}),
+        }
+        _check_hash(content_hash)
+        self.files.adopt_verified(artifact_id, path, content_hash)
+        return row
+
+    def _look_up(self, artifact_ids: Iterable[str]) -> None:
+        """Let memory hold the rows of those of these artifacts that are stored, by whatever process."""
+        ids = self._stored_ids()
+        self._keep_stored({})  # the file is attached: what is pending or known counts
+        asked = [
+            artifact_id
+            for artifact_id in artifact_ids
+            if self._current(artifact_id) is None and (ids is None or artifact_id in ids)
+        ]
+        if asked:
+            found = self._database.rows(_GET_MANY, (asked,), own=False)
+            rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
+            self._keep_stored({row["artifact_id"]: row for row in rows})
+
+    def _stored_ids(self) -> set[str] | None:
+        """Ids of all stored artifacts, what other processes have journaled included; None when memory does not know
+        them.
+        """
+        if self._database.in_transaction:
+            return None
+        if (attachment := self._database.settled_attachment()) != self._ids_as_of:
+            found = self._database.rows(_IDS, (_IDS_AT_MOST,), own=False)
+            self._ids, self._ids_as_of = {name for (name,) in found} if len(found) < _IDS_AT_MOST else None, attachment
+        if self._ids is not None and len(self._ids) > _KNOWN_AT_MOST:
+            self._ids = None
+        return self._ids
+
+    def claim(self, artifact_ids: set[str]) -> None:
+        """A chain in memory names these, stored or not: no collection takes them until it is in its table."""
+        if new := artifact_ids - self._noted:
+            self.files.claims.claim(*sorted(new))
+
+    def load(self, artifact_id: str) -> Any:
+        """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
+        row = self.require(artifact_id)
+        data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
+        try:
+            return self.trust.loads(artifact_id, data, row["format"], row["origin"])
+        except (
+            pickle.UnpicklingError,
+            EOFError,
+        ) as error:  # its bytes are those that were registered, and were no pickle then either
+            raise ArtifactCorruptError(self.files.path(row["artifact_path"]), "a pickle", f"none ({error})") from error
+
+    def shared(self, artifact_id: str) -> Any:
+        """Like `load`, one object for all who ask for this content: they must not change it."""
+        row = self.require(artifact_id)
+        key = (row["content_hash"], row["format"], row["origin"], self.trust)
+        if (found := self.objects.get(key)) is not None and self.files.changed_at(row["artifact_path"]):
+            return found[0]  # a file that is gone is told at once, not when memory has run out
+        obj = self.load(artifact_id)
+        self.objects.put(key, obj, row["size_bytes"])
+        return obj
+
+    def describe(self, artifact_id: str) -> ArtifactDescription:
+        row = self.require(artifact_id)
+        ((ref_count,),) = self._database.rows(_REFERENCES, (artifact_id,))
+        return described(self.files, row, ref_count)
+
+    def addresses(self) -> list[tuple[Any, ...]]:
+        """Id, path and hash of every stored artifact, in the order of the paths: files of one folder are read
+        together.
+        """
+        return self._database.rows(_ADDRESSES)
+
+    def content(self, artifact_id: str) -> tuple[bytes, str]:
+        """The verified bytes of an artifact, unpacked but not loaded, and their format."""
+        row = self.require(artifact_id)
+        return bytes(self.files.read(artifact_id, row["artifact_path"], row["content_hash"])), row["format"]
+
+    def path_of(self, artifact_id: str) -> Path:
+        return self.files.path(self.require(artifact_id)["artifact_path"])
+
+    def require(self, artifact_id: str) -> Row:
+        """The artifact's row; NotFoundError without one."""
+        row = self._row(artifact_id)
+        if row is None:
+            raise NotFoundError("artifact", artifact_id)
+        return row
+
+    def set_cache_key(self, artifact_id: str, chain_path_hash: str, input_data_hash: str, dataset_hash: str) -> None:
+        self.put(
+            {
+                **self.require(artifact_id),
+                "chain_path_hash": chain_path_hash,
+                "input_data_hash": input_data_hash,
+                "dataset_hash": dataset_hash,
+            }
+        )
+
+    def find_cached(self, chain_path_hash: str, input_data_hash: str) -> str | None:
+        """The id saved last under this cache key, or None."""
+        found = self._database.rows(_FIND_CACHED, (chain_path_hash, input_data_hash))
+        return found[0][0] if found else None
+
+    def invalidate_in_transaction(self, dataset_hash: str) -> int:
+        self.forget_known()
+        return self._database.execute(_INVALIDATE, (dataset_hash,))
+
+    def release(self) -> None:
+        """No pipeline of this session is open any more: only chains keep its artifacts from now on."""
+        self._held.clear()
+        self._noted.clear()
+
+    def fresh(self) -> dict[str, Any]:
+        self._note_holds()
+        changes = self._hold_changes[self._journaled_changes :]
+        fresh = {**super().fresh(), **self._found.fresh()}
+        return {**fresh, "artifact_holds": changes} if changes else fresh
+
+    def keep(self) -> None:
+        super().keep()
+        self._found.keep()
+        self._journaled_changes = len(self._hold_changes)
+
+    def replay(self, content: dict[str, Any]) -> None:
+        super().replay(content)
+        self._found.replay(content)
+        self._hold_changes += [(artifact_id, holder) for artifact_id, holder in content.get("artifact_holds", ())]
+
+    def pending(self) -> dict[str, pa.Table]:
+        self._note_holds()
+        tables = {**super().pending(), **self._found.pending()}
+        return (
+            {**tables, "artifact_holds": table_of(list(self._hold_changes), ARTIFACT_HOLDS)}
+            if self._hold_changes
+            else tables
+        )
+
+    def _note_holds(self) -> None:
+        """Turn what this session holds and has let go into changes to write."""
+        self._hold_changes += [
+            (artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)
+        ]
+        self._unwritten_holds.clear()
+        if self._holds_are_noted and not self._held:
+            self._hold_changes.append((None, this_session()))
+        self._holds_are_noted = bool(self._held)
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
+        self._found.write_in_transaction(tables)
+        rows, as_of = self._rows, self._forgotten
+        self._database.after_commit(lambda: self._keep_stored(rows) if self._forgotten == as_of else None)
+        holds: dict[str, set[str]] = {}
+        for row in tables["artifact_holds"].to_pylist() if "artifact_holds" in tables else ():
+            if row["artifact_id"] is None:
+                holds.pop(row["holder"], None)
+                self._database.execute(_RELEASE, (row["holder"],))
+            else:
+                holds.setdefault(row["holder"], set()).add(row["artifact_id"])
+        kept: list[tuple[object, ...]] = [
+            (artifact_id, holder) for holder, ids in holds.items() for artifact_id in sorted(ids)
+        ]
+        if kept:
+            self._database.insert(_HOLD, batch=table_of(kept, ARTIFACT_HOLDS))
+
+    def clear(self) -> None:
+        super().clear()
+        self._found.clear()
+        self._hold_changes, self._journaled_changes = [], 0
+        self._unwritten_holds.clear()
+
+    def forget_known(self) -> None:
+        """Rows may have gone: ids must be looked up again."""
+        super().forget_known()
+        self._stored.clear()
+        self._noted.clear()
+        self.forget_ids()
+        self._forgotten += 1
+
+    def forget_ids(self) -> None:
+        """Rows of other processes have come: which ids there are must be asked anew."""
+        self._ids_as_of = -1
+
+    def settle(self) -> None:
+        """All of this is in its tables, which tell a collection what is in use; a journal would not be enough."""
+        self.files.claims.settle()
+
+    def close(self) -> None:
+        """Nothing of this process is claimed any more."""
+        self.files.claims.close()
+
+    def _save(
+        self, pieces: Sequence[Content], format_name: str, origin: str, compress: bool, described: dict[str, str]
+    ) -> str:
+        artifact_id, path, is_new = self.files.add(pieces, codec.EXTENSIONS[format_name], compress=compress)
+        row = {
+            "artifact_id": artifact_id,
+            "artifact_path": path,
+            "content_hash": artifact_id,
+            "format": format_name,
+            "size_bytes": sum(map(len, pieces)),
+            "created_at": checks.now(),
+            "origin": origin,
+            **described,
+        }
+        known = (
+            None
+            if is_new
+            else self._row(artifact_id, own=False)
+            if _CACHE_KEY[0] in described
+            else self._current(artifact_id)
+        )
+        if known is not None:
+            keys = {name: value for name, value in described.items() if name in _CACHE_KEY}
+            changed = {**known, **keys, "origin": origin if origin == "saved" else known["origin"]}
+            if changed != known:
+                self.put(changed)
+        elif is_new or _CACHE_KEY[0] in described:
+            self.put(row)
+        elif artifact_id not in self._noted:
+            self._found.put(row)  # no look-up, which may have to wait for another process
+        self._hold(artifact_id)
+        return artifact_id
+
+    def _row(self, artifact_id: str, own: bool = True) -> Row | None:
+        """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in
+        memory.
+        """
+        if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str):
+            return row
+        self._keep_stored({row["artifact_id"]: row for row in self._read(artifact_id, own)})
+        return self._current(artifact_id)
+
+    def _current(self, artifact_id: str) -> Row | None:
+        """The row if memory knows for sure that it is pending or stored."""
+        if self._stored_as_of == self._database.attached:
+            return self._rows.get(artifact_id) or self._stored.get(artifact_id)
+        return self._fresh.get(artifact_id)
+
+    def _read(self, artifact_id: str, own: bool) -> list[Row]:
+        if not own:
+            row = self._database.row(_GET, (artifact_id,), own=False)
+            return [] if row is None else [row]
+        position = self._database.rows(_POSITION, (artifact_id,))
+        if not position:
+            return []
+        found = self._database.rows(_FROM_POSITION, (position[0][0], position[0][0] + _READ_AHEAD))
+        return [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
+
+    def _keep_stored(self, rows: dict[str, Row]) -> None:
+        if self._stored_as_of != self._database.attached:
+            self._stored.clear()  # another process may have changed them
+            self._stored_as_of = self._database.attached
+        self._stored.update(rows)
+        if self._ids is not None:
+            self._ids.update(rows)
+        forget_oldest(self._stored, _KNOWN_AT_MOST)
+
+    def _hold(self, artifact_id: str) -> None:
+        self._held.add(artifact_id)
+        self._noted.add(artifact_id)
+        self._unwritten_holds.add(artifact_id)
+
+
+class _FoundRows(PendingRows):
+    """Rows of content whose file was there already: most likely stored, by whatever process, and left as they are
+    then.
+    """
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        if self._table in tables:
+            self._database.insert(_SAVED_HERE, batch=tables[self._table])
+            self._database.insert(_IF_ABSENT, batch=tables[self._table])
+
+
+def _described(operator_class: str, artifact_type: str, cache_key: dict[str, str]) -> dict[str, str]:
+    texts = {"operator_class": operator_class, "artifact_type": artifact_type, **cache_key}
+    return {name: checks.text(value, name) for name, value in texts.items()}
+
+
+def _check_hash(content_hash: str) -> None:
+    digits = content_hash.removeprefix("sha256:")
+    if len(digits) not in _HASH_LENGTHS or not set(digits) <= set("0123456789abcdef"):
+        raise InvalidInputError(
+            f"content_hash {content_hash!r} is neither 'sha256:' with 64 hex digits nor an xxh3-128 with 32"
+        )

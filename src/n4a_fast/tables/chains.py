@@ -1,0 +1,230 @@
+"""Chains: the ordered steps from raw spectra to a prediction, and the artifacts they use.
+
+The artifacts of a chain may be registered after it (nirs4all does so), so their ids are not
+checked here; a replay names the one that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
+from n4a_fast.tables.rows import PendingRows
+from n4a_fast.values import checks, jsontext
+from n4a_fast.values.ids import uuid7
+
+_JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path")
+_REFERRING = ("steps", "fold_artifacts", "shared_artifacts")
+_GET = "SELECT * FROM chains WHERE chain_id = ?"
+_OF_PIPELINE = "SELECT * FROM chains WHERE pipeline_id = ? ORDER BY created_at, chain_id"
+_OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER BY chain_id"
+_OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
+_STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
+_LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
+_UNLINK_ALL = (
+    "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
+)
+_UNLINK = "DELETE FROM chain_artifacts c USING batch b WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
+_EMPTY = (
+    "SELECT chain_id FROM chains WHERE list_contains(?, chain_id) AND chain_id NOT IN (SELECT chain_id FROM predictions"
+    " WHERE chain_id IS NOT NULL)"
+)
+_UNLINK_THESE = "DELETE FROM chain_artifacts WHERE list_contains(?, chain_id)"
+_DELETE_THESE = "DELETE FROM chains WHERE list_contains(?, chain_id)"
+_DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
+_FRAME = pl.DataFrame(table_of([], CHAINS)).schema
+
+
+class Chains(PendingRows):
+    """The `chains` table and its references to artifacts."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "chains", CHAINS)
+
+    def save(
+        self,
+        pipeline_id: str,
+        steps: list[dict[str, Any]],
+        model_step_idx: int,
+        fold_artifacts: dict[Any, Any],
+        shared_artifacts: dict[Any, Any],
+        branch_path: list[int] | None,
+        source_index: int | None,
+        chain_id: str | None = None,
+        **texts: str,
+    ) -> str:
+        if not isinstance(steps, list | tuple) or not all(isinstance(step, dict) for step in steps):
+            raise InvalidInputError("steps must be a list of dicts with step_idx, operator_class, params, ...")
+        row = {
+            "chain_id": chain_id or uuid7(),
+            "pipeline_id": pipeline_id,
+            "steps": jsontext.encode(list(steps), "steps"),
+            "model_step_idx": checks.integer(model_step_idx, "model_step_idx"),
+            "fold_artifacts": jsontext.encode(checks.mapping(fold_artifacts, "fold_artifacts"), "fold_artifacts"),
+            "shared_artifacts": jsontext.encode(
+                checks.mapping(shared_artifacts, "shared_artifacts"), "shared_artifacts"
+            ),
+            "branch_path": jsontext.encode(branch_path, "branch_path"),
+            "source_index": checks.optional_integer(source_index, "source_index"),
+            "created_at": checks.now(),
+        }
+        row.update({name: checks.text(value, name) for name, value in texts.items()})
+        self.put(row)
+        return str(row["chain_id"])
+
+    def references(self, chain_id: str) -> set[str]:
+        """Ids of all artifacts that a pending chain refers to."""
+        return artifacts_of(self._rows[chain_id])
+
+    def require(self, chain_id: str) -> None:
+        """NotFoundError unless the chain is stored or pending."""
+        if not self.exists(chain_id):
+            raise NotFoundError("chain", chain_id)
+
+    def find(self, chain_id: str) -> dict[str, Any] | None:
+        """The chain with its JSON columns decoded, or None."""
+        row = self._database.row(_GET, (chain_id,))
+        return row and _decoded(row)
+
+    def find_many(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those of these chains that there are, by id, as `find` gives them."""
+        return {
+            row["chain_id"]: _decoded(row) for row in self._database.select(_OF_IDS, batch=_ids(chain_ids)).to_pylist()
+        }
+
+    def stored(self, chain_ids: Sequence[str]) -> set[str]:
+        """Which of these chains there are."""
+        return set(self._database.select(_STORED, batch=_ids(chain_ids))["chain_id"].to_pylist())
+
+    def of_pipeline(self, pipeline_id: str) -> pl.DataFrame:
+        return self._database.frame(_OF_PIPELINE, (pipeline_id,))
+
+    def pending_frame(self, chain_ids: Sequence[str]) -> pl.DataFrame | None:
+        """These chains as `of_pipeline` gives them, if there are any and all are in memory; None otherwise."""
+        rows = [self._rows.get(chain_id) for chain_id in chain_ids]
+        if not rows or None in rows:
+            return None
+        return pl.DataFrame(
+            [tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], schema=_FRAME, orient="row"
+        )
+
+    def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
+        """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""
+        rows = self._database.frame(_OF_PIPELINES, (pipeline_ids,)).to_dicts()
+        return [
+            {**row, **{name: jsontext.decode(row[name]) or {} for name in ("fold_artifacts", "shared_artifacts")}}
+            for row in rows
+        ]
+
+    def pending(self) -> dict[str, pa.Table]:
+        links: list[tuple[object, ...]] = [
+            (row["chain_id"], artifact) for row in self.values() for artifact in sorted(artifacts_of(row))
+        ]
+        tables = super().pending()
+        return {**tables, "chain_artifacts": table_of(links, CHAIN_ARTIFACTS)} if links else tables
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
+        if "chain_artifacts" in tables:
+            self._database.insert(_LINK, batch=tables["chain_artifacts"])
+
+    def take_back_in_transaction(self, chain_id: str) -> None:
+        """Bring a stored chain back into memory, to be changed; NotFoundError without one."""
+        row = self._database.row(_GET, (chain_id,))
+        if row is None:
+            raise NotFoundError("chain", chain_id)
+        self._database.execute(_UNLINK_THESE, ([chain_id],))
+        self.put(row)
+
+    def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
+        """Let a pending chain refer to other artifacts: old id to new."""
+        row = self._rows[chain_id]
+        self.put(
+            {**row, **{name: jsontext.encode(renamed(jsontext.decode(row[name]), names), name) for name in _REFERRING}}
+        )
+
+    def unlink_in_transaction(self, links: Sequence[tuple[str, str]]) -> None:
+        """Chains stop keeping artifacts alive: pairs of their ids."""
+        self._database.insert(_UNLINK, batch=table_of(list(links), CHAIN_ARTIFACTS))
+
+    def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
+        self._database.execute(_UNLINK_ALL, (pipeline_ids,))
+        return self._database.execute(_DELETE, (pipeline_ids,))
+
+    def delete_empty_in_transaction(self, chain_ids: list[str]) -> int:
+        """Remove those of these chains that no prediction belongs to."""
+        empty = [chain_id for (chain_id,) in self._database.rows(_EMPTY, (chain_ids,))]
+        self._database.execute(_UNLINK_THESE, (empty,))
+        return self._database.execute(_DELETE_THESE, (empty,))
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+
+
+def _ids(chain_ids: Sequence[str]) -> pa.Table:
+    return pa.table({"chain_id": pa.array(chain_ids, pa.string())})
+
+
+def artifacts_of(row: dict[str, Any]) -> set[str]:
+    """Ids of all artifacts that a pending chain refers to."""
+    steps, folds, shared = (jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts"))
+    named = [step.get(key) for step in steps for key in ("artifact_id", "artifact_ids")]
+    return set(artifact_ids(folds)) | set(artifact_ids(shared)) | set(artifact_ids(named))
+
+
+def renamed(value: Any, names: dict[str, str]) -> Any:
+    """A reference of a chain with each artifact id that `names` has replaced."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, dict):
+        return {key: renamed(item, names) for key, item in value.items()}
+    return [renamed(item, names) for item in value] if isinstance(value, list | tuple) else value
+
+
+def artifact_ids(value: Any) -> Iterator[str]:
+    """Every artifact id in a reference of a chain: a text, or lists and dicts of them at any depth.
+
+    Keys that start with an underscore are metadata; of these only `_source_map` names artifacts.
+    """
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from artifact_ids(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "_source_map" or not key.startswith("_"):
+                yield from artifact_ids(item)
+
+
+def with_artifacts(rows: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Steps and references of a chain with its artifact ids exchanged; those that `names` lacks stay."""
+    steps = [
+        {**step, **{key: _exchanged(step[key], names) for key in ("artifact_id", "artifact_ids") if key in step}}
+        for step in rows["steps"]
+    ]
+    return {
+        **rows,
+        "steps": steps,
+        **{key: _exchanged(rows[key], names) for key in ("fold_artifacts", "shared_artifacts")},
+    }
+
+
+def _exchanged(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [_exchanged(item, names) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: _exchanged(item, names) if key == "_source_map" or not key.startswith("_") else item
+            for key, item in value.items()
+        }
+    return value

@@ -1,0 +1,141 @@
+"""Pipelines: one row for each variant that a run executed on a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import polars as pl
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.schema.columns import PIPELINES
+from n4a_fast.tables.rows import PendingRows
+from n4a_fast.values import checks, jsontext
+from n4a_fast.values.ids import uuid7
+
+_JSON = ("expanded_config", "generator_choices", "original_template")
+_GET = "SELECT * FROM pipelines WHERE pipeline_id = ?"
+_LIST = """SELECT * FROM pipelines
+WHERE (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)
+ORDER BY created_at DESC, pipeline_id DESC"""
+_OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
+_EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND status <> 'running'
+AND pipeline_id NOT IN (SELECT pipeline_id FROM predictions) AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
+_DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
+_ASTRAY = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
+UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM
+pipelines)"""
+_DELETE_OF_RUN = "DELETE FROM pipelines WHERE run_id = ?"
+
+
+class Pipelines(PendingRows):
+    """The `pipelines` table, and which of them this session has begun and not ended."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "pipelines", PIPELINES)
+        self._open: dict[str, dict[str, Any]] = {}
+
+    def begin(
+        self,
+        run_id: str,
+        name: str,
+        expanded_config: Any,
+        generator_choices: list[Any],
+        dataset_name: str,
+        dataset_hash: str | None,
+        original_template: Any = None,
+    ) -> str:
+        if generator_choices is not None and not isinstance(generator_choices, list | tuple):
+            raise InvalidInputError(f"generator_choices must be a list, got {type(generator_choices).__name__}")
+        pipeline_id = uuid7()
+        row = {
+            "pipeline_id": pipeline_id,
+            "run_id": run_id,
+            "name": checks.text(name, "name"),
+            "expanded_config": jsontext.encode(expanded_config, "expanded_config"),
+            "generator_choices": jsontext.encode(generator_choices, "generator_choices"),
+            "dataset_name": checks.text(dataset_name, "dataset_name"),
+            "dataset_hash": checks.optional_text(dataset_hash, "dataset_hash"),
+            "status": "running",
+            "created_at": checks.now(),
+            "original_template": jsontext.encode(original_template, "original_template"),
+        }
+        self.put(row)
+        self._open[pipeline_id] = row
+        return pipeline_id
+
+    def complete(
+        self,
+        pipeline_id: str,
+        best_val: float | None,
+        best_test: float | None,
+        metric: str | None,
+        duration_ms: int | None,
+    ) -> None:
+        changes = {
+            "best_val": checks.real(best_val, "best_val"),
+            "best_test": checks.real(best_test, "best_test"),
+            "metric": checks.optional_text(metric, "metric"),
+            "duration_ms": checks.optional_integer(duration_ms, "duration_ms", checks.INT64),
+        }
+        if self.require(pipeline_id)["status"] == "failed":
+            raise InvalidInputError(
+                f"pipeline {pipeline_id!r} has failed and what it stored was removed; begin a new pipeline"
+            )
+        self._finish(pipeline_id, status="completed", **changes)
+
+    def fail(self, pipeline_id: str, error: str) -> None:
+        self._finish(pipeline_id, status="failed", error=checks.text(error, "error"))
+
+    def require(self, pipeline_id: str) -> dict[str, Any]:
+        """The pipeline's row as it is stored; NotFoundError without one."""
+        row = self._open.get(pipeline_id) or self.get(pipeline_id) or self._database.row(_GET, (pipeline_id,))
+        if row is None:
+            raise NotFoundError("pipeline", pipeline_id)
+        return row
+
+    def require_known(self, pipeline_id: str) -> None:
+        """NotFoundError unless the pipeline is stored or pending."""
+        if pipeline_id not in self._open and not self.exists(pipeline_id):
+            raise NotFoundError("pipeline", pipeline_id)
+
+    @property
+    def any_open(self) -> bool:
+        """Whether a pipeline begun here has not ended."""
+        return bool(self._open)
+
+    def find(self, pipeline_id: str) -> dict[str, Any] | None:
+        """The pipeline with its JSON columns decoded, or None."""
+        row = self._database.row(_GET, (pipeline_id,))
+        return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+
+    def listed(self, run_id: str | None, dataset_name: str | None) -> pl.DataFrame:
+        return self._database.frame(_LIST, (run_id, dataset_name))
+
+    def ids_of_run(self, run_id: str) -> list[str]:
+        return [pipeline_id for (pipeline_id,) in self._database.rows(_OF_RUN, (run_id,))]
+
+    def delete_empty_in_transaction(self, pipeline_ids: list[str]) -> list[str]:
+        """Remove those of these pipelines that have ended and hold neither chains nor predictions; their ids."""
+        empty = [pipeline_id for (pipeline_id,) in self._database.rows(_EMPTY, (pipeline_ids,))]
+        self._database.execute(_DELETE, (empty,))
+        return empty
+
+    def delete_of_run_in_transaction(self, run_id: str) -> int:
+        self._open = {key: row for key, row in self._open.items() if row["run_id"] != run_id}
+        return self._database.execute(_DELETE_OF_RUN, (run_id,))
+
+    def astray_in_transaction(self, pipeline_ids: Collection[str]) -> list[str]:
+        """Pipelines of deleted runs, and those of `pipeline_ids` that are not stored."""
+        return [pipeline_id for (pipeline_id,) in self._database.rows(_ASTRAY, (list(pipeline_ids),))]
+
+    def forget_open(self, run_ids: Collection[str] | None = None) -> None:
+        """Give up what was begun and not ended, in these runs or all: its rows are gone."""
+        self._open = (
+            {} if run_ids is None else {key: row for key, row in self._open.items() if row["run_id"] not in run_ids}
+        )
+
+    def _finish(self, pipeline_id: str, **changes: Any) -> None:
+        self.put({**self.require(pipeline_id), **changes, "completed_at": checks.now()})
+        self._open.pop(pipeline_id, None)

@@ -1,0 +1,1 @@
+"""The prediction tables: rows and arrays still in memory, in log records, and as written."""

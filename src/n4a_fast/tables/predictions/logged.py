@@ -1,0 +1,118 @@
+"""Predictions of journal frames as tables, by column: nothing but a few checks is done for each of them.
+
+`PredictionBatch.replay` puts them one by one, which takes three times as long. It is left for what
+replaces something: a prediction saved again, arrays saved again, or two journals with the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
+from n4a_fast.tables.predictions.contents import Contents
+from n4a_fast.tables.predictions.keys import id_keys
+from n4a_fast.tables.predictions.packed import Packed, array_of, values_of
+from n4a_fast.tables.predictions.pending import PredictionBatch
+from n4a_fast.tables.predictions.prediction_tables import KEY
+from n4a_fast.tables.predictions.saving import Predictions
+
+_PLACE = {name: place for place, name in enumerate(PREDICTIONS.names)}
+_PLACE_OF_ARRAYS, _ID_OF_ARRAYS = 0, 1  # in a reference, which goes on with what the table has
+_REFERENCE = [name for name in PREDICTION_VALUES.names if name not in ("y_pred", "y_proba", "id_key")]
+_SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {
+    "shared_arrays": ("float64", SHARED_ARRAYS),
+    "shared_indices": ("int64", SHARED_INDICES),
+}
+Content = dict[str, Any]
+
+
+class JournaledPredictions(Predictions):
+    """The predictions of frames that other processes have journaled, to be written at once."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._contents: list[Content] = []
+
+    def replay(self, content: Content) -> None:
+        self._contents.append(content)
+
+    def pending(self) -> dict[str, pa.Table]:
+        return tables_of(self._contents)
+
+
+def tables_of(contents: list[Content]) -> dict[str, pa.Table]:
+    """What a `PredictionBatch` holds after it has replayed these, as it gives it."""
+    rows = [content["predictions"] for content in contents if "predictions" in content]
+    values = [content["prediction_values"] for content in contents if "prediction_values" in content]
+    if not (_replace_nothing(rows, values) and all(map(_is_in_order, values))):
+        batch = PredictionBatch()
+        for content in contents:
+            batch.replay(content)
+        return batch.pending()
+    tables: dict[str, pa.Table] = {}
+    if rows:
+        tables["predictions"] = _rows_table(rows)
+    if values:
+        tables["prediction_values"] = _values_table(values)
+        tables.update((name, table) for name in _SHARED if (table := _shared_table(name, values)).num_rows)
+    return tables
+
+
+def _replace_nothing(rows: list[Packed], values: list[Content]) -> bool:
+    """Whether no two rows have the same id or natural key, and no two arrays the same id."""
+    keys = (values_of(rows, _PLACE[name]) for name in KEY)
+    return (
+        _are_distinct(values_of(rows, _PLACE["prediction_id"]))
+        and _are_distinct(list(zip(*keys, strict=True)))
+        and _are_distinct(values_of([value["references"] for value in values], _ID_OF_ARRAYS))
+    )
+
+
+def _are_distinct(keys: list[Any]) -> bool:
+    return len(set(keys)) == len(keys)
+
+
+def _is_in_order(values: Content) -> bool:
+    """Whether the arrays of a frame are those of its references, one after the other."""
+    return values_of([values["references"]], _PLACE_OF_ARRAYS) == list(range(len(values["y_pred"][0]) // 8))
+
+
+def _rows_table(rows: list[Packed]) -> pa.Table:
+    kinds = [pa.string() if pa.types.is_timestamp(field.type) else field.type for field in PREDICTIONS]
+    arrays = [array_of(rows, place, kind) for place, kind in enumerate(kinds)]
+    return pa.Table.from_arrays(arrays, PREDICTIONS.names).cast(PREDICTIONS)
+
+
+def _values_table(values: list[Content]) -> pa.Table:
+    references = [value["references"] for value in values]
+    columns = {
+        name: array_of(references, place, PREDICTION_VALUES.field(name).type)
+        for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS)
+    }
+    columns.update(
+        y_pred=_lists(values, "y_pred"),
+        y_proba=_lists(values, "y_proba"),
+        id_key=pa.array(id_keys(columns["prediction_id"])),
+    )
+    return pa.Table.from_arrays([columns[name] for name in PREDICTION_VALUES.names], schema=PREDICTION_VALUES)
+
+
+def _lists(values: list[Content], name: str) -> pa.ListArray:
+    """The arrays of all frames under one name."""
+    lengths = np.frombuffer(b"".join(value[name][0] for value in values), np.int64)
+    flat = np.frombuffer(b"".join(value[name][1] for value in values))
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(np.maximum(lengths, 0), out=offsets[1:])
+    return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(lengths < 0))
+
+
+def _shared_table(name: str, values: list[Content]) -> pa.Table:
+    dtype, schema = _SHARED[name]
+    contents = Contents(dtype)
+    for value in values:
+        contents.replay(value[name])
+    return pa.table(contents.columns()[: len(schema)], schema=schema)

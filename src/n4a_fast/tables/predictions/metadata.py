@@ -1,0 +1,80 @@
+"""What is known of each sample of a prediction: JSON beside its arrays, stored once per content.
+
+The predictions of a fold share their samples, so the same metadata comes with many of them.
+Rows whose prediction has gone are swept after a delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.schema.columns import PREDICTION_METADATA, SHARED_METADATA, table_of
+from n4a_fast.tables.rows import PendingRows
+from n4a_fast.values import jsontext
+
+_GET_HASH = "SELECT content_hash FROM prediction_metadata WHERE prediction_id = ?"
+_GET = "SELECT content FROM shared_metadata WHERE content_hash = ?"
+_INSERT = (
+    "INSERT INTO shared_metadata SELECT * FROM batch b WHERE NOT EXISTS (FROM shared_metadata s WHERE s.content_hash ="
+    " b.content_hash)"
+)
+_ANY = "SELECT 1 FROM prediction_metadata LIMIT 1"
+_ANY_CARRIED = "SELECT 1 FROM carried LIMIT 1"
+_SWEEP = "DELETE FROM prediction_metadata WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions)"
+_SWEEP_SHARED = "DELETE FROM shared_metadata WHERE content_hash NOT IN (SELECT content_hash FROM prediction_metadata)"
+_SWEEP_CARRIED = """DELETE FROM carried WHERE table_name IN ('predictions', 'prediction_arrays')
+AND row_id NOT IN (SELECT prediction_id FROM predictions)"""
+
+
+class SampleMetadata(PendingRows):
+    """The `prediction_metadata` and `shared_metadata` tables; a row in memory carries its content along."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "prediction_metadata", PREDICTION_METADATA)
+
+    def save(self, prediction_id: str, content: str) -> None:
+        """Keep JSON text as a prediction's metadata, in place of what it had."""
+        self.put(
+            {
+                "prediction_id": prediction_id,
+                "content_hash": xxhash.xxh3_128_hexdigest(content.encode()),
+                "content": content,
+            }
+        )
+
+    def replay(self, content: dict[str, Any]) -> None:
+        for row in content.get("prediction_metadata", ()):
+            self.save(row["prediction_id"], row["content"])
+
+    def find(self, prediction_id: str) -> dict[str, Any]:
+        """The metadata of a prediction, empty when it has none."""
+        found = self._database.rows(
+            _GET_HASH, (prediction_id,)
+        )  # a join of the two would take twice as long, most have none
+        return jsontext.decode(self._database.rows(_GET, found[0])[0][0]) if found else {}
+
+    def pending(self) -> dict[str, pa.Table]:
+        contents: dict[str, Any] = {row["content_hash"]: row["content"] for row in self.values()}
+        return (
+            {**super().pending(), "shared_metadata": table_of(list(contents.items()), SHARED_METADATA)}
+            if contents
+            else {}
+        )
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
+        if "shared_metadata" in tables:
+            self._database.insert(_INSERT, batch=tables["shared_metadata"])
+
+    def sweep_in_transaction(self) -> None:
+        """Remove what no prediction refers to any more."""
+        if self._database.rows(_ANY):
+            self._database.execute(_SWEEP)
+            self._database.execute(_SWEEP_SHARED)
+        if self._database.rows(_ANY_CARRIED):
+            self._database.execute(_SWEEP_CARRIED)

@@ -1,0 +1,191 @@
+"""Predictions and their arrays that are still in memory.
+
+The caller's arrays are copied at the call into growing Arrow buffers. `y_true`,
+`sample_indices` and `weights`, which repeat across predictions, are kept once per content.
+A prediction saved twice counts once: the newest row and the newest arrays of an id win.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast._native.columns import ListColumn
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
+from n4a_fast.tables.predictions.arrays import Arrays
+from n4a_fast.tables.predictions.contents import Contents, lists, unpacked, width_of
+from n4a_fast.tables.predictions.keys import id_keys
+from n4a_fast.tables.predictions.packed import packed, rows_of
+from n4a_fast.values import ids
+
+_KEY_PLACES = [
+    PREDICTIONS.names.index(name)
+    for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
+]
+_CREATED_AT = PREDICTIONS.names.index("created_at")
+
+
+class PredictionBatch:
+    """Rows and arrays since they were last written to the tables; what came after the last flush is *fresh*."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[Any, ...]] = {}
+        self._id_of_key: dict[int, str] = {}
+        self._key_of_id: dict[str, int] = {}
+        self._places: dict[str, int] = {}  # prediction id -> where its newest arrays are
+        self._references: list[tuple[Any, ...]] = []
+        self._y_pred, self._y_proba = ListColumn("y_pred", "float64"), ListColumn("y_proba", "float64")
+        self._shared, self._indices = Contents("float64"), Contents("int64")
+        self._fresh_rows: dict[str, tuple[Any, ...]] = {}
+        self._fresh_places: dict[str, int] = {}
+        self._kept = 0  # references that are in the journal
+        self.nbytes = 0  # of the arrays held
+
+    def __len__(self) -> int:
+        return max(len(self._rows), len(self._references))
+
+    @property
+    def fresh_rows(self) -> int:
+        """How many rows or arrays are fresh."""
+        return max(len(self._fresh_rows), len(self._references) - self._kept)
+
+    def __contains__(self, prediction_id: str) -> bool:
+        return prediction_id in self._rows
+
+    def has_arrays(self, prediction_id: str) -> bool:
+        """Whether arrays of this prediction are held here."""
+        return prediction_id in self._places
+
+    def holds_key(self, key: int) -> bool:
+        """Whether a row with this natural key is held here."""
+        return key in self._id_of_key
+
+    def put(self, row: tuple[Any, ...], key: int) -> None:
+        """Keep a row in the order of the predictions schema; it replaces the one with its id or its natural key."""
+        prediction_id = row[0]
+        earlier = self._id_of_key.get(key)
+        if earlier is not None and earlier != prediction_id:
+            self._rename(earlier, prediction_id)
+        if (
+            self._key_of_id.get(prediction_id, key) != key
+        ):  # the id moves to another key: it no longer holds the old one
+            del self._id_of_key[self._key_of_id[prediction_id]]
+        self._id_of_key[key], self._key_of_id[prediction_id] = prediction_id, key
+        self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
+        self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
+
+    def _rename(self, earlier: str, prediction_id: str) -> None:
+        """Drop a row; its arrays move along, unless the new id has its own."""
+        del self._rows[earlier], self._key_of_id[earlier]
+        self._fresh_rows.pop(earlier, None)
+        for places in (self._places, self._fresh_places):
+            if earlier in places:
+                places.setdefault(prediction_id, places.pop(earlier))
+
+    def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
+        """Copy the arrays of a prediction; they replace those it had."""
+        hashes = (
+            self._shared.add(arrays.y_true),
+            self._indices.add(arrays.sample_indices),
+            self._shared.add(arrays.weights),
+        )
+        self._put_values(
+            (prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), *hashes), arrays.y_pred, arrays.y_proba
+        )
+
+    def _put_values(self, reference: tuple[Any, ...], y_pred: Any, y_proba: Any) -> None:
+        place = len(self._references)
+        try:
+            self._references.append(reference)
+            self._y_pred.append(y_pred)
+            self._y_proba.append(y_proba)
+        except BaseException:  # an interrupt: a row that no prediction refers to, as long in every column
+            self._references[place:] = [reference]
+            for column in (self._y_pred, self._y_proba):
+                if len(column) == place:
+                    column.append(None)
+            raise
+        self._places[reference[0]] = self._fresh_places[reference[0]] = place
+        self.nbytes = (
+            self._y_pred.nbytes + self._y_proba.nbytes + self._shared.values.nbytes + self._indices.values.nbytes
+        )
+
+    def fresh(self) -> dict[str, Any]:
+        """What came after `keep`, for the journal: by table name, in what msgpack knows."""
+        content: dict[str, Any] = {"predictions": packed(self._fresh_rows.values())} if self._fresh_rows else {}
+        if self._fresh_places:
+            content["prediction_values"] = {
+                "references": packed(
+                    [
+                        (place - self._kept, name, *self._references[place][1:])
+                        for name, place in self._fresh_places.items()
+                    ]
+                ),
+                "y_pred": self._y_pred.tail(self._kept),
+                "y_proba": self._y_proba.tail(self._kept),
+                "shared_arrays": self._shared.fresh(),
+                "shared_indices": self._indices.fresh(),
+            }
+        return content
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self._fresh_rows, self._fresh_places, self._kept = {}, {}, len(self._references)
+        self._shared.keep()
+        self._indices.keep()
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Put again what `fresh` once gave."""
+        for row in rows_of(content["predictions"]) if "predictions" in content else ():
+            created_at = datetime.fromisoformat(row[_CREATED_AT])
+            self.put(
+                (*row[:_CREATED_AT], created_at, *row[_CREATED_AT + 1 :]),
+                ids.natural_key(*(row[place] for place in _KEY_PLACES)),
+            )
+        values = content.get("prediction_values")
+        if values is not None:
+            self._shared.replay(values["shared_arrays"])
+            self._indices.replay(values["shared_indices"])
+            y_pred, y_proba = unpacked(values["y_pred"], "float64"), unpacked(values["y_proba"], "float64")
+            for place, *reference in rows_of(values["references"]):
+                self._put_values(tuple(reference), y_pred[place], y_proba[place])
+
+    def pending(self) -> dict[str, pa.Table]:
+        """What is held, as Arrow tables by table name."""
+        tables: dict[str, pa.Table] = {}
+        if self._rows:
+            tables["predictions"] = table_of(list(self._rows.values()), PREDICTIONS)
+        if self._places:
+            tables["prediction_values"] = self._values_table()
+        if self._shared:
+            tables["shared_arrays"] = pa.table(self._shared.columns(), schema=SHARED_ARRAYS)
+        if self._indices:
+            tables["shared_indices"] = pa.table(self._indices.columns()[:2], schema=SHARED_INDICES)
+        return tables
+
+    def _values_table(self) -> pa.Table:
+        names, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*self._references, strict=True)
+        text, width = pa.string(), pa.int32()
+        identifiers = pa.array(names, text)
+        table = pa.table(
+            [
+                identifiers,
+                lists(self._y_pred),
+                pa.array(y_pred_width, width),
+                lists(self._y_proba),
+                pa.array(y_proba_width, width),
+                pa.array(y_true, text),
+                pa.array(sample_indices, text),
+                pa.array(weights, text),
+                id_keys(identifiers),
+            ],
+            schema=PREDICTION_VALUES,
+        )
+        places = list(self._places.values())
+        if len(places) == len(names) and tuple(self._places) == names:
+            return table
+        identifiers = pa.array(list(self._places), text)
+        taken = table.take(pa.array(places)).set_column(0, "prediction_id", identifiers)
+        return taken.set_column(taken.num_columns - 1, "id_key", pa.array(id_keys(identifiers)))

@@ -1,0 +1,217 @@
+"""The prediction tables: what a flush writes, what a re-save replaces, what a delete takes along.
+
+A prediction's natural key is (pipeline, chain, fold, partition, model name, branch), a missing
+chain or branch included. Saving a key again replaces its row; the arrays stay unless new ones
+come. Arrays shared by content go when the last prediction that refers to them goes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.memtable.key_ranges import Range, tables_between
+from n4a_fast.schema.columns import LOOKUP_COLUMNS
+from n4a_fast.tables.predictions.keys import Keys
+from n4a_fast.values import ids
+
+PREDICTION_TABLES = {"predictions", "prediction_values"}
+KEY = ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
+_SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.{name}" for name in KEY)
+
+_SAME_ID = "{0}.id_key = {1}.id_key AND {0}.prediction_id = {1}.prediction_id"
+
+_RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id,
+    p.id_key AS old_id_key, b.id_key AS new_id_key, EXISTS (FROM prediction_values v WHERE {_SAME_ID.format("v", "b")})
+    AS has_values
+FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id NOT IN (SELECT prediction_id FROM batch)"""
+_RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = new_id, id_key = new_id_key FROM renamed
+WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
+_REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
+_REPLACED_BY_ID = f"DELETE FROM predictions p USING batch b WHERE {_SAME_ID.format('p', 'b')}"
+_LARGEST = 2**64 - 1
+_HAS_KEY = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_KEY} LIMIT 1)"
+_HAS_ROW = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')} LIMIT 1)"
+_HAS_VALUES = f"(SELECT 1 FROM prediction_values v SEMI JOIN new_values b ON {_SAME_ID.format('v', 'b')} LIMIT 1)"
+_INSERT = "INSERT INTO {table} BY NAME SELECT * FROM batch"
+_INSERT_SHARED = (
+    "INSERT INTO {table} BY NAME SELECT * FROM batch b WHERE NOT EXISTS (FROM {table} s WHERE s.content_hash ="
+    " b.content_hash)"
+)
+
+_GONE_CONTENTS = f"""SELECT min(v.rowid) AS first_row, max(v.rowid) AS last_row, list(DISTINCT y_true_hash) AS
+y_true_hash,
+    list(DISTINCT weights_hash) AS weights_hash, list(DISTINCT sample_indices_hash) AS sample_indices_hash
+FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format("v", "gone")}"""
+_REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
+_DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
+_UNUSED = "SELECT h FROM contents WHERE NOT EXISTS (FROM prediction_values v WHERE v.{column} = h {near})"
+_NEAR = "AND v.rowid BETWEEN {first} AND {last}"
+# rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
+_NEIGHBOURS = 50_000
+_DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
+_DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
+_IDS_OF_PIPELINES = (
+    "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
+)
+_IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
+_PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
+_KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
+
+
+class PredictionTable:
+    """Writes to the prediction tables, inside the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def key_of(self, prediction_id: str) -> tuple[Any, ...] | None:
+        """The natural key of a prediction in the tables, or None; the caller knows what is in memory."""
+        found = self._database.rows(_KEY_OF, (ids.id_key(prediction_id), prediction_id), own=False)
+        return found[0] if found else None
+
+    def is_beyond(self, keys: Keys) -> bool:
+        """Whether nothing is stored between the smallest and the largest of these keys, and of the ids that follow from
+        them.
+        """
+        columns = (
+            ("predictions", "nk", keys.nk),
+            ("predictions", "id_key", keys.id_key),
+            ("prediction_values", "id_key", keys.id_key),
+        )
+        ranges = [
+            Range(table, name, int(column.min(initial=_LARGEST)), int(column.max(initial=0)))
+            for table, name, column in columns
+        ]
+        return not tables_between(self._database, ranges)
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], *, known_new: bool = False) -> None:
+        """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id;
+        `known_new` when there are none.
+        """
+        rows, values = tables.get("predictions"), tables.get("prediction_values")
+        if known_new or self._are_all_new(rows, values):
+            self._insert_values_in_transaction(tables)
+            if rows is not None:
+                self._database.insert(_INSERT.format(table="predictions"), batch=rows)
+            return
+        if "prediction_values" in tables:  # before the rows: arrays of a replaced prediction move to its new id
+            self._replace_values_in_transaction(tables)
+        if "predictions" in tables:
+            self._replace_rows_in_transaction(tables["predictions"])
+
+    def _are_all_new(self, rows: pa.Table | None, values: pa.Table | None) -> bool:
+        """Whether nothing in the tables has the natural key, or the id, of anything in the batch."""
+        questions, tables = [], {}
+        if rows is not None:
+            tables["batch"] = rows.select([*KEY, "prediction_id", *LOOKUP_COLUMNS])
+            questions = [_HAS_KEY, _HAS_ROW]
+        if values is not None:
+            tables["new_values"] = values.select(["prediction_id", "id_key"])
+            questions.append(_HAS_VALUES)
+        return not questions or not self._database.select(" UNION ALL ".join(questions), **tables).num_rows
+
+    def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
+        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id`
+        and `id_key`.
+        """
+        arrays = self._delete_values_in_transaction(prediction_ids)
+        return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
+
+    def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
+        bounds = ids.nk_bounds(pipeline_ids) if pipeline_ids else (0, 0)
+        return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids, *bounds))
+
+    def ids_of_dataset(self, dataset_name: str) -> pa.Table:
+        return self._database.arrow(_IDS_OF_DATASET, (dataset_name,))
+
+    def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
+        """Chains and pipelines that hold predictions of a dataset."""
+        places = self._database.rows(_PLACES_OF_DATASET, (dataset_name,))
+        return sorted({chain for chain, _ in places if chain is not None}), sorted({pipeline for _, pipeline in places})
+
+    def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        self._delete_values_in_transaction(tables["prediction_values"].select(["prediction_id", "id_key"]))
+        self._insert_values_in_transaction(tables)
+
+    def _insert_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
+        if "prediction_values" not in tables:
+            return
+        tables = with_used_contents(tables)
+        for name in _REFERENCES.keys() & tables:
+            self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
+        self._database.insert(_INSERT.format(table="prediction_values"), batch=tables["prediction_values"])
+
+    def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
+        renamed = self._database.select(_RENAMED, batch=rows)
+        if renamed.num_rows:
+            self._move_values_in_transaction(renamed)
+        self._database.insert(_REPLACED_BY_KEY, batch=rows)
+        self._database.insert(_REPLACED_BY_ID, batch=rows)
+        self._database.insert(_INSERT.format(table="predictions"), batch=rows)
+
+    def _move_values_in_transaction(self, renamed: pa.Table) -> None:
+        """Arrays follow their prediction to its new id; where that has arrays of its own, the old ones are dropped."""
+        gone = (
+            renamed.filter(renamed["has_values"])
+            .select(["old_id", "old_id_key"])
+            .rename_columns(["prediction_id", "id_key"])
+        )
+        self._delete_values_in_transaction(gone)
+        self._database.insert(_RENAME_VALUES, renamed=renamed)
+
+    def _delete_values_in_transaction(self, gone: pa.Table) -> int:
+        found = self._database.select(_GONE_CONTENTS, gone=gone).to_pylist()[0]
+        deleted = self._database.insert(_DELETE_VALUES, gone=gone)
+        if deleted:
+            near = _NEAR.format(first=found["first_row"] - _NEIGHBOURS, last=found["last_row"] + _NEIGHBOURS)
+            for table, columns in _REFERENCES.items():
+                self._delete_unused_in_transaction(
+                    table, {content for column in columns for content in found[column]} - {None}, near
+                )
+        return deleted
+
+    def _delete_unused_in_transaction(self, table: str, contents: set[str], near: str) -> None:
+        """Remove those of the contents that nothing refers to; all predictions are looked through only for what has no
+        user in the neighbourhood.
+        """
+        left = pa.table({"h": pa.array(sorted(contents), pa.string())})
+        for where in (near, ""):
+            for column in _REFERENCES[table]:
+                if left.num_rows:
+                    left = self._database.select(_UNUSED.format(column=column, near=where), contents=left)
+        if left.num_rows:
+            self._database.insert(_DELETE_CONTENTS.format(table=table), contents=left)
+
+
+def with_used_contents(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The tables of a batch without shared arrays that none of its predictions has, and each of these once."""
+    values = tables.get("prediction_values")
+    kept = {name: table for name, table in tables.items() if name not in _REFERENCES}
+    for name, columns in _REFERENCES.items():
+        if name in tables and values is not None:
+            used = {content for column in columns for content in values[column].to_pylist()}
+            kept[name] = _once_per_content(tables[name], used)
+    return kept
+
+
+def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
+    """The first row of each content that is used: joined flushes share some, and replaced arrays leave some behind."""
+    hashes = batch["content_hash"].to_pylist()
+    first: dict[str, int] = {}
+    for place, content in enumerate(hashes):
+        if content in used:
+            first.setdefault(content, place)
+    return batch if len(first) == len(hashes) else batch.take(pa.array(list(first.values()), pa.int64()))
+
+
+def one_id(prediction_id: str) -> pa.Table:
+    """The table that `delete_in_transaction` takes, for one prediction."""
+    return pa.table(
+        {
+            "prediction_id": pa.array([prediction_id], pa.string()),
+            "id_key": pa.array([ids.id_key(prediction_id)], pa.uint64()),
+        }
+    )

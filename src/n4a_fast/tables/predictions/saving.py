@@ -1,0 +1,162 @@
+"""Saving predictions: arguments checked and buffered here, written by the next flush."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.errors import NotFoundError
+from n4a_fast.tables.predictions import arrays, bulk
+from n4a_fast.tables.predictions.pending import PredictionBatch
+from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable, one_id
+from n4a_fast.values import checks, ids, jsontext
+
+
+class Predictions:
+    """The predictions of a workspace: the batch in memory and the tables behind it."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = PredictionTable(database)
+        self.batch = PredictionBatch()
+
+    def save(
+        self,
+        pipeline_id: str,
+        chain_id: str | None,
+        dataset_name: Any,
+        model_name: Any,
+        model_class: Any,
+        fold_id: Any,
+        partition: Any,
+        val_score: Any,
+        test_score: Any,
+        train_score: Any,
+        metric: Any,
+        task_type: Any,
+        n_samples: Any,
+        n_features: Any,
+        scores: Any,
+        best_params: Any,
+        preprocessings: Any,
+        branch_id: Any,
+        branch_name: Any,
+        exclusion_count: Any,
+        exclusion_rate: Any,
+        refit_context: Any,
+        prediction_id: str | None,
+    ) -> str:
+        """Buffer one row, in the order of the schema; its id is `prediction_id` or follows from the natural key."""
+        text, real, integer, maybe = checks.text, checks.real, checks.optional_integer, checks.optional_text
+        fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
+        partition, model_name = text(partition, "partition"), text(model_name, "model_name")
+        key, identifier, nk, id_key = ids.derived(pipeline_id, chain_id, fold, partition, model_name, branch)
+        if prediction_id is not None:
+            identifier = checks.identifier(prediction_id, "prediction_id")
+            id_key = ids.id_key(identifier)
+        row = (
+            identifier,
+            pipeline_id,
+            chain_id,
+            text(dataset_name, "dataset_name"),
+            model_name,
+            text(model_class, "model_class"),
+            fold,
+            partition,
+            real(val_score, "val_score"),
+            real(test_score, "test_score"),
+            real(train_score, "train_score"),
+            maybe(metric, "metric"),
+            maybe(task_type, "task_type"),
+            integer(n_samples, "n_samples"),
+            integer(n_features, "n_features"),
+            jsontext.encode(checks.optional_mapping(scores, "scores"), "scores"),
+            jsontext.encode(checks.optional_mapping(best_params, "best_params"), "best_params"),
+            maybe(preprocessings, "preprocessings"),
+            branch,
+            maybe(branch_name, "branch_name"),
+            integer(exclusion_count, "exclusion_count"),
+            real(exclusion_rate, "exclusion_rate"),
+            maybe(refit_context, "refit_context"),
+            checks.now(),
+            nk,
+            id_key,
+        )
+        self.batch.put(row, key)
+        return identifier
+
+    def save_arrays(
+        self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any
+    ) -> None:
+        """Buffer copies of the arrays of a known prediction."""
+        checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights)
+        if prediction_id not in self.batch and not self._is_stored(prediction_id):
+            raise NotFoundError("prediction", prediction_id, "save the prediction before its arrays")
+        self.batch.put_arrays(prediction_id, checked)
+
+    def _is_stored(self, prediction_id: str) -> bool:
+        """Whether the tables hold this prediction and nothing in memory replaces it."""
+        key = self._table.key_of(prediction_id)
+        return key is not None and not self.batch.holds_key(ids.natural_key(*key))
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @property
+    def fresh_rows(self) -> int:
+        """Rows or arrays saved since the last flush."""
+        return self.batch.fresh_rows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays in memory."""
+        return self.batch.nbytes
+
+    def fresh(self) -> dict[str, Any]:
+        """What was saved since the last flush, for the journal."""
+        return self.batch.fresh()
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self.batch.keep()
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Save again what `fresh` once gave."""
+        self.batch.replay(content)
+
+    def pending(self) -> dict[str, pa.Table]:
+        return self.batch.pending()
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        self._table.write_in_transaction(tables, known_new=PREDICTION_TABLES & tables.keys() <= set(beyond))
+
+    def write_bulk_in_transaction(self, given: bulk.Bulk) -> list[str]:
+        """Write the predictions of a bulk call; their ids."""
+        known_new = given.ids_follow and given.keys_are_distinct and self._table.is_beyond(given.keys)
+        identifiers: list[str] = []
+        for ids_of_slice, tables in bulk.prefetched(bulk.slices(given)):
+            self._table.write_in_transaction(tables, known_new=known_new)
+            identifiers += ids_of_slice.to_pylist()
+        return identifiers
+
+    def clear(self) -> None:
+        """Forget the batch: it is written, or given up."""
+        self.batch = PredictionBatch()
+
+    def delete_in_transaction(self, prediction_id: str) -> bool:
+        rows, _ = self._table.delete_in_transaction(one_id(prediction_id))
+        return rows > 0
+
+    def delete_of_dataset_in_transaction(self, dataset_name: str) -> int:
+        """Remove the predictions of a dataset and their arrays; how many predictions."""
+        return self._table.delete_in_transaction(self._table.ids_of_dataset(dataset_name))[0]
+
+    def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
+        """Ids of the chains and of the pipelines that hold predictions of a dataset."""
+        return self._table.places_of_dataset(dataset_name)
+
+    def delete_of_pipelines_in_transaction(self, pipeline_ids: list[str]) -> int:
+        """Remove the predictions of these pipelines and their arrays; the number of documented rows."""
+        return sum(self._table.delete_in_transaction(self._table.ids_of_pipelines(pipeline_ids)))

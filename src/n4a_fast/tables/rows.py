@@ -1,0 +1,114 @@
+"""Rows of one table that are still in memory: the newest row of each id, in the order of first sight."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+
+_REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
+_INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
+_EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
+_KNOWN_AT_MOST = 50_000
+
+
+class PendingRows:
+    """An upsert buffer for one table; the first column of its schema is the key."""
+
+    def __init__(self, database: Database, table: str, schema: pa.Schema) -> None:
+        self._database, self._table, self._schema = database, table, schema
+        self._key = schema.names[0]
+        self._times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._fresh: dict[str, dict[str, Any]] = {}  # the rows put since the last flush
+        self._known: dict[str, None] = {}  # ids seen in the table, the newest last
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def fresh_rows(self) -> int:
+        """How many rows were put since the last flush."""
+        return len(self._fresh)
+
+    def exists(self, key: str) -> bool:
+        """Whether a row with this id is pending or stored."""
+        if key in self._rows or key in self._known:
+            return True
+        if (
+            not isinstance(key, str)
+            or self._database.row(_EXISTS.format(table=self._table, key=self._key), (key,), own=False) is None
+        ):
+            return False
+        self._remember((key,))
+        return True
+
+    def forget_known(self) -> None:
+        """Rows may have gone: ids must be looked up again."""
+        self._known.clear()
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Keep `row` (column name to value; missing columns are NULL), replacing an earlier one of its id."""
+        self._rows[row[self._key]] = self._fresh[row[self._key]] = row
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The pending row of `key`; the caller must not change it."""
+        return self._rows.get(key)
+
+    def values(self) -> list[dict[str, Any]]:
+        """All pending rows, oldest first."""
+        return list(self._rows.values())
+
+    def _remember(self, keys: Iterable[str]) -> None:
+        self._known.update(dict.fromkeys(keys))
+        forget_oldest(self._known, _KNOWN_AT_MOST)
+
+    def fresh(self) -> dict[str, Any]:
+        """What was put since the last flush, for the journal: by table name, in what msgpack knows."""
+        return {self._table: list(self._fresh.values())} if self._fresh else {}
+
+    def keep(self) -> None:
+        """What is fresh is in the journal."""
+        self._fresh = {}
+
+    def replay(self, content: dict[str, Any]) -> None:
+        """Put again what `fresh` once gave."""
+        for row in content.get(self._table, ()):
+            for name in self._times:
+                if row.get(name) is not None:
+                    row[name] = datetime.fromisoformat(row[name])
+            self.put(row)
+
+    def pending(self) -> dict[str, pa.Table]:
+        """The rows as one Arrow table by table name; empty when there are none."""
+        if not self._rows:
+            return {}
+        columns = [pa.array([row.get(field.name) for row in self._rows.values()], field.type) for field in self._schema]
+        return {self._table: pa.Table.from_arrays(columns, schema=self._schema)}
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        """Put the batch of this table, if there is one, in place of the rows with its ids; in the tables named `beyond`
+        there are none.
+        """
+        if self._table in tables:
+            batch = tables[self._table]
+            if self._table not in beyond:
+                self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
+            self._database.insert(_INSERTED.format(table=self._table), batch=batch)
+
+    def clear(self) -> None:
+        """Forget the rows: they are written, or given up."""
+        self._remember(self._rows)
+        self._rows, self._fresh = {}, {}
+
+
+def forget_oldest(known: dict[str, Any], most: int) -> None:
+    """Keep the newer half once there are more than `most`."""
+    if len(known) > most:
+        for key in list(islice(known, len(known) - most // 2)):
+            del known[key]

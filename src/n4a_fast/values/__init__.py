@@ -1,0 +1,1 @@
+"""Ids, JSON text and checked arguments: what every other folder is written in."""

@@ -1,0 +1,86 @@
+"""Ctrl-C in a session: the call it hits ends, everything before it is kept once, and the store goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import count
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.engine.interrupts import Uninterrupted
+
+SESSION = Path(__file__).with_name("interrupted_session.py")
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Parallel test runs ignore Ctrl-C in their workers."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_session_goes_on_after_interrupts_at_any_moment(tmp_path: Path, seed: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, SESSION, tmp_path, str(seed), "40"], capture_output=True, text=True, timeout=120
+    )
+    assert ended.stderr == ""
+    predictions, logs = map(int, ended.stdout.split())
+    assert predictions > 40
+    with WorkspaceStore(tmp_path) as store:
+        assert (count(store, "predictions"), count(store, "logs")) == (predictions, logs)
+
+
+def test_a_long_query_ends_with_the_interrupt(store: WorkspaceStore) -> None:
+    store.begin_run("kept", {}, [])
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            timer.start()
+            store.sql("SELECT sum(a.range * b.range) FROM range(100000) a, range(100000) b")
+        finally:
+            timer.join()
+    assert count(store, "runs") == 1
+
+
+def test_an_interrupt_waits_for_the_end_of_the_outermost_block() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), Uninterrupted():
+        with Uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("inner")
+        reached.append("outer")
+    assert reached == ["inner", "outer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), Uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("after the first")
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("after the second")
+    assert reached == ["after the first"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_leave_the_handler_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with Uninterrupted():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
