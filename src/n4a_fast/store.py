@@ -56,7 +56,7 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
         with workspace.lock:
             workspace.flush()
             result = method(self, *args, **kwargs)
-            workspace.database.make_way()
+            workspace.database.yield_turn()
             return result
 
     return call
@@ -71,7 +71,7 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
         with workspace.lock:
             result = method(self, *args, **kwargs)
             workspace.buffer.flush_when_full()
-            workspace.database.make_way()
+            workspace.database.yield_turn()
             return result
 
     return call

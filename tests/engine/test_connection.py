@@ -42,10 +42,10 @@ def test_row_groups_are_known_where_a_file_is_read_and_where_it_is_written(file:
     """Without their size DuckDB scans with one thread: it is not in the file."""
     reader, other = Database(file, read_only=True), Database(file.with_name("other.duckdb"))
     create_file(other.path, [])
-    with reader.settled() as reading:
+    with reader.drained() as reading:
         assert row_group_sizes(reading) == {"store": "2048"}
     reader.close()
-    with other.beside(database, "shard"), other.settled() as both:
+    with other.beside(database, "shard"), other.drained() as both:
         assert row_group_sizes(both) == {"store": "2048", "shard": "2048"}
     other.close()
 
@@ -295,13 +295,13 @@ def test_a_failed_creation_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_reads_of_one_moment_settle_once(database: Database) -> None:
-    settled: list[bool] = []
-    database.settle = settled.append
-    with database.settled():
+    drained: list[bool] = []
+    database.drain = drained.append
+    with database.drained():
         values(database)
-        with database.settled():
+        with database.drained():
             values(database)
         values(database)
-    assert settled == [True]
+    assert drained == [True]
     values(database)
-    assert settled == [True, True]
+    assert drained == [True, True]

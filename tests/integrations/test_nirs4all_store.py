@@ -104,7 +104,7 @@ def _register(store: WorkspaceStore, artifact_id: str, content: object) -> str:
     )
 
 
-def _pipeline_of(store: WorkspaceStore, model: object, *, settled: bool) -> str:
+def _pipeline_of(store: WorkspaceStore, model: object, *, drained: bool) -> str:
     """One pipeline as nirs4all stores it, chain first; the chain's id."""
     run = store.begin_run("sweep", {}, [{"name": "corn"}])
     pipeline = begin_pipeline(store, run)
@@ -121,7 +121,7 @@ def _pipeline_of(store: WorkspaceStore, model: object, *, settled: bool) -> str:
     chain = save_chain(
         store, pipeline, steps=steps, fold_artifacts={"0": "sweep$1:0"}, shared_artifacts={"1": ["sweep$1:0"]}
     )
-    if settled:
+    if drained:
         store.sql("SELECT 1")
     for _ in range(2):
         _register(store, "sweep$1:0", model)
@@ -129,11 +129,11 @@ def _pipeline_of(store: WorkspaceStore, model: object, *, settled: bool) -> str:
     return chain
 
 
-@pytest.mark.parametrize("settled", [False, True])
-def test_an_artifact_id_that_comes_back_with_other_content_keeps_both(embedded: Nirs4allStore, settled: bool) -> None:
-    chains = [_pipeline_of(embedded, {"run": run}, settled=settled) for run in (0, 1, 1, 2)]
+@pytest.mark.parametrize("drained", [False, True])
+def test_an_artifact_id_that_comes_back_with_other_content_keeps_both(embedded: Nirs4allStore, drained: bool) -> None:
+    chains = [_pipeline_of(embedded, {"run": run}, drained=drained) for run in (0, 1, 1, 2)]
     with Nirs4allStore(embedded.workspace_path) as again:
-        chains.append(_pipeline_of(again, {"run": 1}, settled=settled))
+        chains.append(_pipeline_of(again, {"run": 1}, drained=drained))
     stored = [embedded.get_chain(chain) or {} for chain in chains]
     ids = [chain["fold_artifacts"]["0"] for chain in stored]
     assert [embedded.load_artifact(identifier) for identifier in ids] == [

@@ -35,7 +35,7 @@ def journal(database: Database) -> Iterator[Journal]:
 
 
 def placed(database: Database, journal: Journal, *, others: bool = False) -> None:
-    journal.take_notice()
+    journal.refresh()
     waiting = journal.others_waiting() if others else []
     with database.transaction():
         journal.place_in_transaction(waiting)
@@ -44,7 +44,7 @@ def placed(database: Database, journal: Journal, *, others: bool = False) -> Non
 
 def seen_by_others(database: Database) -> list[bytes]:
     other = Journal(database)
-    other.take_notice()
+    other.refresh()
     return [content for waiting in other.others_waiting() for content in waiting.contents]
 
 
@@ -61,20 +61,20 @@ def test_frames_wait_for_everyone_until_they_are_placed(database: Database, jour
 
 
 def test_a_process_learns_which_of_its_frames_others_have_placed(database: Database, journal: Journal) -> None:
-    assert journal.take_notice() is None
+    assert journal.refresh() is None
     placed(database, Journal(database), others=True)
     journal.append(b"fourth")
-    assert journal.take_notice() is None  # the file has stayed attached
+    assert journal.refresh() is None  # the file has stayed attached
     database.detach()
-    assert journal.take_notice() == [b"fourth"]
-    assert journal.take_notice() is None
+    assert journal.refresh() == [b"fourth"]
+    assert journal.refresh() is None
     assert seen_by_others(database) == [b"fourth"]
     database.detach()
-    assert journal.take_notice() is None  # nothing more was placed
+    assert journal.refresh() is None  # nothing more was placed
 
 
 def test_a_rolled_back_transaction_leaves_the_frames_waiting(database: Database, journal: Journal) -> None:
-    journal.take_notice()
+    journal.refresh()
     with pytest.raises(ZeroDivisionError), database.transaction():
         journal.place_in_transaction()
         raise ZeroDivisionError
@@ -168,7 +168,7 @@ def test_what_a_process_adds_before_it_dies_outlives_the_placing_of_the_rest(
     database: Database, journal: Journal
 ) -> None:
     other = Journal(database)
-    other.take_notice()
+    other.refresh()
     waiting = other.others_waiting()
     journal.append(b"last words")
     journal.forget()  # as a killed process does
@@ -183,7 +183,7 @@ def test_a_journal_that_others_empty_again_and_again_does_not_grow(database: Dat
     for _ in range(5):
         placed(database, Journal(database), others=True)
         database.detach()
-        journal.take_notice()
+        journal.refresh()
         journal.append(b"third" * 1000)
     assert journal.path.stat().st_size == size
     assert seen_by_others(database) == [b"third" * 1000]

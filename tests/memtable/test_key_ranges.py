@@ -39,7 +39,7 @@ def test_new_pipelines_are_beyond_all_that_is_stored(store: WorkspaceStore, data
     store.list_pipelines()  # in the tables
     full_pipeline(store, sweep.run)
     assert tables_beyond(database, {}) == set()
-    with database.transaction(settled=False):
+    with database.transaction(drained=False):
         assert tables_beyond(database, batch_of(store)) == WRITTEN
 
 
@@ -49,7 +49,7 @@ def test_a_table_with_a_row_of_the_batch_is_not(store: WorkspaceStore, database:
     store.list_pipelines()
     predict(store, sweep.pipeline, sweep.chain)  # the same key again
     store.log_step(sweep.pipeline, 1, "PLS", "end", 5)
-    with database.transaction(settled=False):
+    with database.transaction(drained=False):
         assert tables_beyond(database, batch_of(store)) == {"logs"}
 
 

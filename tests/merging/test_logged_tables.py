@@ -133,7 +133,7 @@ def frames_at_random(dice: random.Random) -> list[dict[str, Any]]:
                 y = None if lengths is None else np.full(lengths, dice.random())
                 predictions.save_arrays(identifier, y, y, None, None, dice.choice([None, np.ones(2)]))
         contents.append(msgpack.decode(msgpack.encode(predictions.fresh())))
-        predictions.keep()
+        predictions.mark_logged()
     return contents
 
 

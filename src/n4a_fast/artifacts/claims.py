@@ -37,7 +37,7 @@ class Claims:
         self._pid = self._lock = self._note = -1
 
     def claim(self, *names: str) -> None:
-        """Until `settle`, no collection takes what has one of these ids or file names."""
+        """Until `release`, no collection takes what has one of these ids or file names."""
         new = [name for name in names if name not in self._own]
         if not new and self._pid == os.getpid():
             return
@@ -55,7 +55,7 @@ class Claims:
         self._open()
         return self._lock
 
-    def settle(self) -> None:
+    def release(self) -> None:
         """The database tells now what is in use."""
         if self._own and self._pid == os.getpid():
             os.ftruncate(self._note, 0)

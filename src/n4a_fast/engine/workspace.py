@@ -96,7 +96,7 @@ class Workspace:
             part.clear()
         self.pipelines.forget_open()
         self.forget_known()
-        self.artifacts.settle()
+        self.artifacts.release_claims()
         self.artifacts.files.claims.unlock()
 
     def forget_known(self) -> None:

@@ -61,18 +61,18 @@ class Journal:
         return self._last == self._placed
 
     @property
-    def has_taken_notice(self) -> bool:
+    def is_current(self) -> bool:
         """Whether nobody else can have used the file since the last notice was taken."""
         return self._attachment == self._database.attachment
 
-    def take_notice(self) -> list[bytes] | None:
+    def refresh(self) -> list[bytes] | None:
         """On each new attachment, once: if others have placed frames of this process, those that still wait; None
         otherwise.
         """
         self._database.attach()
-        if self.has_taken_notice:
+        if self.is_current:
             return None
-        rows = self._database.rows_unsettled(_READ)
+        rows = self._database.rows_undrained(_READ)
         self._known = {name: placed for name, placed in rows if placed is not None}
         self.deleted_runs = frozenset(name for name, placed in rows if placed is None)
         self._attachment = self._database.attachment
@@ -85,7 +85,7 @@ class Journal:
         return [frame.content for frame in record.read_after(self.path, placed, complete=True)]
 
     def others_waiting(self) -> list[Waiting]:
-        """The frames of other processes that are not in the tables; the caller has taken notice.
+        """The frames of other processes that are not in the tables; the caller has refreshed.
 
         Who may not write here leaves the living to put theirs in place.
         """
@@ -102,7 +102,7 @@ class Journal:
 
     def writers(self) -> list[tuple[int, bool, int]]:
         """Of each journal, oldest first: process id, whether it runs, how many of its frames are not in the tables; the
-        caller has taken notice.
+        caller has refreshed.
         """
         found = []
         for path in sorted(self.path.parent.glob(self._prefix + "*")):

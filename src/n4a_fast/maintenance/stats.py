@@ -36,9 +36,9 @@ class StoreStats:
 def stats_of(workspace: Workspace) -> StoreStats:
     """The figures as they are now; what waits in journals is counted, not placed."""
     with workspace.lock:
-        workspace.buffer.take_notice()
+        workspace.buffer.refresh()
         writers = tuple(Writer(*found) for found in workspace.buffer.journal.writers())
-        rows = {str(name): int(count) for _, name, count in sorted(workspace.database.rows_unsettled(_ROWS))}
+        rows = {str(name): int(count) for _, name, count in sorted(workspace.database.rows_undrained(_ROWS))}
         return StoreStats(
             rows, _sizes(workspace), sum(writer.flushes for writer in writers), workspace.buffer.unflushed, writers
         )

@@ -30,7 +30,7 @@ def vacuum(database: Database) -> VacuumReport:
     path = database.path
     draft = path.with_name(f"{path.name}.vacuum")
     with database.lock:
-        with database.settled():  # what waits in journals would be in the copy alone
+        with database.drained():  # what waits in journals would be in the copy alone
             database.checkpoint()
         before = path.stat().st_size
         free = shutil.disk_usage(path.parent).free

@@ -77,7 +77,7 @@ class Buffer:
         self._since: float | None = None  # when the first row that may not be flushed was saved
         self._watcher: threading.Thread | None = None
         self.stays_journaled = False  # while nothing has asked for the tables, they are left empty at rest, too
-        database.settle, database.rest = self.settle, self.rest
+        database.drain, database.rest = self.drain, self.rest
 
     def flush(self) -> None:
         """Make everything in memory durable, together; on failure it stays in memory and the call can be repeated."""
@@ -96,11 +96,11 @@ class Buffer:
         with Uninterrupted():
             self.journal.append(msgpack.encode(content))
             for part in self.parts:
-                part.keep()
+                part.mark_logged()
         self._since = None
         self._database.keep_awake()
         if self._is_full() and (self._is_full(twice=True) or self._database.enter_if_free()):
-            self.take_notice()
+            self.refresh()
             if self._is_full():  # others may have put most of it in place
                 self.put_in_tables(others=False)
 
@@ -139,7 +139,7 @@ class Buffer:
         """Write what is in memory, and what waits in the journals of other processes, to the tables, in one
         transaction.
         """
-        self.take_notice()
+        self.refresh()
         waiting = self.journal.others_waiting() if others else []
         if not waiting and not self._has_own():
             return
@@ -147,11 +147,11 @@ class Buffer:
         self.stays_journaled = False
         with self._writable_for_journal():
             self._database.attach()
-            if not self.journal.has_taken_notice:  # a reader has attached the file anew
-                self.take_notice()
+            if not self.journal.is_current:  # a reader has attached the file anew
+                self.refresh()
                 waiting = self.journal.others_waiting() if others else []
             with Uninterrupted():
-                with self._database.transaction(settled=False):
+                with self._database.transaction(drained=False):
                     batches = [
                         self._written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)
                     ]
@@ -167,7 +167,7 @@ class Buffer:
             part.clear()
         if self.journal.deleted_runs:
             self._forget_known()
-        self.artifacts.settle()
+        self.artifacts.release_claims()
 
     @property
     def unflushed(self) -> int:
@@ -185,11 +185,11 @@ class Buffer:
             self._delete_again_in_transaction(batches)
             self._database.after_commit(lambda: self.journal.rewind(waiting))
 
-    def settle(self, own: bool) -> None:
+    def drain(self, own: bool) -> None:
         """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added
         to it.
         """
-        self.take_notice()
+        self.refresh()
         if own or self.journal.others_waiting():
             self.put_in_tables()
 
@@ -200,7 +200,7 @@ class Buffer:
 
     def journaled(self) -> Tables | None:
         """What other processes have journaled, as tables; None when there is something of this process, too."""
-        self.take_notice()
+        self.refresh()
         if self._has_own():
             return None
         return {
@@ -216,17 +216,17 @@ class Buffer:
     def _fresh(self) -> dict[str, Any]:
         return {name: rows for part in self.parts for name, rows in part.fresh().items()}
 
-    def take_notice(self) -> None:
+    def refresh(self) -> None:
         """After other processes may have used the file: let memory hold what they left of this one's journal, and then
         what is fresh.
         """
         self._database.attach()  # a wait that Ctrl-C may end
-        if not self.journal.has_taken_notice:
+        if not self.journal.is_current:
             with Uninterrupted():
-                self._take_notice()
+                self._refresh()
 
-    def _take_notice(self) -> None:
-        frames = self.journal.take_notice()
+    def _refresh(self) -> None:
+        frames = self.journal.refresh()
         if self._deletions != len(self.journal.deleted_runs):
             self._deletions = len(self.journal.deleted_runs)
             self._forget_known()
@@ -239,7 +239,7 @@ class Buffer:
         for frame in frames:
             _replay(self.parts, frame)
         for part in self.parts:
-            part.keep()
+            part.mark_logged()
         _replay(self.parts, fresh)
 
     def _parts_of_others(self, waiting: list[Waiting]) -> list[Parts]:
@@ -264,7 +264,7 @@ class Buffer:
     def _delete_again_in_transaction(self, batches: list[Tables]) -> None:
         """Runs that some process deleted stay deleted, whatever another one had in its journal or memory."""
         if self.journal.deleted_runs:
-            pipelines = self.pipelines.astray_in_transaction(
+            pipelines = self.pipelines.orphaned_in_transaction(
                 {name for tables in batches for name in _pipelines_of(tables)}
             )
             self._delete_contents_in_transaction(pipelines)

@@ -54,7 +54,7 @@ def journaled(root: Path, lock_timeout: float) -> Tables | None:
     try:
         with source.lock:
             tables = source.buffer.journaled()
-            return None if tables is None or source.database.rows_unsettled(_EMPTY) else _as_written(tables)
+            return None if tables is None or source.database.rows_undrained(_EMPTY) else _as_written(tables)
     finally:
         release_workspace(source)
 

@@ -169,7 +169,7 @@ def _merge_attached(target: Workspace, root: Path) -> list[MergedTable]:
             source.buffer.put_in_tables()
             with target.database.beside(source.database, "shard"):
                 tables = _take(target, _ATTACHED, dict(target.database.rows(_FOUND)), source.artifacts.files)
-            target.database.make_way()
+            target.database.yield_turn()
             return tables
     finally:
         release_workspace(source)
@@ -180,7 +180,7 @@ def _merge_tables(target: Workspace, root: Path, tables: Tables) -> list[MergedT
         with target.database.registered({f"{_REGISTERED}{name}": table for name, table in tables.items()}):
             found = {name: tables[name].num_rows if name in tables else 0 for name in _NAMES}
             merged = _take(target, _REGISTERED, found, ArtifactFiles(root / "artifacts"))
-        target.database.make_way()
+        target.database.yield_turn()
         return merged
 
 
@@ -189,7 +189,7 @@ def _take(target: Workspace, shard: str, found: dict[str, int], files: ArtifactF
     _bring_files(target.artifacts.files, files, [(str(name), str(path)) for name, path in new])
     with target.database.transaction():
         tables = _merge_in_transaction(target.database, shard, found)
-    target.artifacts.settle()
+    target.artifacts.release_claims()
     target.forget_known()
     return tables
 

@@ -187,7 +187,7 @@ class ArrayReader:
         stored.
         """
         names = _checked(columns)
-        with self._database.settled():
+        with self._database.drained():
             wanted = self._wanted(prediction_ids, filters)
             rows, loaded = self._loaded(wanted, names)
             if prediction_ids is not None:
@@ -201,7 +201,7 @@ class ArrayReader:
         names, size = _checked(columns), checks.count(batch_size, "batch_size")
         if not size:
             raise InvalidInputError("batch_size must be 1 or more")
-        with self._database.settled():
+        with self._database.drained():
             wanted = self._wanted(prediction_ids, filters)
             if prediction_ids is not None:
                 self._require_known(wanted)
@@ -214,7 +214,7 @@ class ArrayReader:
         """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its
         order.
         """
-        with self._database.settled():
+        with self._database.drained():
             return self._loaded(wanted, columns)[1]
 
     def _wanted(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any]) -> pa.Table:

@@ -228,7 +228,7 @@ class Artifacts(PendingRows):
         """
         if self._database.in_transaction:
             return None
-        if (attachment := self._database.settled_attachment()) != self._ids_as_of:
+        if (attachment := self._database.drained_attachment()) != self._ids_as_of:
             found = self._database.rows(_IDS, (_IDS_AT_MOST,), own=False)
             self._ids, self._ids_as_of = {name for (name,) in found} if len(found) < _IDS_AT_MOST else None, attachment
         if self._ids is not None and len(self._ids) > _KNOWN_AT_MOST:
@@ -318,9 +318,9 @@ class Artifacts(PendingRows):
         fresh = {**super().fresh(), **self._found.fresh()}
         return {**fresh, "artifact_holds": changes} if changes else fresh
 
-    def keep(self) -> None:
-        super().keep()
-        self._found.keep()
+    def mark_logged(self) -> None:
+        super().mark_logged()
+        self._found.mark_logged()
         self._journaled_changes = len(self._hold_changes)
 
     def replay(self, content: dict[str, Any]) -> None:
@@ -383,9 +383,9 @@ class Artifacts(PendingRows):
         """Rows of other processes have come: which ids there are must be asked anew."""
         self._ids_as_of = -1
 
-    def settle(self) -> None:
+    def release_claims(self) -> None:
         """All of this is in its tables, which tell a collection what is in use; a journal would not be enough."""
-        self.files.claims.settle()
+        self.files.claims.release()
 
     def close(self) -> None:
         """Nothing of this process is claimed any more."""

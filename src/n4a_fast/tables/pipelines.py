@@ -23,7 +23,7 @@ _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
 _EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND status <> 'running'
 AND pipeline_id NOT IN (SELECT pipeline_id FROM predictions) AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
 _DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
-_ASTRAY = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
+_ORPHANED = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
 UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM
 pipelines)"""
 _DELETE_OF_RUN = "DELETE FROM pipelines WHERE run_id = ?"
@@ -126,9 +126,9 @@ class Pipelines(PendingRows):
         self._open = {key: row for key, row in self._open.items() if row["run_id"] != run_id}
         return self._database.execute(_DELETE_OF_RUN, (run_id,))
 
-    def astray_in_transaction(self, pipeline_ids: Collection[str]) -> list[str]:
+    def orphaned_in_transaction(self, pipeline_ids: Collection[str]) -> list[str]:
         """Pipelines of deleted runs, and those of `pipeline_ids` that are not stored."""
-        return [pipeline_id for (pipeline_id,) in self._database.rows(_ASTRAY, (list(pipeline_ids),))]
+        return [pipeline_id for (pipeline_id,) in self._database.rows(_ORPHANED, (list(pipeline_ids),))]
 
     def forget_open(self, run_ids: Collection[str] | None = None) -> None:
         """Give up what was begun and not ended, in these runs or all: its rows are gone."""

@@ -72,7 +72,7 @@ class PendingRows:
         """What was put since the last flush, for the journal: by table name, in what msgpack knows."""
         return {self._table: list(self._fresh.values())} if self._fresh else {}
 
-    def keep(self) -> None:
+    def mark_logged(self) -> None:
         """What is fresh is in the journal."""
         self._fresh = {}
 

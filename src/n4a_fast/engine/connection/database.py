@@ -2,7 +2,7 @@
 
 It owns the connection, the settings, transactions, the file lock and the way results become
 Polars frames. The file is attached when work needs it and our turn has come, and detached when
-`make_way` finds that another process waits, or when it has been idle for a moment, so a store
+`yield_turn` finds that another process waits, or when it has been idle for a moment, so a store
 that is alive but idle locks no other process out; nothing outside may assume that an attachment
 stays. Statements run one at a time under `lock` (re-entrant). A forked child never touches its
 parent's attachment: it starts with a fresh one.
@@ -55,11 +55,11 @@ class Database:
         self.lock = threading.RLock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
-        self._depth, self._is_settled = 0, False
+        self._depth, self._is_drained = 0, False
         self._last_used, self._look_at = 0.0, _NEVER
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
         # runs before a read or a transaction; False: rows that this process journaled need not be in place
-        self.settle: Callable[[bool], object] = lambda _own: None
+        self.drain: Callable[[bool], object] = lambda _own: None
         self.rest: Callable[[], object] = lambda: None  # runs when nothing has happened for a moment
         self._closed = self._forking = self._forked_inside = False
         self._watcher: threading.Thread | None = None
@@ -71,27 +71,27 @@ class Database:
     # -- reading ---------------------------------------------------------------------------
 
     @contextmanager
-    def settled(self, own: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    def drained(self, own: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         """All reads of the block see the tables at one moment: what waits is put in place before it, and nothing during
         it.
         """
         with self.lock:
-            outer = self._is_settled
+            outer = self._is_drained
             if not self._depth and not outer:
-                self.settle(own)
-            self._is_settled = True
+                self.drain(own)
+            self._is_drained = True
             try:
                 with self._use() as connection:
                     yield connection
             finally:
-                self._is_settled = outer
+                self._is_drained = outer
 
     def rows(self, sql: str, params: Params = (), *, own: bool = True) -> list[tuple[Any, ...]]:
         """All result rows as tuples; `own` as in `row`."""
-        with self.settled(own) as connection:
+        with self.drained(own) as connection:
             return connection.execute(sql, list(params)).fetchall()
 
-    def rows_unsettled(self, sql: str) -> list[tuple[Any, ...]]:
+    def rows_undrained(self, sql: str) -> list[tuple[Any, ...]]:
         """Like `rows`, on the file as it is now."""
         with self._use() as connection:
             return connection.execute(sql).fetchall()
@@ -100,14 +100,14 @@ class Database:
         """The first result row by column name, or None; `own=False` when the caller knows what this process saved
         last.
         """
-        with self.settled(own) as connection:
+        with self.drained(own) as connection:
             found = connection.execute(sql, list(params)).fetchall()
             names = [column[0] for column in connection.description or ()]
             return dict(zip(names, found[0], strict=True)) if found else None
 
     def arrow(self, sql: str, params: Params = ()) -> pa.Table:
         """The result as an Arrow table; typed even when it has no rows."""
-        with self.settled() as connection:
+        with self.drained() as connection:
             table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
             return table
 
@@ -115,7 +115,7 @@ class Database:
         """What `work` gives while DuckDB keeps no more than this, its cache of the file included; twice as much where
         that is too little.
         """
-        with self.settled() as connection:
+        with self.drained() as connection:
             while True:
                 connection.execute(f"SET memory_limit = '{megabytes}MB'")
                 try:
@@ -133,7 +133,7 @@ class Database:
 
     def frame_of_user_sql(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """Like `frame`, for SQL from outside: one SELECT that cannot write; InvalidInputError otherwise."""
-        with self.settled() as connection:
+        with self.drained() as connection:
             try:
                 kinds = [statement.type for statement in connection.extract_statements(sql)]
                 if kinds != [duckdb.StatementType.SELECT]:
@@ -149,7 +149,7 @@ class Database:
     # -- writing ---------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self, *, settled: bool = True, of_user: bool = False) -> Iterator[None]:
+    def transaction(self, *, drained: bool = True, of_user: bool = False) -> Iterator[None]:
         """All writes of the block commit together, durably, or not at all; a nested block joins the outer one.
 
         Ctrl-C waits until it has committed, but for a block `of_user`, which may take long.
@@ -159,7 +159,7 @@ class Database:
                 yield
                 return
             with (
-                self.settled() if settled else self._use() as connection,
+                self.drained() if drained else self._use() as connection,
                 nullcontext() if of_user else Uninterrupted(),
             ):
                 self._depth = 1
@@ -205,7 +205,7 @@ class Database:
 
     def select(self, sql: str, **tables: pa.Table) -> pa.Table:
         """An Arrow result of SQL over the store and the Arrow tables given by name."""
-        with self.settled() as connection, client.registered(connection, tables):
+        with self.drained() as connection, client.registered(connection, tables):
             table: pa.Table = connection.sql(sql).to_arrow_table()
             return table
 
@@ -216,9 +216,9 @@ class Database:
         """
         return self.attachment if self._attached_read_only is not None else 0
 
-    def settled_attachment(self) -> int:
+    def drained_attachment(self) -> int:
         """`attached`, once the file is, and what other processes have journaled is in its tables."""
-        with self.settled(own=False):
+        with self.drained(own=False):
             return self.attachment
 
     def after_commit(self, hook: Callable[[], object]) -> None:
@@ -246,7 +246,7 @@ class Database:
 
     def copy_into(self, draft: Path) -> None:
         """Write everything committed into a new file beside this one, without its free blocks."""
-        with self.settled() as connection:
+        with self.drained() as connection:
             client.attach(connection, draft, "draft", 0.0, read_only=False)
             try:
                 connection.execute("COPY FROM DATABASE store TO draft")
@@ -265,7 +265,7 @@ class Database:
         """The file of another database under `name`, read-only, for statements of this one; nobody writes to it
         meanwhile.
         """
-        with self.lock, other.lock, self.settled() as connection:
+        with self.lock, other.lock, self.drained() as connection:
             other.detach()
             deadline = time.monotonic() + other.lock_timeout
             other._enter(other.lock_timeout, shared=True)
@@ -286,13 +286,13 @@ class Database:
         """
         mode, self.read_only = self.read_only, True
         try:
-            return self.rows_unsettled(sql)
+            return self.rows_undrained(sql)
         except InvalidInputError:
             return None
         finally:
             self.read_only = mode
 
-    def make_way(self) -> None:
+    def yield_turn(self) -> None:
         """Between calls: detach if another process waits and this one has had its turn; looks rarely enough to cost
         nothing.
         """
@@ -321,25 +321,26 @@ class Database:
             self._watcher = background.watch(self)
 
     def rest_when_idle(self) -> float | None:
-        """For the watching thread: make way between calls, rest after a moment without any; when to look again, None
-        when there is nothing to watch.
+        """For the watching thread: yield the turn between calls, detach after a moment without any.
+
+        Returns when to look again, None when there is nothing to watch.
         """
         with self.lock:
             if not self._closed:
                 patience = background.IDLE_SECONDS if self._turnstile is None else background.PATIENCE_SECONDS
                 if time.monotonic() - self._last_used < patience:
-                    self.make_way()
+                    self.yield_turn()
                     return _WATCH_SECONDS
-                self._come_to_rest()
+                self._idle()
             self._watcher = None
             return None
 
-    def _come_to_rest(self) -> None:
+    def _idle(self) -> None:
         for step in (self.rest, self.detach):
             try:
                 step()
             except StoreError:
-                pass  # what is unsettled is durable as it is; the next call meets the cause itself, in its own thread
+                pass  # what is not drained is durable as it is; the next call meets the cause itself, in its own thread
 
     def close(self) -> None:
         """Detach and end; a committed transaction is in the file or its log."""
@@ -373,7 +374,7 @@ class Database:
         self.lock = threading.RLock()
         self._connection = self._attached_read_only = self._watcher = None
         self._forked_inside, self._look_at = self._forked_inside or self._depth > 0, _NEVER
-        self._depth, self._after_commit, self._forking, self._is_settled = 0, [], False, False
+        self._depth, self._after_commit, self._forking, self._is_drained = 0, [], False, False
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
 

@@ -45,7 +45,7 @@ class Contents:
         """What was added since `keep`, for the journal."""
         return {"widths": list(self._widths.items())[self._kept :], "values": self.values.tail(self._kept)}
 
-    def keep(self) -> None:
+    def mark_logged(self) -> None:
         """What is fresh is in the journal."""
         self._kept = len(self._widths)
 

@@ -130,11 +130,11 @@ class PredictionBatch:
             }
         return content
 
-    def keep(self) -> None:
+    def mark_logged(self) -> None:
         """What is fresh is in the journal."""
         self._fresh_rows, self._fresh_places, self._kept = {}, {}, len(self._references)
-        self._shared.keep()
-        self._indices.keep()
+        self._shared.mark_logged()
+        self._indices.mark_logged()
 
     def replay(self, content: dict[str, Any]) -> None:
         """Put again what `fresh` once gave."""

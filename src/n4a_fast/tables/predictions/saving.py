@@ -118,9 +118,9 @@ class Predictions:
         """What was saved since the last flush, for the journal."""
         return self.batch.fresh()
 
-    def keep(self) -> None:
+    def mark_logged(self) -> None:
         """What is fresh is in the journal."""
-        self.batch.keep()
+        self.batch.mark_logged()
 
     def replay(self, content: dict[str, Any]) -> None:
         """Save again what `fresh` once gave."""
