@@ -99,7 +99,9 @@ cdef class ListArray:
         return capsule
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        """Capsules of the field and of the column; a second hand-over raises RuntimeError. No cast to `requested_schema`."""
+        """Capsules of the field and of the column; a second hand-over raises RuntimeError. No cast to
+        `requested_schema`.
+        """
         self._check_unconsumed()
         cdef object schema = self.__arrow_c_schema__()
         cdef object capsule = _array_capsule()
@@ -197,7 +199,9 @@ cdef class ListColumn:
         return np.frombuffer(PyBytes_FromStringAndSize(n4a_block_data(self._values) + 8 * start, 8 * (ends[row] - start)), self.dtype)
 
     def tail(self, start: int) -> tuple[bytes, bytes]:
-        """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in native byte order."""
+        """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in
+        native byte order.
+        """
         if self._busy or self._text is None:
             self._raise_unusable()
         if not 0 <= start <= self._rows:

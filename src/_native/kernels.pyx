@@ -55,7 +55,9 @@ cdef object _empty = np.empty
 
 
 def instruction_sets() -> list[str]:
-    """Names of the instruction sets that this machine can use, the widest last; for a single target AVX2 is in use at most."""
+    """Names of the instruction sets that this machine can use, the widest last; for a single target AVX2 is in use at
+    most.
+    """
     return [n4a_level_name(level).decode() for level in range(_widest + 1)]
 
 
@@ -84,7 +86,9 @@ def norm_affine(X: object, W: object, b: object, order: str = "l2", center: obje
 
 
 def snv(X: object, ddof: int = 0, center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
-    """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or `out`."""
+    """The rows of X centred on their mean and divided by their standard deviation, less `center`: an array like X, or
+    `out`.
+    """
     return _mapped(N4A_SNV, X, None, None, center, ddof, out, threads, level)
 
 
@@ -96,8 +100,9 @@ def new_nodes(count: int) -> object:
 def forest_sum(nodes: object, roots: object, X: object) -> object:
     """Sums, tree by tree, of the values of the leaves that the rows of a float32 X (n, m) come to: an array (n,).
 
-    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is its own child.
-    A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError before any work.
+    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is
+    its own child. A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError
+    before any work.
     """
     nodes, roots = np.ascontiguousarray(nodes, dtype=_NODE), np.ascontiguousarray(roots, dtype=np.int32)
     X = np.ascontiguousarray(X, dtype=np.float32)

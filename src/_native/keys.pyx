@@ -33,7 +33,8 @@ cdef object _text(uint64_t high, uint64_t low):
 
 
 def key_and_id(prefix: int, chain: tuple[int, int], place: tuple[int, ...], factors: tuple[int, int]) -> tuple[int, str, int, int]:
-    """Natural key, prediction id, `nk` and `id_key`: from the time prefix, the two lanes of the chain, and those of three more parts.
+    """Natural key, prediction id, `nk` and `id_key`: from the time prefix, the two lanes of the chain, and those of
+    three more parts.
 
     Raises OverflowError for numbers beyond 64 bits, IndexError for tuples that are too short.
     """

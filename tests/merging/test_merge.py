@@ -219,7 +219,7 @@ def test_sources_are_checked_before_any_is_merged(store: WorkspaceStore, other: 
 FILL = """
 import sys
 from helpers import begin_pipeline
-from test_merging import fill
+from test_merge import fill
 from n4a_fast import WorkspaceStore
 store = WorkspaceStore(sys.argv[1])
 fill(store)

@@ -28,7 +28,7 @@ from n4a_fast import WorkspaceStore
 
 X = np.random.default_rng(0).normal(size=(30, 4))
 MODEL = {"steps": [{"step_idx": 1, "operator_class": "model", "params": {}, "artifact_id": None, "stateless": False}],
-"model_step_idx": 1}
+         "model_step_idx": 1}
 
 def fill(shard, run, number):
     with shard.open() as store:
@@ -52,8 +52,8 @@ def replay(path, chains):  # each worker has its part of the chains
 def sweep(path):
     with WorkspaceStore(path) as store:
         run = store.begin_run("cluster", {}, [])
-        assert joblib.Parallel()(joblib.delayed(fill)(store.shard(run_id=run), run, number) for number in range(4)) ==
-        [0, 1, 2, 3]
+        filled = joblib.Parallel()(joblib.delayed(fill)(store.shard(run_id=run), run, number) for number in range(4))
+        assert filled == [0, 1, 2, 3]
         assert store.merge().added("predictions") == 8
         predictions = store.query_predictions()["prediction_id"].to_list()
         found = joblib.Parallel()(joblib.delayed(shift)(path, prediction) for prediction in predictions)

@@ -55,8 +55,7 @@ while not told.is_set():  # opened anew each time, as a notebook or the command 
         for _ in range(3):
             ((pipelines, whole),) = store.sql(WHOLE).rows()
             assert pipelines == whole, (pipelines, whole)
-            best = store.top_predictions(3).height  # pipelines have three each; between the two reads all may have been
-            deleted
+            best = store.top_predictions(3).height  # pipelines have three each
             assert best == 3 or (best == 0 and (not pipelines or sys.argv[2] == "deletions")), (best, pipelines)
             seen.append(pipelines)
             told.wait(0.05)

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 from n4a_fast.errors import NotFoundError
 from n4a_fast.replay import load_chain
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 
 N_SAMPLES, WIDTH = 24, 12
 

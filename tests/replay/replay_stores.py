@@ -14,7 +14,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.replay import load_chain
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 
 
 def begin(store: WorkspaceStore) -> str:

@@ -20,7 +20,7 @@ from sklearn.preprocessing import (
 )
 
 from n4a_fast.errors import InvalidInputError, ReplayError
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 
 X = spectra()
 ONE = X[:1]

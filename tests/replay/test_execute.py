@@ -20,7 +20,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from n4a_fast import WorkspaceStore, replay_chain
 from n4a_fast.errors import ArtifactMissingError, NotFoundError, ReplayError
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 
 OPERATORS = {
     "minmax": MinMaxScaler,

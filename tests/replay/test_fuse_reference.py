@@ -14,7 +14,7 @@ from n4a_fast.replay import load_chain
 from n4a_fast.replay.fused.compile import TOLERANCE, compile_chain
 from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain
 from n4a_fast.replay.fused.stages import Bench, line_of
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 from n4a_fast.replay.plain.execute import plain_features
 from n4a_fast.replay.plain.inputs import read_spectra
 from n4a_fast.replay.plan.folds import weights_of

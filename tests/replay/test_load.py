@@ -11,7 +11,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from n4a_fast.errors import NotFoundError, ReplayError
 from n4a_fast.replay import load_chain
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 from n4a_fast.replay.plan.replay_plan import AugmentationStep, TransformStep
 
 X = spectra()

@@ -23,7 +23,7 @@ from scipy.signal import savgol_filter
 from sklearn.preprocessing import FunctionTransformer
 
 from n4a_fast.replay import load_chain
-from n4a_fast.replay.plain import execute
+from n4a_fast.replay import execute
 
 DATA = Path(__file__).parents[1] / "data" / "replay"
 TOLERANCE = 1e-6
