@@ -10,8 +10,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from n4a_fast.errors import NotFoundError
-from n4a_fast.replay import load_chain
-from n4a_fast.replay import execute
+from n4a_fast.replay import execute, load_chain
 
 N_SAMPLES, WIDTH = 24, 12
 

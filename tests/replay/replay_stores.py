@@ -13,8 +13,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.preprocessing import MinMaxScaler
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.replay import load_chain
-from n4a_fast.replay import execute
+from n4a_fast.replay import execute, load_chain
 
 
 def begin(store: WorkspaceStore) -> str:

@@ -11,12 +11,12 @@ import pytest
 from replay_chains import ChainMaker, spectra, target
 from sklearn.linear_model import Ridge
 
+from n4a_fast.replay import execute
 from n4a_fast.replay.fused.compile import compile_chain
 from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.fused.known_operators import ENTRIES
 from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.fused.stages import Bench
-from n4a_fast.replay import execute
 from n4a_fast.replay.plan.folds import weights_of
 
 pytestmark = [

@@ -40,12 +40,12 @@ from sklearn import (
     svm,
 )
 
+from n4a_fast.replay import execute
 from n4a_fast.replay.fused.compile import TOLERANCE, compile_chain
 from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.fused.known_operators import ENTRIES
 from n4a_fast.replay.fused.linear_operators import public_name
 from n4a_fast.replay.fused.stages import Bench
-from n4a_fast.replay import execute
 from n4a_fast.replay.plan.folds import weights_of
 from n4a_fast.replay.serve.forests import QuickForest, quickened
 

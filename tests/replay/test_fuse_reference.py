@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from test_reference_chains import DATA, stored_chains, zipped
 
-from n4a_fast.replay import load_chain
+from n4a_fast.replay import execute, load_chain
 from n4a_fast.replay.fused.compile import TOLERANCE, compile_chain
 from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain
 from n4a_fast.replay.fused.stages import Bench, line_of
-from n4a_fast.replay import execute
 from n4a_fast.replay.plain.execute import plain_features
 from n4a_fast.replay.plain.inputs import read_spectra
 from n4a_fast.replay.plan.folds import weights_of

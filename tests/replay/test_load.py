@@ -10,8 +10,7 @@ from replay_chains import ChainMaker, Constant, Shifted, Voter, spectra
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from n4a_fast.errors import NotFoundError, ReplayError
-from n4a_fast.replay import load_chain
-from n4a_fast.replay import execute
+from n4a_fast.replay import execute, load_chain
 from n4a_fast.replay.plan.replay_plan import AugmentationStep, TransformStep
 
 X = spectra()

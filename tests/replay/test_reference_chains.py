@@ -22,8 +22,7 @@ import pytest
 from scipy.signal import savgol_filter
 from sklearn.preprocessing import FunctionTransformer
 
-from n4a_fast.replay import load_chain
-from n4a_fast.replay import execute
+from n4a_fast.replay import execute, load_chain
 
 DATA = Path(__file__).parents[1] / "data" / "replay"
 TOLERANCE = 1e-6
