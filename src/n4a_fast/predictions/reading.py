@@ -18,6 +18,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
+from n4a_fast.tables.predictions.positions import positions, worth_locating
 from n4a_fast.values import checks
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
@@ -27,6 +28,8 @@ _STREAMED_MEMORY = (
 
 _VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
 JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
+_VALUES_AT = """SELECT located.place, {columns} FROM (SELECT rowid AS position, * FROM prediction_values) v
+JOIN located ON v.position = located.position"""
 _STORED = {
     "y_true": "v.y_true_hash",
     "y_pred": "v.y_pred, v.y_pred_width",
@@ -238,12 +241,17 @@ class ArrayReader:
     def _loaded(self, wanted: pa.Table, columns: Sequence[str]) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
         """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
         placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
-        found = self._database.select(
-            _VALUES.format(columns=", ".join(_STORED[name] for name in columns)), wanted=placed
-        ).combine_chunks()
+        found = self._found(placed, ", ".join(_STORED[name] for name in columns)).combine_chunks()
         rows = np.full(wanted.num_rows, -1)
         rows[found["place"].to_numpy()] = np.arange(len(found))
         return rows, LoadedArrays(wanted["prediction_id"], {name: self._views(name, found, rows) for name in columns})
+
+    def _found(self, placed: pa.Table, columns: str) -> pa.Table:
+        """`place` and the stored columns of the predictions that have arrays, unordered."""
+        if not worth_locating(self._database, "prediction_values", placed):
+            return self._database.select(_VALUES.format(columns=columns), wanted=placed)
+        located = positions(self._database, "prediction_values", placed)
+        return self._database.select(_VALUES_AT.format(columns=columns), located=located)
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.predictions.queries import HIGHER_IS_BETTER, one_of, ranked, where_clause
@@ -26,7 +28,8 @@ _EARLIER_NAMES = {
 _COUNT = "SELECT count(*) FROM v_chain_scores{where}"
 _MATCHING = "SELECT chain_id FROM v_chain_scores{where} ORDER BY chain_id"
 _TOP = "SELECT chain_id FROM v_chain_scores{where} ORDER BY {order}, chain_id LIMIT ? OFFSET ?"
-_THESE = CHAIN_SUMMARY.format(which="chain_id IN (SELECT unnest(?))") + " ORDER BY list_position(?, s.chain_id)"
+_THESE = f"""SELECT found.* FROM ({CHAIN_SUMMARY.format(which="chain_id IN (SELECT chain_id FROM wanted)")}) found
+JOIN wanted USING (chain_id) ORDER BY wanted.place"""
 
 
 class ChainSummaries:
@@ -60,5 +63,6 @@ class ChainSummaries:
 
     def _of(self, found: list[tuple[Any, ...]]) -> pl.DataFrame:
         """Summaries of these chains, in this order."""
-        chain_ids = [chain_id for (chain_id,) in found]
-        return self._database.frame(_THESE, (chain_ids, chain_ids, chain_ids))
+        chain_ids = pa.array([chain_id for (chain_id,) in found], pa.string())
+        wanted = pa.table({"chain_id": chain_ids, "place": np.arange(len(found))})
+        return pl.DataFrame(self._database.select(_THESE, wanted=wanted))

@@ -47,7 +47,8 @@ y_true_hash,
 FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format("v", "gone")}"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
-_UNUSED = "SELECT h FROM contents WHERE NOT EXISTS (FROM prediction_values v WHERE v.{column} = h {near})"
+# hashes as literals: DuckDB rules row groups out by them, which it does for no join
+_USED = "SELECT DISTINCT v.{column} FROM prediction_values v WHERE v.{column} IN ({hashes}) {near}"
 _NEAR = "AND v.rowid BETWEEN {first} AND {last}"
 # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
 _NEIGHBOURS = 50_000
@@ -177,13 +178,16 @@ class PredictionTable:
         """Remove those of the contents that nothing refers to; all predictions are looked through only for what has no
         user in the neighbourhood.
         """
-        left = pa.table({"h": pa.array(sorted(contents), pa.string())})
+        left = set(contents)
         for where in (near, ""):
             for column in _REFERENCES[table]:
-                if left.num_rows:
-                    left = self._database.select(_UNUSED.format(column=column, near=where), contents=left)
-        if left.num_rows:
-            self._database.insert(_DELETE_CONTENTS.format(table=table), contents=left)
+                if left:
+                    hashes = ", ".join(f"'{content}'" for content in sorted(left))  # hex digits
+                    left -= {
+                        used for (used,) in self._database.rows(_USED.format(column=column, hashes=hashes, near=where))
+                    }
+        if left:
+            self._database.insert(_DELETE_CONTENTS.format(table=table), contents=pa.table({"h": sorted(left)}))
 
 
 def with_used_contents(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:

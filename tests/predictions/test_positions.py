@@ -1,0 +1,74 @@
+"""Rows found by position are those that a join on the ids finds, whatever is asked for and however it is spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers import begin_pipeline, begin_sweep, predict_with_arrays
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.tables.predictions import positions as positions_module
+from n4a_fast.tables.predictions.keys import id_keys
+from n4a_fast.tables.predictions.positions import positions, worth_locating
+
+JOINED = """SELECT wanted.place, v.rowid AS position FROM prediction_values v
+JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id ORDER BY place, position"""
+OWN_IDS = ["mine", "my-own-2", "0000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WorkspaceStore, list[str]]]:
+    with WorkspaceStore(tmp_path_factory.mktemp("positions")) as store:
+        sweep, saved = begin_sweep(store), []
+        for size in (1, 700, 40, 2500):
+            pipeline = begin_pipeline(store, sweep.run)
+            columns = {
+                "pipeline_id": pipeline,
+                "dataset_name": "corn",
+                "model_name": [f"m{number}" for number in range(size)],
+                "model_class": "PLS",
+                "partition": "val",
+                "fold_id": "0",
+            }
+            saved += store.save_predictions(columns, y_pred=np.arange(size * 2.0).reshape(size, 2))
+        for number, name in enumerate(OWN_IDS):
+            saved.append(predict_with_arrays(store, sweep, fold_id=str(number), prediction_id=name))
+        store.flush()
+        store.list_runs()
+        yield store, saved
+
+
+def wanted_of(ids: list[str]) -> pa.Table:
+    column = pa.array(ids, pa.string())
+    return pa.table({"prediction_id": column, "id_key": id_keys(column), "place": pa.array(np.arange(len(ids)))})
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_positions_are_those_of_a_join(filled: tuple[WorkspaceStore, list[str]], data: st.DataObject) -> None:
+    store, saved = filled
+    starts = data.draw(st.lists(st.tuples(st.integers(0, len(saved) - 1), st.integers(0, 300)), max_size=6))
+    ids = [each for start, length in starts for each in saved[start : start + length]]
+    ids += data.draw(st.lists(st.sampled_from([*OWN_IDS, "unknown", saved[0], saved[-9]]), max_size=4))
+    database, wanted = store._open().database, wanted_of(ids)
+    found = positions(database, "prediction_values", wanted).sort_by(
+        [("place", "ascending"), ("position", "ascending")]
+    )
+    assert found.to_pylist() == database.select(JOINED, wanted=wanted).to_pylist()
+    assert found["place"].to_pylist() == [place for place, each in enumerate(ids) if each in set(saved)]
+
+
+def test_arrays_loaded_by_position_are_the_same(
+    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, saved = filled
+    ids = [*saved[-3:], *saved[100:400], saved[0], *saved[3000:3010], saved[0]]
+    joined = store.load_arrays(ids)
+    monkeypatch.setattr(positions_module, "_SMALL", 0)
+    assert worth_locating(store._open().database, "prediction_values", wanted_of(ids))
+    assert store.load_arrays(ids).to_arrow().equals(joined.to_arrow())
