@@ -224,6 +224,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     ),
     "verify_artifacts": lambda store, _: store.verify_artifacts(),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),
+    "iter_aggregated_predictions": lambda store, _: list(store.iter_aggregated_predictions()),
 }
 WRITES = {**CALLS, **MORE_WRITES}
 ALL = {**WRITES, **READS, **MORE_READS}

@@ -499,7 +499,12 @@ class WorkspaceStore:
         """One row per chain, model, metric and dataset with fold counts and min, max and mean scores; refits left
         out.
         """
-        return self._open().queries.aggregated(**{name: value for name, value in locals().items() if name != "self"})
+        return self._open().aggregates.query(**{name: value for name, value in locals().items() if name != "self"})
+
+    @_reads
+    def iter_aggregated_predictions(self, /, *, batch_size: int = 1000, **filters: Any) -> Iterator[pl.DataFrame]:
+        """`query_aggregated_predictions` in pages of `batch_size` chains, for more than memory holds."""
+        return self._open().aggregates.pages(batch_size, filters)
 
     @_reads
     def query_top_aggregated_predictions(
@@ -516,7 +521,7 @@ class WorkspaceStore:
 
         `filters`: run_id, pipeline_id, chain_id, dataset_name, model_class.
         """
-        return self._open().queries.top_aggregated(metric, n, score_column, ascending, filters)
+        return self._open().aggregates.top(metric, n, score_column, ascending, filters)
 
     @_reads
     def get_chain_predictions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import polars as pl
@@ -260,6 +261,60 @@ def test_aggregates_filter_and_rank(store: WorkspaceStore, sweep: Sweep) -> None
     assert store.query_aggregated_predictions(chain_id=other)["chain_id"].to_list() == [other]
     assert store.query_aggregated_predictions(run_id=sweep.run).height == 2
     assert store.query_aggregated_predictions(run_id="unknown").schema == store.query_aggregated_predictions().schema
+
+
+GROUPED_PLAINLY = """SELECT pipelines.run_id, chains.pipeline_id, chains.chain_id, chains.model_class,
+    chains.model_step_idx, chains.preprocessings, chains.branch_path, chains.source_index, predictions.model_name,
+    predictions.metric, predictions.dataset_name,
+    count(DISTINCT fold_id) AS fold_count, count(DISTINCT partition) AS partition_count,
+    list_sort(list(DISTINCT partition)) AS partitions,
+    min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
+    min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
+    min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS avg_train_score,
+    list(prediction_id ORDER BY partition, fold_id, prediction_id) AS prediction_ids,
+    list(fold_id ORDER BY partition, fold_id, prediction_id) AS fold_ids
+FROM predictions
+JOIN chains ON chains.chain_id = predictions.chain_id
+JOIN pipelines ON pipelines.pipeline_id = chains.pipeline_id
+WHERE predictions.refit_context IS NULL
+GROUP BY ALL ORDER BY chain_id, model_name, metric, dataset_name"""
+
+
+def _grouped_sweep(store: WorkspaceStore, dice: random.Random) -> tuple[list[str], list[str], list[str]]:
+    runs = [store.begin_run(name, {}, []) for name in ("one", "two")]
+    pipelines = [begin_pipeline(store, run) for run in runs for _ in range(2)]
+    chains = [save_chain(store, pipeline) for pipeline in pipelines for _ in range(2)]
+    for number in range(120):
+        place = dice.randrange(len(chains))
+        predict(
+            store,
+            dice.choice(pipelines),  # not always that of its chain
+            dice.choice([chains[place], chains[place], None]),
+            model_name=f"m{number % 3}",
+            fold_id=str(number % 5),
+            partition=dice.choice(["train", "val", "test"]),
+            val_score=dice.choice([number / 7, NAN]),
+            metric=dice.choice(["rmse", "r2"]),
+            branch_id=number,
+            refit_context=dice.choice([None, None, None, "standalone"]),
+        )
+    return runs, pipelines, chains
+
+
+def test_aggregates_are_those_of_plain_grouping_whole_filtered_and_page_by_page(store: WorkspaceStore) -> None:
+    runs, pipelines, chains = _grouped_sweep(store, random.Random(7))
+    plain = store.sql(GROUPED_PLAINLY)
+    assert plain.height > 20
+    whole = store.query_aggregated_predictions()
+    assert whole.equals(plain, null_equal=True)
+    assert whole.equals(store.sql("FROM v_aggregated_predictions ORDER BY chain_id, model_name, metric, dataset_name"))
+    assert pl.concat(store.iter_aggregated_predictions(batch_size=3)).equals(whole)
+    for name, value in (("run_id", runs[1]), ("pipeline_id", pipelines[2]), ("chain_id", chains[3]), ("metric", "r2")):
+        expected = plain.filter(pl.col(name) == value)
+        assert 0 < expected.height < plain.height
+        assert store.query_aggregated_predictions(**{name: value}).equals(expected)
+        assert pl.concat(store.iter_aggregated_predictions(batch_size=1, **{name: value})).equals(expected)
+    assert list(store.iter_aggregated_predictions(chain_id="unknown")) == []
 
 
 def test_scores_that_grow_with_quality_rank_downwards(store: WorkspaceStore, sweep: Sweep) -> None:

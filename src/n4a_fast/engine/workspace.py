@@ -18,6 +18,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.engine.lease import Turnstile
 from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError
 from n4a_fast.memtable.buffer import Buffer, FlushLimits
+from n4a_fast.predictions.aggregates import Aggregates
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.summaries import ChainSummaries
@@ -62,6 +63,7 @@ class Workspace:
             ArrayReader(self.database),
             ChainSummaries(self.database),
         )
+        self.aggregates = Aggregates(self.database)
         self.collector = Collector(self.database, self.artifacts, self.buffer.place_others_in_transaction)
         self.compiled = CompiledChains(self.database)
         self.replayer = Replayer(

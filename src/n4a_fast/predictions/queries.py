@@ -36,7 +36,6 @@ GROUPS = (
     "branch_name",
     "refit_context",
 )
-AGGREGATED_SCORES = tuple(f"{kind}_{score}" for kind in ("min", "max", "avg") for score in SCORES)
 HIGHER_IS_BETTER = frozenset(
     {
         "r2",
@@ -199,28 +198,8 @@ class PredictionQueries:
             f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, fold_id, prediction_id", params
         )
 
-    def aggregated(self, **filters: Any) -> pl.DataFrame:
-        where, params = where_clause(filters, AGGREGATED_FILTERS)
-        return self._database.frame(
-            f"SELECT * FROM v_aggregated_predictions{where} ORDER BY chain_id, model_name, metric, dataset_name", params
-        )
-
-    def top_aggregated(
-        self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]
-    ) -> pl.DataFrame:
-        upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
-        order = (
-            f"{ranked(one_of(score_column, AGGREGATED_SCORES, 'score_column'), upward)}, chain_id, model_name,"
-            " dataset_name"
-        )
-        where, params = where_clause({**filters, "metric": metric}, AGGREGATED_FILTERS)
-        return self._database.frame(
-            f"SELECT * FROM v_aggregated_predictions{where} ORDER BY {order} LIMIT ?", [*params, checks.count(n, "n")]
-        )
-
 
 FILTERS = ("dataset_name", "model_class", "partition", "fold_id", "branch_id", "pipeline_id", "run_id", "chain_id")
-AGGREGATED_FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric")
 
 
 def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) -> tuple[str, list[Any]]:

