@@ -43,7 +43,7 @@ FUNCTION_LINES = 40  # of the body, without the docstring
 MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
-    "store.py": 960,  # one facade, with the users' docstrings of every documented method
+    "store.py": 1500,  # one facade, with the users' docstrings of every documented method
     "engine/connection/database.py": 489,  # one attachment, and everything that may be done with it
     "tables/artifacts.py": 488,  # rows of artifacts
     "library.py": 406,
