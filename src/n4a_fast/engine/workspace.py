@@ -58,12 +58,8 @@ class Workspace:
             self.projects,
             self.metadata,
         ) = self._parts
-        self.queries, self.arrays, self.summaries = (
-            PredictionQueries(self.database),
-            ArrayReader(self.database),
-            ChainSummaries(self.database),
-        )
-        self.aggregates = Aggregates(self.database)
+        self.queries, self.arrays = PredictionQueries(self.database), ArrayReader(self.database)
+        self.summaries, self.aggregates = ChainSummaries(self.database), Aggregates(self.database)
         self.collector = Collector(self.database, self.artifacts, self.buffer.place_others_in_transaction)
         self.compiled = CompiledChains(self.database)
         self.replayer = Replayer(
