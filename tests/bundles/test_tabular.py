@@ -27,7 +27,7 @@ def test_a_run_is_whole_and_plain_yaml(store: WorkspaceStore, sweep: Sweep, tmp_
     text = store.export_run(sweep.run, tmp_path / "run.yaml").read_text(encoding="utf-8")
     told = yaml.safe_load(text)
     assert "!!" not in text
-    assert (told["run"]["run_id"], told["run"]["summary"], told["run"]["config"]) == (
+    assert (told["run_id"], told["summary"], told["config"]) == (
         sweep.run,
         {"best": 0.1},
         {"cv": 5},
@@ -65,4 +65,4 @@ def test_a_failed_export_keeps_the_file_that_was_there(store: WorkspaceStore, sw
         store.export_run("nobody", target)
     assert target.read_text() == "mine"
     store.export_run(sweep.run, target)
-    assert yaml.safe_load(target.read_text(encoding="utf-8"))["run"]["run_id"] == sweep.run
+    assert yaml.safe_load(target.read_text(encoding="utf-8"))["run_id"] == sweep.run

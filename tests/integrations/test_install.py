@@ -29,7 +29,7 @@ MODULES = {
 }
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
-OURS, THEIRS = "n4a_fast.integrations.nirs4all_store", "nirs4all.pipeline.storage.workspace_store"
+OURS, THEIRS = "n4a_fast.integrations.nirs4all.host_store", "nirs4all.pipeline.storage.workspace_store"
 LOOK = """
 import importlib, json, sys
 import n4a_fast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import signal
 import subprocess
@@ -10,12 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import begin_pipeline, begin_sweep, predict, save_chain
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import InvalidInputError, StoreClosedError
-from n4a_fast.integrations.nirs4all_store import Nirs4allStore
+from n4a_fast.errors import InvalidInputError, StoreClosedError, UntrustedArtifactError
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 
 
 @pytest.fixture
@@ -92,15 +94,15 @@ def test_chains_saved_a_moment_ago_read_like_stored_ones(embedded: Nirs4allStore
     assert embedded.get_chains_for_pipeline("unknown").is_empty()
 
 
-def _register(store: WorkspaceStore, artifact_id: str, content: object) -> str:
-    data = pickle.dumps(content)
+def _register(store: WorkspaceStore, artifact_id: str, content: object, format_name: str = "joblib") -> str:
+    data = content if isinstance(content, bytes) else pickle.dumps(content)
     digest = hashlib.sha256(data).hexdigest()
     path = store.workspace_path / "artifacts" / digest[:2] / f"model_dict_{digest[:12]}.joblib"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     relative = path.relative_to(store.workspace_path / "artifacts").as_posix()
     return store.register_existing_artifact(
-        artifact_id, relative, f"sha256:{digest}", "dict", "model", "joblib", len(data)
+        artifact_id, relative, f"sha256:{digest}", "dict", "model", format_name, len(data)
     )
 
 
@@ -163,7 +165,7 @@ def test_an_artifact_that_was_collected_can_be_registered_again(embedded: Nirs4a
 UNFINISHED = """
 import os, sys
 from helpers import begin_pipeline, begin_sweep, predict
-from n4a_fast.integrations.nirs4all_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 store = Nirs4allStore(sys.argv[1])
 sweep = begin_sweep(store)
 predict(store, sweep.pipeline, sweep.chain)
@@ -226,3 +228,74 @@ def test_what_was_ended_in_time_stays_as_it_was_ended(embedded: Nirs4allStore) -
     embedded.fail_pipeline(sweep.pipeline, "no spectra")
     embedded.fail_run(sweep.run, "no data")
     assert embedded.list_runs()["error"].to_list() == ["no data"]
+
+
+@pytest.mark.parametrize("format_name", ["sklearn", "json", "tensorflow_saved_model", "joblib", "pickle"])
+def test_every_name_that_nirs4all_has_for_a_format_is_saved_and_loads(
+    embedded: Nirs4allStore, format_name: str
+) -> None:
+    content = {"recommended": ["SNV"], "scores": np.arange(3.0)}
+    saved = embedded.save_artifact(content, "dict", "step_artifact", format_name)
+    keyed = embedded.save_artifact_with_cache_key(
+        content, "dict", "step_artifact", format_name, "chain", "input", "set"
+    )
+    for identifier in (saved, keyed):
+        assert embedded.load_artifact(identifier)["recommended"] == ["SNV"]
+    assert embedded.find_cached_artifact("chain", "input") == keyed
+
+
+def test_an_array_in_numpy_s_own_format_is_registered_described_and_loaded(embedded: Nirs4allStore) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(4.0))
+    _register(embedded, "means", buffer.getvalue(), "numpy_npy")
+    np.testing.assert_array_equal(embedded.load_artifact("means"), np.arange(4.0))
+    described = embedded.describe_artifact("means")
+    assert (described.format, described.class_name, described.globals) == ("numpy_npy", "dict", ())
+
+
+def test_a_file_of_another_library_is_loaded_as_far_as_that_library_is_trusted(embedded: Nirs4allStore) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(4.0))
+    _register(embedded, "means", buffer.getvalue(), "numpy_npy")
+    embedded.close()
+    for trusted in ("none", ["sklearn"]):
+        with (
+            WorkspaceStore(embedded.workspace_path, trusted=trusted) as store,
+            pytest.raises(UntrustedArtifactError, match="numpy"),
+        ):
+            store.load_artifact("means")
+    with WorkspaceStore(embedded.workspace_path, trusted=["numpy"]) as store:
+        assert store.load_artifact("means").sum() == 6
+
+
+def test_an_array_of_objects_in_numpy_s_format_runs_no_code(embedded: Nirs4allStore) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Splitter()], dtype=object), allow_pickle=True)
+    _register(embedded, "objects", buffer.getvalue(), "numpy_npy")
+    with pytest.raises(ValueError, match="allow_pickle"):
+        embedded.load_artifact("objects")
+
+
+ROLLED_BACK = """
+import sys
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
+store = Nirs4allStore(sys.argv[1])
+run = store.begin_run("a", {}, [{"name": "d"}])
+store.flush()
+try:
+    with store.transaction():
+        store.begin_pipeline(run, "p", [], [], "d", "h")
+        raise ValueError("the user's")
+except ValueError:
+    pass
+"""
+
+
+def test_a_pipeline_of_a_transaction_that_was_rolled_back_hinders_no_end_of_a_program(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ROLLED_BACK, str(tmp_path / "w")], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with WorkspaceStore(tmp_path / "w") as store:
+        assert store.list_runs()["status"].to_list() == ["failed"]
+        assert store.list_pipelines().is_empty()

@@ -18,7 +18,7 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.artifacts import files, verifying
 from n4a_fast.durable import sync
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError, StoreUnavailableError
-from n4a_fast.integrations.nirs4all_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 
 NAMES = ("a", "b", "c")
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from n4a_fast.artifacts.files import ArtifactFiles
-from n4a_fast.artifacts.pickles import contents_of
+from n4a_fast.artifacts.model_files import library_of
+from n4a_fast.artifacts.pickles import Contents, contents_of
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
 from n4a_fast.values import jsontext
 
@@ -60,8 +61,10 @@ class VerifyReport:
 
 def described(files: ArtifactFiles, row: dict[str, Any], ref_count: int) -> ArtifactDescription:
     """The description of a stored row; its file is verified first."""
-    contents = contents_of(files.read(row["artifact_id"], row["artifact_path"], row["content_hash"]))
-    libraries = jsontext.decode(row["libraries"]) or {}
+    data = files.read(row["artifact_id"], row["artifact_path"], row["content_hash"])
+    is_pickle = library_of(row["format"]) is None
+    contents = contents_of(data) if is_pickle else Contents(row["operator_class"], ())
+    libraries = jsontext.decode(row.get("libraries")) or {}
     if contents.sklearn_version is not None:
         libraries["sklearn"] = contents.sklearn_version
     return ArtifactDescription(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from n4a_fast.artifacts import codec, guarded
+from n4a_fast.artifacts import codec, guarded, model_files
 from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.errors import InvalidInputError, UntrustedArtifactError
 
@@ -93,10 +93,19 @@ class Trust:
     def __str__(self) -> str:
         return repr(WORKSPACE) if self.prefixes is None else repr(list(self.prefixes)) if self.prefixes else repr(NONE)
 
-    def loads(self, artifact_id: str, data: bytes | memoryview, format_name: str, origin: str | None) -> Any:
-        """The object in verified `data`; UntrustedArtifactError, before it is imported, for a global that is not
-        allowed.
+    def loads(
+        self,
+        artifact_id: str,
+        data: bytes | memoryview,
+        format_name: str,
+        origin: str | None,
+        operator_class: str = "",
+    ) -> Any:
+        """The object in verified `data`; UntrustedArtifactError, before it is imported, for a global, or the library of
+        a model file, that is not allowed.
         """
+        if model_files.library_of(format_name) is not None:
+            return self._loads_model(artifact_id, data, format_name, origin, operator_class)
         if self.prefixes is None and origin in OWN_ORIGINS:
             return codec.loads(data, format_name, plain=origin == "saved")
         if self.prefixes == ():
@@ -109,6 +118,15 @@ class Trust:
             return found
 
         return guarded.loads(data, import_global)
+
+    def _loads_model(
+        self, artifact_id: str, data: bytes | memoryview, format_name: str, origin: str | None, operator_class: str
+    ) -> Any:
+        library = str(model_files.library_of(format_name))
+        allowed = origin in OWN_ORIGINS if self.prefixes is None else _is_below(library, self.prefixes)
+        if not allowed:
+            raise UntrustedArtifactError(artifact_id, library, str(self))
+        return model_files.load(data, format_name, operator_class)
 
     def _import(self, module: str, name: str) -> Any:
         """The global, None when it is not allowed; its module is imported only if its name is."""

@@ -27,7 +27,7 @@ def export_pipeline_config(pipelines: Pipelines, pipeline_id: str, target: Path)
 
 
 def export_run(runs: Runs, pipelines: Pipelines, chains: Chains, run_id: str, target: Path) -> Path:
-    """Write the run, its summary, its pipelines and their chains as YAML of plain values."""
+    """Write the run's fields, and under `pipelines` its pipelines with their chains, as YAML of plain values."""
     run = _found(runs.find(run_id), "run", run_id)
     told = [
         {
@@ -37,7 +37,7 @@ def export_run(runs: Runs, pipelines: Pipelines, chains: Chains, run_id: str, ta
         for pipeline_id in sorted(pipelines.ids_of_run(run_id))
     ]
     return write_text(
-        target, yaml.dump(_plain({"run": run, "pipelines": told}), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        target, yaml.dump(_plain({**run, "pipelines": told}), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from n4a_fast.artifacts import codec
+from n4a_fast.artifacts import codec, model_files
 from n4a_fast.artifacts.checkup import ArtifactDescription, described
 from n4a_fast.artifacts.files import ArtifactFiles, Content
 from n4a_fast.artifacts.objects import ObjectCache
@@ -193,7 +193,7 @@ class Artifacts(PendingRows):
     def _verified(self, written: Written) -> Row:
         """The row of a file that holds what it is said to."""
         artifact_id, path, content_hash, operator_class, artifact_type, format_name, size_bytes = written
-        codec.check_format(format_name)
+        model_files.check_readable(format_name)
         row = {
             "artifact_id": artifact_id,
             "artifact_path": path,
@@ -245,7 +245,7 @@ class Artifacts(PendingRows):
         row = self.require(artifact_id)
         data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
         try:
-            return self.trust.loads(artifact_id, data, row["format"], row["origin"])
+            return self.trust.loads(artifact_id, data, row["format"], row["origin"], row["operator_class"])
         except (
             pickle.UnpicklingError,
             EOFError,

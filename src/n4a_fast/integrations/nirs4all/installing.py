@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 from n4a_fast.errors import UnsupportedVersionError
-from n4a_fast.integrations.nirs4all_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 
 SUPPORTED = ("0.7.1",)
 PACKAGE = "nirs4all"

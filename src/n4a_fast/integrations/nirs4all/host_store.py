@@ -21,10 +21,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import polars as pl
 
 from n4a_fast.artifacts.checkup import Progress
+from n4a_fast.artifacts.codec import EXTENSIONS
+from n4a_fast.artifacts.model_files import library_of
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ConflictError, InvalidInputError, StoreError
-from n4a_fast.integrations.nirs4all_artifacts import ArtifactNames, free_id
-from n4a_fast.integrations.nirs4all_sql import Connection
+from n4a_fast.integrations.nirs4all.artifact_names import ArtifactNames, free_id
+from n4a_fast.integrations.nirs4all.host_connection import Connection
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.tables.artifacts import Written
 from n4a_fast.values import jsontext
@@ -144,6 +146,25 @@ class Nirs4allStore(WorkspaceStore):
             pending = workspace.chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
         return super().get_chains_for_pipeline(pipeline_id) if pending is None else pending
 
+    def save_artifact(self, obj: Any, operator_class: str, artifact_type: str, format: str) -> str:
+        """Like the store's; nirs4all's other names for a format ("sklearn", "json", ...) all mean a pickle."""
+        return super().save_artifact(obj, operator_class, artifact_type, _format(format, "cloudpickle"))
+
+    def save_artifact_with_cache_key(
+        self,
+        obj: Any,
+        operator_class: str,
+        artifact_type: str,
+        format: str,
+        chain_path_hash: str,
+        input_data_hash: str,
+        dataset_hash: str,
+    ) -> str:
+        """Like the store's, for every name of a format that `save_artifact` takes."""
+        key = (chain_path_hash, input_data_hash, dataset_hash)
+        written = _format(format, "cloudpickle")
+        return super().save_artifact_with_cache_key(obj, operator_class, artifact_type, written, *key)
+
     def register_existing_artifact(
         self,
         artifact_id: str,
@@ -161,8 +182,9 @@ class Nirs4allStore(WorkspaceStore):
         is taken by other content gets the content's hash appended, in the chains that mean it, too.
         """
         if self._names.registered.get(artifact_id) != content_hash:
+            written = _format(format, "pickle")
             self._awaiting.append(
-                Written(artifact_id, path, content_hash, operator_class, artifact_type, format, size_bytes)
+                Written(artifact_id, path, content_hash, operator_class, artifact_type, written, size_bytes)
             )
         return artifact_id
 
@@ -281,6 +303,11 @@ class Nirs4allStore(WorkspaceStore):
         return workspace
 
 
+def _format(name: str, otherwise: str) -> str:
+    """A format by its name here; every name that nirs4all has for none of these means a pickle to it."""
+    return name if name in EXTENSIONS or library_of(name) is not None else otherwise
+
+
 def _copied(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allStore:
     """A store of the same folder, opened when it is first used: nirs4all's workers never do."""
     store = kind.__new__(kind)
@@ -306,10 +333,10 @@ def _fail_what_is_unfinished() -> None:
     uncaught = getattr(sys, "last_type", None)
     error = f"{uncaught.__name__ if uncaught else 'interrupted'}: the program ended before this did"
     for identifier, store in reversed(list(_UNFINISHED.items())):
-        if store.get_run(identifier) is None:
-            store.fail_pipeline(identifier, error)
-        else:
+        if store.get_run(identifier) is not None:
             store.fail_run(identifier, error)
+        elif store.get_pipeline(identifier) is not None:  # else it was begun in a transaction that was rolled back
+            store.fail_pipeline(identifier, error)
 
 
 # runs and pipelines begun here and not ended, with the store that has to say so
