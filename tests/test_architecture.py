@@ -20,7 +20,7 @@ ROOT = ""  # the package itself: its __init__
 # Lowest first; a module imports from its own layer and from those before it. A part is a module or a folder;
 # the longest one that a module lies in counts.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "version", "values", "_native"),
+    ("errors", "version", "values", "_native", "platform"),
     ("durable/sync", "log/record", "engine/session", "engine/fork", "engine/background", "engine/interrupts"),
     ("durable", "engine/lease"),
     ("engine/connection",),
@@ -38,6 +38,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__main__", "run"),
 )
+
+SYSTEM_MODULES = frozenset({"fcntl", "msvcrt", "ctypes", "winreg", "_winapi"})  # one system's own, or a way around it
+SYSTEM_QUESTIONS = frozenset({"os.name", "sys.platform", "platform.system", "os.uname", "sys.getwindowsversion"})
 
 FUNCTION_LINES = 40  # of the body, without the docstring
 MODULE_LINES = 400
@@ -177,6 +180,22 @@ def foreign_imports(modules: list[Module], library: str, home: str, lazy: bool) 
     return found
 
 
+def system_questions(modules: list[Module], home: str = "platform/") -> list[str]:
+    """Imports of what one operating system alone has, and questions which one this is, outside `home`."""
+    found = []
+    for module in modules:
+        if module.path.startswith(home):
+            continue
+        asked = [(imported.target, imported.line) for imported in imports(module)]
+        asked += [(ast.unparse(node), node.lineno) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
+        found += [
+            f"{module.path}:{line} uses {target}; only {home} may"
+            for target, line in asked
+            if target.partition(".")[0] in SYSTEM_MODULES or target in SYSTEM_QUESTIONS
+        ]
+    return found
+
+
 def _functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -248,6 +267,10 @@ def test_only_the_integrations_import_nirs4all_and_only_when_called() -> None:
     assert foreign_imports(package(), "nirs4all", "integrations/", lazy=True) == []
 
 
+def test_only_the_platform_asks_which_system_this_is() -> None:
+    assert system_questions(package()) == []
+
+
 def test_the_facade_delegates() -> None:
     assert facade_decisions(package()) == []
 
@@ -308,6 +331,23 @@ def test_an_eager_or_stray_import_of_nirs4all_is_found() -> None:
         len(foreign_imports([parsed("integrations/nirs4all.py", eager)], "nirs4all", "integrations/", lazy=True)) == 1
     )
     assert len(foreign_imports([parsed("cli/__init__.py", lazy)], "nirs4all", "integrations/", lazy=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import fcntl",
+        "def f():\n    import ctypes.util",
+        "from ctypes import CDLL",
+        "import os\nif os.name == 'nt':\n    pass",
+        "import sys\nif sys.platform.startswith('win'):\n    pass",
+        "from sys import platform",
+        "import platform\nplatform.system()",
+    ],
+)
+def test_a_question_which_system_this_is_is_found(source: str) -> None:
+    assert len(system_questions([parsed("artifacts/files.py", source)])) == 1
+    assert system_questions([parsed("platform/posix.py", source)]) == []
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ names as in nirs4all: lower case, spaces as underscores, characters that file sy
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +29,12 @@ from n4a_fast.errors import (
     TemplateMissingError,
     UnsafePathError,
 )
+from n4a_fast.platform import exchange, sync_file
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.values import checks, jsontext
 
 _PIPELINE, _METADATA, _README = "pipeline.json", "metadata.json", "README.md"
 _REFUSED_BY_FILE_SYSTEMS = str.maketrans("", "", '<>:"/\\|?*')
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a draft needs some
 
 
@@ -348,7 +346,7 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
         with (folder / name).open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the new name with an empty file
+            sync_file(file.fileno())  # or a power cut could leave the new name with an empty file
 
 
 def _copy_files(source: Path, draft: Path) -> None:
@@ -365,7 +363,7 @@ def _put(draft: Path, target: Path, name: str, overwrite: bool) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if overwrite and target.exists():
-        if _exchanged(draft, target):
+        if exchange(draft, target):
             return
         with _draft_in(draft.parent) as aside:
             old = target.rename(aside / target.name)
@@ -381,12 +379,6 @@ def _put(draft: Path, target: Path, name: str, overwrite: bool) -> None:
         if target.exists():  # another process was first
             raise TemplateExistsError(name, target) from error
         raise
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step, where the system can."""
-    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
-    return exchange is not None and exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
 def _readme(metadata: Mapping[str, Any]) -> str:

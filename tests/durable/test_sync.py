@@ -16,6 +16,7 @@ import pytest
 
 from n4a_fast.durable import sync
 from n4a_fast.durable.sync import Syncing
+from n4a_fast.platform import posix
 
 _CACHESTAT = 451  # of Linux 6.5, the same on all its machines
 
@@ -44,7 +45,7 @@ def unwritten(path: Path) -> int:
 @pytest.fixture
 def witness(tmp_path: Path) -> Iterator[int]:
     descriptor = os.open(tmp_path, os.O_RDONLY)
-    if not sync._is_synced_as_a_whole(os.fstat(descriptor).st_dev):
+    if not posix._is_synced_as_a_whole(os.fstat(descriptor).st_dev):
         pytest.skip("this file system is never synced as a whole")
     yield descriptor
     os.close(descriptor)
@@ -69,18 +70,18 @@ def test_where_much_waits_in_memory_the_files_are_written_alone(
     tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = written(tmp_path, 20)
-    assert sync._waiting() > 0
-    monkeypatch.setattr(sync, "_WAITING_AT_MOST", 0)
+    assert posix._waiting() > 0
+    monkeypatch.setattr(posix, "_WAITING_AT_MOST", 0)
     monkeypatch.setattr(
-        sync, "_sync_file_system", lambda _witness: pytest.fail("would wait for what other programs have left")
+        posix, "_SYNC_FILE_SYSTEM", lambda _witness: pytest.fail("would wait for what other programs have left")
     )
     Syncing([*map(str, paths), str(tmp_path / "gone"), str(tmp_path)], witness).wait()
     assert not any(unwritten(path) for path in paths)
 
 
 def test_a_file_system_that_is_not_known_is_synced_file_by_file() -> None:
-    assert not sync._is_synced_as_a_whole(os.makedev(4095, 1))
-    assert not sync._is_synced_as_a_whole(os.stat("/proc").st_dev)
+    assert not posix._is_synced_as_a_whole(os.makedev(4095, 1))
+    assert not posix._is_synced_as_a_whole(os.stat("/proc").st_dev)
 
 
 def test_a_sync_that_was_begun_is_whole_once_it_was_waited_for(tmp_path: Path, witness: int) -> None:
@@ -93,8 +94,8 @@ def test_the_disk_has_been_asked_when_the_caller_goes_on(
     tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(sync, "_sync_file_system", lambda descriptor: asked.append(descriptor) or time.sleep(0.1))
-    monkeypatch.setattr(sync, "_WAITING_AT_MOST", 2**40)
+    monkeypatch.setattr(posix, "_SYNC_FILE_SYSTEM", lambda descriptor: asked.append(descriptor) or time.sleep(0.1))
+    monkeypatch.setattr(posix, "_WAITING_AT_MOST", 2**40)
     patience = sys.getswitchinterval()
     sys.setswitchinterval(60.0)  # a thread that lets go of the GIL does not get it back while its caller computes
     try:
@@ -108,7 +109,7 @@ def test_the_disk_has_been_asked_when_the_caller_goes_on(
 def test_what_cannot_be_synced_is_told_to_who_waits(
     tmp_path: Path, witness: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "_WAITING_AT_MOST", -1)  # file by file, and fsync refuses a device
+    monkeypatch.setattr(posix, "_WAITING_AT_MOST", -1)  # file by file, and fsync refuses a device
     syncing = Syncing([str(tmp_path), "/dev/null"], witness)
     with pytest.raises(OSError, match="Invalid argument"):
         syncing.wait()

@@ -10,10 +10,9 @@ nothing. Nobody waits for the database with the lock in hand, except the collect
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -21,6 +20,7 @@ import orjson
 
 from n4a_fast.engine.session import is_alive, this_session
 from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.platform import FileLock
 
 SAVING = ".saving"
 _LOCK = "lock"
@@ -34,7 +34,8 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._own: set[str] = set()
-        self._pid = self._lock = self._note = -1
+        self._pid = self._note = self._witness = -1
+        self._lock = FileLock(folder / _LOCK)
 
     def claim(self, *names: str) -> None:
         """Until `release`, no collection takes what has one of these ids or file names."""
@@ -42,18 +43,27 @@ class Claims:
         if not new and self._pid == os.getpid():
             return
         self._open()
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
-        try:
+        with self._sharing():
             os.write(self._note, b"".join(orjson.dumps(name) + b"\n" for name in new))
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._own.update(new)
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """No collection of another process decides meanwhile; a collection of this one goes on having the lock."""
+        if self._lock.is_held:
+            yield
+            return
+        self._lock.acquire(shared=True)
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @property
     def descriptor(self) -> int:
         """A file of this folder that is open since before the first claim of this process."""
         self._open()
-        return self._lock
+        return self._witness
 
     def release(self) -> None:
         """The database tells now what is in use."""
@@ -65,21 +75,23 @@ class Claims:
         """Take the note of this process away."""
         if self._pid == os.getpid():
             self._note_of(this_session()).unlink(missing_ok=True)
-            os.close(self._lock)
+            self._lock.close()
             os.close(self._note)
+            os.close(self._witness)
         self._own.clear()
         self._pid = -1
 
     def lock(self) -> frozenset[str]:
         """What live processes claim; from now until `unlock` none can claim anything more."""
         self._open()
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if not self._lock.is_held:
+            self._lock.acquire()
         return frozenset(self._claimed())
 
     def unlock(self) -> None:
         """Let other processes go on; nothing when they can already."""
         if self._pid == os.getpid():
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock.release()
 
     def _claimed(self) -> Iterator[str]:
         for note in self._folder.glob(f"*{_NOTE}"):
@@ -95,8 +107,8 @@ class Claims:
             return
         try:
             self._folder.mkdir(exist_ok=True)
-            # a forked child needs a lock of its own; the parent's is not its to close
-            self._lock = os.open(self._folder / _LOCK, _FLAGS, 0o666)
+            self._lock.forget_after_fork()  # a forked child needs a lock of its own
+            self._witness = os.open(self._folder / _LOCK, _FLAGS, 0o666)
             self._note = os.open(self._note_of(this_session()), _FLAGS, 0o666)
         except OSError as error:
             raise StoreUnavailableError(self._folder, error.strerror or str(error)) from error

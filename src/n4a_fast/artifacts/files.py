@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
+from n4a_fast import platform
 from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
 from n4a_fast.artifacts.verifying import Verifying, opened
@@ -33,9 +34,7 @@ ZSTD = ".zst"
 _DRAFT = ".draft"
 _ENDINGS = tuple(dict.fromkeys(extension + form for extension in EXTENSIONS.values() for form in ("", ZSTD)))
 _MAPPED_FROM = 2**20  # reading is faster than mapping below this
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe put in a file's place must not stop us
-_PIECES_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class ArtifactFiles:
@@ -149,7 +148,7 @@ class ArtifactFiles:
             self._unsynced.pop(path, None)
             self._synced.discard(path)
             try:
-                os.unlink(path)
+                platform.remove(path)
             except FileNotFoundError:
                 continue
             removed += 1
@@ -213,7 +212,7 @@ class ArtifactFiles:
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
         try:
-            os.link(draft, path)
+            platform.publish_new(draft, path)
         except FileExistsError:
             if os.path.lexists(path):
                 return False
@@ -248,7 +247,7 @@ def relative_path(name: str, ending: str) -> str:
 def content_at(path: str) -> Content:
     """What a file holds, unpacked where its name ends in .zst, not verified; a large file is mapped."""
     try:
-        descriptor = os.open(path, _READ)
+        descriptor = platform.open_regular(path)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnsafePathError(path, Path(path).parent) from error
@@ -288,23 +287,12 @@ def decompressed(data: Content, path: str) -> Content:
 
 
 def _write_draft(path: str, stored: Sequence[Content]) -> None:
-    descriptor = os.open(path, _WRITE, 0o666)
+    descriptor = platform.open_regular(path, _WRITE)
     try:
-        for first in range(0, len(stored), _PIECES_AT_ONCE):
-            _write_pieces(descriptor, stored[first : first + _PIECES_AT_ONCE])
+        platform.write_pieces(descriptor, stored)
         start_sync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write_pieces(descriptor: int, pieces: Sequence[Content]) -> None:
-    """In one call: ext4 takes 250 kB in large folios then, in half the time of four calls."""
-    written = os.writev(descriptor, pieces)
-    for piece in pieces:  # a write stops at 2 GB, and where the disk is full
-        rest = memoryview(piece)[written:]
-        written = max(0, written - len(piece))
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
 
 
 def _mapped(descriptor: int) -> memoryview:

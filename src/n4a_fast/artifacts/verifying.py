@@ -7,7 +7,6 @@ thread began; all else is left to whoever reads the file itself, and tells what 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 from collections.abc import Iterable, Set
@@ -16,9 +15,9 @@ from typing import NamedTuple
 
 from n4a_fast._native.files import sha256_then_sync
 from n4a_fast.durable.sync import Syncing
+from n4a_fast.platform import open_regular, openssl_sha256
 
 _LARGEST = 16 * 2**20  # a file is read as a whole
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_SYNC = -1
 
 State = tuple[int, int, int, int]
@@ -74,7 +73,7 @@ def opened(paths: Iterable[str]) -> dict[str, OpenFile]:
     found: dict[str, OpenFile] = {}
     for path in dict.fromkeys(paths) if _SHA256[0] else ():
         with suppress(OSError):
-            descriptor = os.open(path, _READ)
+            descriptor = open_regular(path)
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
                 found[path] = OpenFile(descriptor, status.st_size, _state(status))
@@ -93,16 +92,4 @@ def _state(status: os.stat_result) -> State:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _openssl_s_sha256() -> tuple[int, int]:
-    """Addresses of the function that `hashlib` calls, and of its SHA-256; zeros where there are none."""
-    try:
-        import _hashlib
-
-        library = ctypes.CDLL(_hashlib.__file__)
-        library.EVP_sha256.restype = ctypes.c_void_p
-        return ctypes.cast(library.EVP_Digest, ctypes.c_void_p).value or 0, library.EVP_sha256()
-    except (ImportError, AttributeError, OSError):
-        return 0, 0
-
-
-_SHA256 = _openssl_s_sha256()
+_SHA256 = openssl_sha256()

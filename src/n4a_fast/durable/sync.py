@@ -8,31 +8,18 @@ and where it is not known to flush the disk or to tell errors: then each path is
 
 from __future__ import annotations
 
-import ctypes
 import os
-import re
 import threading
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_WRITE_BACK = getattr(_LIBC, "sync_file_range", None)  # Linux alone has it
+from n4a_fast import platform
+
+sync = platform.sync_path
+start_sync = platform.start_writing  # so that a sync later finds most of a file done (0.37 ms become 0.12)
 _AT_ONCE = 8
-_START = 2  # SYNC_FILE_RANGE_WRITE
-_SYNCED_AS_A_WHOLE = frozenset({"btrfs", "ext4", "xfs"})
-_WAITING_AT_MOST = 64 * 2**10  # kB in memory that are not on the disk yet, ours and others'
-
-
-def sync(path: Path | str) -> None:
-    """fsync a file, or a folder so that the names in it last."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_all(paths: Iterable[Path | str], witness: int, *, as_a_whole: bool) -> None:
@@ -40,7 +27,7 @@ def sync_all(paths: Iterable[Path | str], witness: int, *, as_a_whole: bool) -> 
     written.
     """
     if as_a_whole:
-        _sync_file_system(witness)
+        platform.sync_file_system(witness)
         return
     wanted = list(paths)
     try:
@@ -57,7 +44,7 @@ class Syncing:
     def __init__(self, paths: Collection[str], witness: int) -> None:
         self.paths = frozenset(paths)
         # asked here: a thread that has to ask waits 5 ms for the GIL at each step, while its caller computes
-        self._as_a_whole = _is_synced_as_a_whole(os.fstat(witness).st_dev) and _waiting() <= _WAITING_AT_MOST
+        self._as_a_whole = platform.syncs_as_a_whole(witness)
         self._witness, self._pid, self._is_done = witness, os.getpid(), False
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._sync, name="n4a_fast-sync", daemon=True)
@@ -81,38 +68,6 @@ class Syncing:
         self._is_done = True
 
 
-def start_sync(descriptor: int) -> None:
-    """Let the disk begin with an open file, so that `sync` later finds most of it done (0.37 ms a file become 0.12)."""
-    if _WRITE_BACK is not None:
-        _WRITE_BACK(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _START)
-
-
 def _sync_what_is_there(path: Path | str) -> None:
     with suppress(FileNotFoundError):
         sync(path)
-
-
-def _sync_file_system(descriptor: int) -> None:
-    """Write all of it; an error of any write since `descriptor` was opened is told once."""
-    if _LIBC.syncfs(descriptor):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-
-
-@lru_cache(maxsize=16)
-def _is_synced_as_a_whole(device: int) -> bool:
-    """Whether `syncfs` ends with the disk's flush on this file system, and tells of failed writes (Linux 5.8)."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    except OSError:
-        return False
-    kinds = {fields[fields.index("-") + 1] for fields in mounts if fields[2] == wanted}
-    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
-    return version >= (5, 8) and bool(kinds) and kinds <= _SYNCED_AS_A_WHOLE
-
-
-def _waiting() -> int:
-    """How many kB of files are in memory and not on the disk."""
-    found = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(found["Dirty:"]) + int(found["Writeback:"])

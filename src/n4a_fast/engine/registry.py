@@ -11,7 +11,7 @@ import os
 import threading
 from pathlib import Path
 
-from n4a_fast import schema
+from n4a_fast import platform, schema
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
@@ -72,7 +72,7 @@ def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAUL
 def _make_folders(root: Path) -> None:
     try:
         (root / "artifacts").mkdir(parents=True, exist_ok=True)
-        if not os.access(root, os.W_OK):
+        if not platform.is_writable_folder(root):
             raise PermissionError("the folder is not writable")
     except OSError as error:
         raise StoreUnavailableError(root, error.strerror or str(error)) from error

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import xxhash
 
+from n4a_fast import platform
 from n4a_fast.errors import NotAStoreError
 
 _HEADER = struct.Struct("<8sQQ16s")  # mark, number, bytes of content, digest
@@ -74,7 +75,7 @@ def _read_in_sequence(descriptor: int, offset: int, expected: int) -> tuple[list
 
 def _refuse_damage(path: Path, descriptor: int, offset: int, expected: int) -> None:
     data = (
-        os.pread(descriptor, os.fstat(descriptor).st_size - offset, offset)
+        platform.read_at(descriptor, os.fstat(descriptor).st_size - offset, offset)
         if os.fstat(descriptor).st_size > offset
         else b""
     )
@@ -90,7 +91,7 @@ def _refuse_damage(path: Path, descriptor: int, offset: int, expected: int) -> N
 
 
 def _header_at(descriptor: int, offset: int) -> tuple[bytes, int, int, bytes] | None:
-    header = os.pread(descriptor, HEADER_SIZE, offset)
+    header = platform.read_at(descriptor, HEADER_SIZE, offset)
     return _HEADER.unpack(header) if len(header) == HEADER_SIZE else None
 
 
@@ -103,7 +104,7 @@ def _frame_at(descriptor: int, offset: int) -> Frame | None:
     end = offset + HEADER_SIZE + length
     if end > os.fstat(descriptor).st_size:
         return None
-    content = os.pread(descriptor, length, offset + HEADER_SIZE)
+    content = platform.read_at(descriptor, length, offset + HEADER_SIZE)
     return Frame(number, content, end) if _digest(number, content) == digest else None
 
 

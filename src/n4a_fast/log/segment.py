@@ -12,17 +12,18 @@ that comes: the lock on a journal tells whether its process is alive.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.log import record
+from n4a_fast.platform import FileLock
 from n4a_fast.values.ids import uuid7
 
 _READ = "SELECT journal, placed FROM journals UNION ALL SELECT run_id, NULL FROM deleted_runs"
@@ -47,6 +48,7 @@ class Journal:
         self._prefix = database.path.name + ".journal-"
         self.path = self._new_path()
         self._descriptor: int | None = None
+        self._lock = FileLock(self.path)
         self._attachment = -1  # of the database, when the table was last read
         self._known: dict[str, int] = {}  # the table: by journal, the number of the last frame that is placed
         self.deleted_runs: frozenset[str] = frozenset()
@@ -90,9 +92,9 @@ class Journal:
         Who may not write here leaves the living to put theirs in place.
         """
         found = []
-        may_write = os.access(self.path.parent, os.W_OK)
+        may_write = platform.is_writable_folder(self.path.parent)
         for path in self._others():
-            is_dead = _with_lock(path, fcntl.LOCK_SH, lambda: None)
+            is_dead = _with_lock(path, lambda: None, shared=True)
             waiting = record.read_after(path, self._known.get(path.name, 0), complete=is_dead)
             if waiting and (may_write or is_dead):
                 found.append(Waiting(path, [frame.content for frame in waiting], waiting[-1].number, is_dead))
@@ -107,7 +109,7 @@ class Journal:
         found = []
         for path in sorted(self.path.parent.glob(self._prefix + "*")):
             waiting = record.read_after(path, self._known.get(path.name, 0), complete=False)
-            is_alive = path == self.path or not _with_lock(path, fcntl.LOCK_SH, lambda: None)
+            is_alive = path == self.path or not _with_lock(path, lambda: None, shared=True)
             found.append((int(path.name.rpartition("-")[2]), is_alive, len(waiting)))
         return found
 
@@ -116,8 +118,8 @@ class Journal:
         frame = record.encoded(self._last + 1, content)
         try:
             descriptor = self._opened()
-            _write(descriptor, frame, self._end)
-            os.fdatasync(descriptor)
+            platform.write_at(descriptor, frame, self._end)
+            platform.sync_data(descriptor)
         except OSError as error:
             self._revoke()
             raise StoreUnavailableError(self.path, error.strerror or str(error)) from error
@@ -157,6 +159,7 @@ class Journal:
         """Start a new journal with the next frame; the old one is another's, or gone."""
         if self._descriptor is not None:
             os.close(self._descriptor)
+            self._lock.forget_after_fork()
         self._descriptor, self._attachment, self.path = None, -1, self._new_path()
         self._last = self._placed = self._end = 0
         self._is_new = True
@@ -182,11 +185,13 @@ class Journal:
     def _opened(self) -> int:
         """The journal, locked for as long as this process lives; made with the first frame."""
         while self._descriptor is None:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = platform.open_regular(self.path, os.O_RDWR | os.O_CREAT)
+            self._lock = FileLock(self.path)
             with suppress(OSError):  # without locks on this disk, nobody takes it for a dead one's
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                self._lock.acquire()
             if os.fstat(descriptor).st_nlink == 0:  # taken for a killed one's before it was locked
                 os.close(descriptor)
+                self._lock.close()
                 continue
             self._descriptor = descriptor
             sync(self.path.parent)
@@ -196,33 +201,24 @@ class Journal:
         """A frame that was refused must not turn up after a crash: what it says may be saved again, or deleted."""
         try:
             if self._descriptor is not None:
-                os.pwrite(self._descriptor, bytes(record.HEADER_SIZE), self._end)
+                platform.write_at(self._descriptor, bytes(record.HEADER_SIZE), self._end)
         except OSError:
             pass  # nothing of it was written then, or the disk is gone with all it holds
 
 
 def _remove_if_dead(path: Path) -> None:
-    _with_lock(path, fcntl.LOCK_EX, lambda: path.unlink(missing_ok=True))
+    _with_lock(path, lambda: path.unlink(missing_ok=True), shared=False)
 
 
-def _with_lock(path: Path, mode: int, action: Callable[[], object]) -> bool:
+def _with_lock(path: Path, action: Callable[[], object], *, shared: bool) -> bool:
     """Do `action` if the journal is there and its process is not; whether it was done."""
+    lock = FileLock(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        if not lock.acquire(0.0, shared=shared):
+            return False
         action()
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        lock.close()
     return True
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

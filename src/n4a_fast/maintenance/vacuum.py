@@ -7,10 +7,10 @@ moment leaves one whole store; what a killed vacuum left is removed by the next 
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import NamedTuple
 
+from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
@@ -41,7 +41,7 @@ def vacuum(database: Database) -> VacuumReport:
             database.copy_into(draft)
             sync(draft)
             # the old file stays attached, and so locked, until its name means the new one
-            os.replace(draft, path)
+            platform.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
         database.detach()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from n4a_fast import platform
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
@@ -254,7 +255,7 @@ def _place_file(theirs: Path, ours: Path) -> bool:
     ours.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copyfile(theirs, draft)
-        os.link(draft, ours)
+        platform.publish_new(draft, ours)
     except FileExistsError:
         return draft.read_bytes() == ours.read_bytes()
     finally:

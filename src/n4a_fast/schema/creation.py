@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
 
@@ -33,7 +34,7 @@ def create_file(path: Path, statements: Sequence[str]) -> None:
 def _publish(draft: Path, path: Path) -> None:
     """Give the finished draft its name, durably, unless the name is taken."""
     try:
-        os.link(draft, path)
+        platform.publish_new(draft, path)
     except FileExistsError:
         return
     sync(path.parent)

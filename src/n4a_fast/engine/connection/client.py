@@ -6,7 +6,6 @@ Whose turn it is with a file, and what a statement may do, is for `Database`.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from n4a_fast.engine.connection.failures import is_lock_conflict
+from n4a_fast.platform import keep_for_ever
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -53,7 +53,7 @@ def leave_to_parent(connection: Connection | None) -> None:
     """In a forked child: never touch it again; closing it here would write to the parent's file, or wait for threads
     that are not here.
     """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # a list would let go of it when the interpreter ends
+    keep_for_ever(connection)  # a list would let go of it when the interpreter ends
 
 
 def attach(connection: Connection, path: Path, name: str, deadline: float, *, read_only: bool) -> None:

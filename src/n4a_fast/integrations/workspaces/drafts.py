@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from n4a_fast.durable.sync import sync
 from n4a_fast.errors import StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.platform import FileLock
 
 
 @contextmanager
@@ -20,19 +19,22 @@ def draft_in(holder: Path) -> Iterator[Path]:
 
     StoreLockedError while another process has one there; the kernel lets go of a killed one's lock.
     """
-    draft = holder / "new"
+    draft, lock = holder / "new", FileLock(holder)
     try:
         holder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(holder, os.O_RDONLY)
-    except OSError as error:
-        raise StoreUnavailableError(holder, error.strerror or str(error)) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock.acquire(0.0):
+            raise StoreLockedError(holder, None)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
-    except (BlockingIOError, FileNotFoundError) as error:  # held, or just removed by the one that held it
-        os.close(descriptor)
+    except FileNotFoundError as error:  # just removed by the one that held it
+        lock.close()
         raise StoreLockedError(holder, None) from error
+    except StoreLockedError:
+        lock.close()
+        raise
+    except OSError as error:
+        lock.close()
+        raise StoreUnavailableError(holder, error.strerror or str(error)) from error
     try:
         yield draft
     except StoreError:
@@ -41,7 +43,7 @@ def draft_in(holder: Path) -> Iterator[Path]:
         raise StoreUnavailableError(holder.parent, str(error)) from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
-        os.close(descriptor)
+        lock.close()
 
 
 def make_durable(folder: Path) -> None:

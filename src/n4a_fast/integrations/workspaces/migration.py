@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE
@@ -137,7 +138,7 @@ def _refuse_to_overwrite(root: Path) -> None:
 def _link(existing: Path, name: Path) -> None:
     """Give a file a second name, which must be free."""
     try:
-        os.link(existing, name)
+        platform.publish_new(existing, name)
     except OSError as error:
         raise StoreUnavailableError(name, f"{existing.name} cannot get this second name ({error.strerror})") from error
 
@@ -153,5 +154,5 @@ def _swap(root: Path, draft: Path) -> None:
         _link(log, backup.with_name(backup.name + _LOG))
     sync(root)
     log.unlink(missing_ok=True)
-    os.replace(draft / STORE_FILE, original)
+    platform.replace(draft / STORE_FILE, original)
     sync(root)
