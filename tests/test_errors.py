@@ -18,6 +18,8 @@ EXAMPLES = [
     errors.InvalidInputError("n must be a whole number"),
     errors.UnsafePathError("../secret", PATH),
     errors.ConflictError("artifact", "a1", "aa", "bb"),
+    errors.UnknownDirectionError("crunch"),
+    errors.AmbiguousError("sweep", ("run r1", "run r2")),
     errors.TemplateExistsError("pls", PATH),
     errors.StoreClosedError(PATH),
     errors.ReadOnlyError(PATH),

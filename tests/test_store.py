@@ -200,6 +200,7 @@ MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "cleanup_transient_artifacts": lambda store, unknown: store.cleanup_transient_artifacts(unknown, "corn", []),
     "transaction": lambda store, _: store.transaction().__enter__(),
     "merge": lambda store, _: store.merge(),
+    "set_metric_direction": lambda store, _: store.set_metric_direction("crunch", True),
 }
 MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     # type: ignore[misc]
@@ -207,6 +208,13 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "flush": lambda store, _: store.flush(),
     "shard": lambda store, _: store.shard(),
     "stats": lambda store, _: store.stats(),
+    "leaderboard": lambda store, _: store.leaderboard(),
+    "metric_direction": lambda store, _: store.metric_direction("rmse"),
+    "find": lambda store, _: store.find("@last"),
+    "run": lambda store, _: store.run(),
+    "runs": lambda store, _: store.runs(),
+    "chain": lambda store, _: store.chain("@last"),
+    "progress": lambda store, _: store.progress(),
     "sql": lambda store, _: store.sql("SELECT 1"),
     "list_runs": lambda store, _: store.list_runs(),
     "list_pipelines": lambda store, _: store.list_pipelines(),

@@ -6,6 +6,8 @@
     |   +-- TemplateMissingError (FileNotFoundError)   check name and category
     +-- InvalidInputError (ValueError)        correct the argument; nothing was written
     |   +-- UnsafePathError                   use a path inside the workspace
+    |   +-- UnknownDirectionError             say whether higher values of the metric are better
+    |   +-- AmbiguousError                    give more characters of the id, or another name
     |   +-- ConflictError                     the id is taken by other content; use another id
     |   +-- TemplateExistsError (FileExistsError)      use another name, or overwrite=True
     +-- StoreClosedError                      open the store again
@@ -85,6 +87,25 @@ class UnsafePathError(InvalidInputError):
     def __init__(self, path: str | Path, root: Path) -> None:
         super().__init__(f"{path} is outside {root}; give a relative path inside it")
         self.path, self.root = Path(path), root
+
+
+class UnknownDirectionError(InvalidInputError):
+    """A metric of which nobody has said whether higher values are better; it is not ranked by a guess."""
+
+    def __init__(self, metric: str) -> None:
+        super().__init__(
+            f"metric {metric!r} cannot be ranked: it is not known whether higher values are better; say so once with"
+            f" store.set_metric_direction({metric!r}, higher_is_better=True) (or False)"
+        )
+        self.metric = metric
+
+
+class AmbiguousError(InvalidInputError):
+    """A short id or a name that more than one thing has."""
+
+    def __init__(self, text: str, candidates: tuple[str, ...]) -> None:
+        super().__init__(f"{text} may be {', '.join(candidates)}; give more of the id")
+        self.text, self.candidates = text, candidates
 
 
 class ConflictError(InvalidInputError):

@@ -30,17 +30,23 @@ from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
+from n4a_fast.leaderboard import Leaderboard
+from n4a_fast.maintenance.progress import RunProgress, progress_of
 from n4a_fast.maintenance.stats import StoreStats, stats_of
 from n4a_fast.maintenance.vacuum import VacuumReport, vacuum
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.merging.merge import MergeReport
 from n4a_fast.merging.shards import Shard, merge_all, new_shard
+from n4a_fast.predictions.finding import find
+from n4a_fast.predictions.metrics import Metrics
+from n4a_fast.predictions.ranking import Question, Ranking
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay.serve.batch import replay_many
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
 from n4a_fast.replay.serve.replayer import Choice
 from n4a_fast.replay.serve.several import Work
 from n4a_fast.tables.artifacts import Written
+from n4a_fast.views import Chain, Run
 
 OneOrMore = str | list[str] | None
 P = ParamSpec("P")
@@ -180,14 +186,97 @@ class WorkspaceStore:
         """Result of one SELECT in DuckDB's SQL, with `?` bound to `params`; anything that writes is refused."""
         return self._open().database.frame_of_user_sql(query, params)
 
+    # -- looking -----------------------------------------------------------------------------
+
+    @_reads
+    def leaderboard(
+        self,
+        metric: str | None = None,
+        *,
+        dataset: str | None = None,
+        run: str | None = None,
+        by: str | None = None,
+        n: int | None = 20,
+        score: str = "val",
+        where: str | None = None,
+        include_running: bool = False,
+        higher_is_better: bool | None = None,
+    ) -> Leaderboard:
+        """The chains of the workspace, best first, by one rule that every surface of this package keeps.
+
+        Within one data set and one metric, the chains of completed pipelines are ranked by the mean validation score
+        of their own folds (averaged predictions, refits and the test set never count), in the direction stored for
+        the metric; a chain with a missing or NaN fold ranks after all others, and ties go to the older chain.
+
+        `metric` may be any score that the predictions hold; None ranks by each metric they were saved with. `run` is
+        an id, the end of one, or a name; `by` ("model" or "preprocessing") keeps the best chain of each; `n` rows a
+        board, None for all; `score` "test" or "final" orders by another score, which is no choice of a model; `where`
+        is a condition in SQL on the columns of `.frame`. UnknownDirectionError for a metric of which nobody has said
+        whether higher is better: see `set_metric_direction`, or give `higher_is_better`.
+        """
+        question = Question(
+            metric,
+            dataset,
+            None if run is None else self.find(run, "run"),
+            by,
+            n,
+            score,
+            where,
+            include_running,
+            higher_is_better,
+        )
+        return Leaderboard(self, Ranking(self._open().database).ranked(question), score)
+
+    @_reads
+    def set_metric_direction(self, metric: str, higher_is_better: bool) -> None:
+        """Say once for this workspace whether higher values of a metric are the better ones; durable on return."""
+        self._open(writing=True).set_metric_direction(metric, higher_is_better)
+
+    @_reads
+    def metric_direction(self, metric: str) -> bool | None:
+        """Whether higher values of a metric are better, as stored or else as known of its name; None when it is not."""
+        return Metrics(self._open().database).direction(metric)
+
+    @_reads
+    def find(self, text: str, kind: str | None = None) -> str:
+        """The whole id that `text` means: an id, its last four or more characters, a run's or pipeline's name, "@best"
+        (the first of the leaderboard) or "@last".
+
+        `kind` is "run", "pipeline", "chain" or "prediction". NotFoundError for none, AmbiguousError for several.
+        """
+        return find(self._open().database, text, kind).identifier
+
+    @_reads
+    def run(self, text: str = "@last") -> Run:
+        """One run to look at, by what `find` understands."""
+        return Run(self, find(self._open().database, text, "run").identifier)
+
+    @_reads
+    def runs(self, status: str | None = None, dataset: str | None = None, limit: int = 100) -> list[Run]:
+        """Runs to look at, newest first."""
+        return [Run(self, run_id) for run_id in self.list_runs(status, dataset, limit)["run_id"]]
+
+    @_reads
+    def chain(self, text: str = "@best") -> Chain:
+        """One chain to look at, by what `find` understands."""
+        return Chain(self, find(self._open().database, text, "chain").identifier)
+
+    def progress(self, run_id: str | None = None) -> RunProgress:
+        """How far a run is: pipelines by state, rate, best chains so far, the newest errors; None for the newest that
+        is running, or else the newest. Read from what is in the tables; nothing that waits is put there for it.
+        """
+        return progress_of(self._open(), run_id)
+
     # -- runs --------------------------------------------------------------------------------
 
     @_writes
-    def begin_run(self, name: str, config: Any, datasets: list[dict[str, Any]]) -> str:
+    def begin_run(self, name: str, config: Any, datasets: list[dict[str, Any]], *, expected: int | None = None) -> str:
         """Id of a new run (UUIDv7). `config` and `datasets` (dicts with `name`, `path`, `hash`, ...) are stored as
         JSON.
+
+        `expected` is how many pipelines it will have, where that is known: `progress` then tells the time left.
         """
-        return self._open().runs.begin(name, config, datasets)
+        return self._open().runs.begin(name, config, datasets, expected)
 
     @_writes
     def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:
@@ -481,7 +570,8 @@ class WorkspaceStore:
     ) -> pl.DataFrame:
         """The `n` best predictions by `metric` (val_score, test_score or train_score), best first.
 
-        NaN and NULL come last in both directions, ties are ordered by prediction id. With
+        Single predictions by one number, in the direction given: not the ranking of chains, for which see
+        `leaderboard`. NaN and NULL come last in both directions, ties are ordered by prediction id. With
         `group_by` (a column such as `model_class` or `dataset_name`) the `n` best of each group.
         """
         return self._open().queries.top(n, metric, ascending, partition, dataset_name, group_by)
@@ -516,10 +606,10 @@ class WorkspaceStore:
         ascending: bool | None = None,
         **filters: Any,
     ) -> pl.DataFrame:
-        """The `n` best aggregated rows of a metric; the direction follows from its name (r2 up, rmse down) unless
-        given.
+        """The `n` best aggregated rows of a metric; the direction is that of `metric_direction` unless given.
 
-        `filters`: run_id, pipeline_id, chain_id, dataset_name, model_class.
+        Averages of folds and chains of unfinished pipelines count too: not the ranking of chains, for which see
+        `leaderboard`. `filters`: run_id, pipeline_id, chain_id, dataset_name, model_class.
         """
         return self._open().aggregates.top(metric, n, score_column, ascending, filters)
 
@@ -585,8 +675,10 @@ class WorkspaceStore:
         ascending: bool | None = None,
         **filters: Any,
     ) -> pl.DataFrame:
-        """The `n` best chain summaries after the first `offset`; the direction follows from the metric's name unless
-        given.
+        """The `n` best chain summaries after the first `offset`; the direction is that of `metric_direction` unless
+        given, without a metric lower is better.
+
+        Chains of unfinished pipelines count too, and NaN folds do not: not the ranking, for which see `leaderboard`.
         """
         return self._open().summaries.top(metric, n, offset, score_column, ascending, filters)
 

@@ -34,6 +34,7 @@ EVERYTHING = (
     "prediction_values",
     "predictions",
     "logs",
+    "metrics",
 )
 
 

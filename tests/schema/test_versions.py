@@ -211,3 +211,16 @@ def test_a_reader_does_not_migrate(old: Path) -> None:
 
 def test_every_older_format_has_a_way_up() -> None:
     assert set(schema.versions.MIGRATIONS) == set(range(1, FORMAT_VERSION))
+
+
+def test_a_store_of_format_1_is_brought_up_to_the_present_one_and_keeps_its_rows(tmp_path: Path) -> None:
+    archive = Path(__file__).parents[1] / "data" / "workspaces" / "n4a_fast-format-1.tar.gz"
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    with WorkspaceStore(tmp_path) as store:
+        assert store.leaderboard().frame["val_score"].to_list() == [pytest.approx(0.2)]
+        assert store.load_arrays().y_pred_2d().shape == (3, 5)
+        migrated = set(store.sql("SELECT name FROM (SHOW ALL TABLES) WHERE database = 'store'")["name"])
+    with WorkspaceStore(tmp_path / "new") as store:
+        assert set(store.sql("SELECT name FROM (SHOW ALL TABLES) WHERE database = 'store'")["name"]) == migrated
+    assert plain_rows(tmp_path / "store.duckdb", "SELECT format_version FROM store_info") == [(FORMAT_VERSION,)]
+    assert (tmp_path / "store.duckdb.v1").is_file()

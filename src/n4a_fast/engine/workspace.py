@@ -19,6 +19,7 @@ from n4a_fast.engine.lease import Turnstile
 from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError
 from n4a_fast.memtable.buffer import Buffer, FlushLimits
 from n4a_fast.predictions.aggregates import Aggregates
+from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.summaries import ChainSummaries
@@ -235,6 +236,10 @@ class Workspace:
         if project_id is not None:
             self.projects.require(project_id)
         self.runs.set_project(run_id, project_id)
+
+    def set_metric_direction(self, metric: str, higher_is_better: bool) -> None:
+        with self.database.transaction():
+            Metrics(self.database).store_in_transaction(metric, higher_is_better, "user")
 
     def delete_project(self, project_id: str) -> None:
         with self.database.transaction():

@@ -35,6 +35,7 @@ _EMPTY = " UNION ALL ".join(
         "logs",
         "carried",
         "deleted_runs",
+        "metrics",
     )
 )
 

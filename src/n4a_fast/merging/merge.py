@@ -105,6 +105,7 @@ _TABLES = (
     _Table("prediction_values", "arrays of prediction", "prediction_id", lookup="id_key"),
     _Table("predictions", "prediction", "prediction_id", lookup="id_key"),
     _Table("logs", "log entry", "log_id"),
+    _Table("metrics", "direction of metric", "name", ignored=("source",)),
 )
 
 _LINKS, _CARRIED = "chain_artifacts", "carried"  # what follows other rows

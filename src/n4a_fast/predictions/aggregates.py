@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.predictions.queries import HIGHER_IS_BETTER, SCORES, one_of, ranked, where_clause
+from n4a_fast.predictions.metrics import Metrics
+from n4a_fast.predictions.queries import SCORES, one_of, ranked, where_clause
 from n4a_fast.schema.ddl import AGGREGATED
 from n4a_fast.values import checks
 
@@ -33,7 +34,7 @@ class Aggregates:
     """Questions about groups of predictions; reads only."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._database, self._metrics = database, Metrics(database)
 
     def query(self, **filters: Any) -> pl.DataFrame:
         """All groups, by chain, model, metric and dataset."""
@@ -44,7 +45,7 @@ class Aggregates:
         self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]
     ) -> pl.DataFrame:
         """The best groups of a metric."""
-        upward = metric.lower() not in HIGHER_IS_BETTER if ascending is None else ascending
+        upward = not self._metrics.require_direction(metric) if ascending is None else ascending
         score = one_of(score_column, AGGREGATED_SCORES, "score_column")
         order = f"{ranked(score, upward)}, chain_id, model_name, dataset_name"
         sql, params = _matching({**filters, "metric": metric}, order)

@@ -36,42 +36,6 @@ GROUPS = (
     "branch_name",
     "refit_context",
 )
-HIGHER_IS_BETTER = frozenset(
-    {
-        "r2",
-        "r2_score",
-        "accuracy",
-        "balanced_accuracy",
-        "f1",
-        "f1_score",
-        "f1_micro",
-        "f1_macro",
-        "precision",
-        "precision_micro",
-        "precision_macro",
-        "balanced_precision",
-        "recall",
-        "recall_micro",
-        "recall_macro",
-        "balanced_recall",
-        "auc",
-        "roc_auc",
-        "kappa",
-        "cohen_kappa",
-        "jaccard",
-        "jaccard_score",
-        "rpd",
-        "rpiq",
-        "matthews_corrcoef",
-        "mcc",
-        "specificity",
-        "explained_variance",
-        "explained_variance_score",
-        "pearson_r",
-        "spearman_r",
-        "consistency",
-    }
-)
 
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _VALUES = """SELECT y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash

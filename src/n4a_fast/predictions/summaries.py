@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.predictions.queries import HIGHER_IS_BETTER, one_of, ranked, where_clause
+from n4a_fast.predictions.metrics import Metrics
+from n4a_fast.predictions.queries import one_of, ranked, where_clause
 from n4a_fast.schema.ddl import CHAIN_SUMMARY
 from n4a_fast.values import checks
 
@@ -36,7 +37,7 @@ class ChainSummaries:
     """Questions about chains and how well they did; reads only."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._database, self._metrics = database, Metrics(database)
 
     def query(self, filters: dict[str, Any]) -> pl.DataFrame:
         where, params = where_clause(filters, FILTERS)
@@ -55,11 +56,14 @@ class ChainSummaries:
         ascending: bool | None,
         filters: dict[str, Any],
     ) -> pl.DataFrame:
-        upward = (metric or "").lower() not in HIGHER_IS_BETTER if ascending is None else ascending
+        upward = self._is_lower_better(metric) if ascending is None else ascending
         column = one_of(_EARLIER_NAMES.get(score_column, score_column), SCORES, "score_column")
         where, params = where_clause({**filters, "metric": metric}, FILTERS)
         page = (checks.count(n, "n"), checks.count(offset, "offset"))
         return self._of(self._database.rows(_TOP.format(where=where, order=ranked(column, upward)), [*params, *page]))
+
+    def _is_lower_better(self, metric: str | None) -> bool:
+        return metric is None or not self._metrics.require_direction(metric)
 
     def _of(self, found: list[tuple[Any, ...]]) -> pl.DataFrame:
         """Summaries of these chains, in this order."""

@@ -140,6 +140,8 @@ LOGS = _schema(
     created_at=_TIME,
 )
 
+METRICS = _schema(name=_TEXT, higher_is_better=pa.bool_(), source=_TEXT)
+
 LOOKUP_COLUMNS = ("nk", "id_key")  # of the predictions tables; not part of what is documented
 
 ALL = {
@@ -160,6 +162,7 @@ ALL = {
     "logs": LOGS,
     "compiled_chains": COMPILED_CHAINS,
     "compiled_arrays": COMPILED_ARRAYS,
+    "metrics": METRICS,
 }
 
 

@@ -1,4 +1,4 @@
-"""Every table and view of a store file, format version 1.
+"""Every table and view of a store file, format version 2.
 
 The seven documented names (runs pipelines chains predictions prediction_arrays artifacts logs)
 have their documented columns and types. Two of them are views: `prediction_arrays` joins the
@@ -8,6 +8,50 @@ on insert and make an atomic cascade impossible, so the store itself checks ids.
 """
 
 from __future__ import annotations
+
+METRICS = """CREATE TABLE metrics (name VARCHAR, higher_is_better BOOLEAN, source VARCHAR)"""
+
+# One row for each chain, data set and metric, from the chain's own folds: averaged predictions and refits do not count.
+# A fold has the score of its own partition, or else the one its other rows name. `missing_folds` are folds without
+# a finite validation score and those of which there is a model but no prediction.
+_FOLDS_OF_CHAINS = """
+    SELECT chain_id, dataset_name, metric, fold_id,
+        {val} AS val, {test} AS test, {train} AS train,
+        any_value(n_samples) FILTER (partition = 'val') AS n_val,
+        any_value(model_name) AS model_name, any_value(task_type) AS task_type
+    FROM ({predictions})
+    WHERE chain_id IS NOT NULL AND refit_context IS NULL AND NOT suffix(fold_id, '_agg')
+        AND fold_id NOT IN ('avg', 'w_avg', 'final')
+    GROUP BY chain_id, dataset_name, metric, fold_id"""
+_OF_PARTITION = "coalesce(avg({0}_score) FILTER (partition = '{0}'), avg({0}_score))"
+# sums of squares beyond 1e300 are out of DuckDB's range
+_SPREAD = "CASE WHEN max(abs(val)) < 1e150 THEN stddev_samp(val) FILTER (abs(val) < 1e150) END"
+_SCORES_OF_CHAINS = """SELECT f.chain_id, f.dataset_name, f.metric, f.model_name, f.task_type,
+        CASE WHEN f.unscored = 0 AND f.missing = 0 THEN f.val END AS val_score, f.sd AS val_sd, f.folds,
+        f.unscored + f.missing AS missing_folds, f.test_score, f.train_score, f.rmsecv
+    FROM (
+        SELECT s.*, greatest(len(list_filter(json_keys(c.fold_artifacts),
+            lambda name: regexp_full_match(name, '(fold_?)?[0-9]+'))) - s.folds, 0) AS missing
+        FROM (
+            SELECT chain_id, dataset_name, metric, min(model_name) AS model_name, min(task_type) AS task_type,
+                avg(val) FILTER (isfinite(val)) AS val, {spread} AS sd, count(*) AS folds,
+                count(*) FILTER (val IS NULL OR NOT isfinite(val)) AS unscored,
+                avg(test) FILTER (isfinite(test)) AS test_score, avg(train) FILTER (isfinite(train)) AS train_score,
+                CASE WHEN metric = 'rmse' AND max(abs(val)) < 1e150
+                    THEN sqrt(sum(n_val * val * val) FILTER (abs(val) < 1e150) / sum(n_val)) END AS rmsecv
+            FROM ({folds}) GROUP BY chain_id, dataset_name, metric) s
+        LEFT JOIN chains c ON c.chain_id = s.chain_id) f"""
+
+
+def scores_of_chains(predictions: str, val: str, test: str, train: str) -> str:
+    """SELECT of `chain_scores` from rows of predictions, with these expressions as the scores of a fold."""
+    folds = _FOLDS_OF_CHAINS.format(predictions=predictions, val=val, test=test, train=train)
+    return _SCORES_OF_CHAINS.format(folds=folds, spread=_SPREAD)
+
+
+CHAIN_SCORES = "CREATE VIEW chain_scores AS " + scores_of_chains(
+    "FROM predictions", *(_OF_PARTITION.format(name) for name in ("val", "test", "train"))
+)
 
 _TABLES = (
     """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP)""",
@@ -70,6 +114,8 @@ _TABLES = (
         log_id VARCHAR, pipeline_id VARCHAR, step_idx INTEGER, operator_class VARCHAR, event VARCHAR,
         duration_ms BIGINT,
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",
+    # whether higher values of a metric are better, where a user or a program has said so
+    METRICS,
 )
 
 # `which` limits the chains: a filter on the view itself would be applied only after all means were computed
@@ -174,6 +220,7 @@ _VIEWS = (
             GROUP BY chain_id) s ON s.chain_id = c.chain_id""",
     # the same with the folds' mean of every metric that is a number, which costs more
     f"CREATE VIEW v_chain_summary AS {CHAIN_SUMMARY.format(which='true')}",
+    CHAIN_SCORES,
 )
 
 STATEMENTS = (*_TABLES, *_VIEWS)

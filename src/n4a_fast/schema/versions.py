@@ -9,14 +9,15 @@ from pathlib import Path
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import ForeignStoreError, NewerFormatError, NotAStoreError, NotFoundError, ReadOnlyError
+from n4a_fast.schema import ddl
 from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.ddl import DOCUMENTED_NAMES, STATEMENTS
 from n4a_fast.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
-MIGRATIONS: Mapping[int, Sequence[str]] = {}
+MIGRATIONS: Mapping[int, Sequence[str]] = {1: (ddl.METRICS, ddl.CHAIN_SCORES)}
 
 _READ_VERSION = "SELECT format_version, written_by FROM store_info"
 _TABLE_NAMES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store'"

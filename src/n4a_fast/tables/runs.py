@@ -13,6 +13,7 @@ from n4a_fast.tables.rows import PendingRows
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
 
+EXPECTED = "expected_pipelines"  # key of a running run's summary
 _JSON = ("config", "datasets", "summary")
 _GET = "SELECT * FROM runs WHERE run_id = ?"
 _LIST = """SELECT * FROM runs
@@ -33,7 +34,7 @@ class Runs(PendingRows):
     def __init__(self, database: Database) -> None:
         super().__init__(database, "runs", RUNS)
 
-    def begin(self, name: str, config: Any, datasets: list[dict[str, Any]]) -> str:
+    def begin(self, name: str, config: Any, datasets: list[dict[str, Any]], expected: int | None = None) -> str:
         if not isinstance(datasets, list | tuple) or not all(isinstance(dataset, dict) for dataset in datasets):
             raise InvalidInputError("datasets must be a list of dicts such as [{'name': 'corn', 'path': ...}]")
         row = {
@@ -44,6 +45,8 @@ class Runs(PendingRows):
             "status": "running",
             "created_at": checks.now(),
         }
+        if expected is not None:  # until the run's own summary takes its place
+            row["summary"] = jsontext.encode({EXPECTED: checks.count(expected, "expected")}, "expected")
         self.put(row)
         return str(row["run_id"])
 

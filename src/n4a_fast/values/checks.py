@@ -86,6 +86,13 @@ def count(value: Any, name: str) -> int:
     return found
 
 
+def flag(value: Any, name: str) -> bool:
+    """A truth value: True or False, no other object that happens to be true."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):  # numpy's too
+        return bool(value)
+    raise InvalidInputError(f"{name} must be True or False, got {value!r}")
+
+
 def seconds(value: Any, name: str) -> float:
     """A time to wait: a number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:

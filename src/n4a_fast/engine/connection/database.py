@@ -86,6 +86,17 @@ class Database:
             finally:
                 self._is_drained = outer
 
+    @contextmanager
+    def undrained(self) -> Iterator[None]:
+        """All reads of the block see what is in the tables now; what waits is left where it is."""
+        with self.lock:
+            outer, self._is_drained = self._is_drained, True
+            try:
+                with self._use():
+                    yield
+            finally:
+                self._is_drained = outer
+
     def rows(self, sql: str, params: Params = (), *, own: bool = True) -> list[tuple[Any, ...]]:
         """All result rows as tuples; `own` as in `row`."""
         with self.drained(own) as connection:
