@@ -1,4 +1,4 @@
-# make demo, make test, make gate: each builds what it needs in .venv, from a bare clone.
+# make demo, make test, make lint, make gate: each builds what it needs in .venv, from a bare clone.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,16 +13,24 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-.PHONY: demo test lint test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
+
+.PHONY: demo test quick lint test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
 
-test: lint
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+# Every test, a line for each folder, and why some were skipped.
+test: $(READY)
+	@$(TESTS) -rs
+
+# What needs no process of its own and no killed one: within a minute.
+quick: $(READY)
+	@$(TESTS) -rs -m 'not slow' --without-processes --ignore tests/crash --ignore tests/environments --ignore tests/processes
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --no-error-summary
 
 gate: $(READY)
@@ -45,7 +53,7 @@ $(READY): $(BUILD_INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "n4a_fast needs Python 3.11 or later; give one with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "building and installing n4a_fast into .venv (the first time takes a minute or two)"
-	@$(PIP) install -e '.[test]'
+	@$(PIP) install -e '.[test,lint]'
 	@touch $@
 
 # Bundles and configurations that this package exports, used by both releases of nirs4all.

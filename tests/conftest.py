@@ -11,6 +11,8 @@ from helpers import Sweep, begin_sweep
 
 from n4a_fast import WorkspaceStore
 
+pytest_plugins = ["progress"]
+
 
 @pytest.fixture(scope="session")
 def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:

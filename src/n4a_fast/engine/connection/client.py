@@ -24,10 +24,7 @@ _ROW_GROUP = 2048
 # the size is not in the file, and DuckDB gives each of its threads whole groups
 _READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
-_SETTINGS = (
-    "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false",
-    "SET enable_progress_bar = false",  # after two seconds it would be drawn on the user's stdout
-)
+_SETTINGS = "SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false"
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _SPARE_AT_MOST = 2  # a merge has two files open at once
 _CACHE = "512MB"  # what DuckDB may keep of what was written; it would keep everything, up to 80 % of the memory
@@ -38,8 +35,11 @@ def connected() -> Connection:
     with suppress(IndexError):
         return _SPARE.pop()
     connection = duckdb.connect(":memory:")
-    for setting in _SETTINGS:
-        connection.execute(setting)
+    connection.execute(_SETTINGS)
+    # after two seconds it would be drawn on the user's stdout. In a notebook kernel without ipywidgets it is off, and
+    # DuckDB refuses even to turn it off
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() != [(False,)]:
+        connection.execute("SET enable_progress_bar = false")
     return connection
 
 
