@@ -462,9 +462,9 @@ class WorkspaceStore:
     ) -> None:
         """Store copies of a prediction's arrays as float64, replacing earlier ones.
 
-        `y_true` and `y_pred`: (n_samples,) or (n_samples, n_targets); `y_proba`: (n_samples, n_classes);
-        `sample_indices`: (n_samples,) whole numbers; `weights`: 1-D of any length. Other lengths,
-        ragged and non-numeric arrays raise InvalidInputError, an unknown prediction NotFoundError.
+        `y_true` and `y_pred`: (n_samples,) or (n_samples, n_targets), where one target counts as (n_samples,);
+        `y_proba`: (n_samples, n_classes); `sample_indices`: (n_samples,) whole numbers; `weights`: 1-D of any length.
+        Other lengths, ragged and non-numeric arrays raise InvalidInputError, an unknown prediction NotFoundError.
         `sample_metadata` (JSON, such as a list per column) comes back with `get_prediction(..., load_arrays=True)`.
         """
         self._open().save_arrays(prediction_id, (y_true, y_pred, y_proba, sample_indices, weights), sample_metadata)
@@ -527,8 +527,8 @@ class WorkspaceStore:
 
     @_reads
     def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
-        """The prediction, with numpy arrays in the shapes they were saved in if `load_arrays`; None for an unknown
-        id.
+        """The prediction, if `load_arrays` with numpy arrays in the shapes they were saved in, targets (n_samples, 1)
+        as (n_samples,); None for an unknown id.
         """
         return self._open().queries.find(prediction_id, load_arrays)
 

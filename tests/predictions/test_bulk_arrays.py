@@ -14,6 +14,7 @@ import pytest
 from helpers import PREDICTION, begin_pipeline, counts
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.errors import InvalidInputError
 from n4a_fast.tables.predictions import bulk
 
 ROWS, SAMPLES = 7, 5
@@ -98,3 +99,12 @@ def test_what_the_caller_changes_after_the_call_stays_as_it_was(tmp_path: Path) 
         ids = store.save_predictions(columns(store, ROWS), y_pred=matrix)
         matrix[:] = -1
         assert np.array_equal(store.load_arrays(ids, columns=("y_pred",)).y_pred_2d(), WHOLE)
+
+
+@pytest.mark.parametrize("name", ["y_true", "y_pred", "y_proba", "sample_indices", "weights"])
+@pytest.mark.parametrize("form", [lambda m: m, list, lambda m: m[0]])
+def test_masked_values_are_refused_in_every_form(store: WorkspaceStore, name: str, form: Callable[[Any], Any]) -> None:
+    matrix = np.ma.masked_array(WHOLE, mask=np.eye(ROWS, SAMPLES))
+    with pytest.raises(InvalidInputError, match=f"{name} has masked values"):
+        store.save_predictions(columns(store, ROWS), **{name: form(matrix)})
+    assert store.query_predictions().is_empty()

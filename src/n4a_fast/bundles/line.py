@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from n4a_fast.artifacts import codec
 from n4a_fast.replay.fused.linear_operators import inverse_is_linear
 from n4a_fast.replay.plain.calls import asks_for_wavelengths
+from n4a_fast.replay.plain.combine import TIE, common_type
 from n4a_fast.replay.plan.folds import FINAL
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.replay.plan.recreate import fitted
 from n4a_fast.replay.plan.replay_plan import AugmentationStep, FeatureStep, Place, ReplayPlan, TransformStep
-from n4a_fast.replay.plan.tags import classifies
+from n4a_fast.replay.plan.tags import width_of
 from n4a_fast.tables.artifacts import Artifacts
 
+_LEAST_SEEN = 5e-11  # what may be added to probabilities: half of what exports are held to
 _ELSEWHERE = "; replay the chain from the store"
 
 
@@ -113,7 +116,7 @@ def _ready(operator: Any, step: FeatureStep, plan: ReplayPlan) -> Any:
     """An operator made from parameters, fitted on as many columns as what comes after it takes."""
     later = plan.steps[plan.steps.index(step) + 1 :]
     following = [*(each for one in later for each in one.operators[0]), *plan.model.models.values()]
-    width = next((int(each.n_features_in_) for each in following if hasattr(each, "n_features_in_")), 0)
+    width = next((width for each in following if (width := width_of(each))), 0)
     probe = 1.0 + np.sin(np.linspace(0.0, 9.0, 4 * max(width, 1))).reshape(4, -1)
     made = fitted(operator, probe, None, step.place)
     if made is not operator and (not width or np.shape(made.transform(probe.copy())) != probe.shape):
@@ -188,7 +191,7 @@ def _models_and_targets(plan: ReplayPlan, ids: Mapping[int, str]) -> tuple[tuple
     targets = tuple(Part(first, operator, ids.get(id(operator))) for _, operator in undo)
     if len(models) == 1 or FINAL in fitted_models:
         return models, targets
-    if any(classifies(model) for model in fitted_models.values()):
+    if common_type(fitted_models, plan.model.place) == "classifier":
         return (Part(step, _voting(plan), None, FINAL, composed=True),), targets
     if not all(inverse_is_linear(operator) for _, operator in undo):
         return (
@@ -210,9 +213,24 @@ def _voting(plan: ReplayPlan) -> Any:
         for model, known in zip(models, classes, strict=True)
     ):
         raise plan.model.place.error(f"has folds that cannot be averaged by probability{_ELSEWHERE}")
-    vote = VotingClassifier([(f"fold_{fold}", model) for fold, model in plan.model.models.items()], voting="soft")
-    vote.estimators_, vote.le_, vote.classes_ = models, LabelEncoder().fit(classes[0]), classes[0]
+    first, weight = _first_on_a_tie(classes[0], len(models))
+    named = [*((f"fold_{fold}", model) for fold, model in plan.model.models.items()), ("first_on_a_tie", first)]
+    vote = VotingClassifier(named, voting="soft", weights=[1.0] * len(models) + [weight])
+    vote.estimators_, vote.le_, vote.classes_ = [*models, first], LabelEncoder().fit(classes[0]), classes[0]
     return vote
+
+
+def _first_on_a_tie(classes: NDArray[Any], n_folds: int) -> tuple[Any, float]:
+    """A member of a vote, and its weight, that prefers the earlier class by hardly more than rounding.
+
+    Means of probabilities that are equal come out unequal in their last bits; replay takes the first of them, and a
+    vote that is loaded without this package shall too.
+    """
+    from sklearn.dummy import DummyClassifier
+
+    ranks = np.arange(len(classes), 0, -1)
+    preferring = DummyClassifier(strategy="prior").fit(np.zeros((len(classes), 1)), classes, sample_weight=ranks)
+    return preferring, float(n_folds * min(TIE * ranks.sum(), _LEAST_SEEN))
 
 
 def _untransforming(model: Any, undo: Sequence[tuple[int, Any]]) -> Any:

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.bundles import scripts
 from n4a_fast.bundles.line import Line, bytes_of, line_of_chain
+from n4a_fast.bundles.scripts import weights
 from n4a_fast.durable.publish import write_text
 from n4a_fast.replay.fused.compile import compile_chain
 from n4a_fast.replay.fused.compiled import CompiledChain
 from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plan.tags import width_of
 from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.version import __version__
 
@@ -105,7 +107,9 @@ def _compiled(line: Line) -> CompiledChain | None:
     found = compile_chain(
         plan, np.full(len(models), 1.0 / len(models)), _likely_spectra(line, width), None, Bench(_never)
     )
-    return found if isinstance(found, CompiledChain) and found.start == 0 and found.link is None else None
+    if not isinstance(found, CompiledChain) or found.start != 0 or found.link is not None:
+        return None
+    return found if found.statistic is None or found.statistic.kind in weights.CORRECTIONS else None
 
 
 def _never(artifact_id: str) -> Any:
@@ -117,10 +121,10 @@ def _width(line: Line) -> int:
     0.
     """
     parts = [*line.transforms, *line.predicting[:1]]
-    place = next((turn for turn, part in enumerate(parts) if hasattr(part.operator, "n_features_in_")), None)
+    place = next((turn for turn, part in enumerate(parts) if width_of(part.operator)), None)
     if place is None:
         return 0
-    width = int(parts[place].operator.n_features_in_)
+    width = width_of(parts[place].operator)
     rows = 1.0 + np.sin(np.linspace(0.0, 9.0, 4 * width)).reshape(4, width)
     try:
         for part in parts[:place]:

@@ -16,6 +16,8 @@ N_FEATURES, N_TARGETS = 1, 1
 STATISTIC, NUMBER = "", 0.0
 FUNCTIONALS = SPECTRA = CENTER = WEIGHTS = INTERCEPT = ""
 
+CORRECTIONS = ("", "snv", "norm", "regression")  # kinds of statistic that `_corrected` knows
+
 # -- in every script from here on --
 
 
@@ -42,6 +44,8 @@ def _corrected(rows: Any) -> Any:
         found = rows @ _array(FUNCTIONALS, "<f8", N_FEATURES)
         scale = np.where(np.abs(found[:, -1:]) < 1e-9, np.nan, found[:, -1:])
         return (rows - found[:, :-1] @ _array(SPECTRA, "<f8", found.shape[1] - 1) if SPECTRA else rows) / scale
+    if STATISTIC:
+        raise ValueError(f"the correction {STATISTIC!r} is unknown to this script")
     return rows
 
 

@@ -38,7 +38,7 @@ from n4a_fast.replay.plain.combine import combine
 from n4a_fast.replay.plain.execute import plain_features
 from n4a_fast.replay.plain.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.plan.replay_plan import ReplayPlan, TargetStep
-from n4a_fast.replay.plan.tags import classifies
+from n4a_fast.replay.plan.tags import classifies, width_of
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -148,10 +148,10 @@ def _in_target_unit(weights: Array, targets: Sequence[TargetStep]) -> Array:
 
 
 def _width_of(model: Any) -> int:
-    width = getattr(model, "n_features_in_", None)
-    if not isinstance(width, int | np.integer):
+    width = width_of(model)
+    if not width:
         raise Unfused(f"{type(model).__name__} does not say how many columns it takes")
-    return int(width)
+    return width
 
 
 def _inverse_part(operator: Any, width: int) -> Array:

@@ -168,13 +168,13 @@ def version_of(distribution: str) -> str:
 
 def made_with(operators: Iterable[Any]) -> str:
     """The libraries of these operators and of what they hold, with versions; "" when one is of no installed
-    distribution.
+    distribution, or lacks a parameter that its installed release has.
     """
-    names = {
-        _distribution_of(type(member).__module__.partition(".")[0])
-        for operator in operators
-        for member in _members(operator)
-    }
+    try:
+        members = [member for operator in operators for member in _members(operator)]
+    except AttributeError:  # a pickle of another release
+        return ""
+    names = {_distribution_of(type(member).__module__.partition(".")[0]) for member in members}
     if "" in names:
         return ""
     return " ".join(f"{name}=={version_of(name)}" for name in sorted({*names, "n4a_fast"}))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from n4a_fast.replay.fused.linear_operators import Unfused, entry_of
 from n4a_fast.replay.plain.calls import check_input, predicted
-from n4a_fast.replay.plain.combine import common_classes, labels_undone
+from n4a_fast.replay.plain.combine import common_classes, labels_undone, most
 from n4a_fast.replay.plan.replay_plan import Place, TargetStep
 
 Array: TypeAlias = NDArray[np.float64]
@@ -43,12 +43,12 @@ class Link:
         by_fold = scores.reshape(len(scores), len(self.fold_weights), -1)
         if return_proba or (self.soft and len(self.fold_weights) > 1):
             proba = np.einsum("f,nfc->nc", self.fold_weights, self._probabilities(by_fold))
-            return np.asarray(proba if return_proba else self.labels[np.argmax(proba, axis=1)])
+            return np.asarray(proba if return_proba else self.labels[most(proba)])
         best = (by_fold[..., 0] > 0).astype(np.int64) if by_fold.shape[2] == 1 else by_fold.argmax(axis=2)
         if len(self.fold_weights) == 1:
             return np.asarray(self.labels[best[:, 0]])
         votes = np.einsum("f,nfc->nc", self.fold_weights, best[:, :, None] == np.arange(len(self.labels)))
-        return np.asarray(self.labels[np.argmax(votes.round(12), axis=1)])
+        return np.asarray(self.labels[most(votes)])
 
     def _probabilities(self, scores: Array) -> Array:
         with np.errstate(all="ignore"):

@@ -33,6 +33,8 @@ def radial_part(models: Mapping[str, Any], fold_weights: Array) -> tuple[RowStat
         or len({rows.shape[1] for rows, _, _ in parts}) > 1
     ):
         raise Unfused("its folds differ in shape")
+    if not any(len(rows) for rows, _, _ in parts):
+        raise Unfused("it has no support vectors and predicts a constant")
     union, index = np.unique(np.concatenate([rows for rows, _, _ in parts]), axis=0, return_inverse=True)
     gammas = np.concatenate([np.full(len(rows), gamma) for rows, _, gamma in parts])
     weights = np.concatenate(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.plain.inputs import count_in_rows
 from n4a_fast.replay.plan.replay_plan import Place
-from n4a_fast.replay.plan.tags import allows_nan
+from n4a_fast.replay.plan.tags import allows_nan, width_of
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -58,8 +58,8 @@ def predicted(model: Any, method: str, spectra: Array, place: Place) -> Any:
 
 def check_input(operator: Any, spectra: Array, given: int, place: Place) -> None:
     """Refuses spectra that `operator` was not fitted for."""
-    width, fitted_on = spectra.shape[1], getattr(operator, "n_features_in_", None)
-    if isinstance(fitted_on, int | np.integer) and fitted_on != width:
+    width, fitted_on = spectra.shape[1], width_of(operator)
+    if fitted_on and fitted_on != width:
         if width == given:
             found = f"X has {width} columns, {place} of chain {place.chain_id!r} was fitted on {fitted_on}"
             raise InvalidInputError(f"{found}; give spectra on the same wavelengths")

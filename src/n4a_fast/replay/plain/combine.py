@@ -6,6 +6,10 @@
   and the most probable class is the label, the first in `classes_` on a tie. Without `predict_proba`
   the folds vote by their weights, ties again by class order. Labels have the dtype of `classes_` and
   go back through target steps such as a label encoder.
+* Others (clusterers, outlier detectors) predict by one fold: their labels cannot be averaged.
+
+A. Sums of probabilities differ in their last bits with the order of the folds, so shares within
+   `TIE` of the largest are as large as it: all paths then name the same label.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ from numpy.typing import NDArray
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.plain.calls import check_input, predicted
 from n4a_fast.replay.plan.replay_plan import Place, TargetStep
-from n4a_fast.replay.plan.tags import classifies
+from n4a_fast.replay.plan.tags import estimator_type
 
 Array: TypeAlias = NDArray[np.float64]
+
+TIE = 1e-12
 
 
 def combine(
@@ -36,14 +42,12 @@ def combine(
     """The prediction of these models together."""
     for model in models.values():
         check_input(model, spectra, given, place)
-    kinds = {classifies(model) for model in models.values()}
-    if len(kinds) > 1:
-        raise place.error("has folds that classify and folds that do not; they cannot be combined")
-    if True in kinds:
+    kind = common_type(models, place)
+    if kind == "classifier":
         return _classified(models, weights, spectra, targets, place, return_proba)
     if return_proba:
         raise InvalidInputError(
-            f"return_proba=True: {place} of chain {place.chain_id!r} is a regression model; it has no probabilities"
+            f"return_proba=True: {place} of chain {place.chain_id!r} is a {kind}; it has no probabilities"
         )
     outputs = [_regressed(model, spectra, targets, place) for model in models.values()]
     if len({output.shape for output in outputs}) > 1:
@@ -52,6 +56,20 @@ def combine(
         )
     mean = np.einsum("f,fnt->nt", weights, np.stack(outputs)) if len(outputs) > 1 else outputs[0]
     return mean[:, 0] if mean.shape[1] == 1 else mean
+
+
+def common_type(models: Mapping[str, Any], place: Place) -> str:
+    """What kind of estimator the models of all folds are."""
+    kinds = {estimator_type(model) for model in models.values()}
+    if len(kinds) > 1:
+        raise place.error(f"has folds of several kinds ({', '.join(sorted(kinds))}); they cannot be combined")
+    kind = kinds.pop()
+    if len(models) > 1 and kind in ("clusterer", "outlier_detector"):
+        raise place.error(
+            f"is a {kind.replace('_', ' ')}, whose labels mean something else in each of its {len(models)} folds;"
+            " choose one of them with folds="
+        )
+    return kind
 
 
 def _regressed(model: Any, spectra: Array, targets: Sequence[TargetStep], place: Place) -> Array:
@@ -111,10 +129,15 @@ def _classified(
         )
         if return_proba:
             return np.asarray(proba, dtype=np.float64)
-        labels: NDArray[Any] = np.asarray(classes[np.argmax(proba, axis=1)])
+        labels: NDArray[Any] = np.asarray(classes[most(proba)])
     else:
         labels = _voted([_labels(model, spectra, place) for model in models.values()], weights, classes, place)
     return labels_undone(labels, targets)
+
+
+def most(shares: Array) -> NDArray[np.intp]:
+    """The first column in each row with the largest share, ties within rounding."""
+    return np.asarray((shares >= shares.max(axis=1, keepdims=True) - TIE).argmax(axis=1))
 
 
 def labels_undone(labels: NDArray[Any], targets: Sequence[TargetStep]) -> NDArray[Any]:
@@ -176,7 +199,7 @@ def _voted(votes: Sequence[NDArray[Any]], weights: Array, classes: NDArray[Any] 
         if not hits.any(axis=1).all():
             raise place.error("predicted a label that is not among its classes_")
         counts += weight * hits
-    return np.asarray(classes[np.argmax(counts.round(12), axis=1)])  # rounded, so that equal sums of weights tie
+    return np.asarray(classes[most(counts)])
 
 
 def _label_undone(operator: Any, labels: NDArray[Any], place: Place) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from n4a_fast.errors import ReplayError
+from n4a_fast.errors import ReplayError, StoreError
 from n4a_fast.replay.plan.folds import FINAL, Folds, choose, read_folds
 from n4a_fast.replay.plan.kinds import calls_itself_model, kind_of, refuse_unknown_effect
 from n4a_fast.replay.plan.recreate import Resolve, create, import_class
@@ -167,10 +167,12 @@ class _Reader:
     def _loaded(self, artifact_id: str, method: str, place: Place) -> Any:
         try:
             found = self.load_artifact(artifact_id)
-        except (ImportError, AttributeError) as error:  # what a pickle of a class that is not there raises
+        except StoreError:
+            raise
+        except Exception as error:  # unpickling runs the class's own code, which may raise anything
             raise place.error(
-                f"has the artifact {artifact_id!r}, which cannot be loaded here ({error}); install what it was made"
-                " with"
+                f"has the artifact {artifact_id!r}, which cannot be loaded here ({type(error).__name__}: {error});"
+                " install what it was made with"
             ) from error
         if not hasattr(found, method):
             raise place.error(

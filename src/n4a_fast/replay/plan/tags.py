@@ -3,12 +3,15 @@
 The package does not depend on scikit-learn; stored estimators bring it along. Its tags are read as
 releases since 1.6 give them (`__sklearn_tags__`) and as older ones did (`_get_tags`,
 `_estimator_type`); nirs4all's operators state theirs in `_tags`. Who declares nothing takes no NaN,
-needs a fit if it has one, and classifies if it has `classes_`.
+needs a fit if it has one, and classifies if it has classes. A pickle of another release may lack what
+its own tags ask for; it counts as one that declares nothing, and fails where it is called.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 
 def allows_nan(operator: Any) -> bool:
@@ -16,8 +19,8 @@ def allows_nan(operator: Any) -> bool:
     own = getattr(operator, "_tags", None)
     if isinstance(own, dict) and "allow_nan" in own:
         return bool(own["allow_nan"])
-    if hasattr(operator, "__sklearn_tags__"):
-        tags = operator.__sklearn_tags__()
+    tags = _declared(operator)
+    if tags is not None:
         return bool(tags.input_tags.allow_nan or tags.no_validation)
     older = _older(operator)
     return bool(older.get("allow_nan") or older.get("no_validation"))
@@ -25,18 +28,47 @@ def allows_nan(operator: Any) -> bool:
 
 def needs_fit(operator: Any) -> bool:
     """Whether the operator must be fitted before it transforms."""
-    if hasattr(operator, "__sklearn_tags__"):
-        return bool(operator.__sklearn_tags__().requires_fit)
+    tags = _declared(operator)
+    if tags is not None:
+        return bool(tags.requires_fit)
     return bool(_older(operator).get("requires_fit", hasattr(operator, "fit")))
 
 
 def classifies(model: Any) -> bool:
-    """Whether a model predicts classes."""
-    if hasattr(model, "classes_"):
-        return True
-    if hasattr(model, "__sklearn_tags__"):
-        return bool(model.__sklearn_tags__().estimator_type == "classifier")
-    return getattr(model, "_estimator_type", None) == "classifier"
+    """Whether a model predicts classes: what it declares counts, then whether it has any."""
+    return estimator_type(model) == "classifier"
+
+
+def estimator_type(model: Any) -> str:
+    """ "classifier", "regressor", "clusterer", ... as the model declares; without a word the classes it has tell."""
+    tags = _declared(model)
+    declared = getattr(tags, "estimator_type", None) or getattr(model, "_estimator_type", None)
+    if declared:
+        return str(declared)
+    classes = getattr(model, "classes_", None)
+    return "classifier" if classes is not None and len(classes) else "regressor"
+
+
+def width_of(operator: Any) -> int:
+    """Columns that the operator was fitted on; 0 where it does not say.
+
+    A CatBoost model that was loaded again says 0, and has the names of its columns.
+    """
+    width = getattr(operator, "n_features_in_", None)
+    if isinstance(width, int | np.integer) and width > 0:
+        return int(width)
+    names = getattr(operator, "feature_names_", None)
+    return len(names) if isinstance(names, list | tuple) else 0
+
+
+def _declared(operator: Any) -> Any:
+    """scikit-learn's tags of the operator, or None."""
+    if not hasattr(operator, "__sklearn_tags__"):
+        return None
+    try:
+        return operator.__sklearn_tags__()
+    except AttributeError:  # a pickle of another release, or a mixin without its base
+        return None
 
 
 def _older(operator: Any) -> dict[str, Any]:

@@ -106,15 +106,20 @@ def _indices(value: Any) -> Array | None:
     return whole
 
 
+def refuse_masked(name: str, value: Any) -> None:
+    """InvalidInputError for an array that hides some of its values."""
+    if np.ma.is_masked(value):
+        raise InvalidInputError(
+            f"{name} has masked values, which cannot be stored as such; fill them, with NaN for instance"
+        )
+
+
 def _numeric(value: Any, name: str) -> Array:
     try:
         found = np.asarray(value)
     except ValueError as error:
         raise InvalidInputError(f"{name} is ragged ({error}); give one row per sample") from error
-    if np.ma.is_masked(value):
-        raise InvalidInputError(
-            f"{name} has masked values, which cannot be stored as such; fill them, with NaN for instance"
-        )
+    refuse_masked(name, value)
     if found.size == 0 and found.dtype == object:
         found = found.astype(np.float64)
     if found.dtype.kind not in "fiub":

@@ -243,6 +243,7 @@ def _rows_of(name: str, value: Any, rows: int) -> Any:
         dtype = np.int64 if name == "sample_indices" else np.float64
         if value.dtype.kind not in "fiub":
             raise InvalidInputError(f"{name} must be numeric, got dtype {value.dtype}")
+        arrays.refuse_masked(name, value)
         matrix = np.ascontiguousarray(value, dtype)
         if name == "sample_indices" and not np.array_equal(matrix, value):
             raise InvalidInputError("sample_indices must be whole numbers that fit 64 bits")
