@@ -19,7 +19,9 @@ FORMAT_VERSION = 2
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
 MIGRATIONS: Mapping[int, Sequence[str]] = {1: (ddl.METRICS, ddl.CHAIN_SCORES)}
 
-_READ_VERSION = "SELECT format_version, written_by FROM store_info"
+_READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"
+# a view by this name would run what a stranger wrote
+_HAS_VERSION = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'store' AND table_name = 'store_info'"
 _TABLE_NAMES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store'"
 _SET_VERSION = "UPDATE store_info SET format_version = ?, written_by = ?"
 
@@ -70,7 +72,7 @@ def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int
 
 
 def _version_of(database: Database) -> tuple[int, str]:
-    info = database.peek(_READ_VERSION)
+    info = database.peek(_READ_VERSION) if database.peek(_HAS_VERSION) else None
     if info and isinstance(info[0][0], int):
         return info[0][0], str(info[0][1])
     names = {name for (name,) in database.peek(_TABLE_NAMES) or ()}

@@ -22,12 +22,12 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast.engine import background
-from n4a_fast.engine.connection import client
+from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.failures import INTERRUPTED, translated
 from n4a_fast.engine.fork import tell_of_forks
 from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.engine.lease import Turnstile
-from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreUnavailableError
 
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.004  # a look costs 25 µs
@@ -66,6 +66,7 @@ class Database:
         self._after_commit: list[Callable[[], object]] = []
         self._untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
         self._inserted = 0  # since the file was attached
+        self._readable: user_sql.Readable | None = None
         tell_of_forks(self)
 
     # -- reading ---------------------------------------------------------------------------
@@ -143,18 +144,16 @@ class Database:
         return _as_frame(self.arrow(sql, params))
 
     def frame_of_user_sql(self, sql: str, params: Params = ()) -> pl.DataFrame:
-        """Like `frame`, for SQL from outside: one SELECT that cannot write; InvalidInputError otherwise."""
+        """Like `frame`, for SQL from outside: one SELECT that only reads this store; InvalidInputError otherwise."""
         with self.drained() as connection:
             try:
-                kinds = [statement.type for statement in connection.extract_statements(sql)]
-                if kinds != [duckdb.StatementType.SELECT]:
-                    raise InvalidInputError(
-                        f"sql() takes one SELECT, this is {_names(kinds)}; send SELECTs one by one, and use the store's"
-                        " methods to write"
-                    )
+                if self._readable is None:
+                    self._readable = user_sql.Readable(connection)
                 with self._read_transaction(connection):
-                    return _as_frame(connection.sql(sql, params=list(params)).to_arrow_table())
-            except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+                    return _as_frame(user_sql.selected(connection, sql, list(params), self._readable))
+            except user_sql.ERRORS as error:
+                if isinstance(translated(self.path, error), NotAStoreError):
+                    raise
                 raise InvalidInputError(f"the query cannot run: {error}") from error
 
     # -- writing ---------------------------------------------------------------------------
@@ -493,7 +492,3 @@ class Database:
 
 def _as_frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(table)
-
-
-def _names(kinds: Sequence[duckdb.StatementType]) -> str:
-    return " and ".join(str(kind).rpartition(".")[2] for kind in kinds) or "empty"

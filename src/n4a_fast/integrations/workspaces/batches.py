@@ -7,7 +7,9 @@ workspace can be written back.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.errors import InvalidInputError
+from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError
 from n4a_fast.schema import columns
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values import ids, jsontext
@@ -115,6 +117,24 @@ def pieces(database: Database, query: str, table: str, step: int) -> Iterator[pa
         piece = database.arrow(query, (start, start + step))
         if piece.num_rows:
             yield piece
+
+
+def quoted_name(name: str) -> str:
+    """The name of a table or column as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[None]:
+    """What a source holds that no nirs4all wrote becomes NotAStoreError, in whatever form it comes to light."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise NotAStoreError(root, f"its content has no form that nirs4all writes ({error})") from error
+    except (pa.ArrowException, sqlite3.Error, MemoryError) as error:
+        raise NotAStoreError(root, f"its content cannot be read ({error})") from error
 
 
 def fitted(batch: pa.Table, schema: pa.Schema) -> pa.Table:

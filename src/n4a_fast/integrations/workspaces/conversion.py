@@ -20,7 +20,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError
-from n4a_fast.integrations.workspaces.batches import Source
+from n4a_fast.integrations.workspaces.batches import Source, reading
 from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in, make_durable
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
@@ -63,7 +63,8 @@ def _is_a_store_of_ours(root: Path) -> bool:
 
 
 def _bring_in(root: Path, draft: Path, progress: Progress) -> Report:
-    source: Source = SQLiteSource(root) if (root / "store.sqlite").is_file() else DuckDBSource(root)
+    with reading(root):
+        source: Source = SQLiteSource(root) if (root / "store.sqlite").is_file() else DuckDBSource(root)
     with closing(source):
         report = take_in(source, draft, progress)
     with closing(Database(draft / STORE_FILE, read_only=True)) as database:

@@ -12,19 +12,28 @@ import numpy as np
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.integrations.workspaces.batches import ARRAYS, BATCH_ROWS, ArrayBatch, pieces, reshaped, views
+from n4a_fast.errors import NotAStoreError
+from n4a_fast.integrations.workspaces.batches import (
+    ARRAYS,
+    BATCH_ROWS,
+    ArrayBatch,
+    pieces,
+    quoted_name,
+    reshaped,
+    views,
+)
 from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
 
-_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store' AND table_type = 'BASE TABLE'"
-_COLUMNS = (
-    "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'store' AND table_name = ?"
-    " ORDER BY ordinal_position"
-)
+_TABLES = """SELECT table_name FROM information_schema.tables
+WHERE table_catalog = 'store' AND table_schema = 'main' AND table_type = 'BASE TABLE'"""
+_COLUMNS = """SELECT column_name, data_type, coalesce(is_generated, 'NEVER') FROM information_schema.columns
+WHERE table_catalog = 'store' AND table_schema = 'main' AND table_name = ? ORDER BY ordinal_position"""
+_MACROS = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE database_name = 'store'"
 _ROWS = "SELECT {columns} FROM {table} WHERE rowid >= ? AND rowid < ? ORDER BY rowid"
-_ARRAYS = """SELECT a.prediction_id, a.y_true, a.y_pred, a.y_proba, CAST(a.sample_indices AS BIGINT[]) AS
-sample_indices, a.weights, p.n_samples
-FROM (FROM prediction_arrays WHERE rowid >= ? AND rowid < ? ORDER BY rowid) a LEFT JOIN predictions p ON p.prediction_id
-= a.prediction_id"""
+_ARRAYS = """SELECT a.prediction_id, a.y_true, a.y_pred, a.y_proba,
+    CAST(a.sample_indices AS BIGINT[]) AS sample_indices, a.weights, p.n_samples
+FROM (FROM store.main.prediction_arrays WHERE rowid >= ? AND rowid < ? ORDER BY rowid) a
+LEFT JOIN store.main.predictions p ON p.prediction_id = a.prediction_id"""
 _ARRAY_ROWS = 2048
 
 
@@ -37,6 +46,8 @@ class DuckDBSource:
         self._held = self._database.lock
         self._held.acquire()  # otherwise an idle moment would let the file go, and somebody could write to it
         try:
+            if macros := self._database.rows(_MACROS):  # they would be called in place of DuckDB's own functions
+                raise NotAStoreError(self.path, f"it holds the macro {macros[0][0]}, which no nirs4all wrote")
             self._names = frozenset(name for (name,) in self._database.rows(_TABLES))
             has_table = "prediction_arrays" in self._names
             self._parquet = None if has_table else ParquetArrays(root / "arrays")
@@ -49,14 +60,15 @@ class DuckDBSource:
         return self._names
 
     def count(self, table: str) -> int:
-        return int(self._database.rows(f"SELECT count(*) FROM {table}")[0][0]) if table in self._names else 0
+        return int(self._database.rows(f"SELECT count(*) FROM {_table(table)}")[0][0]) if table in self._names else 0
 
     def rows(self, table: str) -> Iterator[pa.Table]:
         described = self._database.rows(_COLUMNS, (table,))
-        selected = ", ".join(
-            f"CAST({name} AS VARCHAR) AS {name}" if kind == "JSON" else name for name, kind in described
-        )
-        return pieces(self._database, _ROWS.format(columns=selected, table=table), table, BATCH_ROWS)
+        if computed := next((name for name, _, generated in described if generated == "ALWAYS"), None):
+            raise NotAStoreError(self.path, f"the column {computed} of {table} is computed, which no nirs4all wrote")
+        quoted = [(quoted_name(name), kind) for name, kind, _ in described]
+        selected = ", ".join(f"CAST({name} AS VARCHAR) AS {name}" if kind == "JSON" else name for name, kind in quoted)
+        return pieces(self._database, _ROWS.format(columns=selected, table=_table(table)), _table(table), BATCH_ROWS)
 
     def array_count(self) -> int:
         return self.count("prediction_arrays") if self._parquet is None else len(self._parquet)
@@ -65,7 +77,7 @@ class DuckDBSource:
         if self._parquet is not None:
             yield from self._parquet.batches()
             return
-        yield from map(_batch, pieces(self._database, _ARRAYS, "prediction_arrays", _ARRAY_ROWS))
+        yield from map(_batch, pieces(self._database, _ARRAYS, _table("prediction_arrays"), _ARRAY_ROWS))
 
     def state(self) -> object:
         found = self.path.stat()
@@ -74,6 +86,11 @@ class DuckDBSource:
     def close(self) -> None:
         self._database.close()
         self._held.release()
+
+
+def _table(name: str) -> str:
+    """A table of the source in SQL, whatever its name is and whatever else has that name."""
+    return f"store.main.{quoted_name(name)}"
 
 
 def _batch(table: pa.Table) -> ArrayBatch:

@@ -28,7 +28,7 @@ from n4a_fast.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
-from n4a_fast.integrations.workspaces.batches import Source
+from n4a_fast.integrations.workspaces.batches import Source, reading
 from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
@@ -58,7 +58,7 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
     with draft_in(root / DRAFT_FOLDER) as draft:
         _undo_half_a_swap(root)
         _refuse_to_overwrite(root)
-        with closing(DuckDBSource(root)) as source:
+        with reading(root), closing(DuckDBSource(root)) as source:
             report = take_in(source, draft, progress or silent)
             tables = (*report.tables, _artifact_files(source))
             _swap(root, draft)
@@ -70,7 +70,7 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
 def take_in(source: Source, folder: Path, progress: Progress) -> Report:
     """Write a source into a new store in `folder`, compare the two, and let go of the new one."""
     started, state = time.monotonic(), source.state()
-    with closing(Intake(source, folder, progress)) as intake:
+    with reading(source.root), closing(Intake(source, folder, progress)) as intake:
         tables = intake.run()
         arrays = compare(source, intake.workspace, progress)
     if source.state() != state:
@@ -80,9 +80,10 @@ def take_in(source: Source, folder: Path, progress: Progress) -> Report:
 
 def _artifact_files(source: Source) -> TableReport:
     """How many files the artifacts name and how many are there; `verify_artifacts` of the store looks into them."""
-    batches = source.rows("artifacts") if source.count("artifacts") else ()
-    paths = {path for batch in batches for path in batch["artifact_path"].to_pylist()}
-    lost = sum(not (source.root / "artifacts" / path).is_file() for path in paths)
+    with reading(source.root):
+        batches = source.rows("artifacts") if source.count("artifacts") else ()
+        paths = {path for batch in batches for path in batch["artifact_path"].to_pylist()}
+        lost = sum(not (source.root / "artifacts" / path).is_file() for path in paths)
     return TableReport(
         "artifact files", len(paths), len(paths) - lost, f"stay where they are{f'; {lost} are missing' if lost else ''}"
     )

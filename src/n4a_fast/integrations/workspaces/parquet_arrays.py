@@ -43,7 +43,8 @@ class ParquetArrays:
     """The files below `arrays/`, read in pieces."""
 
     def __init__(self, folder: Path) -> None:
-        self._files = sorted(folder.glob("*.parquet"))
+        # a link could lead anywhere, and a pipe would never end
+        self._files = [file for file in sorted(folder.glob("*.parquet")) if file.is_file() and not file.is_symlink()]
         self._last: dict[str, int] = {}  # prediction -> the row that counts, and the file in the high bits
         for number, file in enumerate(self._files):
             ids = _opened(file).read(["prediction_id"])["prediction_id"].to_pylist()

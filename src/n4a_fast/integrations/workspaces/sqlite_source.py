@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreUnavailableError
-from n4a_fast.integrations.workspaces.batches import BATCH_ROWS, ArrayBatch
+from n4a_fast.integrations.workspaces.batches import BATCH_ROWS, ArrayBatch, quoted_name
 from n4a_fast.integrations.workspaces.parquet_arrays import ParquetArrays
 
-_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+# virtual tables run the code of a module when they are read
+_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+_COLUMNS = "SELECT name, hidden FROM pragma_table_xinfo(?)"
 
 
 class SQLiteSource:
@@ -42,12 +44,18 @@ class SQLiteSource:
 
     def count(self, table: str) -> int:
         return (
-            int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) if table in self._names else 0
+            int(self._connection.execute(f"SELECT count(*) FROM main.{quoted_name(table)}").fetchone()[0])
+            if table in self._names
+            else 0
         )
 
     def rows(self, table: str) -> Iterator[pa.Table]:
-        cursor = self._connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
-        names = [column[0] for column in cursor.description]
+        described = self._connection.execute(_COLUMNS, (table,)).fetchall()
+        if computed := next((name for name, hidden in described if hidden), None):
+            raise NotAStoreError(self.path, f"the column {computed} of {table} is computed, which no nirs4all wrote")
+        names = [name for name, _ in described]
+        selected = ", ".join(map(quoted_name, names))
+        cursor = self._connection.execute(f"SELECT {selected} FROM main.{quoted_name(table)} ORDER BY rowid")
         while rows := cursor.fetchmany(BATCH_ROWS):
             yield pa.table(
                 [_column(name, list(values)) for name, values in zip(names, zip(*rows, strict=True), strict=True)],
@@ -81,6 +89,8 @@ def _opened(path: Path, immutable: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}", uri=True, isolation_level=None
         )
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         return connection
     except sqlite3.DatabaseError as error:
