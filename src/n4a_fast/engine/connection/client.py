@@ -25,7 +25,7 @@ _ROW_GROUP = 2048
 _READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
 _SETTINGS = """SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false;
-SET autoload_known_extensions = false; SET python_enable_replacements = false"""  # a missing table is no variable of ours
+SET autoload_known_extensions = false; SET python_enable_replacements = false"""  # no name is a variable of ours
 _LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _SPARE_AT_MOST = 2  # a merge has two files open at once
 _CACHE = "512MB"  # what DuckDB may keep of what was written; it would keep everything, up to 80 % of the memory
