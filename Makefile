@@ -15,7 +15,7 @@ BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
 TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
-.PHONY: demo test quick lint test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs test quick lint test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -43,6 +43,15 @@ bench: $(READY)
 # The table between the markers of README.md, from the newest line of benchmarks/history.jsonl.
 readme: $(READY)
 	@$(BIN)/python benchmarks/page.py --readme
+
+# The documentation site, into docs/_build/html: warnings are errors, nothing is fetched while it is built.
+docs: $(READY) .venv/.docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+.venv/.docs: pyproject.toml
+	@$(PIP) install $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	@touch $@
 
 wheel: $(READY)
 	@$(PIP) wheel --no-deps --wheel-dir dist .

@@ -1,0 +1,43 @@
+"""How the documentation site is built: `make docs`, without network, warnings as errors.
+
+The pages are the Markdown files of this folder. Pages of the reference are written by `reference_pages` from the
+package itself before each build, so no method, command, table or error can be missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from reference_pages import write_pages  # noqa: E402
+
+from n4a_fast import __version__  # noqa: E402
+
+project, author, copyright = "n4a_fast", "n4a_fast contributors", "n4a_fast contributors"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+suppress_warnings = ["myst.xref_missing"]  # links to sources of the repository, which the site does not hold
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 90
+
+html_theme = "pydata_sphinx_theme"
+html_title = "n4a_fast"
+html_static_path = ["_static"]
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
+html_show_sourcelink = False
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", lambda _: write_pages(HERE / "reference"))
