@@ -15,7 +15,7 @@ BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
 TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
-.PHONY: demo docs test quick lint test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs test quick lint crash-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -32,6 +32,10 @@ lint: $(READY)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --no-error-summary
+
+# Every write torn, power lost before every sync: all states of all workloads, in about half an hour.
+crash-scan: $(READY)
+	@N4A_CRASH_SCAN=1 $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
 
 gate: $(READY)
 	@$(BIN)/python -m pytest -q -m gate $(BENCHMARK_OPTIONS) --results build/gate.json benchmarks

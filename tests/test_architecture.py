@@ -48,7 +48,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 1500,  # one facade, with the users' docstrings of every documented method
-    "engine/connection/database.py": 500,  # one attachment, and everything that may be done with it
+    "engine/connection/database.py": 501,  # one attachment, and everything that may be done with it
     "tables/artifacts.py": 488,  # rows of artifacts
     "library.py": 406,
 }

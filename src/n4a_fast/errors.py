@@ -16,6 +16,7 @@
     +-- StoreUnavailableError (OSError)       free disk space, or mend the folder's permissions
     +-- StoreFormatError                      this file cannot be opened as it is
     |   +-- NotAStoreError                    not a DuckDB file, or not a workspace
+    |   +-- DamagedStoreError                 run `n4a-fast verify`; restore a backup
     |   +-- ForeignStoreError                 written by nirs4all: migrate or convert it
     |   +-- CopyDiffersError                  what was copied is not what was read; nothing took effect
     |   +-- NewerFormatError                  upgrade n4a_fast
@@ -177,6 +178,17 @@ class NotAStoreError(StoreFormatError):
         super().__init__(
             f"{path} is not a workspace store ({reason}); it was left unchanged: move it away, or choose another"
             " workspace folder"
+        )
+        self.path, self.reason = path, reason
+
+
+class DamagedStoreError(StoreFormatError):
+    """A file of the workspace whose bytes are not what was written; it was not changed."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged ({reason}); it was left unchanged: `n4a-fast verify {path.parent}` tells what is wrong"
+            " and what can be repaired, `n4a-fast restore` brings a backup back"
         )
         self.path, self.reason = path, reason
 

@@ -12,6 +12,7 @@ from helpers import make_duckdb, plain_rows
 from n4a_fast import WorkspaceStore, schema
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import (
+    DamagedStoreError,
     ForeignStoreError,
     InvalidInputError,
     NewerFormatError,
@@ -116,7 +117,7 @@ def test_a_cut_off_store_is_refused(tmp_path: Path) -> None:
     WorkspaceStore(tmp_path).close()
     file = tmp_path / "store.duckdb"
     file.write_bytes(file.read_bytes()[:9000])
-    refuse(tmp_path, NotAStoreError)
+    refuse(tmp_path, DamagedStoreError)
 
 
 def test_a_file_of_nirs4all_is_named_as_such(tmp_path: Path) -> None:

@@ -22,6 +22,14 @@ start_sync = platform.start_writing  # so that a sync later finds most of a file
 _AT_ONCE = 8
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing; their names survive a power loss."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
 def sync_all(paths: Iterable[Path | str], witness: int, *, as_a_whole: bool) -> None:
     """`sync` each that is still there, all on one file system; `witness` is open there since before the first was
     written.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from n4a_fast import platform, schema
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
+from n4a_fast.durable.sync import make_folder
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 from n4a_fast.memtable.buffer import FlushLimits
@@ -71,7 +72,7 @@ def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAUL
 
 def _make_folders(root: Path) -> None:
     try:
-        (root / "artifacts").mkdir(parents=True, exist_ok=True)
+        make_folder(root / "artifacts")
         if not platform.is_writable_folder(root):
             raise PermissionError("the folder is not writable")
     except OSError as error:

@@ -3,7 +3,7 @@
 Files      `open_regular`, `read_at`, `write_at`, `write_pieces`, `identity`, `is_writable_folder`
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`
-Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder
+Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder; `try_record_lock`
 Processes  `keep_for_ever`, `openssl_sha256`
 
 What a system cannot do is decided here: a sync that it has no call for becomes a stronger one, never none. A call for
@@ -27,6 +27,7 @@ from n4a_fast.platform.posix import (
     sync_file_system,
     sync_path,
     syncs_as_a_whole,
+    try_record_lock,
     write_at,
     write_pieces,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "sync_file_system",
     "sync_path",
     "syncs_as_a_whole",
+    "try_record_lock",
     "write_at",
     "write_pieces",
 ]

@@ -213,3 +213,14 @@ def unlock(descriptor: int) -> None:
 def has_no_locks(error: OSError) -> bool:
     """Whether an error of `try_lock` means that this disk has no locks at all."""
     return error.errno in _NO_LOCKS
+
+
+def try_record_lock(descriptor: int, *, shared: bool) -> bool:
+    """Whether the lock on a file's bytes was free and is this process's now: that of DuckDB, which every process loses
+    with the first descriptor of the file that it closes.
+    """
+    try:
+        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

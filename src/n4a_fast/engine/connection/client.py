@@ -15,7 +15,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from n4a_fast.durable.sync import sync
+from n4a_fast.durable.torn_pages import mend_before_attaching
 from n4a_fast.engine.connection.failures import is_lock_conflict
+from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.platform import keep_for_ever
 
 Connection = duckdb.DuckDBPyConnection
@@ -59,8 +62,9 @@ def leave_to_parent(connection: Connection | None) -> None:
 
 def attach(connection: Connection, path: Path, name: str, deadline: float, *, read_only: bool) -> None:
     """Attach a file under `name` once its lock is free; DuckDB's own error when it is not by the deadline (of
-    `time.monotonic`).
+    `time.monotonic`). What a crash left of a checkpoint is made whole before.
     """
+    mend_before_attaching(path, duckdb.__version__)
     statement = f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {_READ_ONLY if read_only else _WRITABLE})"
     while True:
         try:
@@ -70,6 +74,19 @@ def attach(connection: Connection, path: Path, name: str, deadline: float, *, re
             if not is_lock_conflict(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(_LOCK_POLL_SECONDS)
+
+
+def is_log_named(path: Path) -> bool:
+    """After a commit: whether the log of a file is there, under a name that survives a power loss. DuckDB syncs the log
+    that it makes with the first commit after attaching, but not the folder.
+    """
+    if not path.with_name(path.name + ".wal").exists():
+        return False
+    try:
+        sync(path.parent)
+    except OSError as error:
+        raise StoreUnavailableError(path, error.strerror or str(error)) from error
+    return True
 
 
 def detach_store(connection: Connection, *, joined: bool) -> None:

@@ -67,6 +67,7 @@ class Database:
         self._untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
         self._inserted = 0  # since the file was attached
         self._readable: user_sql.Readable | None = None
+        self._log_is_named = False  # the name of the file's log survives a power loss
         tell_of_forks(self)
 
     # -- reading ---------------------------------------------------------------------------
@@ -177,6 +178,7 @@ class Database:
                     connection.execute("BEGIN")
                     yield
                     connection.execute("COMMIT")
+                    self._log_is_named = self._log_is_named or client.is_log_named(self.path)
                 except BaseException:
                     self._roll_back(connection)
                     raise
@@ -438,7 +440,7 @@ class Database:
             client.attach(connection, self.path, "store", deadline, read_only=self.read_only)
             connection.execute("USE store")
             self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
-            self.attachment, self._inserted = self.attachment + 1, 0
+            self.attachment, self._inserted, self._log_is_named = self.attachment + 1, 0, False
         except duckdb.Error:
             self._let_go()
             raise

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import duckdb
 
-from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import (
+    DamagedStoreError,
+    InvalidInputError,
+    NotAStoreError,
+    StoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
 
 INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-C
-_DAMAGE = re.compile("Could not read enough bytes|Corrupt database file|checksum")
+_DAMAGE = re.compile("Could not read enough bytes|Corrupt|corrupt|checksum|replaying WAL|Failed to load metadata")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 
 
@@ -22,12 +29,12 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
         return StoreLockedError(path, int(holder.group(1)) if holder else None)
     if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
         return NotAStoreError(path, "not a DuckDB file")
-    if isinstance(error, duckdb.SerializationException) or (
-        isinstance(error, duckdb.IOException) and _DAMAGE.search(text)
-    ):
-        return NotAStoreError(path, f"the file is damaged: {text}")
+    if isinstance(error, duckdb.SerializationException):
+        return DamagedStoreError(path, text)
     if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
         return InvalidInputError(text)
+    if _DAMAGE.search(text):  # a wrong checksum has no class of its own
+        return DamagedStoreError(path, text)
     return StoreUnavailableError(path, text)
 
 
