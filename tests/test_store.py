@@ -164,6 +164,7 @@ READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "replay_chain": lambda store, unknown: store.replay_chain(unknown, np.zeros((2, 3))),
     "replay_chains": lambda store, unknown: store.replay_chains([unknown], np.zeros((2, 3))),
     "replay_plan": lambda store, unknown: store.replay_plan(unknown),
+    "describe_chain": lambda store, unknown: store.describe_chain(unknown),
     "export_chain": lambda store, unknown: store.export_chain(unknown, store.workspace_path / "chain.n4a"),
     "export_pipeline_config": lambda store, unknown: store.export_pipeline_config(
         unknown, store.workspace_path / "config.json"

@@ -6,10 +6,12 @@ from n4a_fast.integrations.nirs4all import install, uninstall
 from n4a_fast.library import PipelineLibrary
 from n4a_fast.replay import register_linear_operator, replay_chain, replay_chains
 from n4a_fast.store import WorkspaceStore
+from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.version import __version__
 
 __all__ = [
     "ChainBuilder",
+    "ChainInput",
     "PipelineLibrary",
     "WorkspaceStore",
     "__version__",

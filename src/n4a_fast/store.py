@@ -14,7 +14,7 @@ The contract, for every method:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -42,10 +42,12 @@ from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.ranking import Question, Ranking
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay.serve.batch import replay_many
+from n4a_fast.replay.serve.description import ChainDescription, describe_chain
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
 from n4a_fast.replay.serve.replayer import Choice
 from n4a_fast.replay.serve.several import Work
 from n4a_fast.tables.artifacts import Written
+from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.views import Chain, Run
 
 OneOrMore = str | list[str] | None
@@ -363,22 +365,44 @@ class WorkspaceStore:
         shared_artifacts: dict[Any, Any],
         branch_path: list[int] | None = None,
         source_index: int | None = None,
+        *,
+        input: ChainInput | Mapping[str, Any] | None = None,
     ) -> str:
         """Id of a new chain (UUIDv7): the ordered steps to a model, and the artifacts they use.
 
         `steps` holds dicts with `step_idx`, `operator_class`, `params`, `artifact_id`, `stateless`;
         `fold_artifacts` maps a fold to its model's artifact id, `shared_artifacts` a step index to
         one id or a list. Artifacts may be registered afterwards; from now on, while the chain is there, they are kept.
+        `input` tells what the chain was trained on (`ChainInput`, or a mapping of some of its fields: `n_features`,
+        `wavelengths`, `wavelength_unit`, `columns`, `classes`, `targets`, `target_unit`, `prediction_range`); replays
+        refuse other spectra, `describe_chain` shows it.
         """
-        texts = {"model_class": model_class, "preprocessings": preprocessings, "fold_strategy": fold_strategy}
+        facts = {"model_class": model_class, "preprocessings": preprocessings, "fold_strategy": fold_strategy}
         return self._open().save_chain(
-            pipeline_id, steps, model_step_idx, fold_artifacts, shared_artifacts, branch_path, source_index, **texts
+            pipeline_id,
+            steps,
+            model_step_idx,
+            fold_artifacts,
+            shared_artifacts,
+            branch_path,
+            source_index,
+            input=input,
+            **facts,
         )
 
     @_reads
     def get_chain(self, chain_id: str) -> dict[str, Any] | None:
         """The chain, its JSON columns as Python values; None for an unknown id."""
         return self._open().chains.find(chain_id)
+
+    @_reads
+    def describe_chain(self, chain_id: str) -> ChainDescription:
+        """A chain's steps, folds and what it was trained on: columns, wavelengths, classes, target. Print it.
+
+        What `save_chain(input=)` did not tell, the operators do, which are loaded for it, and the stored training
+        predictions.
+        """
+        return describe_chain(self._open().replayer, self._open().arrays, chain_id)
 
     @_reads
     def get_chains_for_pipeline(self, pipeline_id: str) -> pl.DataFrame:
@@ -954,7 +978,10 @@ class WorkspaceStore:
         A path without a suffix gets that of the format. The operators are loaded for it. ReplayError, with the
         step, for what such a file cannot hold: several sources, or operators that need wavelengths.
         """
-        return export.export_chain(self._open().chains, self._open().artifacts, chain_id, Path(output_path), format)
+        workspace = self._open()
+        return export.export_chain(
+            workspace.chains, workspace.artifacts, workspace.arrays, chain_id, Path(output_path), format
+        )
 
     @_reads
     def import_chain(self, path: str | Path, *, max_bytes: int | None = None) -> str:

@@ -53,6 +53,7 @@ def test_a_chain_comes_back_as_python_values(store: WorkspaceStore, sweep: Sweep
         "shared_artifacts": {"1": ["a1", "a2"], "_source_map": {"1": {"0": "a3"}}},
         "branch_path": [0, 2],
         "source_index": 1,
+        "input": None,
     }
 
 

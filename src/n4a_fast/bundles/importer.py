@@ -59,7 +59,9 @@ def _save(parts: Parts, bundle: Bundle, chain_id: str) -> None:
         "preprocessings": told.get("preprocessings") or told.get("preprocessing_chain") or "",
         "fold_strategy": told.get("fold_strategy") or "",
     }
-    parts.chains.save(pipeline_id, **with_artifacts(bundle.rows, saved), chain_id=chain_id, **header)
+    parts.chains.save(
+        pipeline_id, **with_artifacts(bundle.rows, saved), chain_id=chain_id, input=bundle.input, **header
+    )
 
 
 def _same(known: Mapping[str, Any], rows: Mapping[str, Any]) -> bool:

@@ -86,6 +86,7 @@ def _header(chain: Mapping[str, Any], line: Line) -> dict[str, Any]:
         "preprocessings": chain["preprocessings"],
         "preprocessing_chain": chain["preprocessings"],
         "has_refit": "final" in line.plan.model.models,
+        "input": line.plan.inputs[0].as_json(),
     }
 
 

@@ -26,6 +26,7 @@ from n4a_fast.errors import BundleError, InvalidInputError, ReplayError
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.tables.chains import with_artifacts
 from n4a_fast.values import checks
+from n4a_fast.values.chain_input import ChainInput, read_input
 
 FOLDER = "artifacts/"
 FORMATS = {".joblib": "joblib", ".pkl": "pickle"}
@@ -52,6 +53,7 @@ class Bundle:
     pipeline: Any
     told: Mapping[str, Any] | None  # the chain as the writer's store had it
     rows: Mapping[str, Any]  # those of ROWS
+    input: ChainInput
     operators: Mapping[str, bytes]
     classes: Mapping[str, str]  # of the pickled objects, by member
     formats: Mapping[str, str]
@@ -79,11 +81,12 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
             else _rows_of_pipeline(path, manifest, pipeline or {}, classes, bool(own))
         )
         _check_chain(path, rows, classes)
+        known = read_input(manifest.get("input"))
     except BundleError:
         raise
     except (ReplayError, ValueError, TypeError, LookupError, AttributeError) as error:  # JSON of any other form
         raise BundleError(path, f"its chain cannot be replayed: {error}") from error
-    return Bundle(path, manifest, pipeline, told, rows, operators, classes, formats)
+    return Bundle(path, manifest, pipeline, told, rows, known, operators, classes, formats)
 
 
 def header_of(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:

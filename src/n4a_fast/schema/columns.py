@@ -55,6 +55,7 @@ CHAINS = _schema(
     branch_path=_TEXT,
     source_index=_INT,
     created_at=_TIME,
+    input=_TEXT,
 )
 CHAIN_ARTIFACTS = _schema(chain_id=_TEXT, artifact_id=_TEXT)
 PREDICTIONS = _schema(

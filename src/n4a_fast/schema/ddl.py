@@ -9,6 +9,8 @@ on insert and make an atomic cascade impossible, so the store itself checks ids.
 
 from __future__ import annotations
 
+CHAIN_INPUT = "ALTER TABLE chains ADD COLUMN input JSON"
+COMPILE_ANEW = "DELETE FROM compiled_chains"  # derived; older ones do not know their input
 METRICS = """CREATE TABLE metrics (name VARCHAR, higher_is_better BOOLEAN, source VARCHAR)"""
 
 # One row for each chain, data set and metric, from the chain's own folds: averaged predictions and refits do not count.
@@ -70,10 +72,11 @@ _TABLES = (
         dataset_name VARCHAR, dataset_hash VARCHAR, status VARCHAR, created_at TIMESTAMP, completed_at TIMESTAMP,
         best_val DOUBLE, best_test DOUBLE, metric VARCHAR, duration_ms BIGINT, error VARCHAR,
         original_template JSON)""",
+    # input: what the chain was trained on, as far as it is known
     """CREATE TABLE chains (
         chain_id VARCHAR, pipeline_id VARCHAR, steps JSON, model_step_idx INTEGER, model_class VARCHAR,
         preprocessings VARCHAR, fold_strategy VARCHAR, fold_artifacts JSON, shared_artifacts JSON,
-        branch_path JSON, source_index INTEGER, created_at TIMESTAMP)""",
+        branch_path JSON, source_index INTEGER, created_at TIMESTAMP, input JSON)""",
     # who uses which artifact: one row for each chain and artifact
     """CREATE TABLE chain_artifacts (chain_id VARCHAR, artifact_id VARCHAR)""",
     # nk: hash of the natural key (pipeline, chain, fold, partition, model name, branch), for replacing on a re-save;

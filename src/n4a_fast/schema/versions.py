@@ -17,7 +17,7 @@ from n4a_fast.version import __version__
 FORMAT_VERSION = 2
 
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
-MIGRATIONS: Mapping[int, Sequence[str]] = {1: (ddl.METRICS, ddl.CHAIN_SCORES)}
+MIGRATIONS: Mapping[int, Sequence[str]] = {1: (ddl.METRICS, ddl.CHAIN_SCORES, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)}
 
 _READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"
 # a view by this name would run what a stranger wrote

@@ -17,9 +17,10 @@ from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
 from n4a_fast.tables.rows import PendingRows
 from n4a_fast.values import checks, jsontext
+from n4a_fast.values.chain_input import read_input
 from n4a_fast.values.ids import uuid7
 
-_JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path")
+_JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path", "input")
 _REFERRING = ("steps", "fold_artifacts", "shared_artifacts")
 _GET = "SELECT * FROM chains WHERE chain_id = ?"
 _OF_PIPELINE = "SELECT * FROM chains WHERE pipeline_id = ? ORDER BY created_at, chain_id"
@@ -57,6 +58,7 @@ class Chains(PendingRows):
         branch_path: list[int] | None,
         source_index: int | None,
         chain_id: str | None = None,
+        input: Any = None,
         **texts: str,
     ) -> str:
         if not isinstance(steps, list | tuple) or not all(isinstance(step, dict) for step in steps):
@@ -73,6 +75,7 @@ class Chains(PendingRows):
             "branch_path": jsontext.encode(branch_path, "branch_path"),
             "source_index": checks.optional_integer(source_index, "source_index"),
             "created_at": checks.now(),
+            "input": jsontext.encode(read_input(input).as_json() or None, "input"),
         }
         row.update({name: checks.text(value, name) for name, value in texts.items()})
         self.put(row)

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -30,6 +30,7 @@ from n4a_fast.integrations.nirs4all.host_connection import Connection
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.tables.artifacts import Written
 from n4a_fast.values import jsontext
+from n4a_fast.values.chain_input import ChainInput
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,6 +116,8 @@ class Nirs4allStore(WorkspaceStore):
         shared_artifacts: dict[Any, Any],
         branch_path: list[int] | None = None,
         source_index: int | None = None,
+        *,
+        input: ChainInput | Mapping[str, Any] | None = None,
     ) -> str:
         """Like the store's, for artifacts as nirs4all names them."""
         steps, fold_artifacts, shared_artifacts = map(
@@ -131,6 +134,7 @@ class Nirs4allStore(WorkspaceStore):
             shared_artifacts,
             branch_path,
             source_index,
+            input=input,
         )
         self._chain_ids.setdefault(pipeline_id, []).append(chain_id)
         return chain_id

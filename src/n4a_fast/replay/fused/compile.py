@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite
+from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite, plain_chain
 from n4a_fast.replay.fused.linear_operators import (
     Unfused,
     entry_of,
@@ -36,7 +36,7 @@ from n4a_fast.replay.fused.statistics import RowStatistic
 from n4a_fast.replay.plain.calls import asks_for_wavelengths
 from n4a_fast.replay.plain.combine import combine
 from n4a_fast.replay.plain.execute import plain_features
-from n4a_fast.replay.plain.inputs import read_spectra, read_wavelengths
+from n4a_fast.replay.plain.inputs import check_columns, read_spectra, read_wavelengths
 from n4a_fast.replay.plan.replay_plan import ReplayPlan, TargetStep
 from n4a_fast.replay.plan.tags import classifies, width_of
 
@@ -96,8 +96,8 @@ def refusal(plan: ReplayPlan) -> PlainChain | None:
             if not is_radial(model):
                 _require_linear(model)
     except Unfused as error:
-        return PlainChain(
-            plan.chain_id,
+        return plain_chain(
+            plan,
             (*(f"{step.place}: runs plainly" for step in plan.steps), f"{plan.model.place}: runs plainly, {error}"),
         )
     return None
@@ -117,9 +117,7 @@ def _with_kernels(
             raise Unfused("several sources or channels")
         weights = _in_target_unit(weights, work.plan.targets)
     except Unfused:
-        return PlainChain(
-            work.plan.chain_id, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}")
-        )
+        return plain_chain(work.plan, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}"))
     rows, axis, given = _rows(work, X, wavelengths)
     work, between = _run(work, rows, axis)
     back = _Back(len(work.stages), statistic, weights, (*_plain(work.stages), f"{fused}, {statistic}"))
@@ -200,7 +198,7 @@ def _behind_statistic(
 ) -> CompiledChain | PlainChain:
     corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
     if not finite(corrected):
-        return PlainChain(work.plan.chain_id, (*back.notes, "not fused: the row statistic fails on the rows at hand"))
+        return plain_chain(work.plan, (*back.notes, "not fused: the row statistic fails on the rows at hand"))
     if back.statistic is not None and back.statistic.kind == "radial":
         center, at_center = corrected[0], between[back.start][:1]  # a mean of kernels is the kernels of no spectrum
     else:
@@ -233,7 +231,7 @@ def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> Compil
             f"not fused: it would differ from the plain path by {error:.2g}, more than {TOLERANCE:.0e}; an operator is"
             " not what its entry says"
         )
-        return PlainChain(draft.chain_id, (*draft.notes, told))
+        return plain_chain(work.plan, (*draft.notes, told))
     return replace(draft, error=error)
 
 
@@ -342,6 +340,7 @@ def _draft(work: _Work, back: _Back, center: Array, intercept: Array, given: int
         plan.source_index,
         without_models(plan) if back.start else None,
         work.link,
+        plan.inputs,
     )
 
 
@@ -353,6 +352,7 @@ def _rows(work: _Work, X: Any, wavelengths: Any) -> tuple[Array, Array | None, i
         rows = np.ascontiguousarray(spectra[0][_evenly(len(spectra[0]))])
         return rows, read_wavelengths(work.plan, wavelengths, spectra)[0], rows.shape[1]
 
+    check_columns(work.plan, X)  # of each chain; the rows are read for all
     found: tuple[Array, Array | None, int] = work.bench.once(("rows", id(X), work.plan.source_index), read)
     return found
 

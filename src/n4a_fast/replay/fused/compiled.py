@@ -11,7 +11,7 @@ B. Weights lie in rows, one a target, so that many chains are stacked by copying
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from n4a_fast.replay.fused.links import Link
 from n4a_fast.replay.fused.statistics import RowStatistic, mapped
 from n4a_fast.replay.plan.replay_plan import ReplayPlan
+from n4a_fast.values.chain_input import ChainInput
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -47,6 +48,7 @@ class CompiledChain:
     source_index: int | None = None
     plan: ReplayPlan | None = None  # without models; only where stages run before it
     link: Link | None = None  # of a classifier, whose weights give the scores of each fold
+    inputs: tuple[ChainInput, ...] = ()  # what is known of the spectra of each source
     group: Hashable = field(init=False)  # equal for chains that one matrix product serves
 
     def __post_init__(self) -> None:
@@ -96,6 +98,14 @@ class PlainChain:
 
     chain_id: str
     notes: tuple[str, ...]
+    n_sources: int = 1
+    source_index: int | None = None
+    inputs: tuple[ChainInput, ...] = ()
+
+
+def plain_chain(plan: ReplayPlan, notes: Iterable[str]) -> PlainChain:
+    """This plan as a chain that is not compiled."""
+    return PlainChain(plan.chain_id, tuple(notes), plan.n_sources, plan.source_index, plan.inputs)
 
 
 def _key_of(statistic: RowStatistic | None) -> Hashable:

@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.values.chain_input import ChainInput
 
 Array: TypeAlias = NDArray[np.float64]
+
+_AXIS = 1e-5  # relative: 1000.01 nm written as 1000
 
 
 class Sourced(Protocol):
     """A plan, or what became of it: how many sources it joins, or which one it takes."""
+
+    @property
+    def chain_id(self) -> str: ...
 
     @property
     def n_sources(self) -> int: ...
@@ -27,10 +33,20 @@ class Sourced(Protocol):
     @property
     def source_index(self) -> int | None: ...
 
+    @property
+    def inputs(self) -> tuple[ChainInput, ...]: ...
+
 
 def read_spectra(plan: Sourced, X: Any) -> list[Array]:
     """One array of spectra for each source of the plan."""
+    check_columns(plan, X)
     blocks = [_block(block, name) for block, name in _blocks(plan, X)]
+    for block, known, (_, name) in zip(blocks, plan.inputs, _blocks(plan, X), strict=False):
+        if known.n_features and block.shape[1] != known.n_features:
+            raise InvalidInputError(
+                f"{name} has {block.shape[1]} columns, chain {plan.chain_id!r} was fitted on {known.n_features}; give"
+                " spectra on the same wavelengths"
+            )
     if len({len(block) for block in blocks}) > 1:
         raise InvalidInputError(
             f"the sources in X have {[len(block) for block in blocks]} rows; give the same samples in each"
@@ -38,12 +54,98 @@ def read_spectra(plan: Sourced, X: Any) -> list[Array]:
     return blocks
 
 
+def check_input(plan: Sourced, X: Any, wavelengths: Any) -> None:
+    """Refuses the names and wavelengths that reading would refuse, without a look at the spectra."""
+    check_columns(plan, X)
+    if wavelengths is not None and plan.n_sources == 1:
+        axis = _numbers(_of_source(plan, wavelengths), "wavelengths").astype(np.float64)
+        for known in plan.inputs:
+            _check_axis(axis, known, "wavelengths")
+
+
+def check_columns(plan: Sourced, X: Any) -> None:
+    """InvalidInputError for tables whose columns are not those that the plan was trained on, in their order."""
+    for (block, name), known in zip(_blocks(plan, X), plan.inputs, strict=False):
+        if (given := column_names(block)) is not None:
+            _check_names(given, known, name)
+
+
+def column_names(table: Any) -> list[str] | None:
+    """The names of a table's columns; None for an array, and for columns that are merely counted."""
+    names = getattr(table, "column_names", None) or getattr(table, "columns", None)
+    if names is None or callable(names):
+        return None
+    listed = list(names)
+    return None if listed == list(range(len(listed))) else [str(name) for name in listed]
+
+
+def _check_names(given: list[str], known: ChainInput, name: str) -> None:
+    expected: Sequence[Any] = known.columns
+    if expected and not (_is_counted(expected) and not set(expected) & set(given)):
+        wrong = next((place for place, pair in enumerate(zip(given, expected, strict=False)) if not _same(*pair)), None)
+        reordered = sorted(map(str, expected)) == sorted(given)
+    elif known.wavelengths and all(_number(one) is not None for one in given):
+        expected = known.wavelengths
+        wrong, reordered = _first_apart([float(one) for one in given], expected), False
+    else:
+        return
+    if wrong is None and len(given) == len(expected):
+        return
+    place = min(len(given), len(expected)) if wrong is None else wrong
+    told = f"column {place} of {name} is {_at(given, place)}, the chain was trained on {_at(expected, place)} there"
+    cure = "put the columns in their order by name" if reordered else "give spectra on the same columns"
+    raise InvalidInputError(f"{told}; {cure}, or an array without names if you are sure of them")
+
+
+def _is_counted(names: Sequence[str]) -> bool:
+    """Whether a library made these names up: one prefix, numbered from 0."""
+    prefix = names[0].removesuffix("0")
+    return list(names) == [f"{prefix}{number}" for number in range(len(names))]
+
+
+def _same(given: str, expected: str) -> bool:
+    return given == expected or (_number(given) is not None and _number(given) == _number(expected))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _first_apart(given: Sequence[float], expected: Sequence[float]) -> int | None:
+    """Where two axes differ first by more than what printing them rounds off."""
+    pairs = enumerate(zip(given, expected, strict=False))
+    return next((place for place, (one, other) in pairs if abs(one - other) > _AXIS * abs(other)), None)
+
+
+def _at(values: Sequence[Any], place: int) -> str:
+    return repr(values[place]) if place < len(values) else "nothing"
+
+
+def _check_axis(axis: Array, known: ChainInput, name: str) -> None:
+    numbers = [_number(column) for column in known.columns]
+    expected = known.wavelengths or [number for number in numbers if number is not None]
+    if len(expected) != len(axis):
+        return
+    if (place := _first_apart(axis.tolist(), expected)) is not None:
+        unit = f" {known.wavelength_unit}" if known.wavelength_unit else ""
+        raise InvalidInputError(
+            f"{name}[{place}] is {axis[place]:g}, the chain was trained at {expected[place]:g}{unit}; nothing is"
+            " interpolated: bring the spectra to its wavelengths first"
+        )
+
+
 def read_wavelengths(plan: Sourced, wavelengths: Any, spectra: Sequence[Array]) -> list[Array | None]:
     """The wavelengths of each source, or None for each without them."""
     if wavelengths is None:
         return [None] * len(spectra)
     if plan.n_sources == 1:
-        return [_axis(_of_source(plan, wavelengths), "wavelengths", spectra[0])]
+        axis = _axis(_of_source(plan, wavelengths), "wavelengths", spectra[0])
+        for known in plan.inputs:
+            _check_axis(axis, known, "wavelengths")
+        return [axis]
     if not _is_several(wavelengths, 1) or len(wavelengths) != plan.n_sources:
         raise InvalidInputError(
             f"this chain joins {plan.n_sources} sources; give wavelengths as a list of {plan.n_sources} arrays"

@@ -16,13 +16,14 @@ the stored rows raises a ReplayError with step and reason. How the rows are read
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from n4a_fast.errors import ReplayError, StoreError
 from n4a_fast.replay.plan.folds import FINAL, Folds, choose, read_folds
 from n4a_fast.replay.plan.kinds import calls_itself_model, kind_of, refuse_unknown_effect
+from n4a_fast.replay.plan.known_input import known_inputs
 from n4a_fast.replay.plan.recreate import Resolve, create, import_class
 from n4a_fast.replay.plan.replay_plan import (
     AugmentationStep,
@@ -48,8 +49,8 @@ def load_chain(
     `folds` loads only the models of these folds, all without it, `models=False` none; `resolve` imports
     the classes of stateless steps by their full names.
     """
-    reader = _Reader(_facts_of(chain), load_artifact, resolve)
-    return reader.plan(folds, models)
+    plan = _Reader(_facts_of(chain), load_artifact, resolve).plan(folds, models)
+    return replace(plan, inputs=known_inputs(plan, chain.get("input")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from n4a_fast.errors import ReplayError
+from n4a_fast.values.chain_input import ChainInput
 
 Action = Literal["extend", "add", "replace"]
 
@@ -83,3 +84,4 @@ class ReplayPlan:
     model: ModelStep
     n_sources: int = 1
     source_index: int | None = None
+    inputs: tuple[ChainInput, ...] = ()  # what is known of the spectra of each source

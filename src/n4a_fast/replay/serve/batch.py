@@ -24,6 +24,7 @@ from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain, finite
 from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.fused.statistics import centred
+from n4a_fast.replay.plain.inputs import check_input
 from n4a_fast.replay.plain.output import Output
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.replay.serve.several import Work, plain_predictions, require_models
@@ -53,6 +54,7 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
                     known[chain_id] = replayer.prepare(
                         rows[chain_id], work.X, work.wavelengths, work.choice, bench, state
                     )
+                check_input(known[chain_id], work.X, work.wavelengths)
             for group in _groups(block, known, work.return_proba):
                 _run_group(replayer, group, work, bench, output)
             tell(output.done, len(unique))

@@ -23,6 +23,7 @@ from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.fused.links import link_from_json
 from n4a_fast.replay.fused.statistics import RowStatistic
 from n4a_fast.schema.columns import COMPILED_ARRAYS, COMPILED_CHAINS, table_of
+from n4a_fast.values.chain_input import read_input
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -129,6 +130,7 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
         "n_sources": chain.n_sources,
         "source_index": chain.source_index,
         "link": chain.link and chain.link.as_json(),
+        "inputs": [known.as_json() for known in chain.inputs],
         "statistic": (
             statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)]
         ),
@@ -171,6 +173,7 @@ def _restored(
         recipe["n_sources"],
         recipe["source_index"],
         link=link_from_json(recipe["link"]) if recipe.get("link") else None,
+        inputs=tuple(map(read_input, recipe["inputs"])),
     )
 
 

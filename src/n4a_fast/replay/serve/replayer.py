@@ -24,7 +24,7 @@ from n4a_fast.artifacts.loader import ArtifactReader, reader_of
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError, StoreError
 from n4a_fast.replay.fused.compile import compile_chain, refusal
-from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain
+from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, plain_chain
 from n4a_fast.replay.fused.stages import Bench, Bounded, front_of
 from n4a_fast.replay.plain.combine import common_classes
 from n4a_fast.replay.plain.execute import execute, plain_features
@@ -212,7 +212,7 @@ class Replayer:
             execute(
                 plan, X, wavelengths, folds=choice.folds, fold_weights=choice.fold_weights
             )  # says it for all rows of X
-            compiled = PlainChain(plan.chain_id, (f"not fused: {error}",))
+            compiled = plain_chain(plan, (f"not fused: {error}",))
         self._remember(compiled, choice.key, state)
         if choice.key is None and isinstance(compiled, CompiledChain):
             with self._database.lock:
