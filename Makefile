@@ -15,7 +15,9 @@ BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
 TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
-.PHONY: demo docs test quick lint crash-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+MINUTES := 2
+
+.PHONY: demo docs test quick lint crash crash-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -27,6 +29,10 @@ test: $(READY)
 # What needs no process of its own and no killed one: within a minute.
 quick: $(READY)
 	@$(TESTS) -rs -m 'not slow' --without-processes --ignore tests/crash --ignore tests/environments --ignore tests/processes
+
+# Writers that are killed, and disks that refuse, at random: make crash MINUTES=60 [SEED=7]
+crash: $(READY)
+	@$(BIN)/python tests/crash/campaign.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet
