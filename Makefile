@@ -17,7 +17,7 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
 MINUTES := 2
 
-.PHONY: demo docs test quick lint crash crash-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs test quick lint crash crash-scan verify-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -42,6 +42,10 @@ lint: $(READY)
 # Every write torn, power lost before every sync: all states of all workloads, in about half an hour.
 crash-scan: $(READY)
 	@N4A_CRASH_SCAN=1 $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
+
+# A thousand workspaces damaged at random: each damage is found, or changes nothing that a reader sees.
+verify-scan: $(READY)
+	@N4A_VERIFY_CASES=1000 $(BIN)/python -m pytest -q -n 2 tests/maintenance/test_verify.py
 
 gate: $(READY)
 	@$(BIN)/python -m pytest -q -m gate $(BENCHMARK_OPTIONS) --results build/gate.json benchmarks

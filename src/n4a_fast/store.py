@@ -31,9 +31,12 @@ from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.leaderboard import Leaderboard
+from n4a_fast.maintenance.findings import Progress as VerifyProgress
+from n4a_fast.maintenance.findings import VerificationReport
 from n4a_fast.maintenance.progress import RunProgress, progress_of
 from n4a_fast.maintenance.stats import StoreStats, stats_of
 from n4a_fast.maintenance.vacuum import VacuumReport, vacuum
+from n4a_fast.maintenance.verify import verify
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.merging.merge import MergeReport
 from n4a_fast.merging.shards import Shard, merge_all, new_shard
@@ -836,6 +839,24 @@ class WorkspaceStore:
         it.
         """
         return self._open().artifacts.describe(artifact_id)
+
+    def verify(
+        self,
+        *,
+        quick: bool = False,
+        sample: float | None = None,
+        repair: bool = False,
+        progress: VerifyProgress | None = None,
+    ) -> VerificationReport:
+        """Compare everything in the workspace with what can be known of it; other processes go on meanwhile.
+
+        Looks at every block of the file, keys, references and derived columns of all rows, the bytes of all artifacts,
+        what waits in journals, templates and shards. `quick` leaves out blocks, keys and bytes; `sample` is the share
+        of blocks and of artifact files that is read, between 0 and 1. `repair` removes leftovers and derives again what
+        is derived, after a copy into `repairs/`; it never touches what may be the only copy of something. The report
+        is true when the store is sound. `progress(part, done, total)` is called now and then.
+        """
+        return verify(self._open(writing=repair), quick, sample, repair, progress)
 
     def verify_artifacts(self, *, progress: Progress | None = None) -> VerifyReport:
         """Read every artifact file and compare it with its hash; `progress(done, total)` is called now and then."""

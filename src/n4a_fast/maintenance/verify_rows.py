@@ -1,0 +1,249 @@
+"""The rows of a store: keys, references in both directions, and what can be computed again from other columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.maintenance.findings import RESTORE, Finding
+from n4a_fast.tables.predictions.contents import content_hash
+from n4a_fast.tables.predictions.keys import id_keys, natural_keys
+
+_ROWS_AT_ONCE = 2**18
+_CONTENTS_AT_ONCE = 2**12
+_SHOWN = 100  # findings of one check; the last one counts the rest
+_KEYS = {
+    "runs": "run_id",
+    "projects": "project_id",
+    "pipelines": "pipeline_id",
+    "chains": "chain_id",
+    "predictions": "prediction_id",
+    "prediction_values": "prediction_id",
+    "prediction_metadata": "prediction_id",
+    "stored_artifacts": "artifact_id",
+    "logs": "log_id",
+    "shared_arrays": "content_hash",
+    "shared_indices": "content_hash",
+    "shared_metadata": "content_hash",
+}
+_JSON = {
+    "runs": ("config", "datasets", "summary"),
+    "pipelines": ("expanded_config", "generator_choices", "original_template"),
+    "chains": ("steps", "fold_artifacts", "shared_artifacts", "branch_path"),
+    "predictions": ("scores", "best_params"),
+    "logs": ("details",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A query for the ids of rows that are wrong; `repair` deletes them, where that loses nothing."""
+
+    kind: str
+    table: str
+    sql: str
+    message: str
+    cure: str = RESTORE
+    where: str = ""  # of the rows that a repair deletes
+    is_leftover: bool = False
+
+
+def _reference(table: str, column: str, to: str, key: str, where: str = "true") -> RowCheck:
+    sql = f"SELECT {_KEYS[table]} FROM {table} WHERE {where} AND {column} NOT IN (SELECT {key} FROM {to})"
+    return RowCheck("dangling reference", table, sql, f"its {column} is not in {to}")
+
+
+def _leftover(table: str, key: str, where: str, message: str) -> RowCheck:
+    cure = "verify(repair=True) removes it"
+    return RowCheck("leftover", table, f"SELECT {key} FROM {table} WHERE {where}", message, cure, where, True)
+
+
+def _duplicate(table: str, key: str) -> RowCheck:
+    sql = f"SELECT coalesce({key}, 'NULL') FROM {table} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL"
+    return RowCheck("duplicate", table, sql, f"more than one row has this {key}, or none")
+
+
+def _json(table: str, column: str) -> RowCheck:
+    sql = f"SELECT {_KEYS[table]} FROM {table} WHERE NOT json_valid({column})"
+    return RowCheck("damaged row", table, sql, f"its {column} is no JSON")
+
+
+_ADDRESSES = ("y_true_hash", "weights_hash")
+_UNUSED_ARRAYS = " AND ".join(
+    f"content_hash NOT IN (SELECT {name} FROM prediction_values WHERE {name} IS NOT NULL)" for name in _ADDRESSES
+)
+REFERENCES = (
+    _reference("pipelines", "run_id", "runs", "run_id"),
+    _reference("chains", "pipeline_id", "pipelines", "pipeline_id"),
+    _reference("logs", "pipeline_id", "pipelines", "pipeline_id"),
+    _reference("predictions", "pipeline_id", "pipelines", "pipeline_id"),
+    _reference("predictions", "chain_id", "chains", "chain_id", "chain_id IS NOT NULL"),
+    *(
+        _reference("prediction_values", name, "shared_arrays", "content_hash", f"{name} IS NOT NULL")
+        for name in _ADDRESSES
+    ),
+    _reference(
+        "prediction_values",
+        "sample_indices_hash",
+        "shared_indices",
+        "content_hash",
+        "sample_indices_hash IS NOT NULL",
+    ),
+    _reference("prediction_metadata", "content_hash", "shared_metadata", "content_hash"),
+    RowCheck(
+        "missing artifact",
+        "chain_artifacts",
+        """SELECT DISTINCT artifact_id FROM chain_artifacts
+        WHERE artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts) AND chain_id IN (
+            SELECT chain_id FROM chains JOIN pipelines USING (pipeline_id) WHERE status <> 'running')""",
+        "chains use it, and it is not stored",
+        "register it, restore a backup, or delete the chains that use it",
+    ),
+    RowCheck(
+        "damaged row",
+        "store_info",
+        "SELECT 'store_info' FROM (SELECT count(*) AS n FROM store_info) WHERE n <> 1",
+        "the store has no single format",
+    ),
+)
+LEFTOVERS = (
+    _leftover(
+        "prediction_values",
+        "prediction_id",
+        "prediction_id NOT IN (SELECT prediction_id FROM predictions)",
+        "arrays of a prediction that is not there",
+    ),
+    _leftover(
+        "prediction_metadata",
+        "prediction_id",
+        "prediction_id NOT IN (SELECT prediction_id FROM predictions)",
+        "metadata of a prediction that is not there",
+    ),
+    _leftover(
+        "chain_artifacts",
+        "chain_id",
+        "chain_id NOT IN (SELECT chain_id FROM chains)",
+        "keeps an artifact for a chain that is not there",
+    ),
+    _leftover(
+        "compiled_chains",
+        "chain_id",
+        "chain_id NOT IN (SELECT chain_id FROM chains)",
+        "compiled from a chain that is not there",
+    ),
+    _leftover("shared_arrays", "content_hash", _UNUSED_ARRAYS, "an array that no prediction has"),
+    _leftover(
+        "shared_indices",
+        "content_hash",
+        "content_hash NOT IN (SELECT sample_indices_hash FROM prediction_values WHERE sample_indices_hash IS NOT NULL)",
+        "indices that no prediction has",
+    ),
+    _leftover(
+        "shared_metadata",
+        "content_hash",
+        "content_hash NOT IN (SELECT content_hash FROM prediction_metadata)",
+        "metadata that no prediction has",
+    ),
+)
+DUPLICATES = (
+    *(_duplicate(table, key) for table, key in _KEYS.items()),
+    RowCheck(
+        "duplicate",
+        "predictions",
+        "SELECT min(prediction_id) FROM predictions GROUP BY nk, pipeline_id, chain_id, fold_id, partition, model_name,"
+        " branch_id HAVING count(*) > 1",
+        "two predictions have the same pipeline, chain, fold, partition, model and branch",
+    ),
+)
+CONTENTS = (
+    *(_json(table, column) for table, columns in _JSON.items() for column in columns),
+    RowCheck(
+        "damaged row",
+        "prediction_values",
+        """SELECT prediction_id FROM prediction_values WHERE len(y_pred) % nullif(y_pred_width, 0) <> 0
+        OR len(y_proba) % nullif(y_proba_width, 0) <> 0""",
+        "the length of its arrays is no multiple of their width",
+    ),
+)
+
+
+def run(database: Database, check: RowCheck) -> list[Finding]:
+    """What a check finds."""
+    ids = [str(found) for (found,) in database.rows(f"{check.sql} LIMIT {_SHOWN + 1}")]
+    return [_of(check, database, identifier) for identifier in ids[:_SHOWN]] + (
+        [_of(check, database, "and more")] if len(ids) > _SHOWN else []
+    )
+
+
+def _of(check: RowCheck, database: Database, identifier: str) -> Finding:
+    return Finding(
+        check.kind,
+        f"{check.table} {identifier}",
+        database.path,
+        check.message,
+        check.cure,
+        is_leftover=check.is_leftover,
+    )
+
+
+def wrong_keys(database: Database, first: int) -> list[Finding]:
+    """Those of the predictions from this row on whose keys do not follow from their columns."""
+    rows = database.arrow(
+        "SELECT prediction_id, pipeline_id, chain_id, model_name, fold_id, partition, branch_id, nk, id_key"
+        f" FROM predictions WHERE rowid >= {first} AND rowid < {first + _ROWS_AT_ONCE}"
+    )
+    columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
+    if not rows.num_rows:
+        return []
+    wrong = natural_keys(columns, rows.num_rows).nk != rows["nk"].to_numpy()
+    wrong |= id_keys(rows["prediction_id"]) != rows["id_key"].to_numpy()
+    names = rows["prediction_id"].filter(pa.array(wrong)).to_pylist()
+    message = "its keys do not follow from its columns: look-ups by id, or a re-save, miss it"
+    return [Finding("wrong key", f"predictions {name}", database.path, message, RESTORE) for name in names[:_SHOWN]]
+
+
+def last_row(database: Database, table: str) -> int:
+    """The number behind the last row of a table, as `rowid` counts."""
+    ((last,),) = database.rows(f"SELECT coalesce(max(rowid) + 1, 0) FROM {table}")
+    return int(last)
+
+
+def wrong_contents(database: Database, table: str) -> Iterator[Finding]:
+    """Shared contents whose address is not the hash of what they hold."""
+    last = last_row(database, table)
+    for first in range(0, last, _CONTENTS_AT_ONCE):
+        rows = database.arrow(f"FROM {table} WHERE rowid >= {first} AND rowid < {first + _CONTENTS_AT_ONCE}")
+        for row in range(rows.num_rows):
+            address = rows["content_hash"][row].as_py()
+            if _HASHES[table](rows, row) != address:
+                yield Finding(
+                    "damaged row", f"{table} {address}", database.path, "its content has another hash", RESTORE
+                )
+
+
+def _hash_of_array(rows: pa.Table, row: int) -> str:
+    values = rows["array_values"][row].values
+    flat = np.ascontiguousarray(values.to_numpy(zero_copy_only=False)) if values is not None else np.empty(0)
+    width = rows["width"][row].as_py() if "width" in rows.column_names else None
+    if width and len(flat) % width == 0:
+        flat = flat.reshape(-1, width)
+    return content_hash(flat)
+
+
+def _hash_of_text(rows: pa.Table, row: int) -> str:
+    return xxhash.xxh3_128_hexdigest((rows["content"][row].as_py() or "").encode())
+
+
+_HASHES: dict[str, Callable[[pa.Table, int], str]] = {
+    "shared_arrays": _hash_of_array,
+    "shared_indices": _hash_of_array,
+    "shared_metadata": _hash_of_text,
+}
+SHARED = tuple(_HASHES)
+ROWS_AT_ONCE = _ROWS_AT_ONCE

@@ -1,0 +1,288 @@
+"""What `verify` finds, what it repairs, and that damage at random is found or changes nothing that a reader sees.
+
+A few random cases here; `make verify-scan` takes a thousand.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from helpers import Sweep, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.durable.duckdb_file import DuckDBFile
+from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreError
+from n4a_fast.library import PipelineLibrary
+from n4a_fast.maintenance.findings import VerificationReport
+
+CASES = int(os.environ.get("N4A_VERIFY_CASES", "8"))
+TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
+# rows that others refer to, or that follow from others
+REFERRED = (
+    "runs",
+    "pipelines",
+    "chains",
+    "chain_artifacts",
+    "predictions",
+    "shared_arrays",
+    "shared_indices",
+    "stored_artifacts",
+)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with some of everything, closed."""
+    root = tmp_path_factory.mktemp("sound") / "workspace"
+    for number in range(2):
+        with WorkspaceStore(root) as store:
+            sweep = begin_sweep(store)
+            model = store.save_artifact({"of": number, "is": [0.5] * 300}, "dict", "model", "joblib")
+            sweep = Sweep(sweep.run, sweep.pipeline, save_chain(store, sweep.pipeline, fold_artifacts={"0": model}))
+            for fold in range(30):
+                predict_with_arrays(store, sweep, fold, fold_id=str(fold))
+            store.log_step(sweep.pipeline, 1, "SNV", "end")
+            store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+            store.complete_run(sweep.run, {})
+    PipelineLibrary(root).save_template([{"model": "PLS"}], "a template")
+    return root
+
+
+@pytest.fixture
+def workspace(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "workspace"))
+
+
+def verified(root: Path, **options: Any) -> VerificationReport:
+    with WorkspaceStore(root) as store:
+        return store.verify(**options)
+
+
+def kinds(report: VerificationReport) -> set[str]:
+    return {finding.kind for finding in report.findings}
+
+
+def bare(root: Path, *statements: str) -> None:
+    with duckdb.connect(str(root / "store.duckdb")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def artifact_files(root: Path) -> list[Path]:
+    return sorted((root / "artifacts").glob("??/*.joblib"))
+
+
+def test_a_sound_workspace_has_no_findings(workspace: Path) -> None:
+    report = verified(workspace)
+    assert report
+    assert report.findings == []
+    assert report.checked["blocks"] > 0
+    assert report.checked["artifacts"] == 2
+    assert report.checked["templates"] == 1
+
+
+def test_the_progress_reaches_the_end_of_each_part(workspace: Path) -> None:
+    told: dict[str, tuple[int, int]] = {}
+    verified(workspace, progress=lambda part, done, total: told.update({part: (done, total)}))
+    assert {"blocks", "rows", "predictions", "artifacts"} <= told.keys()
+    assert all(done == total for done, total in told.values())
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("DELETE FROM runs", "dangling reference"),
+        ("DELETE FROM chains", "dangling reference"),
+        ("DELETE FROM shared_indices", "dangling reference"),
+        ("DELETE FROM stored_artifacts", "missing artifact"),
+        ("DELETE FROM predictions WHERE fold_id = '3'", "leftover"),
+        ("DELETE FROM chain_artifacts", "wrong link"),
+        ("INSERT INTO predictions FROM predictions LIMIT 1", "duplicate"),
+        ("UPDATE predictions SET fold_id = 'other' WHERE fold_id = '3'", "wrong key"),
+        ("UPDATE predictions SET id_key = 5 WHERE fold_id = '3'", "wrong key"),
+        ("UPDATE shared_arrays SET array_values = [7.5]", "damaged row"),
+        ("UPDATE prediction_values SET y_pred_width = 3", "damaged row"),
+        ("DELETE FROM store_info", "damaged row"),
+    ],
+)
+def test_rows_that_contradict_others_are_found(workspace: Path, statement: str, kind: str) -> None:
+    with WorkspaceStore(workspace) as store:  # opened before: without store_info it is no workspace
+        store._open().database.detach()
+        bare(workspace, statement)
+        assert kind in kinds(store.verify())
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (lambda path: path.unlink(), "missing file"),
+        (lambda path: path.write_bytes(b"something else"), "damaged file"),
+        (lambda path: path.write_bytes(b""), "damaged file"),
+        (lambda path: shutil.copyfile(artifact_files(path.parents[2])[1], path), "damaged file"),
+    ],
+    ids=["removed", "changed", "emptied", "swapped"],
+)
+def test_artifacts_that_are_gone_or_changed_are_found(
+    workspace: Path, damage: Callable[[Path], object], kind: str
+) -> None:
+    path = artifact_files(workspace)[0]
+    damage(path)
+    (finding,) = verified(workspace).findings
+    assert (finding.kind, finding.path) == (kind, path)
+    assert path.stem in finding.id
+
+
+def test_a_damaged_block_is_found_by_its_number(workspace: Path) -> None:
+    path = workspace / "store.duckdb"
+    content = path.read_bytes()
+    file = DuckDBFile(lambda offset, length: content[offset : offset + length])
+    blocks = file.blocks()
+    data_blocks = [b for b in range(file.active.blocks) if b not in blocks.free and b not in blocks.metadata]
+    with path.open("r+b") as opened:
+        opened.seek(file.place_of(data_blocks[-1]) + 1000)
+        opened.write(b"rotten")
+    found = [finding.id for finding in verified(workspace).findings if finding.kind == "damaged block"]
+    assert found == [str(data_blocks[-1])]
+
+
+def test_a_damaged_template_is_found(workspace: Path) -> None:
+    (path,) = (workspace / "library").glob("*/*/pipeline.json")
+    path.write_text("{")
+    (finding,) = verified(workspace).findings
+    assert (finding.kind, finding.path) == ("damaged template", path)
+
+
+def test_quick_finds_what_is_missing(workspace: Path) -> None:
+    artifact_files(workspace)[0].unlink()
+    assert kinds(verified(workspace, quick=True)) == {"missing file"}
+
+
+@pytest.mark.parametrize("sample", [0.0, -1.0, 1.5])
+def test_a_sample_that_is_no_share_is_refused(workspace: Path, sample: float) -> None:
+    with pytest.raises(InvalidInputError, match="share"):
+        verified(workspace, sample=sample)
+
+
+def test_a_repair_keeps_what_it_removes(workspace: Path) -> None:
+    bare(workspace, "DELETE FROM predictions WHERE fold_id = '3'", "DELETE FROM chain_artifacts")
+    orphan = workspace / "artifacts" / "zz" / "orphan.joblib"
+    orphan.parent.mkdir()
+    orphan.write_bytes(b"of nobody")
+    os.utime(orphan, (0, 0))
+    report = verified(workspace, repair=True)
+    assert report.is_sound
+    assert {finding.kind for finding in report.findings if finding.is_repaired} == {
+        "leftover",
+        "wrong link",
+        "orphaned file",
+    }
+    assert report.kept is not None
+    assert (report.kept / "artifacts" / "zz" / "orphan.joblib").read_bytes() == b"of nobody"
+    assert duckdb.sql(f"SELECT count(*) FROM '{report.kept / 'prediction_values.parquet'}'").fetchall() == [(2,)]
+    assert verified(workspace).findings == []
+
+
+def test_a_repair_changes_nothing_that_may_be_the_only_copy(workspace: Path) -> None:
+    bare(workspace, "DELETE FROM runs")
+    before = {table: duckdb_count(workspace, table) for table in REFERRED}
+    assert not verified(workspace, repair=True)
+    assert {table: duckdb_count(workspace, table) for table in REFERRED} == before
+
+
+def duckdb_count(root: Path, table: str) -> int:
+    with duckdb.connect(str(root / "store.duckdb"), read_only=True) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+def test_a_reader_may_verify_and_not_repair(workspace: Path) -> None:
+    with WorkspaceStore.open_readonly(workspace) as store:
+        assert store.verify()
+        with pytest.raises(ReadOnlyError):
+            store.verify(repair=True)
+
+
+def test_a_sweep_goes_on_while_another_process_verifies(workspace: Path) -> None:
+    writer = child(
+        "import sys\nfrom helpers import *\nstore = WorkspaceStore(sys.argv[1])\nrun = store.begin_run('r', {}, [])\n"
+        "while True:\n"
+        "    pipeline = begin_pipeline(store, run); chain = save_chain(store, pipeline)\n"
+        "    predict_with_arrays(store, Sweep(run, pipeline, chain))\n"
+        "    store.complete_pipeline(pipeline, 0.1, 0.2, 'rmse', 5); print(pipeline)",
+        workspace,
+    )
+    for _ in range(3):
+        read_line(writer)
+    report = verified(workspace)
+    read_line(writer)
+    kill(writer)
+    assert report.findings == []
+
+
+def test_the_report_is_plain_json(workspace: Path) -> None:
+    artifact_files(workspace)[0].unlink()
+    told = verified(workspace).to_dict()
+    assert told["is_sound"] is False
+    assert told["findings"][0]["kind"] == "missing file"
+
+
+def corrupt(root: Path, dice: random.Random) -> str:
+    """Damage of one kind, somewhere."""
+    store = root / "store.duckdb"
+    kind = dice.choice(("byte", "byte", "length", "rows", "rows", "file", "template"))
+    if kind == "byte":
+        data = bytearray(store.read_bytes())
+        for _ in range(dice.choice((1, 1, 20))):
+            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        store.write_bytes(data)
+    elif kind == "length":
+        with store.open("r+b") as file:
+            file.truncate(dice.randrange(store.stat().st_size + 5000))
+    elif kind == "rows":
+        table = dice.choice(REFERRED)
+        bare(root, f"DELETE FROM {table} WHERE rowid = {dice.randrange(duckdb_count(root, table))}")
+        return f"row of {table}"
+    elif kind == "file":
+        damage_file(dice.choice(artifact_files(root)), dice)
+    else:
+        damage_file(dice.choice(sorted((root / "library").glob("*/*/*.json"))), dice)
+    return kind
+
+
+def damage_file(path: Path, dice: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    way = dice.randrange(3)
+    if way == 0:
+        path.unlink()
+    elif way == 1:
+        path.write_bytes(data[: dice.randrange(len(data))])
+    else:
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        path.write_bytes(data)
+
+
+def seen(root: Path) -> dict[str, Any]:
+    """All that a reader sees."""
+    with WorkspaceStore.open_readonly(root) as store:
+        rows = {table: sorted(map(str, store.sql(f"FROM {table}").rows())) for table in TABLES}
+        models = {name: store.load_artifact(name) for (name,) in store.sql("SELECT artifact_id FROM artifacts").rows()}
+    templates = {path.parent.name: path.read_text() for path in (root / "library").glob("*/*/pipeline.json")}
+    return {**rows, "models": models, "templates": templates}
+
+
+@pytest.mark.parametrize("case", range(CASES))
+def test_damage_at_random_is_found_or_changes_nothing_that_a_reader_sees(
+    sound: Path, workspace: Path, case: int
+) -> None:
+    what = corrupt(workspace, random.Random(case))
+    try:
+        is_found = bool(verified(workspace).findings)
+    except StoreError:
+        is_found = True
+    assert is_found or seen(workspace) == seen(sound), what
