@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from n4a_fast.cli import printing
+from n4a_fast.cli.output import columns_of, print_table, style, terminal_width, write
 from n4a_fast.integrations.workspaces import Progress, Report
 
 
+def console(stderr: bool = False) -> Console:
+    """A console that changes no text; 100 columns wide where the terminal does not say."""
+    return Console(highlight=False, emoji=False, markup=True, stderr=stderr, width=terminal_width() or 100)
+
+
 @contextmanager
-def bars(console: Console) -> Iterator[Progress]:
-    """Progress as one bar per step; nothing is drawn where there is no terminal."""
+def bars(shown_on: Console | None = None) -> Iterator[Progress]:
+    """Progress as one bar per step, on stderr; nothing is drawn where there is no terminal."""
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=console, disable=not console.is_terminal) as drawn:
+    columns = (
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    place = shown_on or Console(file=sys.stderr, highlight=False)
+    with Bars(*columns, console=place, disable=not place.is_terminal) as drawn:
 
         def told(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -29,24 +40,18 @@ def bars(console: Console) -> Iterator[Progress]:
         yield told
 
 
-def show(done: Report, console: Console) -> None:
+def show(done: Report) -> None:
     """What a migration or conversion did."""
     if done.already_done:
-        console.print(
-            f"{done.source} is an n4a_fast workspace already; there is nothing to do", markup=False, soft_wrap=True
-        )
+        write(f"{done.source} is an n4a_fast workspace already; there is nothing to do")
         return
-    rows = [(table.table, table.found, table.written, table.note) for table in done.tables if table.found]
-    console.print(
-        printing.frame_table(
-            pl.DataFrame(rows, schema=["table", "found", "written", "note"], orient="row"), console.width
-        )
-    )
-    console.print(
-        f"{done.kind}: every row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s",
-        markup=False,
-        soft_wrap=True,
-    )
-    console.print(f"written to {done.destination}", markup=False, soft_wrap=True)
+    rows = [
+        {"table": each.table, "found": each.found, "written": each.written, "note": each.note}
+        for each in done.tables
+        if each.found
+    ]
+    print_table(columns_of(rows, kept=("table", "found", "written")), style())
+    write(f"{done.kind}: every row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s")
+    write(f"written to {done.destination}")
     if done.backup is not None:
-        console.print(f"the original is kept as {done.backup}", markup=False, soft_wrap=True)
+        write(f"the original is kept as {done.backup}")

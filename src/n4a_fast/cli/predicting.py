@@ -1,0 +1,98 @@
+"""`predict`: predictions of stored chains on the spectra in a file."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, say, split, stop
+
+if TYPE_CHECKING:
+    from n4a_fast.cli.spectra import Spectra
+    from n4a_fast.store import WorkspaceStore
+
+_WIDTH = "SELECT max(n_features) AS width FROM predictions WHERE chain_id = ? AND n_features > 0"
+
+
+@command("predict", "predict my_sweep @best new_spectra.csv -o moisture.csv")
+def predict(
+    things: Things = None,
+    option: WorkspaceOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; stdout without.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The column that names the spectra.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be given again.")] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether the first line is a head.")
+    ] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Probabilities of the classes.")] = False,
+    chunk: Annotated[int, typer.Option(help="Spectra at a time.", min=1)] = 10_000,
+) -> None:
+    """Predictions of one or more chains on the spectra of a CSV, Parquet, npy or npz file: [WS] CHAIN... FILE."""
+    from n4a_fast.cli.spectra import read_spectra_file
+
+    place, rest = split(things, option)
+    if not rest:
+        stop("name a chain (@best without one) and a file of spectra", 2)
+    with reading(place) as store:
+        chains = [store.find(text, "chain") for text in rest[:-1] or ["@best"]]
+        spectra = read_spectra_file(Path(rest[-1]), header=header, id_column=id_column, drop=tuple(drop or ()))
+        for chain in chains:
+            _require_width(store, chain, spectra, rest[-1])
+        say(spectra.told())
+        heads, columns = _columns(store, chains, spectra, proba, chunk)
+    _write(out, spectra, heads, columns)
+
+
+def _require_width(store: WorkspaceStore, chain: str, spectra: Spectra, file: str) -> None:
+    width = store.sql(_WIDTH, (chain,))["width"][0]
+    if width is not None and width != spectra.X.shape[1]:
+        told = f"chain {chain[-8:]} takes {width:,} values a spectrum; {file} has {spectra.X.shape[1]:,}"
+        stop(f"{told}: give the matching columns (--drop leaves others out); nothing is interpolated")
+
+
+def _columns(
+    store: WorkspaceStore, chains: list[str], spectra: Spectra, proba: bool, chunk: int
+) -> tuple[list[str], list[Any]]:
+    """Heads and values of the columns: one a chain, or with probabilities, or targets, one for each."""
+    import numpy as np
+
+    from n4a_fast.cli.workspaces import bars
+
+    heads: list[str] = []
+    columns: list[Any] = []
+    with bars() as progress:
+        for number, chain in enumerate(chains):
+            parts = []
+            for start in range(0, len(spectra.X), chunk):
+                part = spectra.X[start : start + chunk]
+                parts.append(store.replay_chain(chain, part, spectra.wavelengths, return_proba=proba))
+                done = number * len(spectra.X) + start + len(part)
+                progress("predicting", done, len(chains) * len(spectra.X))
+            found = np.concatenate(parts) if parts else np.zeros(0)
+            name = chain[-8:] if len(chains) > 1 else "p" if proba else "prediction"
+            for place, column in enumerate(found.T if found.ndim == 2 else [found]):
+                heads.append(f"{name}_{place}" if found.ndim == 2 else name)
+                columns.append(column.tolist())
+    return heads, columns
+
+
+def _write(out: Path | None, spectra: Spectra, heads: list[str], columns: list[Any]) -> None:
+    if out is None:
+        _write_rows(sys.stdout, spectra, heads, columns)
+        return
+    try:
+        with out.open("w", newline="") as file:
+            _write_rows(file, spectra, heads, columns)
+    except OSError as error:
+        stop(f"{out} cannot be written: {error.strerror}")
+    say(f"wrote {out}: {len(spectra.ids):,} rows")
+
+
+def _write_rows(file: Any, spectra: Spectra, heads: list[str], columns: list[Any]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["id", *heads])
+    writer.writerows(zip(spectra.ids, *columns, strict=True))
