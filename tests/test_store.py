@@ -150,6 +150,8 @@ CALLS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "save_predictions": lambda store, unknown: store.save_predictions({**PREDICTION, "pipeline_id": unknown}),
     "log_step": lambda store, unknown: store.log_step(unknown, 1, "SNV", "start"),
     "delete_run": lambda store, unknown: store.delete_run(unknown),
+    "delete_pipeline": lambda store, unknown: store.delete_pipeline(unknown),
+    "delete_chain": lambda store, unknown: store.delete_chain(unknown),
     "update_project": lambda store, unknown: store.update_project(unknown, "p"),
     "delete_project": lambda store, unknown: store.delete_project(unknown),
     "set_run_project": lambda store, unknown: store.set_run_project(unknown, None),

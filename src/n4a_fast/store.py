@@ -648,17 +648,18 @@ class WorkspaceStore:
         return self._open().queries.of_chain(chain_id, partition, fold_id)
 
     @_reads
-    def delete_prediction(self, prediction_id: str) -> bool:
-        """Delete a prediction and its arrays; whether there was one."""
-        self._open(writing=True)
-        return self._open().delete_prediction(prediction_id)
+    def delete_prediction(self, prediction_id: str, *, dry_run: bool = False) -> bool:
+        """Delete a prediction and its arrays, with `dry_run` only look; whether there was one."""
+        workspace = self._open(writing=True)
+        return workspace.rehearsed(lambda: workspace.delete_prediction(prediction_id), dry_run)
 
     @_reads
-    def delete_dataset_predictions(self, dataset_name: str) -> int:
+    def delete_dataset_predictions(self, dataset_name: str, *, dry_run: bool = False) -> int:
         """Delete a dataset's predictions, with the chains and ended pipelines that this empties and artifacts nothing
-        uses; how many predictions.
+        uses; how many predictions. With `dry_run` nothing goes.
         """
-        return self._open(writing=True).delete_dataset_predictions(dataset_name)
+        workspace = self._open(writing=True)
+        return workspace.rehearsed(lambda: workspace.delete_dataset_predictions(dataset_name), dry_run)
 
     @_reads
     def query_chain_summaries(
@@ -868,13 +869,13 @@ class WorkspaceStore:
         return self._open().artifacts.path_of(artifact_id)
 
     @_reads
-    def gc_artifacts(self, *, progress: Progress | None = None) -> int:
+    def gc_artifacts(self, *, progress: Progress | None = None, dry_run: bool = False) -> int:
         """Remove artifacts that nothing refers to, and files a crash left behind; the number of files removed.
 
-        `progress(done, total)` is called now and then while files are removed.
+        `progress(done, total)` is called now and then while files are removed. With `dry_run` none is.
         """
-        self._open(writing=True)
-        return self._open().gc(progress)
+        workspace = self._open(writing=True)
+        return workspace.rehearsed(lambda: workspace.gc(progress), dry_run)
 
     @_reads
     def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
@@ -1018,14 +1019,27 @@ class WorkspaceStore:
     # -- deleting ----------------------------------------------------------------------------
 
     @_reads
-    def delete_run(self, run_id: str, delete_artifacts: bool = True) -> int:
+    def delete_run(self, run_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
         """Delete a run and everything below it in one transaction; the number of rows deleted.
 
         Counts rows of runs, pipelines, chains, predictions, prediction_arrays and logs. Unless
-        `delete_artifacts` is False, artifacts that nothing else uses go too.
+        `delete_artifacts` is False, artifacts that nothing else uses go too. With `dry_run` everything is rolled
+        back: the number is what would have gone.
         """
-        self._open(writing=True)
-        return self._open().delete_run(run_id, delete_artifacts)
+        workspace = self._open(writing=True)
+        return workspace.rehearsed(lambda: workspace.delete_run(run_id, delete_artifacts), dry_run)
+
+    @_reads
+    def delete_pipeline(self, pipeline_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
+        """Delete a pipeline with its chains, predictions and logs, as `delete_run` does a run; the number of rows."""
+        workspace = self._open(writing=True)
+        return workspace.rehearsed(lambda: workspace.delete_pipeline(pipeline_id, delete_artifacts), dry_run)
+
+    @_reads
+    def delete_chain(self, chain_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
+        """Delete a chain with its predictions, as `delete_run` does a run; the number of rows. Its pipeline stays."""
+        workspace = self._open(writing=True)
+        return workspace.rehearsed(lambda: workspace.delete_chain(chain_id, delete_artifacts), dry_run)
 
     @_reads
     def vacuum(self) -> VacuumReport:

@@ -1,11 +1,13 @@
-"""The commands as a user types them: output, exit codes, one-line errors."""
+"""The commands as a user types them: output, JSON by its schema, exit codes, one-line errors."""
 
 from __future__ import annotations
 
+import csv as csv_module
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,49 +15,39 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner, Result
+from cli_workspaces import WIDTH, X, as_json, invoke, make_workspace
+from helpers import child, finish, read_line
+from typer.testing import CliRunner
 
 from n4a_fast import WorkspaceStore, __version__
-from n4a_fast.cli import ROWS_SHOWN, app
+from n4a_fast.cli import app
+from n4a_fast.cli.asking import ROWS_SHOWN, csv_text
+from n4a_fast.cli.printing import size_text
 
 
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    place = tmp_path_factory.mktemp("cli") / "workspace"
+    return place, make_workspace(place)
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    with WorkspaceStore(tmp_path / "w") as store:
-        run = store.begin_run("a [bold]run", {}, [{"name": "corn"}])
-        pipeline = store.begin_pipeline(run, "0001_pls", {}, [], "corn", "")
-        scaler = store.save_artifact({"mean": 1.0}, "dict", "transformer", "joblib")
-        chain = store.save_chain(pipeline, [], 1, "PLSRegression", "SNV", "per_fold", {"0": scaler}, {})
-        prediction = store.save_prediction(
-            pipeline,
-            chain,
-            "corn",
-            "PLS",
-            "PLSRegression",
-            "0",
-            "val",
-            0.1,
-            0.2,
-            0.3,
-            "rmse",
-            "regression",
-            2,
-            7,
-            {},
-            {},
-            None,
-            None,
-            0,
-            0.0,
-        )
-        store.save_prediction_arrays(prediction, np.array([1.0, 2.0]), np.array([1.5, 2.5]))
-        store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
-        store.complete_run(run, {})
-    return tmp_path / "w"
+def workspace(made: tuple[Path, dict[str, str]]) -> Path:
+    return made[0]
+
+
+@pytest.fixture
+def ids(made: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    return made[1]
+
+
+@pytest.fixture
+def copy(made: tuple[Path, dict[str, str]], tmp_path: Path) -> Path:
+    """The workspace to change."""
+    return Path(shutil.copytree(made[0], tmp_path / "copy"))
+
+
+# -- the program -------------------------------------------------------------------------------
 
 
 def test_version_is_the_package_s() -> None:
@@ -67,66 +59,256 @@ def test_module_runs_as_a_program() -> None:
     assert __version__ in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["top", "--help"]])
+def test_what_must_be_quick_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; from n4a_fast.cli import app; app({arguments!r}, standalone_mode=False); "
+        "print(sorted({'duckdb', 'polars', 'numpy', 'pyarrow', 'sklearn', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_completion_offers_commands_and_the_newest_runs(workspace: Path, ids: dict[str, str]) -> None:
+    def offered(words: str) -> str:
+        environment = {**os.environ, "_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+        return subprocess.run(
+            [sys.executable, "-m", "n4a_fast"], env=environment, capture_output=True, text=True, check=False
+        ).stdout
+
+    assert "runs" in offered("n4a-fast ru")
+    assert ids["failed run"][-8:] in offered(f"n4a-fast show {workspace} ")
+
+
+def test_an_unknown_command_is_a_usage_error_with_a_hint() -> None:
+    result = invoke("tops")
+    assert result.exit_code == 2
+    assert "top" in result.stderr
+
+
+@pytest.mark.parametrize("command", sorted(command.name or "" for command in app.registered_commands))
+def test_help_ends_with_an_example(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert result.output.rstrip().splitlines()[-1].strip().startswith(f"Example: n4a-fast {command}")
+
+
+def test_an_example_of_the_help_runs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.parent)
+    for arguments in (["top", "-n", "5", "--by", "model"], ["show", "@best"], ["runs", "--since", "7d"], ["info"]):
+        assert invoke(arguments[0], workspace.name, *arguments[1:]).exit_code == 0
+
+
+def test_a_pipe_that_nobody_reads_ends_the_program_quietly(workspace: Path) -> None:
+    command = [sys.executable, "-m", "n4a_fast", "sql", str(workspace), "SELECT * FROM range(200000)", "--csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+        assert (process.wait(60), errors) == (141, "")
+
+
+def test_output_is_ascii_where_the_stream_is(workspace: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
+    done = subprocess.run(
+        [sys.executable, "-m", "n4a_fast", "top", str(workspace)], env=environment, capture_output=True, check=True
+    )
+    assert b"+/-" in done.stdout
+    assert done.stdout.isascii()
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def masked(text: str) -> list[str]:
+    """Lines without what changes from run to run."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "<time>", text)
+    return [re.sub(r"\b[0-9a-f]{8}\b", "<id>", line).rstrip() for line in text.splitlines()]
+
+
+def test_runs_at_80_columns(workspace: Path) -> None:
+    result = invoke("runs", workspace)
+    head, first, second = masked(result.stdout)
+    assert head.split() == ["run", "name", "status", "done", "failed", "running", "best"]
+    assert first.split()[0] == second.split()[0] == "<id>"
+    assert second.split()[-6:] == ["running", "2", "1", "1", second.split()[-2], "rmse"]
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    assert "+2 columns (started, error): --wide" in result.stderr
+    wide = invoke("runs", workspace, columns=120).stdout
+    assert "KeyError:" in wide
+    assert max(len(line) for line in wide.splitlines()) <= 120
+
+
+def test_top_at_80_and_at_120_columns(workspace: Path, ids: dict[str, str]) -> None:
+    lines = masked(invoke("top", workspace).stdout)
+    assert lines[0] == "corn · rmse, lower is better · 2 finished, 1 running, 1 failed"
+    assert lines[1].split() == ["#", "chain", "preprocessing", "model", "val", "±", "sd", "test", "folds", "rmsecv"]
+    assert [line.split()[:4] for line in lines[2:]] == [["1", "<id>", "SNV", "good"], ["2", "<id>", "SNV", "poor"]]
+    assert "(running)" in invoke("top", workspace, columns=120).stdout
+    assert ids["good"] in invoke("top", workspace, columns=None).stdout
+
+
+def test_text_is_printed_as_it_is(workspace: Path) -> None:
+    for command in (("runs",), ("info",), ("sql", "SELECT name, error FROM runs"), ("show", "@last")):
+        told = invoke(command[0], workspace, *command[1:], columns=None).stdout
+        assert "KeyError: step:x:1 [red]gone[/red]" in told
+        assert command == ("show", "@last") or "nightly 1:100:1 [bold]x[/bold]" in told
+
+
+def test_ids_are_whole_in_a_pipe_and_different_on_a_terminal(workspace: Path, ids: dict[str, str]) -> None:
+    assert ids["run"] in invoke("runs", workspace, columns=None).stdout
+    shown = [line.split()[0] for line in invoke("runs", workspace).stdout.splitlines()[1:]]
+    assert shown == [ids["failed run"][-8:], ids["run"][-8:]]
+    for short in shown:
+        assert invoke("show", workspace, short).exit_code == 0
+
+
+def test_what_would_move_the_cursor_is_taken_out(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        store.begin_run("a\x1b[31mred\nname", {}, [])
+    told = invoke("runs", tmp_path, columns=None).stdout
+    assert "\x1b" not in told
+    assert len(told.splitlines()) == 2
+
+
+def test_markdown_and_csv(workspace: Path, ids: dict[str, str]) -> None:
+    lines = invoke("top", workspace, "-f", "md", columns=None).stdout.splitlines()
+    assert lines[0].startswith("| # | chain |")
+    rows = list(csv_module.DictReader(io.StringIO(invoke("top", workspace, "-f", "csv").stdout)))
+    assert [row["chain_id"] for row in rows] == [ids["good"], ids["poor"]]
+    lines = invoke("runs", workspace, "-f", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["run_id"] for line in lines] == [ids["failed run"], ids["run"]]
+
+
+@pytest.mark.parametrize("kind", ["run", "good pipeline", "good", "good prediction"])
+def test_show_tells_of_every_kind(workspace: Path, ids: dict[str, str], kind: str) -> None:
+    found = as_json("show", "show", workspace, ids[kind])
+    assert found["id"] == ids[kind]
+    assert found["kind"] == {"good": "chain", "run": "run"}.get(kind, kind.partition(" ")[2])
+    assert ids[kind] in invoke("show", workspace, ids[kind][-8:]).stdout
+
+
+def test_compare_shows_what_differs(workspace: Path, ids: dict[str, str]) -> None:
+    found = as_json("compare", "compare", workspace, ids["good"], ids["poor"])
+    what = [row["what"] for row in found["rows"]]
+    assert "step 1" in what
+    assert "mean val" in what
+    assert "preprocessing" not in what
+    assert invoke("compare", workspace, ids["good"]).exit_code == 2
+    assert invoke("compare", workspace, ids["good"], ids["run"]).exit_code == 1
+
+
 @pytest.mark.parametrize("place", ["", "store.duckdb"])
 def test_info_shows_tables_sizes_and_runs(workspace: Path, place: str) -> None:
-    result = invoke("info", workspace / place)
-    assert result.exit_code == 0, result.output
-    for expected in ("predictions", "prediction_arrays", "store.duckdb", "artifacts/", "a [bold]run", "completed"):
-        assert expected in result.output
-    assert max(len(line) for line in result.output.splitlines() if str(workspace) not in line) <= 100
+    told = invoke("info", workspace / place, columns=100).output
+    for expected in ("predictions", "prediction_arrays", "store.duckdb", "artifacts/", "nightly", "running"):
+        assert expected in told
+
+
+def test_watch_looks_once_and_until_done(workspace: Path, ids: dict[str, str]) -> None:
+    lines = invoke("watch", workspace, ids["run"], "--once").stdout.splitlines()
+    assert "30% of 10  2 done, 1 failed" in lines[1]
+    assert any("last error: broken: SVD did not converge" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    found = as_json("watch", "watch", workspace, ids["run"])
+    assert (found["done"], found["failed"], found["running"], found["expected"]) == (2, 1, 1, 10)
+    assert invoke("watch", workspace, ids["failed run"], "--until-done").exit_code == 0
+
+
+def test_tail_shows_the_newest_log_entries(workspace: Path, ids: dict[str, str]) -> None:
+    lines = invoke("tail", workspace, ids["run"]).stdout.splitlines()
+    assert [line.split()[1:] for line in lines] == [
+        ["info", name, "1", "Ridge", "end", "3", "ms", "fitted", "well"] for name in ("good", "poor")
+    ]
+    entries = [json.loads(line) for line in invoke("tail", workspace, ids["run"], "--json").stdout.splitlines()]
+    assert [entry["pipeline"] for entry in entries] == ["good", "poor"]
+    assert invoke("tail", workspace, ids["run"], "--level", "error").stdout == ""
+    assert invoke("tail", workspace, "--level", "loud").exit_code == 2
+
+
+# -- JSON --------------------------------------------------------------------------------------
+
+
+def test_json_of_top_is_the_whole_ranking(workspace: Path, ids: dict[str, str]) -> None:
+    found = as_json("top", "top", workspace, "-n", 1)
+    assert found["truncated"] is True
+    assert found["boards"][0]["higher_is_better"] is False
+    assert [row["chain_id"] for row in found["rows"]] == [ids["good"]]
+    assert found["rows"][0]["created_at"].endswith("Z")
+
+
+def test_json_of_the_other_looks(workspace: Path, ids: dict[str, str]) -> None:
+    assert [row["run_id"] for row in as_json("runs", "runs", workspace)["rows"]] == [ids["failed run"], ids["run"]]
+    assert as_json("info", "info", workspace)["rows"]["predictions"] == 6
+    rows = as_json("sql", "sql", workspace, "SELECT [1.5, 2.0] AS xs, 'nan'::DOUBLE AS y, NULL AS z")["rows"]
+    assert rows == [{"xs": [1.5, 2.0], "y": None, "z": None, "nan": ["y"]}]
+    assert {row["what"] for row in as_json("doctor", "doctor", workspace)["rows"]} > {"n4a_fast", "duckdb", "disk"}
+
+
+def test_every_schema_is_a_schema() -> None:
+    import jsonschema
+
+    folder = Path(app.registered_commands[0].callback.__globals__["__file__"]).parent / "schemas"  # type: ignore[union-attr]
+    names = {path.stem for path in folder.glob("*.json")}
+    assert {
+        "runs",
+        "top",
+        "show",
+        "compare",
+        "info",
+        "watch",
+        "sql",
+        "doctor",
+        "delete",
+        "gc",
+        "vacuum",
+        "merge",
+    } <= names
+    for path in folder.glob("*.json"):
+        jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text()))
+
+
+# -- sql ---------------------------------------------------------------------------------------
 
 
 def test_sql_prints_a_table_of_the_answer(workspace: Path) -> None:
-    result = invoke("sql", workspace, "SELECT model_name, val_score, branch_id FROM predictions")
-    assert result.exit_code == 0, result.output
-    assert [cell for cell in result.output.split() if cell in {"model_name", "PLS", "0.1", "NULL"}] == [
-        "model_name",
-        "PLS",
-        "0.1",
-        "NULL",
-    ]
+    cells = invoke("sql", workspace, "SELECT model_name, branch_id FROM predictions LIMIT 1").stdout.split()
+    assert cells == ["model_name", "branch_id", "good", "NULL"]
 
 
 def test_sql_says_how_many_rows_it_did_not_show(workspace: Path) -> None:
     result = invoke("sql", workspace, "SELECT * FROM range(5000) AS numbers(n)")
-    assert f"{ROWS_SHOWN} of 5,000 rows" in result.output
+    assert f"{ROWS_SHOWN} of 5,000 rows" in result.stderr
+    assert len(result.stdout.splitlines()) == ROWS_SHOWN + 1
 
 
-def test_sql_leaves_out_what_a_terminal_has_no_room_for_and_says_so(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    query = "SELECT * FROM predictions"
-    total = invoke("sql", workspace, query, "--csv").output.splitlines()[0].count(",") + 1
-    assert re.search(
-        rf"^\d+ of {total} columns; --csv shows all$", invoke("sql", workspace, query).output, re.MULTILINE
-    )
-    monkeypatch.delenv("COLUMNS", raising=False)
-    command = [
-        sys.executable,
-        "-m",
-        "n4a_fast",
-        "sql",
-        str(workspace),
-        f"SELECT *, repeat('x', 500) AS long FROM ({query})",
-    ]
-    piped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "columns;" not in piped
-    assert "x" * 500 in piped
-    assert len(piped.splitlines()[1].split()) == total + 1
+def test_sql_leaves_out_what_a_terminal_has_no_room_for_and_says_so(workspace: Path) -> None:
+    query = "SELECT *, repeat('x', 500) AS long FROM predictions"
+    assert re.search(r"^\+\d+ columns .*: --wide$", invoke("sql", workspace, query).stderr, re.MULTILINE)
+    piped = invoke("sql", workspace, query, columns=None)
+    assert "columns" not in piped.stderr
+    assert "x" * 500 in piped.stdout
+
+
+def test_sql_takes_parameters_files_and_stdin(workspace: Path, tmp_path: Path) -> None:
+    query = "SELECT count(*) AS n FROM predictions WHERE model_name = $name AND fold_id = $fold"
+    (tmp_path / "q.sql").write_text(query)
+    bound = ("--param", "name=good", "--param", "fold=1")
+    for text, stdin in ((query, None), (f"@{tmp_path / 'q.sql'}", None), ("-", query)):
+        assert invoke("sql", workspace, text, *bound, "--csv", stdin=stdin).stdout.split() == ["n", "1"]
+    assert invoke("sql", workspace, query, "--param", "name").exit_code == 2
 
 
 def test_sql_csv_keeps_every_row_and_writes_lists_as_json(workspace: Path) -> None:
-    result = invoke("sql", workspace, "SELECT prediction_id, y_pred FROM prediction_arrays", "--csv")
-    frame = pl.read_csv(io.StringIO(result.output))
-    assert json.loads(frame["y_pred"][0]) == [1.5, 2.5]
-    assert (
-        len(
-            pl.read_csv(
-                io.StringIO(invoke("sql", workspace, "SELECT * FROM range(5000) AS numbers(n)", "--csv").output)
-            )
-        )
-        == 5000
-    )
+    frame = pl.read_csv(io.StringIO(invoke("sql", workspace, "SELECT y_pred FROM prediction_arrays", "--csv").output))
+    assert len(json.loads(frame["y_pred"][0])) == 13
+    numbers = invoke("sql", workspace, "SELECT * FROM range(5000) AS numbers(n)", "--csv").output
+    assert len(pl.read_csv(io.StringIO(numbers))) == 5000
+    read = pl.read_csv(io.StringIO(csv_text(pl.DataFrame({"s": [{"a": 1}, {"a": 2}], "l": [[1.0], None]}))))
+    assert (json.loads(read["s"][1]), read["l"][1]) == ({"a": 2}, None)
 
 
 @pytest.mark.parametrize(
@@ -134,20 +316,71 @@ def test_sql_csv_keeps_every_row_and_writes_lists_as_json(workspace: Path) -> No
 )
 def test_query_that_cannot_run_is_one_line_on_stderr(workspace: Path, query: str) -> None:
     result = invoke("sql", workspace, query)
-    assert result.exit_code == 1
-    assert result.stdout == ""
+    assert (result.exit_code, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) == 1
-    assert invoke("sql", workspace, "SELECT count(*) AS n FROM predictions", "--csv").output.split() == ["n", "1"]
+    assert invoke("sql", workspace, "SELECT count(*) AS n FROM predictions", "--csv").output.split() == ["n", "6"]
 
 
-@pytest.mark.parametrize("command", [("info",), ("sql",)])
-def test_missing_workspace_is_one_line_on_stderr_and_is_not_created(tmp_path: Path, command: tuple[str]) -> None:
-    query = ["SELECT 1"] if command == ("sql",) else []
-    result = invoke(*command, tmp_path / "absent", *query)
-    assert result.exit_code == 1
+# -- which workspace, and exit codes -----------------------------------------------------------
+
+
+def test_the_workspace_may_be_an_option_or_in_the_environment(workspace: Path, ids: dict[str, str]) -> None:
+    assert ids["run"][-8:] in invoke("runs", "--workspace", workspace).stdout
+    for name in ("N4A_FAST_WORKSPACE", "NIRS4ALL_WORKSPACE"):
+        result = CliRunner().invoke(app, ["show", ids["good"][-8:]], env={name: str(workspace), "COLUMNS": "80"})
+        assert ids["good"] in result.stdout
+    assert invoke("runs").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("info",), ("sql", "SELECT 1"), ("runs",), ("top",), ("show", "@best"), ("gc",), ("migrate",), ("tail",)],
+)
+def test_a_missing_workspace_is_code_10_and_is_not_created(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = invoke(command[0], tmp_path / "absent", *command[1:])
+    assert result.exit_code == 10, result.output
     assert "absent" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_locked_workspace_is_code_11_and_names_the_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+    holder = child(code, copy / "store.duckdb")
+    assert read_line(holder) == "held"
+    environment = {**os.environ, "N4A_FAST_LOCK_TIMEOUT": "0.2"}
+    done = subprocess.run(
+        [sys.executable, "-m", "n4a_fast", "runs", str(copy)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 11
+    assert str(holder.pid) in done.stderr
+    assert holder.stdin is not None
+    holder.stdin.write("\n")
+    finish(holder)
+
+
+def test_an_interrupt_ends_a_long_query_with_code_130(workspace: Path) -> None:
+    code = """
+import os, signal, sys, threading
+from n4a_fast.cli import app
+import n4a_fast.store
+query = "SELECT count(*) FROM range(100000000000) a, range(100000) b"
+threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+app(["sql", sys.argv[1], query])
+"""
+    process = child(code, workspace)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
 
 
 def test_file_that_is_no_store_is_one_line_on_stderr(tmp_path: Path) -> None:
@@ -155,44 +388,180 @@ def test_file_that_is_no_store_is_one_line_on_stderr(tmp_path: Path) -> None:
     result = invoke("info", tmp_path)
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
-    assert "Traceback" not in result.output
+    assert invoke("doctor", tmp_path).exit_code == 3
 
 
 def test_a_workspace_of_nirs4all_1_4_is_told_how_to_come_in(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"")
-    for command in (("info",), ("sql", "SELECT 1"), ("migrate",)):
+    for command in (("info",), ("sql", "SELECT 1"), ("migrate",), ("gc",)):
         result = invoke(command[0], tmp_path, *command[1:])
         assert result.exit_code == 1
         assert f"n4a-fast convert {tmp_path} NEW_FOLDER" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
 
 
-@pytest.mark.parametrize("command", [("migrate",), ("convert", "new")])
-def test_a_path_that_is_not_there_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
-    result = invoke(command[0], tmp_path / "absent", *(tmp_path / name for name in command[1:]))
-    assert result.exit_code == 1
-    assert f"no workspace '{tmp_path / 'absent'}'; check the path" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_an_empty_workspace_has_nothing_to_show_and_says_why(empty_workspace: Path) -> None:
+    for command in ("runs", "top", "info", "doctor"):
+        assert invoke(command, empty_workspace).exit_code == 0, command
+    assert "nothing is ranked yet" in invoke("top", empty_workspace).stderr
+    assert as_json("top", "top", empty_workspace)["rows"] == []
+    assert invoke("show", empty_workspace).exit_code == 1
 
 
-def test_info_tells_the_database_from_the_original_kept_beside_it(workspace: Path) -> None:
-    (workspace / "store.duckdb.nirs4all").write_bytes(bytes(5_000_000))
-    sizes = {
-        line.split()[0]: line.split()[1:]
-        for line in invoke("info", workspace).output.splitlines()
-        if line.startswith("  store.duckdb")
-    }
-    assert sizes["store.duckdb.nirs4all"] == ["1", "5.0", "MB"]
-    assert sizes["store.duckdb"][0] == "1"
+def test_info_tells_the_database_from_the_original_kept_beside_it(copy: Path) -> None:
+    (copy / "store.duckdb.nirs4all").write_bytes(bytes(5_000_000))
+    lines = [line.split() for line in invoke("info", copy).output.splitlines() if line.startswith("  store.duckdb")]
+    assert ["store.duckdb.nirs4all", "1", "5.0", "MB"] in lines
+    assert lines[0][:2] == ["store.duckdb", "1"]
 
 
-def test_info_and_sql_leave_the_files_as_they_are(workspace: Path) -> None:
+def test_looking_leaves_the_files_as_they_are(workspace: Path) -> None:
     before = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()}
-    invoke("info", workspace)
-    invoke("sql", workspace, "SELECT 1")
-    assert {
-        file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()
-    } == before
+    for command in (("info",), ("sql", "SELECT 1"), ("top",), ("runs",), ("show", "@last"), ("watch", "--once")):
+        assert invoke(command[0], workspace, *command[1:]).exit_code == 0
+    after = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()}
+    assert after == before
+
+
+def test_commands_look_beside_a_process_that_writes(tmp_path: Path) -> None:
+    code = """
+import sys
+from helpers import *
+with WorkspaceStore(sys.argv[1]) as store:
+    run = store.begin_run("nightly", {}, [{"name": "corn"}])
+    for number in range(10_000):
+        pipeline = begin_pipeline(store, run, f"p{number}")
+        predict(store, pipeline, save_chain(store, pipeline), val_score=1 / (number + 1))
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+        if number == 5:
+            print("going", flush=True)
+        if number % 5 == 0 and number > 5:
+            import select
+            if select.select([sys.stdin], [], [], 0)[0]:
+                break
+"""
+    writer = child(code, tmp_path / "w")
+    assert read_line(writer) == "going"
+    for command in (("top",), ("info",), ("watch", "--once"), ("runs",)):
+        result = invoke(command[0], tmp_path / "w", *command[1:])
+        assert result.exit_code == 0, result.output
+        assert "rmse" in result.stdout or command[0] in ("info", "runs")
+    assert writer.stdin is not None
+    writer.stdin.write("\n")
+    finish(writer)
+
+
+# -- predicting, exporting ---------------------------------------------------------------------
+
+
+def write_csv(path: Path, head: list[str] | None, names: list[str] | None = None, separator: str = ",") -> Path:
+    lines = [separator.join(head)] if head else []
+    for place, row in enumerate(X):
+        cells = [repr(float(value)) for value in row]
+        lines.append(separator.join([names[place], *cells] if names else cells))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def predicted(result_csv: str) -> np.ndarray:
+    return np.array([float(row["prediction"]) for row in csv_module.DictReader(io.StringIO(result_csv))])
+
+
+def test_predict_writes_a_row_for_each_spectrum(workspace: Path, ids: dict[str, str], tmp_path: Path) -> None:
+    names = [f"s{place}" for place in range(len(X))]
+    head = ["sample", *(f"{1100 + 2 * place}" for place in range(WIDTH))]
+    file = write_csv(tmp_path / "new.csv", head, names)
+    result = invoke("predict", workspace, ids["good"][-8:], file, "-o", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    assert "read 20 spectra of 5 values, 1100-1108, ids from column 'sample'" in result.stderr
+    text = (tmp_path / "out.csv").read_text()
+    assert [row["id"] for row in csv_module.DictReader(io.StringIO(text))] == names
+    with WorkspaceStore.open_readonly(workspace) as store:
+        expected = store.replay_chain(ids["good"], X)
+    assert np.allclose(predicted(text), expected, rtol=0, atol=1e-9)
+    np.save(tmp_path / "new.npy", X)
+    assert np.allclose(predicted(invoke("predict", workspace, "@best", tmp_path / "new.npy").stdout), expected)
+    both = invoke("predict", workspace, ids["good"], ids["poor"], tmp_path / "new.npy").stdout.splitlines()
+    assert both[0] == f"id,{ids['good'][-8:]},{ids['poor'][-8:]}"
+
+
+def test_predict_never_loses_or_makes_up_a_spectrum(workspace: Path, tmp_path: Path) -> None:
+    bare = write_csv(tmp_path / "bare.csv", None)
+    assert len(invoke("predict", workspace, "@best", bare).stdout.splitlines()) == 1 + len(X)
+    semicolons = write_csv(tmp_path / "semi.csv", [f"{n}" for n in range(WIDTH)], separator=";")
+    assert len(invoke("predict", workspace, "@best", semicolons).stdout.splitlines()) == 1 + len(X)
+    steady = tmp_path / "steady.csv"
+    steady.write_text("1,2,3,4,5\n2,3,4,5,6\n3,4,5,6,7\n")
+    refused = invoke("predict", workspace, "@best", steady)
+    assert (refused.exit_code, "--header or --no-header" in refused.stderr) == (1, True)
+    assert len(invoke("predict", workspace, "@best", steady, "--no-header").stdout.splitlines()) == 4
+    assert len(invoke("predict", workspace, "@best", steady, "--header").stdout.splitlines()) == 3
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text("1,2,3,4,5\n2,3,4\n")
+    assert invoke("predict", workspace, "@best", ragged).exit_code == 1
+
+
+def test_predict_refuses_spectra_of_another_width(workspace: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "wide.npy", np.zeros((2, WIDTH + 2)))
+    result = invoke("predict", workspace, "@best", tmp_path / "wide.npy")
+    assert result.exit_code == 1
+    assert f"takes {WIDTH} values a spectrum" in result.stderr
+    assert "nothing is interpolated" in result.stderr
+
+
+def test_export_and_import(workspace: Path, ids: dict[str, str], tmp_path: Path) -> None:
+    for name, what in (("best.n4a", "@best"), ("run.yaml", ids["run"]), ("all.parquet", ids["run"])):
+        assert as_json("export", "export", workspace, what, "-o", tmp_path / name)["bytes"] > 0
+    assert invoke("export", workspace, "@best", "-o", tmp_path / "best.docx").exit_code == 2
+    WorkspaceStore(tmp_path / "other").close()
+    rows = as_json("import", "import", tmp_path / "other", tmp_path / "best.n4a")["rows"]
+    np.save(tmp_path / "new.npy", X)
+    mine, theirs = (
+        predicted(invoke("predict", place, chain, tmp_path / "new.npy").stdout)
+        for place, chain in ((workspace, ids["good"]), (tmp_path / "other", rows[0]["chain_id"]))
+    )
+    assert np.allclose(mine, theirs)
+
+
+# -- changing ----------------------------------------------------------------------------------
+
+
+def test_delete_asks_tells_and_deletes(copy: Path, ids: dict[str, str]) -> None:
+    told = as_json("delete", "delete", copy, ids["good"], "--dry-run")
+    assert told["rows"] == [{"kind": "chain", "id": ids["good"], "rows": 1 + 3 + 3}]
+    asked = invoke("delete", copy, ids["good"])
+    assert (asked.exit_code, "--yes" in asked.stderr) == (2, True)
+    assert ids["good"] in invoke("top", copy, columns=None).stdout
+    done = invoke("delete", copy, ids["good"], "-y")
+    assert "deleted 7 rows" in done.stderr
+    assert ids["good"] not in invoke("top", copy, columns=None).stdout
+
+
+def test_delete_by_age_and_state_spares_the_best(copy: Path, ids: dict[str, str]) -> None:
+    rows = as_json("delete", "delete", copy, "--status", "failed", "--dry-run")["rows"]
+    assert [row["id"] for row in rows] == [ids["failed run"]]
+    rows = as_json("delete", "delete", copy, "--older-than", "0s", "--keep-best", "1", "--dry-run")["rows"]
+    assert [row["id"] for row in rows] == [ids["failed run"]]
+    assert invoke("delete", copy).exit_code == 2
+
+
+def test_gc_vacuum_and_merge(copy: Path, workspace: Path, ids: dict[str, str]) -> None:
+    assert as_json("gc", "gc", copy, "--dry-run")["files"] == 0
+    invoke("delete", copy, ids["good"], "-y")
+    assert as_json("gc", "gc", copy)["files"] == 0  # they went with the chain
+    assert as_json("vacuum", "vacuum", copy, "--dry-run")["after"] is None
+    assert as_json("vacuum", "vacuum", copy)["after"] > 0
+    merged = {row["table"]: row["added"] for row in as_json("merge", "merge", copy, workspace)["rows"]}
+    assert (merged["chains"], merged["predictions"]) == (1, 3)
+    with WorkspaceStore(copy) as store:
+        store.set_metric_direction("crunch", True)
+    other = copy.parent / "other"
+    with WorkspaceStore(other) as store:
+        store.set_metric_direction("crunch", False)
+    assert invoke("merge", copy, other).exit_code == 3
+
+
+# -- the demo ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("package", ["chemotools", "matplotlib"])
@@ -208,3 +577,11 @@ def test_demo_without_its_packages_names_the_cure(tmp_path: Path, package: str) 
     assert "pip install chemotools matplotlib scikit-learn threadpoolctl" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (2_000_000, "2.0 MB"), (3e9, "3.0 GB"), (5e12, "5000.0 GB")],
+)
+def test_sizes_are_in_powers_of_a_thousand(size: float, text: str) -> None:
+    assert size_text(size) == text

@@ -1,6 +1,6 @@
 """The command `n4a-fast`: looking at workspaces, predicting with them, changing them.
 
-A module for each family of commands; `application` has what all of them promise, `output` how they print. What a
+A module for each family of commands; `application` has what all of them promise, `printing` how they print. What a
 command does is a documented call of the library, imported when it runs.
 """
 

@@ -168,17 +168,20 @@ def reading(place: Path) -> WorkspaceStore:
     """The workspace, for reading, whoever else writes to it."""
     from n4a_fast.store import WorkspaceStore as Store
 
-    return Store.open_readonly(place)
+    return Store.open_readonly(place, lock_timeout=_patience())
 
 
 def writing(place: Path) -> WorkspaceStore:
     """The workspace, for writing; one that is not there is not created."""
-    from n4a_fast.errors import NotFoundError
+    from n4a_fast.errors import ForeignStoreError, NotFoundError
     from n4a_fast.store import WorkspaceStore as Store
 
-    if not any((place / name).exists() for name in STORE_FILES):
+    database, foreign = (place / name for name in STORE_FILES)
+    if not database.exists() and foreign.exists():
+        raise ForeignStoreError(foreign)
+    if not database.exists():
         raise NotFoundError("workspace", str(place), "check the path", where="")
-    return Store(place)
+    return Store(place, lock_timeout=_patience())
 
 
 def confirmed(question: str, yes: bool) -> None:
@@ -189,3 +192,12 @@ def confirmed(question: str, yes: bool) -> None:
         stop(f"{question} Say --yes to do it without being asked, or --dry-run to look.", USAGE)
     if not typer.confirm(question, err=True):
         raise typer.Exit(REFUSED)
+
+
+def _patience() -> float:
+    """Seconds to wait for a workspace that another process has: `$N4A_FAST_LOCK_TIMEOUT`, or 30."""
+    given = os.environ.get("N4A_FAST_LOCK_TIMEOUT", "30")
+    try:
+        return max(float(given), 0.0)
+    except ValueError:
+        stop(f"$N4A_FAST_LOCK_TIMEOUT is {given!r}; give seconds", USAGE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from n4a_fast.cli.application import FOUND, Things, WorkspaceOption, command, reading, say, split, stop, writing
-from n4a_fast.cli.output import (
+from n4a_fast.cli.printing import (
     Format,
     FormatOption,
     JsonOption,
@@ -58,19 +58,11 @@ def sql(
     if how.format is Format.CSV:
         write(csv_text(frame).rstrip("\n"))
         return
-    shown = frame if how.format in (Format.JSON, Format.JSONL) else frame.head(limit)
-    rows = shown.to_dicts()
-    columns = columns_of(rows, whole=True) or columns_of([dict.fromkeys(frame.columns)])
+    shown = frame if how.is_json else frame.head(limit)
+    rows = shown.to_dicts() if how.is_json else [_nulls(row) for row in shown.to_dicts()]
     if not rows and how.format is Format.TABLE:
         write("  ".join(frame.columns))
-    show_rows(
-        "sql",
-        place,
-        [_nulls(row) for row in rows] if how.format is Format.TABLE else rows,
-        columns,
-        how,
-        nothing="no rows",
-    )
+    show_rows("sql", place, rows, columns_of(rows), how, nothing="no rows")
     if shown.height < frame.height:
         say(f"{shown.height} of {frame.height:,} rows; --csv prints all of them")
 
@@ -167,7 +159,7 @@ def import_(
 
 
 def _wrote(name: str, place: Path, path: Path, as_json: bool) -> None:
-    from n4a_fast.cli.output import size_text
+    from n4a_fast.cli.printing import size_text
 
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     size = sum(file.stat().st_size for file in files)

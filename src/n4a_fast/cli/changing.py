@@ -20,7 +20,7 @@ from n4a_fast.cli.application import (
     stop,
     writing,
 )
-from n4a_fast.cli.output import JsonOption, columns_of, print_document, print_table, size_text, style, write
+from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, write
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without being asked.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]

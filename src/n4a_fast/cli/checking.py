@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.cli.output import columns_of, print_document, print_table, size_text, style
+from n4a_fast.cli.printing import columns_of, print_document, print_table, size_text, style
 from n4a_fast.errors import StoreError
 from n4a_fast.version import __version__
 
@@ -23,7 +22,7 @@ def findings(place: Path | None) -> list[dict[str, Any]]:
     """Rows of what was looked at, its state (ok, note, bad), and what was found."""
     found = [
         _finding("n4a_fast", "ok", __version__),
-        _finding("python", "ok", f"{platform.python_version()} {sys.platform}"),
+        _finding("python", "ok", f"{platform.python_version()} on {platform.platform()}"),
     ]
     found += [_package(name) for name in _PACKAGES]
     found.append(_finding("processors", "ok", f"{os.cpu_count()} of {platform.machine()}"))

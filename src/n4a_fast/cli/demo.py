@@ -3,7 +3,7 @@
 Owns the order of things and what is said about them. Promises that it goes through the public
 API alone, that a second run in the same workspace adds a run, and that a replay which differs
 from what was stored by more than `LIMIT` is reported as a failure. Leaves fitting to `sweep`
-and looks to `report` and `plots`.
+and looks to `plots`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.cli import plots, printing
+from n4a_fast.cli import plots
 from n4a_fast.cli.datasets import Array, Dataset, load_coffee, load_fermentation
 from n4a_fast.cli.sweep import METRICS, store_variant, variants_for
+from n4a_fast.leaderboard import Leaderboard, board_text
 
 FOLDS = 5
 LIMIT = 1e-9  # float64 sums in another order differ by 1e-13; a wrong artifact differs by far more
 SHOWN = 8
+_AVERAGED = """SELECT chain_id, prediction_id FROM predictions
+WHERE fold_id = 'avg' AND partition = 'test' AND chain_id IN (SELECT unnest(?))"""
 EXAMPLE_SQL = (
     "SELECT preprocessings, model_name, val_score, test_score FROM predictions "
     "WHERE dataset_name = 'fermentation' AND fold_id = 'avg' AND partition = 'test' ORDER BY val_score LIMIT 5"
 )
 LEGEND = (
-    "  [dim]val: out of fold, ranks the variants; test: mean of the fold models on held-out spectra.\n"
+    "  [dim]val: mean of the folds, ranks the variants; test: mean of the fold models' scores on held-out spectra.\n"
     "  Band: 950-1200 cm-1, Linear: linear baseline, SG1 and SG2: Savitzky-Golay derivatives,\n"
     "  SNV and MSC: scatter corrections.[/dim]\n"
 )
@@ -86,9 +89,13 @@ def run_demo(workspace: Path, console: Console, *, variants: int | None = None) 
         _introduce(console, datasets, workspace)
         run_id = _sweep(store, console, datasets, variants)
         console.print(f"  swept and stored in {time.perf_counter() - began:.1f} s\n")
-        leaderboards = {dataset.name: leaderboard(store, run_id, dataset) for dataset in datasets}
+        leaderboards = {
+            dataset.name: _with_predictions(store, leaderboard(store, run_id, dataset)) for dataset in datasets
+        }
         for dataset in datasets:
-            console.print(printing.leaderboard_table(leaderboards[dataset.name], dataset.title, SHOWN))
+            for board in leaderboard(store, run_id, dataset, SHOWN).boards:
+                text = f"{dataset.title}: best {SHOWN} of {board.chains}\n{board_text(board, console.width)[0]}\n"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print(LEGEND)
         replays = [_replay_all(store, workspace, dataset, leaderboards[dataset.name]) for dataset in datasets]
         outcome = Outcome(run_id, leaderboards, replays)
@@ -98,14 +105,15 @@ def run_demo(workspace: Path, console: Console, *, variants: int | None = None) 
     return outcome
 
 
-def leaderboard(store: WorkspaceStore, run_id: str, dataset: Dataset) -> pl.DataFrame:
-    """The run's averaged predictions on held-out spectra, ranked by their out-of-fold score, best first."""
-    of_run = store.list_pipelines(run_id=run_id, dataset_name=dataset.name)["pipeline_id"]
-    stored = len(store.query_predictions(dataset_name=dataset.name, partition="test"))
-    ranked = store.top_predictions(
-        stored, metric="val_score", ascending=True, partition="test", dataset_name=dataset.name
-    )
-    return ranked.filter(pl.col("fold_id") == "avg", pl.col("pipeline_id").is_in(of_run.to_list()))
+def leaderboard(store: WorkspaceStore, run_id: str, dataset: Dataset, n: int | None = None) -> Leaderboard:
+    """The run's variants on this data set, best first."""
+    return store.leaderboard(METRICS[dataset.task], run=run_id, dataset=dataset.name, n=n)
+
+
+def _with_predictions(store: WorkspaceStore, board: Leaderboard) -> pl.DataFrame:
+    """The board's rows with the id of what each chain predicted for the held-out spectra, all folds together."""
+    averaged = store.sql(_AVERAGED, (board.frame["chain_id"].to_list(),))
+    return board.frame.join(averaged, on="chain_id", maintain_order="left")
 
 
 def _sweep(store: WorkspaceStore, console: Console, datasets: Sequence[Dataset], limit: int | None) -> str:
@@ -138,7 +146,7 @@ def _sweep(store: WorkspaceStore, console: Console, datasets: Sequence[Dataset],
 
 
 def _best_val(store: WorkspaceStore, run_id: str, dataset: Dataset) -> float:
-    return float(leaderboard(store, run_id, dataset)["val_score"][0])
+    return float(leaderboard(store, run_id, dataset, 1).frame["val_score"][0])
 
 
 def _replay_all(store: WorkspaceStore, workspace: Path, dataset: Dataset, ranked: pl.DataFrame) -> Replay:
@@ -232,7 +240,8 @@ def _show_places(console: Console, workspace: Path, outcome: Outcome) -> None:
         *(f"  {path!s:<{width}}  {what}" for path, what in places.items()),
         "",
         "Look at it",
-        f"  {program} info {place}",
+        f"  {program} top {place}",
+        f"  {program} show {place} {outcome.replays[0].chain_id[-8:]}",
         f'  {program} sql {place} "{EXAMPLE_SQL}"',
         "",
         "or with any DuckDB client, in Python",

@@ -2,7 +2,7 @@
 
 Owns what is said about it. Promises that nirs4all has its own store back afterwards, and that a
 refitted model whose replay differs from what nirs4all stored by more than `LIMIT` is a failure.
-Leaves the sweep and the clock to `integrations`, looks to `report`.
+Leaves the sweep and the clock to `integrations`, the ranking to the store.
 """
 
 from __future__ import annotations
@@ -14,14 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from n4a_fast import WorkspaceStore, install, uninstall
-from n4a_fast.cli import printing
 from n4a_fast.integrations.nirs4all_demo.variants import SAMPLES, TRAINING, Size, spectra, timed_sweep
 
 LIMIT = 1e-6  # nirs4all computes some steps in float32
 SHOWN = 8
-BEST = """SELECT preprocessings, model_name AS model, val_score AS val, test_score AS test, train_score AS train
-FROM predictions JOIN pipelines USING (pipeline_id)
-WHERE run_id = ? AND fold_id = 'avg' AND partition = 'val' ORDER BY val_score, prediction_id LIMIT ?"""
 REFIT = """SELECT prediction_id, chain_id, preprocessings FROM predictions JOIN pipelines USING (pipeline_id)
 WHERE run_id = ? AND fold_id = 'final' AND partition = 'test'"""
 
@@ -48,7 +44,7 @@ def run_nirs4all_demo(workspace: Path, console: Console, size: Size | None = Non
             f"  {told['predictions']:,} predictions in {told['wall']:.1f} s; the store took"
             f" {told['store_wall'] / told['wall']:.1%} of them\n"
         )
-        console.print(printing.frame_table(store.sql(BEST, (run_id, SHOWN)), console.width))
+        console.print(repr(store.leaderboard(run=run_id, n=SHOWN)), markup=False, highlight=False, soft_wrap=True)
         return _replay_refit(store, run_id, console, size)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from n4a_fast.cli.output import Style, cell, columns_of, print_document, print_table, size_text, write
+from n4a_fast.cli.printing import Style, cell, columns_of, print_document, print_table, size_text, write
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.finding import KINDS, Found
 from n4a_fast.values.texttable import Column, plain, short_ids, table

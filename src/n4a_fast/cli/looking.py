@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from n4a_fast.cli.application import OneWorkspace, Things, WorkspaceOption, command, one, reading, say, split, stop
-from n4a_fast.cli.output import (
+from n4a_fast.cli.printing import (
     CountOption,
     Format,
     FormatOption,
@@ -198,7 +198,7 @@ def show(
     format: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """One run, pipeline, chain or prediction: what it is, its scores, what belongs to it; without an id the last run."""
+    """One run, pipeline, chain or prediction: what it is, its scores, what belongs to it; else the last run."""
     from n4a_fast.cli.describing import described, print_described
 
     place, rest = split(things, option)
@@ -227,7 +227,7 @@ def compare(
     if how.format is Format.CSV:
         print_csv(rows)
         return
-    from n4a_fast.cli.output import columns_of
+    from n4a_fast.cli.printing import columns_of
 
     show_rows("compare", place, rows, columns_of(rows, kept=("what",)), how, nothing="they do not differ")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from n4a_fast.cli.application import command, stop
-from n4a_fast.cli.output import JsonOption, print_document
+from n4a_fast.cli.printing import JsonOption, print_document
 
 DEMO_PACKAGES = {
     "chemotools": "chemotools",

@@ -1,94 +1,198 @@
-"""Frames as text: tables for the terminal, CSV for programs.
+"""What commands print: rows as a table, CSV, Markdown, or JSON with a schema.
 
-Owns their layout. Promises one line a row within the width asked for: values are cut where they
-do not fit, then whole columns left out; CSV is never cut. Leaves asking the store to the commands, and plots to
-`plots`.
+Tables keep to the terminal's width, in a pipe they are as wide as they need; columns that have no room are left out
+from the right, never ranks, ids or scores. JSON has every column, whole ids, times in UTC and full precision.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
-import polars as pl
-from rich import box
-from rich.cells import cell_len
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-CELL_CHARACTERS = 60
-COLUMN_CHARACTERS = 12  # that a column shows at least, enough for any float
+from n4a_fast.cli.application import readable, say
+from n4a_fast.values.texttable import Column, plain, short_ids, table
 
-
-def leaderboard_table(frame: pl.DataFrame, title: str, shown: int) -> Table:
-    """The first rows of a leaderboard: predictions of the fold "avg", best first, scores of both partitions."""
-    metric, other = _score_names(frame)
-    table = Table(
-        title=f"{escape(title)}: best {min(shown, len(frame))} of {len(frame)} variants",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    for heading in (
-        "#",
-        "preprocessing",
-        "model",
-        f"{metric}\nval",
-        f"{metric}\ntest",
-        f"{other}\nval",
-        f"{other}\ntest",
-    ):
-        table.add_column(
-            heading,
-            justify="left" if heading in ("preprocessing", "model") else "right",
-            vertical="bottom",
-            no_wrap=True,
-        )
-    for rank, row in enumerate(frame.head(shown).iter_rows(named=True), start=1):
-        scores = json.loads(row["scores"])
-        second = [f"{scores[partition][other]:.3f}" for partition in ("val", "test")]
-        firsts = [f"{row[name]:.4g}" for name in ("val_score", "test_score")]
-        table.add_row(str(rank), escape(row["preprocessings"]), escape(row["model_name"]), *firsts, *second)
-    return table
+_PIECE = 2**16  # characters
 
 
-def frame_table(frame: pl.DataFrame, width: int | None) -> Table:
-    """Any frame as a table, one line a row; within `width`, long values are cut and the last columns left out; None
-    keeps all.
-    """
-    cells = [[_cell(value) for value in frame[name].to_list()] for name in frame.columns]
-    needed = [max(map(cell_len, [name, *column])) for name, column in zip(frame.columns, cells, strict=True)]
-    shown, limit = (len(cells), None) if width is None else _fitting(needed, width)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name, dtype in list(frame.schema.items())[:shown]:
-        table.add_column(
-            escape(name),
-            justify="right" if dtype.is_numeric() else "left",
-            overflow="ellipsis",
-            no_wrap=True,
-            max_width=limit,
-        )
-    for row in zip(*cells[:shown], strict=True):
-        table.add_row(*map(escape, row))
-    return table
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    MD = "md"
 
 
-def _fitting(needed: list[int], width: int) -> tuple[int, int]:
-    """How many of the columns have room, and how many characters the longest of them may have."""
-    for shown in range(len(needed), 0, -1):
-        for limit in range(CELL_CHARACTERS, COLUMN_CHARACTERS - 1, -1):
-            if 1 + sum(3 + min(characters, limit) for characters in needed[:shown]) <= width:
-                return shown, limit
-    return 1, COLUMN_CHARACTERS
+FormatOption = Annotated[
+    Format, typer.Option("--format", "-f", help="How to print it.", envvar="N4A_FAST_FORMAT", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="All columns and whole ids, whatever the width.")]
+CountOption = Annotated[int, typer.Option("-n", min=0, help="How many at most.", envvar="N4A_FAST_N")]
 
 
-def csv_text(frame: pl.DataFrame) -> str:
-    """The frame as CSV; lists and structs, which CSV has no form for, as JSON text."""
-    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
-    texts = [
-        pl.Series(name, [None if value is None else json.dumps(value, default=str) for value in frame[name].to_list()])
-        for name in nested
-    ]
-    return frame.with_columns(texts).write_csv()
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a command prints: the format, and how wide a table may be (None: as wide as it needs)."""
+
+    format: Format
+    width: int | None
+
+    @property
+    def whole_ids(self) -> bool:
+        """Whether ids are printed whole: there is room, or a program reads them."""
+        return self.width is None
+
+    @property
+    def is_json(self) -> bool:
+        return self.format in (Format.JSON, Format.JSONL)
+
+
+def style(given: Format = Format.TABLE, as_json: bool = False, wide: bool = False) -> Style:
+    """The style asked for, on the stdout that there is."""
+    return Style(Format.JSON if as_json else given, None if wide else terminal_width())
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal, or `$COLUMNS`; None for a pipe or a file."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdigit() and int(named):
+        return int(named)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def write(text: str) -> None:
+    """A line, or lines, of data."""
+    told = readable(text, sys.stdout) + "\n"
+    for start in range(0, len(told), _PIECE):  # an unbuffered stdout tells of a closed pipe with the next piece only
+        sys.stdout.write(told[start : start + _PIECE])
+
+
+def document(name: str, place: Path, rows: Sequence[dict[str, Any]], truncated: bool = False, **more: Any) -> str:
+    """Rows as the JSON document of a command."""
+    head = {"schema": f"n4a_fast.{name}/1", "workspace": str(place.resolve()), "truncated": truncated}
+    return json.dumps({**head, **plain_json(more), "rows": [json_row(row) for row in rows]}, ensure_ascii=False)
+
+
+def print_document(name: str, place: Path, content: dict[str, Any]) -> None:
+    """One object as the JSON document of a command."""
+    head = {"schema": f"n4a_fast.{name}/1", "workspace": str(place.resolve())}
+    write(json.dumps({**head, **plain_json(content)}, ensure_ascii=False))
+
+
+def show_rows(
+    name: str,
+    place: Path,
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[Column],
+    how: Style,
+    *,
+    truncated: bool = False,
+    nothing: str = "nothing to show",
+) -> None:
+    """Rows in the style asked for; why there are none goes to stderr."""
+    if how.format is Format.JSON:
+        write(document(name, place, rows, truncated))
+    elif how.format is Format.JSONL:
+        for row in rows:
+            write(json.dumps(json_row(row), ensure_ascii=False))
+    elif how.format is Format.CSV:
+        print_csv(rows)
+    elif how.format is Format.MD:
+        print_markdown(columns)
+    elif rows:
+        print_table(columns, how)
+    if not rows:
+        say(nothing)
+
+
+def print_table(columns: Sequence[Column], how: Style) -> None:
+    """A table, and on stderr what had no room."""
+    lines = table(columns, how.width)
+    write(str(lines))
+    if lines.left_out:
+        say(f"+{len(lines.left_out)} columns ({', '.join(lines.left_out)}): --wide")
+
+
+def print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as CSV; lists and objects as JSON text."""
+    import csv
+
+    if not rows:
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow([_csv_cell(value) for value in row.values()])
+
+
+def print_markdown(columns: Sequence[Column]) -> None:
+    """A table in GitHub's Markdown."""
+    write("| " + " | ".join(_markdown(column.title) for column in columns) + " |")
+    write("|" + "|".join("---:" if column.right else "---" for column in columns) + "|")
+    for place in range(len(columns[0].cells) if columns else 0):
+        write("| " + " | ".join(_markdown(column.cells[place]) for column in columns) + " |")
+
+
+def columns_of(
+    rows: Sequence[dict[str, Any]], kept: Sequence[str] = (), ids: Sequence[str] = (), whole: bool = True
+) -> list[Column]:
+    """The columns of any rows, named by their keys; `ids` are shortened unless `whole`."""
+    found = []
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        right = any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        cells = [cell(value) for value in values]
+        if name in ids and not whole:
+            cells = short_ids(cells)
+        found.append(Column(name, cells, right, name in kept or name in ids, cut=not right and name not in ids))
+    return found
+
+
+def cell(value: Any) -> str:
+    """A value as one line of text."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, list | dict):
+        return plain(json.dumps(plain_json(value), ensure_ascii=False))
+    return plain(value)
+
+
+def json_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for JSON; what is NaN or infinite is null, and named under "nan"."""
+    nan = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    return {**plain_json(row), **({"nan": nan} if nan else {})}
+
+
+def plain_json(value: Any) -> Any:
+    """A value as JSON knows it: times in ISO 8601 with Z, paths as text, NaN as null."""
+    if isinstance(value, dict):
+        return {str(key): plain_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(each) for each in value]
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
 def size_text(size: float) -> str:
@@ -100,12 +204,17 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def _score_names(frame: pl.DataFrame) -> tuple[str, str]:
-    names = list(json.loads(frame["scores"][0])["val"])
-    return names[0], names[1]
+def time_text(seconds: float) -> str:
+    """A duration as hh:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(plain_json(value), ensure_ascii=False)
+    return plain_json(value) if isinstance(value, datetime | date) else value
+
+
+def _markdown(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, split, stop
-from n4a_fast.cli.output import (
+from n4a_fast.cli.printing import (
     JsonOption,
     json_row,
     print_document,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from n4a_fast.cli.output import columns_of, print_table, style, terminal_width, write
+from n4a_fast.cli.printing import columns_of, print_table, style, terminal_width, write
 from n4a_fast.integrations.workspaces import Progress, Report
 
 

@@ -6,10 +6,10 @@ are not in the tables yet are the buffer's. Calls run one at a time under `lock`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
 from n4a_fast.artifacts.files import ArtifactFiles
@@ -30,6 +30,17 @@ from n4a_fast.tables.predictions import bulk
 from n4a_fast.values import checks, jsontext
 
 STORE_FILE = "store.duckdb"
+
+
+T = TypeVar("T")
+
+
+class _Rehearsed(Exception):
+    """Ends a transaction that was only for looking."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
 
 
 class Workspace:
@@ -155,6 +166,47 @@ class Workspace:
         with self.database.transaction():
             self.end_pipeline()
             self._delete_contents_in_transaction([pipeline_id])
+
+    def rehearsed(self, work: Callable[[], T], dry_run: bool) -> T:
+        """What `work` gives; with `dry_run` it is rolled back, so that the answer is what it would have been."""
+        if not dry_run:
+            return work()
+        if self.database.in_transaction:
+            raise InvalidInputError("dry_run=True cannot be asked for inside transaction(); ask before it")
+        self.flush()
+        try:
+            with self.database.transaction():
+                raise _Rehearsed(work())
+        except _Rehearsed as rehearsed:
+            return cast(T, rehearsed.result)
+        finally:
+            self.artifacts.files.claims.unlock()
+            self.forget_known()
+
+    def delete_pipeline(self, pipeline_id: str, delete_artifacts: bool) -> int:
+        """Delete a pipeline and all below it in one transaction; the number of rows in the documented tables."""
+        self.flush()
+        self.pipelines.require_known(pipeline_id)
+        with self.collector.transaction():
+            deleted = self._delete_contents_in_transaction([pipeline_id])
+            deleted += self.pipelines.delete_in_transaction(pipeline_id)
+            if delete_artifacts:
+                self.collector.collect_in_transaction(orphans=False)
+        return deleted
+
+    def delete_chain(self, chain_id: str, delete_artifacts: bool) -> int:
+        """Delete a chain and its predictions in one transaction; the number of rows in the documented tables."""
+        self.flush()
+        self.chains.require(chain_id)
+        with self.collector.transaction():
+            self.forget_known()
+            deleted = self.predictions.delete_of_chain_in_transaction(chain_id)
+            self.metadata.sweep_in_transaction()
+            deleted += self.chains.delete_empty_in_transaction([chain_id])
+            self.compiled.sweep_in_transaction()
+            if delete_artifacts:
+                self.collector.collect_in_transaction(orphans=False)
+        return deleted
 
     def delete_run(self, run_id: str, delete_artifacts: bool) -> int:
         """Delete a run and all below it in one transaction; the number of rows in the documented tables."""

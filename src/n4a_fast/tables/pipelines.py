@@ -122,8 +122,12 @@ class Pipelines(PendingRows):
         self._database.execute(_DELETE, (empty,))
         return empty
 
+    def delete_in_transaction(self, pipeline_id: str) -> int:
+        self._database.after_commit(lambda: self._open.pop(pipeline_id, None))
+        return self._database.execute(_DELETE, ([pipeline_id],))
+
     def delete_of_run_in_transaction(self, run_id: str) -> int:
-        self._open = {key: row for key, row in self._open.items() if row["run_id"] != run_id}
+        self._database.after_commit(lambda: self.forget_open([run_id]))
         return self._database.execute(_DELETE_OF_RUN, (run_id,))
 
     def orphaned_in_transaction(self, pipeline_ids: Collection[str]) -> list[str]:

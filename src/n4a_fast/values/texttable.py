@@ -93,7 +93,7 @@ def _fitting(columns: Sequence[Column], width: int | None) -> tuple[list[Column]
         return shown, None
     while True:
         longest = max((_needed(column) for column in shown if column.cut), default=_SHORTEST)
-        for limit in range(longest, _SHORTEST - 1, -1):
+        for limit in range(max(longest, _SHORTEST), _SHORTEST - 1, -1):
             if _total(shown, limit) <= width:
                 return shown, limit
         dropped = next((column for column in reversed(shown) if not column.kept), None)

@@ -221,15 +221,15 @@ class Nirs4allStore(WorkspaceStore):
         self._names.forget_registered()
         return count
 
-    def gc_artifacts(self, *, progress: Progress | None = None) -> int:
+    def gc_artifacts(self, *, progress: Progress | None = None, dry_run: bool = False) -> int:
         """Like the store's."""
-        count = super().gc_artifacts(progress=progress)
+        count = super().gc_artifacts(progress=progress, dry_run=dry_run)
         self._names.forget_registered()
         return count
 
-    def delete_run(self, run_id: str, delete_artifacts: bool = True) -> int:
+    def delete_run(self, run_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
         """Like the store's."""
-        count = super().delete_run(run_id, delete_artifacts)
+        count = super().delete_run(run_id, delete_artifacts, dry_run=dry_run)
         self._names.forget_registered()
         return count
 

@@ -58,6 +58,7 @@ _IDS_OF_PIPELINES = (
     "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
 )
 _IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
+_IDS_OF_CHAIN = "SELECT prediction_id, id_key FROM predictions WHERE chain_id = ?"
 _PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 
@@ -127,6 +128,9 @@ class PredictionTable:
 
     def ids_of_dataset(self, dataset_name: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_DATASET, (dataset_name,))
+
+    def ids_of_chain(self, chain_id: str) -> pa.Table:
+        return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))
 
     def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
         """Chains and pipelines that hold predictions of a dataset."""

@@ -153,6 +153,10 @@ class Predictions:
         """Remove the predictions of a dataset and their arrays; how many predictions."""
         return self._table.delete_in_transaction(self._table.ids_of_dataset(dataset_name))[0]
 
+    def delete_of_chain_in_transaction(self, chain_id: str) -> int:
+        """Remove the predictions of a chain and their arrays; the number of documented rows."""
+        return sum(self._table.delete_in_transaction(self._table.ids_of_chain(chain_id)))
+
     def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
         """Ids of the chains and of the pipelines that hold predictions of a dataset."""
         return self._table.places_of_dataset(dataset_name)

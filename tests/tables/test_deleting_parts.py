@@ -1,0 +1,93 @@
+"""Deleting a pipeline or a chain takes what is below it and nothing else; a dry run takes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from helpers import Sweep, begin_pipeline, count, counts, predict_with_arrays, save_chain
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import InvalidInputError
+
+TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "logs", "artifacts")
+
+
+@pytest.fixture
+def two(store: WorkspaceStore, sweep: Sweep) -> Sweep:
+    """Two pipelines of two chains each; the first chains of both share an artifact, each chain has one of its own."""
+    shared = store.save_artifact({"of": "both"}, "dict", "transformer", "joblib")
+    for number, pipeline in enumerate([sweep.pipeline, begin_pipeline(store, sweep.run, "0002_ridge")]):
+        for place in range(2):
+            own = store.save_artifact({"of": (number, place)}, "dict", "model", "joblib")
+            chain = save_chain(
+                store, pipeline, fold_artifacts={"fold_0": own}, shared_artifacts={} if place else {"1": shared}
+            )
+            predict_with_arrays(store, Sweep(sweep.run, pipeline, chain))
+        store.log_step(pipeline, 1, "SNV", "start")
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    return sweep
+
+
+def test_a_pipeline_goes_with_all_below_it(store: WorkspaceStore, two: Sweep) -> None:
+    assert store.delete_pipeline(two.pipeline) == 1 + 3 + 2 + 2 + 1
+    assert counts(store, *TABLES) == {
+        "runs": 1, "pipelines": 1, "chains": 2, "predictions": 2, "prediction_arrays": 2, "logs": 1, "artifacts": 3
+    }  # fmt: skip
+    assert store.verify_artifacts()
+
+
+def test_a_chain_goes_with_its_predictions_and_its_own_artifact(store: WorkspaceStore, two: Sweep) -> None:
+    chain = store.get_chains_for_pipeline(two.pipeline)["chain_id"][1]
+    assert store.delete_chain(chain) == 1 + 1 + 1
+    assert store.get_chain(chain) is None
+    assert counts(store, "pipelines", "chains", "predictions", "artifacts") == {
+        "pipelines": 2, "chains": 4, "predictions": 3, "artifacts": 4
+    }  # fmt: skip
+
+
+def _second_chain(store: WorkspaceStore, two: Sweep) -> str:
+    return str(store.get_chains_for_pipeline(two.pipeline)["chain_id"][1])
+
+
+DELETES: dict[str, Callable[[WorkspaceStore, Sweep, bool], Any]] = {
+    "run": lambda store, two, dry: store.delete_run(two.run, dry_run=dry),
+    "pipeline": lambda store, two, dry: store.delete_pipeline(two.pipeline, dry_run=dry),
+    "chain": lambda store, two, dry: store.delete_chain(_second_chain(store, two), dry_run=dry),
+    "prediction": lambda store, two, dry: store.delete_prediction(store.find("@last", "prediction"), dry_run=dry),
+    "data set": lambda store, two, dry: store.delete_dataset_predictions("corn", dry_run=dry),
+    "garbage": lambda store, two, dry: store.gc_artifacts(dry_run=dry),
+}
+
+
+@pytest.mark.parametrize("what", DELETES)
+def test_a_dry_run_tells_what_would_go_and_leaves_everything(store: WorkspaceStore, two: Sweep, what: str) -> None:
+    if what == "garbage":
+        store.delete_chain(store.find("@last", "chain"), delete_artifacts=False)
+    running = begin_pipeline(store, two.run, "0003_running")
+    rows = counts(store, *TABLES)
+    files = sorted((store.workspace_path / "artifacts").rglob("*.joblib"))
+    told = DELETES[what](store, two, True)
+    assert told
+    assert counts(store, *TABLES) == rows
+    assert sorted((store.workspace_path / "artifacts").rglob("*.joblib")) == files
+    save_chain(store, running)  # what is open stays open
+    store.save_artifact({"new": what}, "dict", "model", "joblib")  # and others are let in
+    store.flush()
+    assert count(store, "chains") == rows["chains"] + 1
+    store.complete_pipeline(running, 0.1, 0.1, "rmse", 1)
+    if what not in ("run", "garbage"):  # the one has a pipeline more by now, the other an artifact
+        assert DELETES[what](store, two, False) == told
+
+
+def test_a_dry_run_keeps_what_is_only_in_memory(store: WorkspaceStore, sweep: Sweep) -> None:
+    predict_with_arrays(store, sweep)
+    assert store.delete_run(sweep.run, dry_run=True) > 3
+    assert count(store, "predictions") == 1
+
+
+def test_a_dry_run_inside_a_transaction_is_refused(store: WorkspaceStore, two: Sweep) -> None:
+    with store.transaction(), pytest.raises(InvalidInputError, match="dry_run"):
+        store.delete_run(two.run, dry_run=True)
+    assert count(store, "runs") == 1
