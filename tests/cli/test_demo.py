@@ -56,7 +56,8 @@ def test_leaderboard_is_ranked_and_has_each_variant_once(full: Demo) -> None:
     for frame in full.outcome.leaderboards.values():
         assert frame["val_score"].is_sorted()
         assert frame["chain_id"].is_unique().all()
-        assert frame["fold_id"].unique().to_list() == ["avg"]
+        assert frame["folds"].unique().to_list() == [5]
+        assert frame["missing_folds"].sum() == 0
 
 
 def test_replay_of_all_chains_reproduces_what_was_stored(full: Demo) -> None:
