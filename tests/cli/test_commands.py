@@ -145,7 +145,7 @@ def test_runs_at_80_columns(workspace: Path) -> None:
 def test_top_at_80_and_at_120_columns(workspace: Path, ids: dict[str, str]) -> None:
     lines = masked(invoke("top", workspace).stdout)
     assert lines[0] == "corn · rmse, lower is better · 2 finished, 1 running, 1 failed"
-    assert lines[1].split()[:8] == "# chain preprocessing model val ± sd test".split()
+    assert lines[1].split()[:8] == ["#", "chain", "preprocessing", "model", "val", "±", "sd", "test"]
     assert [line.split()[:4] for line in lines[2:]] == [["1", "<id>", "SNV", "good"], ["2", "<id>", "SNV", "poor"]]
     assert "(running)" in invoke("top", workspace, columns=120).stdout
     assert ids["good"] in invoke("top", workspace, columns=None).stdout
