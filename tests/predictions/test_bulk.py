@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers import PREDICTION, Sweep, count, counts, predict
+from helpers import PREDICTION, Sweep, child, count, counts, finish, predict
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
@@ -155,6 +156,27 @@ def test_many_arrays_by_filter_and_in_batches(store: WorkspaceStore, sweep: Swee
     assert pieces == [[1, 2], [3, 4]]
     assert store.load_arrays(partition="nothing").y_pred_2d().shape == (0, 0)
     assert len(store.load_arrays([])) == 0
+
+
+AT_THE_END = """
+import atexit, sys
+from helpers import PREDICTION, begin_sweep
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+sweep = begin_sweep(store)
+
+@atexit.register
+def last_words():
+    columns = {**PREDICTION, "pipeline_id": sweep.pipeline, "fold_id": ["0", "1"]}
+    print(len(store.save_predictions(columns, y_pred=[[1.0], [2.0]])))
+    print(store.export_predictions_parquet(sys.argv[1] + "/out.parquet").exists())
+"""
+
+
+def test_many_predictions_are_written_when_the_interpreter_starts_no_thread_any_more(tmp_path: Path) -> None:
+    assert finish(child(AT_THE_END, tmp_path)).split() == ["2", "True"]
+    with WorkspaceStore(tmp_path) as store:
+        assert count(store, "prediction_arrays") == 2
 
 
 def test_wrong_requests_for_arrays_are_refused(store: WorkspaceStore, sweep: Sweep) -> None:

@@ -8,8 +8,8 @@ in the order of time, and so do the predictions of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
+from n4a_fast.values.ahead import begun
 
 _MEMORY = 64  # MB that DuckDB may use for its share of an export
 _SLICE_BYTES = 16 * 2**20
@@ -133,13 +134,13 @@ def _write(source: _Source, draft: Path) -> None:
         pq.ParquetWriter(draft, schema, compression="zstd", use_dictionary=list(_REPETITIVE)) as writer,
         ThreadPoolExecutor(1, "n4a_fast-parquet") as pool,
     ):
-        written: Future[None] | None = None
+        written: Callable[[], None] | None = None
         for table in source.slices():
             if written is not None:
-                written.result()
-            written = pool.submit(writer.write_table, table.cast(schema))
+                written()
+            written = begun(pool, writer.write_table, table.cast(schema))
         if written is not None:
-            written.result()
+            written()
 
 
 def _as_text(table: pa.Table) -> pa.Table:

@@ -27,6 +27,7 @@ from n4a_fast.tables.predictions.contents import content_hash, lists, width_of
 from n4a_fast.tables.predictions.keys import Column, Keys, id_keys, natural_keys
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.values import checks, jsontext
+from n4a_fast.values.ahead import begun
 
 T = TypeVar("T")
 
@@ -109,9 +110,9 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
 def prefetched(items: Iterator[T]) -> Iterator[T]:
     """The same items; each is made in another thread while the caller works on the one before."""
     with ThreadPoolExecutor(1, "n4a_fast-slices") as pool:
-        following = pool.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = pool.submit(next, items, None)
+        following = begun(pool, next, items, None)
+        while (item := following()) is not None:
+            following = begun(pool, next, items, None)
             yield item
 
 
