@@ -29,18 +29,20 @@ from n4a_fast.replay.fused.compile import compile_chain
 from n4a_fast.replay.fused.compiled import CompiledChain
 from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plain.inputs import is_counted
 from n4a_fast.replay.plan.tags import width_of
 from n4a_fast.tables.artifacts import Artifacts
+from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.version import __version__
 
 _HEAD = '''#!/usr/bin/env python3
 """Predictions of {model} from spectra.
 
     python {name} spectra.csv                     prints them
-    python {name} spectra.csv predictions.csv     writes them
+    python {name} spectra.csv predictions.csv     writes them; --header or --no-header says what the first row is
 
 {contents}
-{width}Or import this file and call predict(X), samples in rows, or predict_from_file(path).
+{width}{known}Or import this file and call predict(X), samples in rows, or predict_from_file(path).
 
 Chain {chain_id}{preprocessings}, saved {created}, exported by n4a_fast {version}.
 """
@@ -66,15 +68,20 @@ def export_script(chain: Mapping[str, Any], artifacts: Artifacts, target: Path) 
     else:
         constants, body = _operators(line, artifacts), "pickled"
         contents = _OF_PICKLES.format(needs=constants["NEEDS"])
-    text = _head(chain, target.name, contents, constants) + "".join(
+    known = line.plan.inputs[0]
+    columns = [] if known.columns and is_counted(known.columns) else list(known.columns)
+    constants = {**constants, "COLUMNS": columns, "WAVELENGTHS": list(known.wavelengths)}
+    text = _head(chain, target.name, contents, constants, known) + "".join(
         f"{name} = {_literal(value)}\n" for name, value in constants.items()
     )
     return write_text(target, text + _body(body) + _body("table"))
 
 
-def _head(chain: Mapping[str, Any], name: str, contents: str, constants: Mapping[str, Any]) -> str:
+def _head(chain: Mapping[str, Any], name: str, contents: str, constants: Mapping[str, Any], known: ChainInput) -> str:
     modules = (
-        ("base64", "csv", "sys") if "WEIGHTS" in constants else ("base64", "csv", "functools", "io", "sys", "zlib")
+        ("argparse", "base64", "csv", "gzip", "sys")
+        if "WEIGHTS" in constants
+        else ("argparse", "base64", "csv", "functools", "gzip", "io", "sys", "zlib")
     )
     width = constants["N_FEATURES"]
     told = {
@@ -83,6 +90,7 @@ def _head(chain: Mapping[str, Any], name: str, contents: str, constants: Mapping
         "contents": contents,
         "chain_id": chain["chain_id"],
         "width": f"A table has {width} values a row. " if width else "",
+        "known": "".join(f"Trained on {fact}. " for fact in str(known).splitlines()[1:]),
         "preprocessings": f" ({chain['preprocessings']})" if chain["preprocessings"] else "",
         "created": f"{chain['created_at']:%Y-%m-%d}",
         "version": __version__,

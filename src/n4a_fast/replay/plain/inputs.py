@@ -81,7 +81,7 @@ def column_names(table: Any) -> list[str] | None:
 
 def _check_names(given: list[str], known: ChainInput, name: str) -> None:
     expected: Sequence[Any] = known.columns
-    if expected and not (_is_counted(expected) and not set(expected) & set(given)):
+    if expected and not (is_counted(expected) and not set(expected) & set(given)):
         wrong = next((place for place, pair in enumerate(zip(given, expected, strict=False)) if not _same(*pair)), None)
         reordered = sorted(map(str, expected)) == sorted(given)
     elif known.wavelengths and all(_number(one) is not None for one in given):
@@ -97,7 +97,7 @@ def _check_names(given: list[str], known: ChainInput, name: str) -> None:
     raise InvalidInputError(f"{told}; {cure}, or an array without names if you are sure of them")
 
 
-def _is_counted(names: Sequence[str]) -> bool:
+def is_counted(names: Sequence[str]) -> bool:
     """Whether a library made these names up: one prefix, numbered from 0."""
     prefix = names[0].removesuffix("0")
     return list(names) == [f"{prefix}{number}" for number in range(len(names))]
