@@ -17,7 +17,7 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
 MINUTES := 2
 
-.PHONY: demo docs test quick lint crash crash-scan verify-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan verify-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -66,6 +66,11 @@ docs: $(READY) .venv/.docs
 .venv/.docs: pyproject.toml
 	@$(PIP) install $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
 	@touch $@
+
+# The extensions compiled for Linux and macOS on both processors, each warning an error; nothing of it is run.
+wheels-check: $(READY)
+	@$(PIP) install ziglang 'cython>=3.2'
+	@$(BIN)/python tools/cross_compile.py
 
 wheel: $(READY)
 	@$(PIP) wheel --no-deps --wheel-dir dist .

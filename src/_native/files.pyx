@@ -10,15 +10,29 @@ what their hashes should be, and the hash function, which is the one behind `has
 
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-
-cdef extern from "unistd.h" nogil:
-    ssize_t pread(int descriptor, void *buffer, size_t count, long offset)
-    int fsync(int descriptor)
 
 cdef extern from *:
     """
+    #if defined(_WIN32)
+    #include <errno.h>
+    #include <io.h>
+    #include <windows.h>
+    #define fsync _commit
+    /* The position of the descriptor moves, which nobody here relies on. */
+    static int64_t n4a_read_at(int descriptor, void *buffer, size_t count, int64_t offset) {
+        OVERLAPPED place = {.Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
+        DWORD wanted = count < 0x40000000 ? (DWORD)count : 0x40000000, done = 0;
+        if (ReadFile((HANDLE)_get_osfhandle(descriptor), buffer, wanted, &done, &place)) return done;
+        if (GetLastError() == ERROR_HANDLE_EOF) return 0;
+        errno = EIO;
+        return -1;
+    }
+    #else
+    #include <unistd.h>
+    #define n4a_read_at pread
+    #endif
     #if defined(__linux__)
     int syncfs(int);
     #define n4a_sync_file_system syncfs
@@ -29,6 +43,7 @@ cdef extern from *:
     #define n4a_start_writing(descriptor) 0
     #endif
     """
+    int64_t n4a_read_at(int descriptor, void *buffer, size_t count, int64_t offset) nogil
     int n4a_sync_file_system(int descriptor) nogil
     int n4a_start_writing(int descriptor) nogil  # SYNC_FILE_RANGE_WRITE, where there is such a thing
 
@@ -51,10 +66,10 @@ cdef struct OneFile:
 cdef int _read_whole(int descriptor, char *into, size_t size) noexcept nogil:
     """Whether exactly `size` bytes were there."""
     cdef size_t done = 0
-    cdef ssize_t count
+    cdef int64_t count
     cdef char beyond
     while True:
-        count = pread(descriptor, into + done if done < size else &beyond, size - done if done < size else 1, <long>done)
+        count = n4a_read_at(descriptor, into + done if done < size else &beyond, size - done if done < size else 1, <int64_t>done)
         if count < 0 and errno == EINTR:
             continue
         if count <= 0 or done >= size:

@@ -59,14 +59,23 @@ static inline int n4a_better_pilots(n4a_row *rows, int count) {
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define HAS_LEVELS 1
+#include <cpuid.h>
 
 #define LANES 4
 #define TARGET __attribute__((target("avx2,fma")))
 #define NAME(name) name##_avx2
 #include "row_map_body.h"
 
+/* Without the preference, vectors of 512 bits are split in two. clang has an attribute of its own for it, and ignores a
+ * whole target that names something unknown: the level would be compiled for the oldest processor. */
+#ifdef __clang__
+#define WIDE __attribute__((target("avx512f,avx512dq,avx2,fma"), min_vector_width(512)))
+#else
+#define WIDE __attribute__((target("avx512f,avx512dq,avx2,fma,prefer-vector-width=512")))
+#endif
+
 #define LANES 8
-#define TARGET __attribute__((target("avx512f,avx512dq,avx2,fma,prefer-vector-width=512")))
+#define TARGET WIDE
 #define NAME(name) name##_avx512
 #include "row_map_body.h"
 #endif
@@ -84,15 +93,26 @@ static const struct {
 #endif
 };
 
-int n4a_levels(void) {
 #ifdef HAS_LEVELS
-  __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 1;
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? 3 : 2;
-#else
-  return 1;
-#endif
+/* Which registers the system saves when threads change: bit 2 for AVX, bits 5 to 7 for AVX-512. */
+static unsigned saved_registers(void) {
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
 }
+
+/* The processor is asked itself: the compiler's own question is answered by its runtime, which says no to all where zig links it. */
+int n4a_levels(void) {
+  const unsigned avx = 0x06, avx512 = 0xe6;
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return 1;
+  unsigned saved = saved_registers();
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2) || (saved & avx) != avx) return 1;
+  return (b & bit_AVX512F) && (b & bit_AVX512DQ) && (saved & avx512) == avx512 ? 3 : 2;
+}
+#else
+int n4a_levels(void) { return 1; }
+#endif
 
 /* A single target waits for memory, not for arithmetic, and wide loads from rows that begin anywhere cross more lines of the cache. */
 int n4a_best_level(int64_t targets) {
