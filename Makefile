@@ -16,8 +16,9 @@ BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
 MINUTES := 2
+STEPS := 100000
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan verify-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -33,6 +34,10 @@ quick: $(READY)
 # Writers that are killed, and disks that refuse, at random: make crash MINUTES=60 [SEED=7]
 crash: $(READY)
 	@$(BIN)/python tests/crash/campaign.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# Any order of calls by several handles, threads and processes against a plain model: make machine [STEPS=100000]
+machine: $(READY)
+	@N4A_MACHINE_STEPS=$(STEPS) $(BIN)/python -m pytest -q -n 0 tests/equivalence/test_machine.py
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet
