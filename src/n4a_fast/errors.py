@@ -59,13 +59,16 @@ class NotFoundError(StoreError, KeyError):
 
 
 class ArtifactMissingError(NotFoundError, FileNotFoundError):
-    """An artifact whose row exists but whose file is gone."""
+    """An artifact whose row exists but whose file is gone, or was never written (`promised`)."""
 
-    def __init__(self, artifact_id: str, path: Path) -> None:
-        super().__init__(
-            "artifact file", artifact_id, f"{path} is gone: restore it from a copy, or delete the chains that use it"
+    def __init__(self, artifact_id: str, path: Path, *, promised: bool = False) -> None:
+        cure = (
+            f"nirs4all kept no model, {path} was never written: it writes those of the best variants only"
+            if promised
+            else f"{path} is gone: restore it from a copy, or delete the chains that use it"
         )
-        self.path = path
+        super().__init__("artifact file", artifact_id, cure)
+        self.path, self.promised = path, promised
 
 
 class TemplateMissingError(NotFoundError, FileNotFoundError):
@@ -263,8 +266,9 @@ class UntrustedArtifactError(StoreError):
 class UnsupportedVersionError(StoreError, ImportError):
     """Another package is missing, or of a version that n4a_fast does not know; nothing was changed."""
 
-    def __init__(self, package: str, found: str | None, supported: tuple[str, ...]) -> None:
+    def __init__(self, package: str, found: str | None, supported: tuple[str, ...], differs: str = "") -> None:
         state = f"{package} {found} is not supported" if found else f"{package} is not installed"
+        state += f": {differs}" if differs else ""
         super().__init__(
             f"{state}; n4a_fast works inside {package} {', '.join(supported)}: pip install {package}=={supported[-1]}"
         )

@@ -49,7 +49,7 @@ from n4a_fast.replay.serve.description import ChainDescription, describe_chain
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
 from n4a_fast.replay.serve.replayer import Choice
 from n4a_fast.replay.serve.several import Work
-from n4a_fast.tables.artifacts import Written
+from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.views import Chain, Run
 

@@ -29,6 +29,7 @@ MODULES = {
 }
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
+SUPPORTED = "n4a_fast works inside nirs4all 0.7.1, 1.0.4, 1.2.1, 1.4.10: pip install nirs4all==1.4.10"
 OURS, THEIRS = "n4a_fast.integrations.nirs4all.host_store", "nirs4all.pipeline.storage.workspace_store"
 LOOK = """
 import importlib, json, sys
@@ -112,7 +113,7 @@ def test_both_can_be_repeated(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [("1.4.10", "nirs4all 1.4.10 is not supported"), (None, "nirs4all is not installed")]
+    ("version", "told"), [("0.8.3", "nirs4all 0.8.3 is not supported"), (None, "nirs4all is not installed")]
 )
 @pytest.mark.parametrize("imported", [True, False])
 def test_another_version_is_refused_by_name_and_left_alone(
@@ -124,7 +125,7 @@ def test_another_version_is_refused_by_name_and_left_alone(
         f"print(json.dumps([told, sorted(homes(*EARLY)) if {version is not None} else None]))"
     )
     message, homes = answer(program("-c", script, version=version))
-    assert message == f"{told}; n4a_fast works inside nirs4all 0.7.1: pip install nirs4all==0.7.1"
+    assert message == f"{told}; {SUPPORTED}"
     assert homes == (None if version is None else [THEIRS])
 
 
@@ -151,9 +152,9 @@ def test_run_runs_a_module_as_python_would(program: Program, tmp_path: Path) -> 
 
 def test_run_without_a_script_or_a_supported_nirs4all_says_so(program: Program) -> None:
     assert "usage: python -m n4a_fast.run script.py" in program("-m", "n4a_fast.run").stderr
-    done = program("-m", "n4a_fast.run", "sweep.py", version="1.4.10")
+    done = program("-m", "n4a_fast.run", "sweep.py", version="0.8.3")
     assert done.returncode == 1
-    assert done.stderr.startswith("n4a_fast.run: nirs4all 1.4.10 is not supported")
+    assert done.stderr.startswith("n4a_fast.run: nirs4all 0.8.3 is not supported")
     assert "Traceback" not in done.stderr
 
 
@@ -187,15 +188,12 @@ def test_the_environment_variable_disturbs_no_other_program_and_refuses_other_ve
     assert (done.stdout, done.stderr) == ("fine\n", "")
     done = program("-c", "import sys; print({'n4a_fast', 'numpy', 'duckdb'} & set(sys.modules))", N4A_FAST_INSTALL="1")
     assert (done.stdout, done.stderr) == ("set()\n", "")
-    refused = program("-c", "import nirs4all", version="1.4.10", N4A_FAST_INSTALL="1")
+    refused = program("-c", "import nirs4all", version="0.8.3", N4A_FAST_INSTALL="1")
     assert refused.returncode == 1
-    assert "UnsupportedVersionError: nirs4all 1.4.10 is not supported" in refused.stderr
+    assert "UnsupportedVersionError: nirs4all 0.8.3 is not supported" in refused.stderr
 
 
 def test_the_demo_through_nirs4all_needs_the_version_it_names(program: Program) -> None:
-    done = program("-m", "n4a_fast", "demo", "--nirs4all", version="1.4.10")
+    done = program("-m", "n4a_fast", "demo", "--nirs4all", version="0.8.3")
     assert done.returncode == 2
-    assert (
-        done.stderr == "n4a-fast: nirs4all 1.4.10 is not supported; n4a_fast works inside nirs4all 0.7.1: pip install"
-        " nirs4all==0.7.1\n"
-    )
+    assert done.stderr == f"n4a-fast: nirs4all 0.8.3 is not supported; {SUPPORTED}\n"

@@ -23,7 +23,7 @@ from n4a_fast.artifacts.pickles import contents_of
 from n4a_fast.errors import InvalidInputError, UntrustedArtifactError
 
 WORKSPACE, NONE = "workspace", "none"
-OWN_ORIGINS = ("saved", "registered")
+OWN_ORIGINS = ("saved", "registered", "promised")
 
 # makers of plain values, let in by every setting but "none"
 _BUILTINS = "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
 from n4a_fast.artifacts.files import ArtifactFiles
@@ -25,7 +25,7 @@ from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.summaries import ChainSummaries
 from n4a_fast.replay.serve.persisted import CompiledChains
 from n4a_fast.replay.serve.replayer import Replayer
-from n4a_fast.tables.artifacts import Written
+from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.tables.predictions import bulk
 from n4a_fast.values import checks, jsontext
 
@@ -41,6 +41,16 @@ class _Rehearsed(Exception):
     def __init__(self, result: object) -> None:
         super().__init__()
         self.result = result
+
+
+class Deleted(NamedTuple):
+    """What went with predictions that were deleted, and how many of their chains have others left."""
+
+    predictions: int = 0
+    chains: int = 0
+    pipelines: int = 0
+    files: int = 0
+    chains_left: int = 0
 
 
 class Workspace:
@@ -69,6 +79,7 @@ class Workspace:
             self.artifacts,
             self.projects,
             self.metadata,
+            self.carried,
         ) = self._parts
         self.queries, self.arrays = PredictionQueries(self.database), ArrayReader(self.database)
         self.summaries, self.aggregates = ChainSummaries(self.database), Aggregates(self.database)
@@ -204,6 +215,7 @@ class Workspace:
             self.metadata.sweep_in_transaction()
             deleted += self.chains.delete_empty_in_transaction([chain_id])
             self.compiled.sweep_in_transaction()
+            self.carried.sweep_in_transaction()
             if delete_artifacts:
                 self.collector.collect_in_transaction(orphans=False)
         return deleted
@@ -217,6 +229,7 @@ class Workspace:
             deleted = self._delete_contents_in_transaction(pipeline_ids)
             deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
             self.runs.note_deleted_in_transaction(run_id)
+            self.carried.sweep_in_transaction()
             if delete_artifacts:
                 self.collector.collect_in_transaction(orphans=False)
         return deleted
@@ -266,23 +279,39 @@ class Workspace:
         with self.database.transaction():
             deleted = self.predictions.delete_in_transaction(prediction_id)
             self.metadata.sweep_in_transaction()
+            self.carried.sweep_in_transaction()
         return deleted
 
     def delete_dataset_predictions(self, dataset_name: str) -> int:
         """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many
         predictions.
         """
-        chain_ids, pipeline_ids = self.predictions.places_of_dataset(dataset_name)
+        return self.delete_matching_predictions({"dataset_name": dataset_name}).predictions
+
+    def delete_matching_predictions(self, filters: dict[str, Any]) -> Deleted:
+        """Delete predictions with their arrays, and the chains and ended pipelines that are empty then.
+
+        InvalidInputError without any filter: that would be all of them.
+        """
+        if all(value is None or value == [] for value in filters.values()):
+            raise InvalidInputError("name what is to be deleted; no filter would mean every prediction")
+        found = self.queries.places(filters)
+        if not found.num_rows:
+            return Deleted()
+        chain_ids, pipeline_ids = (
+            sorted(set(found[name].to_pylist()) - {None}) for name in ("chain_id", "pipeline_id")
+        )
         with self.collector.transaction():
             self.forget_known()
-            deleted = self.predictions.delete_of_dataset_in_transaction(dataset_name)
+            deleted = self.predictions.delete_these_in_transaction(found.select(["prediction_id", "id_key"]))
             self.metadata.sweep_in_transaction()
             emptied = self.chains.delete_empty_in_transaction(chain_ids)
             self.compiled.sweep_in_transaction()
-            self.logs.delete_in_transaction(self.pipelines.delete_empty_in_transaction(pipeline_ids))
-            if emptied:
-                self.collector.collect_in_transaction(orphans=False)
-        return deleted
+            pipelines = self.pipelines.delete_empty_in_transaction(pipeline_ids)
+            self.logs.delete_in_transaction(pipelines)
+            self.carried.sweep_in_transaction()
+            files = len(self.collector.collect_in_transaction(orphans=False)) if emptied else 0
+        return Deleted(deleted, emptied, len(pipelines), files, len(chain_ids) - emptied)
 
     def set_run_project(self, run_id: str, project_id: str | None) -> None:
         if project_id is not None:
@@ -329,6 +358,7 @@ class Workspace:
         self.metadata.sweep_in_transaction()
         deleted += self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
         self.compiled.sweep_in_transaction()
+        self.carried.sweep_in_transaction()
         return deleted
 
     # -- life ------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, Sto
 from n4a_fast.log.segment import Journal, Waiting
 from n4a_fast.memtable.key_ranges import tables_beyond
 from n4a_fast.tables.artifacts import Artifacts
+from n4a_fast.tables.carried import Carried
 from n4a_fast.tables.chains import Chains
 from n4a_fast.tables.logs import Logs
 from n4a_fast.tables.pipelines import Pipelines
@@ -35,7 +36,7 @@ from n4a_fast.tables.predictions.saving import Predictions
 from n4a_fast.tables.projects import Projects
 from n4a_fast.tables.runs import Runs
 
-Parts = tuple[Runs, Pipelines, Chains, Logs, Predictions, Artifacts, Projects, SampleMetadata]
+Parts = tuple[Runs, Pipelines, Chains, Logs, Predictions, Artifacts, Projects, SampleMetadata, Carried]
 Tables = dict[str, pa.Table]
 
 _LOOK_SECONDS = 0.025
@@ -303,6 +304,7 @@ def new_parts(database: Database, files: ArtifactFiles, predictions: Predictions
         Artifacts(database, files),
         Projects(database),
         SampleMetadata(database),
+        Carried(database),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
@@ -98,6 +99,13 @@ class PredictionQueries:
         row["weights"], _ = self._contents.reals(row["weights_hash"]) or (None, None)
         row["sample_indices"], _ = self._contents.indices(row["sample_indices_hash"]) or (None, None)
         return arrays.restored(row)
+
+    def places(self, filters: dict[str, Any]) -> pa.Table:
+        """Id, `id_key`, chain and pipeline of the predictions that match; `prediction_id` is one of these filters."""
+        where, params = where_clause(filters, (*FILTERS, "prediction_id"))
+        return self._database.arrow(
+            f"SELECT prediction_id, id_key, chain_id, pipeline_id FROM predictions{where}", params
+        )
 
     def query(self, limit: int | None, offset: int, **filters: Any) -> pl.DataFrame:
         with self._database.drained():

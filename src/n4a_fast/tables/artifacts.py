@@ -11,11 +11,11 @@ from __future__ import annotations
 import pickle
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
-from n4a_fast.artifacts import codec, model_files
+from n4a_fast.artifacts import codec
 from n4a_fast.artifacts.checkup import ArtifactDescription, described
 from n4a_fast.artifacts.files import ArtifactFiles, Content
 from n4a_fast.artifacts.objects import ObjectCache
@@ -23,18 +23,25 @@ from n4a_fast.artifacts.settings import ArtifactSettings
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.session import this_session
-from n4a_fast.errors import ArtifactCorruptError, ConflictError, InvalidInputError, NotFoundError, StoreError
+from n4a_fast.errors import (
+    ArtifactCorruptError,
+    ArtifactMissingError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StoreError,
+)
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
+from n4a_fast.tables.artifact_rows import PROMISED, Row, Written, described_by, row_of
 from n4a_fast.tables.rows import PendingRows, forget_oldest
 from n4a_fast.values import checks
-
-Row = dict[str, Any]
 
 _GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
 _POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
 _FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
 _REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
-_ADDRESSES = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_path"
+_ADDRESSES = """SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts WHERE origin <> 'promised'
+ORDER BY artifact_path"""
 _GET_MANY = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE list_contains(?, artifact_id)"
 _IDS = "SELECT artifact_id FROM stored_artifacts LIMIT ?"
 _FIND_CACHED = (
@@ -57,22 +64,9 @@ _HOLD = (
 )
 _RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
 _CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
-_HASH_LENGTHS = (32, 64)
 _KNOWN_AT_MOST = 100_000
 _IDS_AT_MOST = 10_000  # read in 2 ms; a look-up of a few takes 1.5
 _READ_AHEAD = 512  # rows saved after the one that is asked for: a sweep is loaded in the order in which it was saved
-
-
-class Written(NamedTuple):
-    """A file below `artifacts/` as the one who wrote it describes it."""
-
-    artifact_id: str
-    path: str
-    content_hash: str
-    operator_class: str
-    artifact_type: str
-    format: str
-    size_bytes: int
 
 
 class Artifacts(PendingRows):
@@ -128,7 +122,7 @@ class Artifacts(PendingRows):
         compress: bool = False,
     ) -> str:
         """Store an object under the hash of its bytes; the same bytes give the same id."""
-        described = _described(operator_class, artifact_type, cache_key or {})
+        described = described_by(operator_class, artifact_type, cache_key or {})
         described["libraries"] = codec.libraries(type(obj).__module__.partition(".")[0])
         return self._save(codec.chunks(obj, format_name), format_name, "saved", compress, described)
 
@@ -139,7 +133,7 @@ class Artifacts(PendingRows):
         was ever saved here counts as saved, since it is byte for byte what this workspace itself made.
         """
         codec.check_format(format_name)
-        return self._save([data], format_name, origin, False, _described(operator_class, artifact_type, {}))
+        return self._save([data], format_name, origin, False, described_by(operator_class, artifact_type, {}))
 
     def begin_registering(self, written: Sequence[Written]) -> None:
         """Let a thread begin with the files that `register` will verify: it is called next for these, before the
@@ -157,16 +151,17 @@ class Artifacts(PendingRows):
             )
         )
 
-    def register(self, written: Sequence[Written]) -> list[str | StoreError]:
+    def register(self, written: Sequence[Written], *, promised: bool = False) -> list[str | StoreError]:
         """Note files that are already in the folder, once their content is verified: the id of each, or what stands
         against it.
 
-        A known id with the same content is a no-op. The disk begins with the files at once.
+        A known id with the same content is a no-op. The disk begins with the files at once. A file that is
+        not there is noted, too, if it is `promised`: registered again when it has come, it is verified.
         """
         if not all(map(self._is_noted, written)):
             self._claim(written)
             self._look_up(each.artifact_id for each in written)
-        results = [self._register(each) for each in written]
+        results = [self._register(each, promised) for each in written]
         self.files.begin_sync()
         return results
 
@@ -178,35 +173,23 @@ class Artifacts(PendingRows):
             and self._current(written.artifact_id) is not None
         )
 
-    def _register(self, written: Written) -> str | StoreError:
+    def _register(self, written: Written, promised: bool) -> str | StoreError:
         known = self._current(written.artifact_id)
-        if known is None:
+        if known is not None and known["content_hash"] != written.content_hash:
+            return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
+        if known is None or known["origin"] == PROMISED:
             try:
-                self.put(self._verified(written))
+                row = row_of(written, "registered")
+                self.files.adopt_verified(written.artifact_id, written.path, written.content_hash)
+                self.put(row)
+            except ArtifactMissingError as error:
+                if not promised:
+                    return error
+                self.put(known or row_of(written, PROMISED))
             except StoreError as error:
                 return error
-        elif known["content_hash"] != written.content_hash:
-            return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
         self._hold(written.artifact_id)
         return written.artifact_id
-
-    def _verified(self, written: Written) -> Row:
-        """The row of a file that holds what it is said to."""
-        artifact_id, path, content_hash, operator_class, artifact_type, format_name, size_bytes = written
-        model_files.check_readable(format_name)
-        row = {
-            "artifact_id": artifact_id,
-            "artifact_path": path,
-            "content_hash": checks.text(content_hash, "content_hash"),
-            "format": format_name,
-            "size_bytes": checks.integer(size_bytes, "size_bytes", checks.INT64),
-            "created_at": checks.now(),
-            "origin": "registered",
-            **_described(operator_class, artifact_type, {}),
-        }
-        _check_hash(content_hash)
-        self.files.adopt_verified(artifact_id, path, content_hash)
-        return row
 
     def _look_up(self, artifact_ids: Iterable[str]) -> None:
         """Let memory hold the rows of those of these artifacts that are stored, by whatever process."""
@@ -243,7 +226,7 @@ class Artifacts(PendingRows):
     def load(self, artifact_id: str) -> Any:
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
         row = self.require(artifact_id)
-        data = self.files.read(artifact_id, row["artifact_path"], row["content_hash"])
+        data = self._read_file(row)
         try:
             return self.trust.loads(artifact_id, data, row["format"], row["origin"], row["operator_class"])
         except (
@@ -276,7 +259,17 @@ class Artifacts(PendingRows):
     def content(self, artifact_id: str) -> tuple[bytes, str]:
         """The verified bytes of an artifact, unpacked but not loaded, and their format."""
         row = self.require(artifact_id)
-        return bytes(self.files.read(artifact_id, row["artifact_path"], row["content_hash"])), row["format"]
+        return bytes(self._read_file(row)), row["format"]
+
+    def _read_file(self, row: Row) -> Content:
+        """Its verified content; a promise that was not kept is told as such."""
+        artifact_id, path = row["artifact_id"], row["artifact_path"]
+        try:
+            return self.files.read(artifact_id, path, row["content_hash"])
+        except ArtifactMissingError as error:
+            if row["origin"] != PROMISED:
+                raise
+            raise ArtifactMissingError(artifact_id, self.files.path(path), promised=True) from error
 
     def path_of(self, artifact_id: str) -> Path:
         return self.files.path(self.require(artifact_id)["artifact_path"])
@@ -473,16 +466,3 @@ class _FoundRows(PendingRows):
         if self._table in tables:
             self._database.insert(_SAVED_HERE, batch=tables[self._table])
             self._database.insert(_IF_ABSENT, batch=tables[self._table])
-
-
-def _described(operator_class: str, artifact_type: str, cache_key: dict[str, str]) -> dict[str, str]:
-    texts = {"operator_class": operator_class, "artifact_type": artifact_type, **cache_key}
-    return {name: checks.text(value, name) for name, value in texts.items()}
-
-
-def _check_hash(content_hash: str) -> None:
-    digits = content_hash.removeprefix("sha256:")
-    if len(digits) not in _HASH_LENGTHS or not set(digits) <= set("0123456789abcdef"):
-        raise InvalidInputError(
-            f"content_hash {content_hash!r} is neither 'sha256:' with 64 hex digits nor an xxh3-128 with 32"
-        )

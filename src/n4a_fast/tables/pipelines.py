@@ -105,6 +105,15 @@ class Pipelines(PendingRows):
         """Whether a pipeline begun here has not ended."""
         return bool(self._open)
 
+    def pending_row(self, pipeline_id: str) -> dict[str, Any] | None:
+        """The pipeline as `find` gives it, if it is in memory; None otherwise."""
+        row = self.get(pipeline_id) or self._open.get(pipeline_id)
+        return row and {
+            **dict.fromkeys(PIPELINES.names),
+            **row,
+            **{name: jsontext.decode(row.get(name)) for name in _JSON},
+        }
+
     def find(self, pipeline_id: str) -> dict[str, Any] | None:
         """The pipeline with its JSON columns decoded, or None."""
         row = self._database.row(_GET, (pipeline_id,))

@@ -28,7 +28,7 @@ from n4a_fast.errors import ConflictError, InvalidInputError, StoreError
 from n4a_fast.integrations.nirs4all.artifact_names import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all.host_connection import Connection
 from n4a_fast.store import WorkspaceStore
-from n4a_fast.tables.artifacts import Written
+from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values import jsontext
 from n4a_fast.values.chain_input import ChainInput
 
@@ -197,9 +197,9 @@ class Nirs4allStore(WorkspaceStore):
         with workspace.lock:
             awaiting, self._awaiting = self._awaiting, []
             refused = []
-            for written, stored_id in zip(awaiting, workspace.artifacts.register(awaiting), strict=True):
+            for written, stored_id in zip(awaiting, self._register(workspace, awaiting), strict=True):
                 if isinstance(stored_id, ConflictError):
-                    (stored_id,) = workspace.artifacts.register([written._replace(artifact_id=free_id(stored_id))])
+                    (stored_id,) = self._register(workspace, [written._replace(artifact_id=free_id(stored_id))])
                 if isinstance(stored_id, StoreError):
                     refused.append(stored_id)
                     continue
@@ -207,6 +207,9 @@ class Nirs4allStore(WorkspaceStore):
                 self._names.note(written.artifact_id, written.content_hash, stored_id)
         if refused:
             raise refused[0]
+
+    def _register(self, workspace: Workspace, awaiting: list[Written]) -> list[str | StoreError]:
+        return workspace.artifacts.register(awaiting)
 
     def _let_chains_mean(self, artifact_id: str, stored_id: str) -> None:
         meant = self._names.meant(artifact_id)

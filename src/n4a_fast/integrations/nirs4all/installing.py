@@ -3,24 +3,30 @@
 Owns the exchange of the class `WorkspaceStore` in every loaded module that has nirs4all's under
 that name, and a finder that does the same when nirs4all is imported later; both are undone by
 `uninstall()`. nirs4all is never imported here, so installing costs nothing until it is used.
-Promises that only a version whose calls are known is touched. Leaves what nirs4all's callers
-ask of a store beyond the documented API to `Nirs4allStore`.
+Promises that only a release whose calls are known is touched (`releases`). Leaves what nirs4all's callers
+ask of a store beyond the documented API to `host_store` and `store_of_1x`, and those who read past the
+store to `readers`.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from n4a_fast.errors import UnsupportedVersionError
-from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all import readers
+from n4a_fast.integrations.nirs4all.hosting import hosted, is_of_1x
+from n4a_fast.integrations.nirs4all.releases import (
+    PACKAGE,
+    found_version,
+    metadata_version,
+    require_release,
+    require_surface,
+)
 
-SUPPORTED = ("0.7.1",)
-PACKAGE = "nirs4all"
 _HOME = "nirs4all.pipeline.storage.workspace_store"  # where nirs4all defines the class that all others import
+_PREDICTIONS = "nirs4all.data.predictions"  # whose class is told of the store's when the package is imported
 _NAME = "WorkspaceStore"
 _ENVIRONMENT = (
     "n4a_fast_environment"  # the module, outside the package, that the environment variable lets Python import
@@ -31,10 +37,10 @@ _KEPT = "_n4a_fast_replaced"  # nirs4all's own class, kept in its home while our
 def install() -> None:
     """From now on nirs4all stores runs with n4a_fast, whether it is imported already or will be; again is a no-op.
 
-    Raises UnsupportedVersionError, and changes nothing, unless nirs4all 0.7.1 is installed.
-    Stores that nirs4all has open already stay what they are.
+    Raises UnsupportedVersionError, and changes nothing, for a release that is not supported, or without nirs4all.
+    Stores that nirs4all has open already stay what they are, and so do folders with a `store.sqlite` of its own.
     """
-    _require_supported(_found_version())
+    require_release(found_version())
     install_when_imported()
 
 
@@ -52,7 +58,9 @@ def uninstall() -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if not _waits(finder)]
     home = sys.modules.get(_HOME)
     if home is not None and _KEPT in vars(home):
-        _exchange(Nirs4allStore, vars(home).pop(_KEPT))
+        _exchange(getattr(home, _NAME), vars(home).pop(_KEPT))
+        for module in _loaded_readers():
+            readers.give_back(module)
 
 
 def is_installed() -> bool:
@@ -74,38 +82,50 @@ class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname == PACKAGE and (version := _metadata_version()) is not None:
-            _require_supported(version)
-        if fullname != _HOME:
+        if fullname == PACKAGE and (version := metadata_version()) is not None:
+            require_release(version)
+        then = _take_over if fullname == _HOME else readers.exchange if fullname in readers.MODULES else None
+        if then is None:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(
             (found for finder in others if (found := finder.find_spec(fullname, path, target)) is not None), None
         )
-        return spec and _taking_over(spec)
+        return spec and _with(spec, then)
 
 
-def _taking_over(spec: ModuleSpec) -> ModuleSpec:
+def _with(spec: ModuleSpec, then: Callable[[ModuleType], None]) -> ModuleSpec:
+    """The module, with something done to it once it is there."""
     loader = spec.loader
     if loader is not None:
         execute = loader.exec_module
 
-        def execute_and_take_over(module: ModuleType) -> None:
+        def execute_and_change(module: ModuleType) -> None:
             execute(module)
-            _take_over(module)
+            if then is _take_over or is_installed():
+                then(module)
 
         # inspect and linecache keep the loader they know
-        loader.exec_module = execute_and_take_over  # type: ignore[method-assign]
+        loader.exec_module = execute_and_change  # type: ignore[method-assign]
     return spec
 
 
 def _take_over(home: ModuleType) -> None:
     if _KEPT in vars(home):
         return
-    _require_supported(_found_version())
     original = getattr(home, _NAME)
+    require_surface(original)
     setattr(home, _KEPT, original)
-    _exchange(original, Nirs4allStore)
+    _exchange(original, hosted(original))
+    if is_of_1x(original):
+        for module in _loaded_readers():
+            readers.exchange(module)
+        if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _Finder())  # for those that are imported later
+
+
+def _loaded_readers() -> list[ModuleType]:
+    return [sys.modules[name] for name in readers.MODULES if name in sys.modules]
 
 
 def _exchange(old: type, new: type) -> None:
@@ -113,21 +133,6 @@ def _exchange(old: type, new: type) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get(_NAME) is old:
             setattr(module, _NAME, new)
-
-
-def _found_version() -> str | None:
-    """Of the nirs4all that is imported, or else the one that is installed; None without any."""
-    loaded = getattr(sys.modules.get(PACKAGE), "__version__", None)
-    return str(loaded) if loaded is not None else _metadata_version()
-
-
-def _metadata_version() -> str | None:
-    try:
-        return importlib.metadata.version(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _require_supported(version: str | None) -> None:
-    if version not in SUPPORTED:
-        raise UnsupportedVersionError(PACKAGE, version, SUPPORTED)
+    predictions = getattr(sys.modules.get(_PREDICTIONS), "Predictions", None)
+    if predictions is not None and getattr(predictions, "_store_backend", None) is old:
+        predictions.register_store_backend(new)

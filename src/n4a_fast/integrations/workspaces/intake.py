@@ -26,6 +26,7 @@ from n4a_fast.integrations.workspaces.batches import (
 )
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.schema.columns import CARRIED, CHAIN_ARTIFACTS, PREDICTIONS, table_of
+from n4a_fast.tables.artifact_rows import PROMISED
 from n4a_fast.tables.chains import artifacts_of
 from n4a_fast.tables.predictions import bulk
 from n4a_fast.tables.predictions.keys import id_keys
@@ -92,9 +93,12 @@ class Intake:
             ]
             tables["chain_artifacts"] = table_of(links, CHAIN_ARTIFACTS)
         if table == "stored_artifacts":
-            tables[table] = rows.set_column(
-                rows.column_names.index("origin"), "origin", pa.array(["registered"] * rows.num_rows, pa.string())
-            )
+            folder = self._source.root / "artifacts"
+            origins = [
+                "registered" if (folder / path).is_file() else PROMISED for path in rows["artifact_path"].to_pylist()
+            ]
+            place = rows.column_names.index("origin")
+            tables[table] = rows.set_column(place, "origin", pa.array(origins, pa.string()))
         part.write_in_transaction(tables)
 
     def _arrays(self) -> TableReport:

@@ -20,7 +20,7 @@ _SCORES = (
     "final_agg_test_score",
     "final_agg_train_score",
 )
-_SUMMARY = (
+SUMMARY = (
     "model_name",
     "metric",
     "task_type",
@@ -38,8 +38,8 @@ _SUMMARY = (
     "final_agg_train_score",
     "final_agg_scores",
 )
-_REPLAY = ("relation_replay_manifest", "relation_replay_version", "relation_replay_fingerprint")
-_RELATION = (
+REPLAY = ("relation_replay_manifest", "relation_replay_version", "relation_replay_fingerprint")
+RELATION = (
     "prediction_scope",
     "prediction_level",
     "evaluation_scope",
@@ -99,8 +99,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "shared_artifacts",
         "branch_path",
         "source_index",
-        *_SUMMARY,
-        *_REPLAY,
+        *SUMMARY,
+        *REPLAY,
         "created_at",
     ),
     "predictions": (
@@ -127,7 +127,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "exclusion_count",
         "exclusion_rate",
         "refit_context",
-        *_RELATION,
+        *RELATION,
         "created_at",
     ),
     "artifacts": (
@@ -249,6 +249,11 @@ _KEY = (
     "CREATE UNIQUE INDEX idx_predictions_natural_key_v2 ON predictions(pipeline_id, chain_id, fold_id, partition,"
     " model_name, branch_id)"
 )
+
+
+def type_of(name: str) -> str:
+    """The type of a column: TEXT, INTEGER, REAL or TIMESTAMP."""
+    return _TYPES.get(name, "TEXT").partition(" ")[0]
 
 
 def statements() -> list[str]:

@@ -175,6 +175,11 @@ class _Reader:
                 f"has the artifact {artifact_id!r}, which cannot be loaded here ({type(error).__name__}: {error});"
                 " install what it was made with"
             ) from error
+        if _brings_its_steps(found):
+            raise place.error(
+                f"has the artifact {artifact_id!r}, in which nirs4all keeps steps that were fitted with each fold;"
+                " replay it inside nirs4all, after n4a_fast.install()"
+            )
         if not hasattr(found, method):
             raise place.error(
                 f"has the artifact {artifact_id!r}, a {type(found).__name__} without {method}(); store the operator"
@@ -306,3 +311,10 @@ def _model_position(facts: _Facts) -> int:
 def _is_one_operator(item: Any) -> bool:
     """Whether an entry of a feature augmentation is a single operator, or the None that nirs4all ignores."""
     return item is None or isinstance(item, str) or (isinstance(item, Mapping) and isinstance(item.get("class"), str))
+
+
+def _brings_its_steps(found: Any) -> bool:
+    """Whether this is one of nirs4all 1.4's wrappers, whose input is that of an earlier step."""
+    kind = type(found)
+    is_wrapper = kind.__module__.startswith("nirs4all.pipeline.execution.")
+    return is_wrapper and (hasattr(found, "preprocessing") or getattr(found, "replay", None) is not None)

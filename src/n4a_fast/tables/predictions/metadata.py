@@ -24,11 +24,8 @@ _INSERT = (
     " b.content_hash)"
 )
 _ANY = "SELECT 1 FROM prediction_metadata LIMIT 1"
-_ANY_CARRIED = "SELECT 1 FROM carried LIMIT 1"
 _SWEEP = "DELETE FROM prediction_metadata WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions)"
 _SWEEP_SHARED = "DELETE FROM shared_metadata WHERE content_hash NOT IN (SELECT content_hash FROM prediction_metadata)"
-_SWEEP_CARRIED = """DELETE FROM carried WHERE table_name IN ('predictions', 'prediction_arrays')
-AND row_id NOT IN (SELECT prediction_id FROM predictions)"""
 
 
 class SampleMetadata(PendingRows):
@@ -76,5 +73,3 @@ class SampleMetadata(PendingRows):
         if self._database.rows(_ANY):
             self._database.execute(_SWEEP)
             self._database.execute(_SWEEP_SHARED)
-        if self._database.rows(_ANY_CARRIED):
-            self._database.execute(_SWEEP_CARRIED)

@@ -57,9 +57,7 @@ _DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p'
 _IDS_OF_PIPELINES = (
     "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
 )
-_IDS_OF_DATASET = "SELECT prediction_id, id_key FROM predictions WHERE dataset_name = ?"
 _IDS_OF_CHAIN = "SELECT prediction_id, id_key FROM predictions WHERE chain_id = ?"
-_PLACES_OF_DATASET = "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE dataset_name = ?"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 
 
@@ -126,16 +124,8 @@ class PredictionTable:
         bounds = ids.nk_bounds(pipeline_ids) if pipeline_ids else (0, 0)
         return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids, *bounds))
 
-    def ids_of_dataset(self, dataset_name: str) -> pa.Table:
-        return self._database.arrow(_IDS_OF_DATASET, (dataset_name,))
-
     def ids_of_chain(self, chain_id: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))
-
-    def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
-        """Chains and pipelines that hold predictions of a dataset."""
-        places = self._database.rows(_PLACES_OF_DATASET, (dataset_name,))
-        return sorted({chain for chain, _ in places if chain is not None}), sorted({pipeline for _, pipeline in places})
 
     def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         self._delete_values_in_transaction(tables["prediction_values"].select(["prediction_id", "id_key"]))

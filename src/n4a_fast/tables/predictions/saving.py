@@ -149,17 +149,13 @@ class Predictions:
         rows, _ = self._table.delete_in_transaction(one_id(prediction_id))
         return rows > 0
 
-    def delete_of_dataset_in_transaction(self, dataset_name: str) -> int:
-        """Remove the predictions of a dataset and their arrays; how many predictions."""
-        return self._table.delete_in_transaction(self._table.ids_of_dataset(dataset_name))[0]
-
     def delete_of_chain_in_transaction(self, chain_id: str) -> int:
         """Remove the predictions of a chain and their arrays; the number of documented rows."""
         return sum(self._table.delete_in_transaction(self._table.ids_of_chain(chain_id)))
 
-    def places_of_dataset(self, dataset_name: str) -> tuple[list[str], list[str]]:
-        """Ids of the chains and of the pipelines that hold predictions of a dataset."""
-        return self._table.places_of_dataset(dataset_name)
+    def delete_these_in_transaction(self, prediction_ids: pa.Table) -> int:
+        """Remove predictions (`prediction_id`, `id_key`) and their arrays; how many predictions."""
+        return self._table.delete_in_transaction(prediction_ids)[0]
 
     def delete_of_pipelines_in_transaction(self, pipeline_ids: list[str]) -> int:
         """Remove the predictions of these pipelines and their arrays; the number of documented rows."""

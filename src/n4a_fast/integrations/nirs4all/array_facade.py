@@ -1,0 +1,224 @@
+"""`store.array_store` of nirs4all 1.x: its calls, answered by the store, in which arrays lie beside their rows.
+
+There are no Parquet files. Whoever asks for the path of one gets it written, as it would be there.
+Class labels are kept as numbers with what they stand for beside them (see `target_labels`); what else
+comes with a prediction (its spectra, metadata of its result) as JSON beside its arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from n4a_fast.errors import NotFoundError
+from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded
+from n4a_fast.integrations.workspaces.array_files import ArrayFiles, file_name
+from n4a_fast.values import jsontext
+
+if TYPE_CHECKING:
+    from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
+
+Array = np.ndarray[Any, Any]
+Record = Mapping[str, Any]
+
+_BESIDE = "prediction_arrays"  # what is kept beside arrays is kept under this name
+_ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
+_SPECTRA = ("X", "spectra")
+_BATCH = 2048
+_WITH_ARRAYS = "SELECT prediction_id FROM prediction_values WHERE list_contains(?, prediction_id)"
+_METADATA = """SELECT m.prediction_id, s.content FROM prediction_metadata m JOIN shared_metadata s USING (content_hash)
+WHERE list_contains(?, m.prediction_id)"""
+_SIZES = """SELECT p.dataset_name AS name, count(*) AS rows, CAST(sum(8 * (2 * coalesce(len(v.y_pred), 0)
++ coalesce(len(v.y_proba), 0))) AS BIGINT) AS bytes FROM predictions p
+JOIN prediction_values v ON v.id_key = p.id_key AND v.prediction_id = p.prediction_id GROUP BY 1 ORDER BY 1"""
+_ALL = "SELECT prediction_id FROM prediction_values"
+
+
+class ArrayFacade:
+    """The arrays of one store."""
+
+    def __init__(self, store: Store1x) -> None:
+        self._store = store
+
+    @property
+    def arrays_dir(self) -> Path:
+        """Where Parquet files are written when one is asked for."""
+        return self._store.workspace_path / "arrays"
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def save_batch(self, records: Sequence[Record]) -> int:
+        """Store the arrays of predictions that are saved; how many."""
+        for record in records:
+            self._save(record)
+        return len(records)
+
+    def _save(self, record: Record) -> None:
+        is_class = "class" in str(record.get("task_type") or "").lower()
+        targets, beside = encoded({name: record.get(name) for name in ("y_true", "y_pred")}, classes=is_class)
+        beside |= _spectra(record)
+        if record.get("result_metadata"):
+            beside["result_metadata"] = jsontext.encode(record["result_metadata"], "result_metadata")
+        metadata = record.get("sample_metadata") or None
+        self._store.save_prediction_arrays(
+            record["prediction_id"],
+            targets["y_true"],
+            targets["y_pred"],
+            record.get("y_proba"),
+            record.get("sample_indices"),
+            record.get("weights"),
+            None if metadata is None else _columns(metadata),
+        )
+        if beside:
+            self._store.save_beside(_BESIDE, record["prediction_id"], beside)
+
+    def delete_batch(self, prediction_ids: Collection[str], dataset_name: str | None = None) -> int:
+        """None: arrays go with the row of their prediction."""
+        return 0
+
+    def delete_dataset(self, dataset_name: str) -> bool:
+        """No file: arrays go with the rows of their predictions."""
+        return False
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def load_single(self, prediction_id: str, dataset_name: str | None = None) -> dict[str, Any] | None:
+        """What `load_batch` gives for one prediction; None for one without arrays."""
+        return self.load_batch([prediction_id], dataset_name).get(prediction_id)
+
+    def load_batch(self, prediction_ids: Sequence[str], dataset_name: str | None = None) -> dict[str, dict[str, Any]]:
+        """By prediction, of those that have arrays: `y_true`, `y_pred`, `y_proba`, `X`, `spectra`, `sample_indices`,
+        `weights`, `sample_metadata`, `result_metadata`.
+        """
+        asked = list(dict.fromkeys(prediction_ids))
+        with self._store.read_together():
+            known = set(self._store.sql(_WITH_ARRAYS, [asked])["prediction_id"].to_list()) if asked else set()
+            found = [each for each in asked if each in known]
+            pieces = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
+            return {name: row for piece in pieces for name, row in self._loaded(piece)}
+
+    def _loaded(self, found: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        arrays = self._store.load_arrays(found, columns=_ARRAYS)
+        metadata = dict(self._store.sql(_METADATA, [found]).iter_rows())
+        beside = self._store.beside(_BESIDE, found)
+        for place, name in enumerate(found):
+            row = {field: getattr(arrays, field)[place] for field in _ARRAYS}
+            row = {field: None if value is None else np.array(value) for field, value in row.items()}
+            yield name, _row(row, metadata.get(name), beside.get(name, {}))
+
+    def load_dataset(self, dataset_name: str) -> pl.DataFrame:
+        """All arrays of a dataset as a frame of lists; FileNotFoundError without any."""
+        return pl.read_parquet(self._written(dataset_name))
+
+    # -- what is said of the files that nirs4all would have ------------------------------------
+
+    def _parquet_path(self, dataset_name: str) -> Path:
+        try:
+            return self._written(dataset_name)
+        except FileNotFoundError:
+            return self.arrays_dir / f"{file_name(dataset_name)}.parquet"
+
+    def _written(self, dataset_name: str) -> Path:
+        """The dataset's arrays as a Parquet file, written now."""
+        with self._store.read_together() as workspace:
+            target = self.arrays_dir / f"{file_name(dataset_name)}.parquet"
+            if not ArrayFiles(workspace.database).write(dataset_name, target):
+                target.unlink(missing_ok=True)
+                raise NoArraysError(dataset_name)
+        return target
+
+    def list_datasets(self) -> list[str]:
+        """Names of the datasets that have arrays."""
+        return [str(name) for name in self._store.sql(_SIZES)["name"].to_list()]
+
+    def stats(self) -> dict[str, Any]:
+        """Predictions with arrays and bytes of these, in all and by dataset, each counted as one file."""
+        rows = self._store.sql(_SIZES).to_dicts()
+        return {
+            "total_files": len(rows),
+            "total_rows": sum(row["rows"] for row in rows),
+            "total_bytes": sum(row["bytes"] or 0 for row in rows),
+            "datasets": {row["name"]: {"rows": row["rows"], "bytes": row["bytes"] or 0} for row in rows},
+        }
+
+    def integrity_check(self, expected_ids: Collection[str] | None = None) -> dict[str, Any]:
+        """Arrays whose prediction is not expected, expected predictions without arrays; no file can be corrupt."""
+        if expected_ids is None:
+            return {"orphan_ids": [], "missing_ids": [], "corrupt_files": []}
+        have, expected = set(self._store.sql(_ALL)["prediction_id"].to_list()), set(expected_ids)
+        return {"orphan_ids": sorted(have - expected), "missing_ids": sorted(expected - have), "corrupt_files": []}
+
+    def compact(self, dataset_name: str | None = None, live_ids: set[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Nothing to do: what is deleted leaves no trace. Rows and bytes of each dataset, before and after."""
+        found = self.stats()["datasets"]
+        names = [name for name in found if dataset_name in (None, name)]
+        return {
+            name: {
+                "rows_before": found[name]["rows"],
+                "rows_after": found[name]["rows"],
+                "rows_removed": 0,
+                "bytes_before": found[name]["bytes"],
+                "bytes_after": found[name]["bytes"],
+            }
+            for name in names
+        }
+
+    def pending_tombstone_count(self) -> int:
+        """None."""
+        return 0
+
+    def has_pending_tombstones(self) -> bool:
+        """No."""
+        return False
+
+
+class NoArraysError(NotFoundError, FileNotFoundError):
+    """A dataset of which no prediction has arrays."""
+
+    def __init__(self, dataset_name: str) -> None:
+        super().__init__("arrays of dataset", dataset_name, "array_store.list_datasets() names those there are")
+
+
+def _row(row: dict[str, Any], metadata: str | None, beside: dict[str, Any]) -> dict[str, Any]:
+    result = beside.get("result_metadata")
+    if row["sample_indices"] is not None:
+        row["sample_indices"] = row["sample_indices"].astype(np.int32)
+    return {
+        **row,
+        **decoded(row, beside),
+        **{name: _reshaped(beside, name) for name in _SPECTRA},
+        "sample_metadata": jsontext.decode(metadata) or {},
+        "result_metadata": (jsontext.decode(result) if isinstance(result, str) else result) or {},
+    }
+
+
+def _spectra(record: Record) -> dict[str, Any]:
+    given = {name: np.asarray(record[name], np.float64) for name in _SPECTRA if record.get(name) is not None}
+    shapes = {f"{name}_shape": list(value.shape) for name, value in given.items()}
+    return {**{name: value.ravel().tolist() for name, value in given.items()}, **shapes}
+
+
+def _reshaped(beside: Mapping[str, Any], name: str) -> Array | None:
+    if beside.get(name) is None:
+        return None
+    flat, shape = np.asarray(beside[name], np.float64), beside.get(f"{name}_shape")
+    return flat.reshape(shape) if shape and int(np.prod(shape)) == flat.size else flat
+
+
+def _columns(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of samples as JSON: objects that are none become text, as in nirs4all."""
+    return {str(name): [_item(item) for item in _listed(values)] for name, values in metadata.items()}
+
+
+def _listed(values: Any) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        return list(values.tolist())
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _item(item: Any) -> Any:
+    return item if item is None or isinstance(item, str | int | float | bool) else str(item)

@@ -1,0 +1,107 @@
+"""Parts of nirs4all 1.x that read `store.sqlite` themselves, past the store: here they read ours.
+
+In these modules alone, the names `Path` and `sqlite3` are exchanged. A path tells that `store.sqlite` is
+there where a store of ours is, and a connection to it answers from that store, read-only. Files that
+are there are nirs4all's own business. `workspace.upgrade` stays out: it works on files of SQLite.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from n4a_fast.engine.workspace import STORE_FILE
+from n4a_fast.integrations.nirs4all.hosting import SQLITE_FILE
+from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
+from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
+
+MODULES = (
+    "nirs4all.api.inspector_views",
+    "nirs4all.api.studio_lineage",
+    "nirs4all.cli.commands.workspace",
+    "nirs4all.pipeline.dagml.general_workspace",
+    "nirs4all.pipeline.storage.artifacts.artifact_registry",
+    "nirs4all.pipeline.storage.model_catalogue",
+    "nirs4all.pipeline.storage.prediction_export",
+    "nirs4all.pipeline.storage.workspace_read_contract",
+    "nirs4all.workspace.compat",
+)
+_EXCHANGED = "_n4a_fast_exchanged"  # what a module had under the names that were exchanged
+
+
+class _AnyPath(type):
+    """Every path counts as one of these, as it did before the exchange."""
+
+    def __instancecheck__(cls, found: object) -> bool:
+        return isinstance(found, pathlib.Path)
+
+
+class StorePath(type(pathlib.Path()), metaclass=_AnyPath):  # type: ignore[misc]
+    """A path to whom a store of ours counts as nirs4all's."""
+
+    def is_file(self, **options: Any) -> bool:
+        """Whether the file is there, or a store of ours in its place."""
+        return bool(super().is_file(**options)) or _stands_for_ours(self)
+
+    def exists(self, **options: Any) -> bool:
+        """Whether something is there, or a store of ours in its place."""
+        return bool(super().exists(**options)) or _stands_for_ours(self)
+
+
+class ReadConnection(RowConnection):
+    """A connection of its own to a store, as plain SQLite gives one."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._opened = Store1x.open_readonly(folder)
+        super().__init__(self._opened, times_as_text=True)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._opened.close()
+
+    def __enter__(self) -> ReadConnection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The connection stays open, as SQLite's does."""
+
+
+class _Sqlite3:
+    """The module `sqlite3`, for which a store of ours is a database too."""
+
+    def connect(self, database: Any, *args: Any, **options: Any) -> Any:
+        """A connection to a file of SQLite, or to the store that stands in its place."""
+        path = pathlib.Path(_path_of(str(database)))
+        if not path.exists() and _stands_for_ours(path):
+            return ReadConnection(path.parent)
+        return sqlite3.connect(database, *args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sqlite3, name)
+
+
+_PLACES: dict[str, Any] = {"Path": StorePath, "sqlite3": _Sqlite3()}
+
+
+def exchange(module: ModuleType) -> None:
+    """Let a module find our stores; again is a no-op."""
+    names = vars(module)
+    if _EXCHANGED not in names:
+        names[_EXCHANGED] = {name: names[name] for name in _PLACES if name in names}
+        names.update({name: _PLACES[name] for name in names[_EXCHANGED]})
+
+
+def give_back(module: ModuleType) -> None:
+    """What `exchange` replaced."""
+    vars(module).update(vars(module).pop(_EXCHANGED, {}))
+
+
+def _stands_for_ours(path: pathlib.Path) -> bool:
+    return path.name == SQLITE_FILE and pathlib.Path(path.parent, STORE_FILE).is_file()
+
+
+def _path_of(database: str) -> str:
+    return unquote(urlsplit(database).path) if database.startswith("file:") else database

@@ -1,0 +1,115 @@
+"""Tables as nirs4all 1.x has them, made from ours: what a query names is read through one of these.
+
+Only what a query asks for is joined: columns that follow from predictions, and those that are carried
+beside our rows, cost something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES
+from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, RELATION, REPLAY, SUMMARY, type_of
+
+TIMES = ("created_at", "completed_at", "updated_at")
+NAMES = frozenset({*COLUMNS, "v_chain_summary"})
+COLUMN_NAMES = frozenset({name for names in COLUMNS.values() for name in names} | {"pipeline_status"})
+TEXT_COLUMNS = frozenset(name for name in COLUMN_NAMES if type_of(name) == "TEXT" and name not in TIMES)
+INTEGER_COLUMNS = frozenset(name for name in COLUMN_NAMES if type_of(name) == "INTEGER")
+KEYS = {name: columns[0] for name, columns in COLUMNS.items()}
+
+_AS_TEXT = "strftime({0}, '%Y-%m-%d %H:%M:%S') AS {0}"
+_HIDDEN = ("steps", "fold_strategy", "fold_artifacts", "shared_artifacts", "created_at")  # of chains, in their summary
+# grouped, though rows are unique: DuckDB 2.0.1 forgets the LIMIT of a query over a join with a filtered table
+_BESIDE = (
+    "LEFT JOIN (SELECT row_id, any_value(content) AS content FROM carried WHERE table_name = '{0}' GROUP BY row_id) k"
+    " ON k.row_id = t.{1}"
+)
+
+
+def source_of(name: str, asked: Collection[str] | None, *, times_as_text: bool = False) -> str | None:
+    """A SELECT that gives the table; None where ours of this name will do.
+
+    `asked` names the columns that the query mentions, None all of them. Times are given as texts of
+    whole seconds, as plain SQLite has them, if `times_as_text`.
+    """
+    source = _source(name, None if asked is None else frozenset(asked))
+    if not times_as_text or not set(COLUMNS.get(name, ())) & set(TIMES):
+        return source
+    times = [time for time in TIMES if time in COLUMNS[name]]
+    return f"SELECT * REPLACE ({', '.join(map(_AS_TEXT.format, times))}) FROM ({source or f'FROM {name}'})"
+
+
+def _source(name: str, asked: frozenset[str] | None) -> str | None:
+    if name in CARRIED_TABLES:
+        return _carried_table(name)
+    if name == "predictions" and (asked is None or asked & set(RELATION)):
+        return _predictions()
+    if name == "chains" and (asked is None or asked & {*SUMMARY, *REPLAY}):
+        return _chains(asked)
+    if name == "v_chain_summary":
+        return _summary(asked)
+    return None
+
+
+def _predictions() -> str:
+    own = [f"t.{name}" for name in COLUMNS["predictions"] if name not in RELATION]
+    own.remove("t.created_at")
+    return (
+        f"SELECT {', '.join([*own, *map(_beside, RELATION), 't.created_at'])} FROM predictions t"
+        f" {_BESIDE.format('predictions', 'prediction_id')}"
+    )
+
+
+def _chains(asked: frozenset[str] | None) -> str:
+    summary = [f"s.{name}" for name in SUMMARY if name != "dataset_name" and _is_asked(name, asked)]
+    kept = {*SUMMARY, *REPLAY}
+    own = [f"t.{name}" for name in COLUMNS["chains"] if name not in kept and name != "created_at"]
+    return (
+        f"SELECT {', '.join([*own, *summary, 'l.dataset_name', *map(_beside, REPLAY), 't.created_at'])} FROM chains t"
+        f" LEFT JOIN {_scores(asked)} s ON s.chain_id = t.chain_id JOIN pipelines l ON l.pipeline_id = t.pipeline_id"
+        f" {_BESIDE.format('chains', 'chain_id')}"
+    )
+
+
+def _summary(asked: frozenset[str] | None) -> str:
+    names = [name for name in COLUMNS["chains"] if name not in (*_HIDDEN, *REPLAY) and _is_asked(name, asked)]
+    shown = [f"t.{name}" for name in names]
+    return (
+        f"SELECT {', '.join([*shown, *map(_beside, REPLAY), 't.run_id', 't.pipeline_status'])} FROM {_scores(asked)} t"
+        f" {_BESIDE.format('chains', 'chain_id')}"
+    )
+
+
+def _is_asked(name: str, asked: frozenset[str] | None) -> bool:
+    return asked is None or name != "cv_scores" or name in asked
+
+
+def _scores(asked: frozenset[str] | None) -> str:
+    """The view with the means of every metric, which costs more, or that without."""
+    return "v_chain_summary" if _is_asked("cv_scores", asked) else "v_chain_scores"
+
+
+def _carried_table(name: str) -> str:
+    columns = ", ".join(map(_beside, COLUMNS[name]))
+    return f"SELECT {columns} FROM carried k WHERE k.table_name = '{name}'"
+
+
+def _beside(name: str) -> str:
+    kind = {"REAL": "DOUBLE", "INTEGER": "BIGINT"}.get(type_of(name), "VARCHAR")
+    kind = "TIMESTAMP" if name in TIMES else kind
+    value = f"k.content->>'{name}'"
+    return f"{value} AS {name}" if kind == "VARCHAR" else f"CAST({value} AS {kind}) AS {name}"
+
+
+def columns_of(name: str) -> list[tuple[str, str]]:
+    """Name and type of each column of a table."""
+    return [(column, type_of(column)) for column in COLUMNS.get(name, ())]
+
+
+def catalogue() -> str:
+    """A SELECT in the form of `sqlite_master`: every table and view that nirs4all knows."""
+    rows = ", ".join(
+        f"('{'view' if name == 'v_chain_summary' else 'table'}', '{name}', '{name}', 0, NULL)" for name in sorted(NAMES)
+    )
+    return f"SELECT * FROM (VALUES {rows}) c(type, name, tbl_name, rootpage, sql)"

@@ -1,0 +1,373 @@
+"""`Store1x`: the store as nirs4all 1.x calls it.
+
+What nirs4all's own class makes of its SQL alone (results of analyses, what its studio reads, summaries by
+scope) is taken from it when it is replaced (see `hosting`) and runs on our tables; here is what has to
+be done otherwise. Signatures, and so the order of arguments, are nirs4all's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from n4a_fast.engine.workspace import STORE_FILE, Deleted, Workspace
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection, answer
+from n4a_fast.integrations.nirs4all.sqlite_writes import write
+from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
+from n4a_fast.tables.artifact_rows import Written
+from n4a_fast.values import jsontext
+from n4a_fast.values.chain_input import ChainInput
+
+Array = np.ndarray[Any, Any]
+
+_NUMERIC = {name: pl.Float64() for name in SUMMARY if name.endswith("_score")} | {"cv_fold_count": pl.Int32()}
+_BESIDE_CHAINS = (*SUMMARY, *REPLAY)
+_NO_FOLDS = {"avg": ("avg", "fold_avg"), "w_avg": ("w_avg", "fold_w_avg"), "final": ("final", "fold_final")}
+
+
+class MissingWorkspaceError(NotFoundError, FileNotFoundError):
+    """A folder opened for reading that holds no store."""
+
+
+class Store1x(Nirs4allStore):
+    """A `WorkspaceStore` that nirs4all 1.0.4 to 1.4.10 cannot tell from its own."""
+
+    AUTO_COMPACT_TOMBSTONE_THRESHOLD = 64  # read by its users; nothing here has to be compacted
+
+    _promised: dict[str, Written]  # by id, artifacts that were registered before their files were written
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        store = super().__new__(cls)
+        store._promised = {}
+        return store
+
+    def __init__(self, workspace_path: str | Path, *, read_only: bool = False, **options: Any) -> None:
+        if read_only:
+            _require_store(Path(workspace_path))
+            self._connect(Path(workspace_path), read_only=True, lock_timeout=30.0)
+        else:
+            Path(workspace_path).mkdir(parents=True, exist_ok=True)
+            super().__init__(workspace_path, **options)
+
+    @classmethod
+    def open_readonly(cls, workspace_path: str | Path, **options: Any) -> Any:
+        """Like the store's; a folder without one raises FileNotFoundError."""
+        _require_store(Path(workspace_path))
+        return super().open_readonly(workspace_path, **options)
+
+    @property
+    def array_store(self) -> ArrayFacade:
+        """The arrays, by nirs4all's calls."""
+        return ArrayFacade(self)
+
+    _array_store = array_store
+
+    @property
+    def _workspace_path(self) -> Path:
+        return self._path
+
+    @property
+    def _artifacts_dir(self) -> Path:
+        return self._path / "artifacts"
+
+    @property
+    def _lock(self) -> Any:
+        return self._open().lock
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """What the block saves is committed together; a block inside another joins it."""
+        workspace = self._open(writing=True)
+        with workspace.lock:
+            if workspace.database.in_transaction:
+                yield self
+                return
+            with super().transaction():
+                yield self
+
+    # -- SQL ---------------------------------------------------------------------------------
+
+    def _ensure_open(self) -> Any:
+        self._open()
+        return RowConnection(self)
+
+    @property
+    def _conn(self) -> Any:
+        return None if self._workspace is None else RowConnection(self)
+
+    def _fetch_one(self, sql: str, params: Sequence[Any] | None = None) -> dict[str, Any] | None:
+        return next(answer(self, sql, params).iter_rows(named=True), None)
+
+    def _fetch_pl(self, sql: str, params: Sequence[Any] | None = None) -> pl.DataFrame:
+        if sql.lstrip()[:6].upper() in ("UPDATE", "INSERT", "DELETE"):
+            write(self, sql, params or ())
+            return pl.DataFrame()
+        return answer(self, sql, params)
+
+    def _execute_with_retry(self, sql: str, params: Sequence[Any] | None = None, **_: Any) -> None:
+        write(self, sql, params or ())
+
+    # -- artifacts ---------------------------------------------------------------------------
+
+    def _register(self, workspace: Workspace, awaiting: list[Written]) -> list[Any]:
+        """nirs4all registers a variant's artifacts before it knows whether it will write their files."""
+        results = workspace.artifacts.register(awaiting, promised=True)
+        folder = workspace.artifacts.files
+        for written in awaiting:
+            if not folder.changed_at(written.path):
+                self._promised[written.artifact_id] = written
+        return results
+
+    def _keep_promises(self) -> None:
+        """Verify the files that have come since they were promised."""
+        workspace = self._opened()
+        here = [each for each in self._promised.values() if workspace.artifacts.files.changed_at(each.path)]
+        for written in here:
+            del self._promised[written.artifact_id]
+            self._names.registered.pop(written.artifact_id, None)
+        self._awaiting += here
+        self._open()
+
+    def load_artifact(self, artifact_id: str) -> Any:
+        """Like the store's."""
+        self._keep_promises()
+        return super().load_artifact(artifact_id)
+
+    def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
+        """Like the store's."""
+        self._keep_promises()
+        return super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
+
+    def gc_artifacts(self, **options: Any) -> int:
+        """Like the store's."""
+        if self._opened().database.in_transaction:
+            raise RuntimeError("artifacts are collected outside of transaction(): files cannot be brought back")
+        self._keep_promises()
+        return super().gc_artifacts(**options)
+
+    def close(self) -> None:
+        """Like the store's."""
+        if self._workspace is not None and self._promised:
+            self._keep_promises()
+        super().close()
+
+    # -- runs and pipelines ------------------------------------------------------------------
+
+    def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:
+        """Like the store's."""
+        self._keep_promises()
+        super().complete_run(run_id, summary)
+
+    def fail_pipeline(self, pipeline_id: str, error: str) -> None:
+        """Mark a pipeline as failed; what its models stored before stays, as in nirs4all."""
+        workspace = self._open(writing=True)
+        with workspace.lock:
+            workspace.pipelines.fail(pipeline_id, error)
+            workspace.end_pipeline()
+        self._note_end(pipeline_id)
+
+    def get_pipeline(self, pipeline_id: str) -> dict[str, Any] | None:
+        """Like the store's; one of this process is found in memory."""
+        workspace = self._opened()
+        with workspace.lock:
+            pending = workspace.pipelines.pending_row(pipeline_id)
+        return super().get_pipeline(pipeline_id) if pending is None else pending
+
+    # -- chains ------------------------------------------------------------------------------
+
+    def save_chain(
+        self,
+        pipeline_id: str,
+        steps: list[dict[str, Any]],
+        model_step_idx: int,
+        model_class: str,
+        preprocessings: str,
+        fold_strategy: str,
+        fold_artifacts: dict[Any, Any],
+        shared_artifacts: dict[Any, Any],
+        branch_path: list[int] | None = None,
+        source_index: int | None = None,
+        dataset_name: str | None = None,
+        relation_replay_manifest: Any = None,
+        *,
+        input: ChainInput | Mapping[str, Any] | None = None,
+    ) -> str:
+        """Like the store's; the manifest is kept beside the chain. Its dataset is that of its pipeline."""
+        given = (model_step_idx, model_class, preprocessings, fold_strategy, fold_artifacts, shared_artifacts)
+        manifest = _manifest(relation_replay_manifest)
+        chain_id = super().save_chain(pipeline_id, steps, *given, branch_path, source_index, input=input)
+        if manifest is not None:
+            beside = {
+                "relation_replay_manifest": jsontext.encode(manifest, "relation_replay_manifest"),
+                "relation_replay_version": manifest.get("version"),
+                "relation_replay_fingerprint": manifest.get("fingerprint"),
+            }
+            self.save_beside("chains", chain_id, beside)
+        return chain_id
+
+    def get_chain(self, chain_id: str) -> dict[str, Any] | None:
+        """The chain with its summary and its manifest."""
+        chain = super().get_chain(chain_id)
+        if chain is None:
+            return None
+        (more,) = self._beside_chains([chain_id]).iter_rows(named=True)
+        more["relation_replay_manifest"] = jsontext.decode(more["relation_replay_manifest"])
+        return {**chain, **{name: more[name] for name in _BESIDE_CHAINS}}
+
+    def get_chains_for_pipeline(self, pipeline_id: str) -> pl.DataFrame:
+        """The chains with their summaries; those saved a moment ago have none yet."""
+        chains = super().get_chains_for_pipeline(pipeline_id)
+        if chains.is_empty():
+            return chains
+        if pipeline_id in self._chain_ids:
+            nothing = [pl.lit(None, _NUMERIC.get(name, pl.String())).alias(name) for name in _BESIDE_CHAINS]
+            return chains.with_columns(nothing)
+        return chains.join(self._beside_chains(chains["chain_id"].to_list()), on="chain_id", maintain_order="left")
+
+    def _beside_chains(self, chain_ids: list[str]) -> pl.DataFrame:
+        columns = ", ".join(("chain_id", *_BESIDE_CHAINS))
+        marks = ", ".join("?" * len(chain_ids))
+        return self._fetch_pl(f"SELECT {columns} FROM chains WHERE chain_id IN ({marks})", chain_ids)
+
+    def update_chain_summary(self, chain_id: str) -> None:
+        """Nothing to do: summaries follow from the predictions."""
+
+    def bulk_update_chain_summaries(self, chain_ids: list[str]) -> None:
+        """Nothing to do: summaries follow from the predictions."""
+
+    def export_chain(
+        self,
+        chain_id: str,
+        output_path: str | Path,
+        format: str = "n4a",
+        relation_replay_manifest: Any = None,
+    ) -> Path:
+        """Like the store's; InvalidInputError for a chain that relations are replayed for, which no such file holds."""
+        self._keep_promises()
+        if relation_replay_manifest is not None or self.beside("chains", [chain_id]):
+            raise InvalidInputError(
+                f"chain {chain_id!r} has a relation_replay_manifest, which bundles written here cannot hold; export it"
+                " from a workspace of nirs4all's own (n4a-fast convert)"
+            )
+        self._validate_chain_export(chain_id)
+        return super().export_chain(chain_id, output_path, format)
+
+    def _validate_chain_export(self, chain_id: str) -> None:
+        """Overridden by nirs4all's own, where it has one."""
+
+    # -- predictions -------------------------------------------------------------------------
+
+    def save_prediction(self, *args: Any, **kwargs: Any) -> str:
+        """Like the store's; NaN counts as no score, and places in relations are kept beside the row."""
+        relation = {name: kwargs.pop(name) for name in RELATION if name in kwargs}
+        relation = {name: value for name, value in relation.items() if value is not None}
+        prediction_id = super().save_prediction(*map(_score, args), **{key: _score(kwargs[key]) for key in kwargs})
+        if relation:
+            self.save_beside("predictions", prediction_id, relation)
+        return prediction_id
+
+    def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
+        """The prediction with its places in relations, and with `load_arrays` what `array_store` gives."""
+        row = super().get_prediction(prediction_id)
+        if row is None:
+            return None
+        row.update(dict.fromkeys(RELATION) | self.beside("predictions", [prediction_id]).get(prediction_id, {}))
+        arrays = self.array_store.load_single(prediction_id) if load_arrays else None
+        return {**row, **(arrays or {})}
+
+    def delete_prediction(self, prediction_id: str, *, dry_run: bool = False) -> bool:
+        """Delete a prediction, and the chain and the ended pipeline that this empties; whether there was one."""
+        if dry_run:
+            return super().delete_prediction(prediction_id, dry_run=True)
+        return bool(self._delete_predictions_matching(prediction_ids=[prediction_id])["deleted_predictions"])
+
+    def _delete_prediction_group(self, chain_id: str, fold_id: str) -> int:
+        return int(self._delete_predictions_matching(chain_id=chain_id, fold_id=fold_id)["deleted_predictions"])
+
+    def _delete_chain_predictions(self, chain_id: str) -> int:
+        return int(self._delete_predictions_matching(chain_id=chain_id)["deleted_predictions"])
+
+    def delete_predictions_matching(self, **filters: Any) -> dict[str, Any]:
+        """What the studio calls to delete predictions; how many of what went."""
+        return self._delete_predictions_matching(**filters)
+
+    def _delete_predictions_matching(
+        self,
+        *,
+        prediction_ids: list[str] | None = None,
+        chain_id: str | None = None,
+        fold_id: str | None = None,
+        dataset_name: str | None = None,
+    ) -> dict[str, Any]:
+        folds = None if fold_id is None else list(_NO_FOLDS.get(fold_id, (fold_id, *_other_names(fold_id))))
+        filters = {"chain_id": chain_id, "fold_id": folds, "dataset_name": dataset_name}
+        if prediction_ids is None and not any(value is not None for value in filters.values()):
+            raise ValueError("name what is to be deleted: prediction_ids, chain_id, fold_id or dataset_name")
+        workspace = self._open(writing=True)
+        with workspace.lock:
+            workspace.flush()
+            wanted = {**filters, "prediction_id": prediction_ids}
+            gone = Deleted() if prediction_ids == [] else workspace.delete_matching_predictions(wanted)
+        return {
+            "success": True,
+            "deleted_predictions": gone.predictions,
+            "deleted_arrays": gone.predictions,
+            "deleted_chains": gone.chains,
+            "deleted_pipelines": gone.pipelines,
+            "deleted_artifacts": gone.files,
+            "updated_chains": gone.chains_left,
+        }
+
+    def compact_arrays(self, dataset_name: str | None = None) -> dict[str, dict[str, Any]]:
+        """Nothing to do: what is deleted leaves no trace; see `array_store.compact`."""
+        return self.array_store.compact(dataset_name)
+
+    # -- what is kept beside rows ------------------------------------------------------------
+
+    @contextmanager
+    def read_together(self) -> Iterator[Workspace]:
+        """Several reads of one state: nobody writes meanwhile, and the file stays attached."""
+        workspace = self._open()
+        with workspace.lock, workspace.database.drained():
+            yield workspace
+
+    def save_beside(self, table: str, row_id: str, content: Mapping[str, Any]) -> None:
+        """Keep JSON beside a row of one of nirs4all's tables."""
+        workspace = self._open(writing=True)
+        with workspace.lock:
+            workspace.carried.save(table, row_id, content)
+
+    def beside(self, table: str, row_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What is kept beside rows, by row."""
+        with self.read_together() as workspace:
+            return workspace.carried.of_rows(table, row_ids)
+
+
+def _require_store(folder: Path) -> None:
+    if not (folder / STORE_FILE).is_file():
+        raise MissingWorkspaceError("store file", str(folder / STORE_FILE), "check the path", where="")
+
+
+def _manifest(value: Any) -> dict[str, Any] | None:
+    if value is None or isinstance(value, Mapping):
+        return value if value is None else dict(value)
+    if not hasattr(value, "to_dict"):
+        raise TypeError("relation_replay_manifest must be a mapping, or have to_dict()")
+    return dict(value.to_dict())
+
+
+def _score(value: Any) -> Any:
+    """A number as SQLite keeps it: NaN is none."""
+    return None if isinstance(value, float | np.floating) and np.isnan(value) else value
+
+
+def _other_names(fold_id: str) -> list[str]:
+    return [fold_id.removeprefix("fold_") if fold_id.startswith("fold_") else f"fold_{fold_id}"]

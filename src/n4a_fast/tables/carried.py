@@ -1,0 +1,78 @@
+"""What other programs keep beside our rows: JSON by table and row, for columns and tables that this schema has not.
+
+nirs4all 1.x stores results of its analyses, labels of classes and places in relations this way, and a
+converted workspace what it could not place elsewhere. What has lost its row is swept after a delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.schema.columns import CARRIED
+from n4a_fast.tables.rows import PendingRows
+from n4a_fast.values import jsontext
+
+_OF_ROWS = "SELECT row_id, content FROM carried WHERE table_name = ? AND list_contains(?, row_id)"
+_OF_TABLE = "SELECT row_id, content FROM carried WHERE table_name = ? ORDER BY row_id"
+_REPLACED = "DELETE FROM carried c USING batch b WHERE c.table_name = b.table_name AND c.row_id = b.row_id"
+_INSERTED = "INSERT INTO carried BY NAME SELECT * FROM batch"
+_ANY = "SELECT 1 FROM carried LIMIT 1"
+_GONE = "DELETE FROM carried WHERE table_name IN ({0}) AND row_id NOT IN (SELECT {1} FROM {2})"
+_ORPHANED = (
+    "DELETE FROM carried WHERE table_name IN ({0}) AND content->>'{1}' IS NOT NULL"
+    " AND content->>'{1}' NOT IN (SELECT {1} FROM {2})"
+)
+_SWEEPS = (
+    _GONE.format("'predictions', 'prediction_arrays'", "prediction_id", "predictions"),
+    _GONE.format("'chains'", "chain_id", "chains"),
+    _GONE.format("'pipelines'", "pipeline_id", "pipelines"),
+    # results of what has gone go with it, and what was found about them
+    *(
+        _ORPHANED.format("'conformal_results', 'tuning_results', 'robustness_results'", f"{owner}_id", f"{owner}s")
+        for owner in ("run", "pipeline", "chain", "prediction")
+    ),
+    """DELETE FROM carried WHERE table_name = 'robustness_results' AND content->>'conformal_id' IS NOT NULL
+    AND content->>'conformal_id' NOT IN (SELECT row_id FROM carried WHERE table_name = 'conformal_results')""",
+)
+
+
+class Carried(PendingRows):
+    """The `carried` table; its rows are known by table and row together."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "carried", CARRIED)
+
+    def save(self, table: str, row_id: str, content: Mapping[str, Any]) -> None:
+        """Keep `content` beside a row, in place of what was kept there."""
+        self.put({"table_name": table, "row_id": row_id, "content": jsontext.encode(dict(content), table)})
+
+    def put(self, row: dict[str, Any]) -> None:
+        key = f"{row['table_name']}\0{row['row_id']}"
+        self._rows[key] = self._fresh[key] = row
+
+    def of_rows(self, table: str, row_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What is kept beside these rows, by row."""
+        return _decoded(self._database.rows(_OF_ROWS, (table, list(row_ids))))
+
+    def of_table(self, table: str) -> dict[str, dict[str, Any]]:
+        """Everything that is kept of a table, by row."""
+        return _decoded(self._database.rows(_OF_TABLE, (table,)))
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        if self._table in tables:
+            self._database.insert(_REPLACED, batch=tables[self._table])
+            self._database.insert(_INSERTED, batch=tables[self._table])
+
+    def sweep_in_transaction(self) -> None:
+        """Remove what was kept beside rows that have gone."""
+        if self._database.rows(_ANY):
+            for statement in _SWEEPS:
+                self._database.execute(statement)
+
+
+def _decoded(rows: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
+    return {row_id: jsontext.decode(content) for row_id, content in rows}

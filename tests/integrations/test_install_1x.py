@@ -1,0 +1,174 @@
+"""Switching the store of a nirs4all of 1.x: what is taken over, which folders stay nirs4all's, who reads past it.
+
+A package in its shape stands in for it: a store on SQLite, its arrays, a reader that opens the file itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from n4a_fast import WorkspaceStore
+
+STORE = """
+import sqlite3
+from pathlib import Path
+from nirs4all.pipeline.storage.array_store import ArrayStore
+
+class WorkspaceStore:
+    def __init__(self, workspace_path, *, read_only=False):
+        self.connection = sqlite3.connect(Path(workspace_path) / "store.sqlite")
+    @classmethod
+    def open_readonly(cls, workspace_path):
+        return cls(workspace_path, read_only=True)
+    @property
+    def array_store(self):
+        return ArrayStore()
+    def list_conformal_results(self, *, limit=100, offset=0):
+        return self._fetch_pl("SELECT conformal_id FROM conformal_results LIMIT ? OFFSET ?", [limit, offset])
+    {more}
+"""
+MODULES = {
+    "nirs4all/__init__.py": "__version__ = {version!r}\n",
+    "nirs4all/pipeline/__init__.py": "",
+    "nirs4all/pipeline/storage/__init__.py": "",
+    "nirs4all/pipeline/storage/array_store.py": "class ArrayStore:\n    def load_batch(self, prediction_ids): ...\n",
+    "nirs4all/pipeline/storage/model_catalogue.py": (
+        "import sqlite3\nfrom pathlib import Path\n"
+        "def read(workspace):\n    database = Path(workspace) / 'store.sqlite'\n"
+        "    if not database.is_file():\n        return None\n"
+        "    connection = sqlite3.connect(f'{database.resolve().as_uri()}?mode=ro', uri=True)\n"
+        "    connection.row_factory = sqlite3.Row\n    try:\n        connection.execute('BEGIN')\n"
+        "        version = connection.execute('PRAGMA user_version').fetchone()[0]\n"
+        "        return [version, *(dict(row) for row in connection.execute('SELECT name, created_at FROM runs'))]\n"
+        "    finally:\n        connection.close()\n"
+    ),
+    "nirs4all/data/__init__.py": "",
+    "nirs4all/data/predictions.py": (
+        "class Predictions:\n    _store_backend = None\n    @classmethod\n"
+        "    def register_store_backend(cls, backend):\n"
+        "        cls._store_backend = backend\n"
+    ),
+    "nirs4all-{version}.dist-info/METADATA": "Metadata-Version: 2.1\nName: nirs4all\nVersion: {version}\n",
+}
+HOME = "nirs4all.pipeline.storage.workspace_store"
+
+Program = Callable[..., Any]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Run a script with a nirs4all of this shape on its path; what it prints, as JSON, or its error."""
+
+    def run(script: str, *arguments: object, more: str = "pass", version: str = "1.4.10", check: bool = True) -> Any:
+        modules = {**MODULES, "nirs4all/pipeline/storage/workspace_store.py": STORE.replace("{more}", more)}
+        folder = tmp_path / "packages"
+        for name, text in modules.items():
+            path = folder / name.replace("{version}", version)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("{version!r}", repr(version)).replace("{version}", version))
+        done = subprocess.run(
+            [sys.executable, "-c", f"import json, sys\n{script}", *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, done.stderr
+        return json.loads(done.stdout) if check else done.stderr
+
+    return run
+
+
+ORDERS = {
+    "before": (
+        "import n4a_fast\nn4a_fast.install()\nfrom nirs4all.pipeline.storage.workspace_store import WorkspaceStore\n"
+    ),
+    "after": (
+        "from nirs4all.pipeline.storage.workspace_store import WorkspaceStore\n"
+        "from nirs4all.pipeline.storage import model_catalogue\n"
+        "from nirs4all.data.predictions import Predictions\nPredictions.register_store_backend(WorkspaceStore)\n"
+        "import n4a_fast\nn4a_fast.install()\n"
+        "from nirs4all.pipeline.storage.workspace_store import WorkspaceStore\n"
+        "assert Predictions._store_backend is WorkspaceStore\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_new_folder_is_ours_and_is_found_by_those_who_look_for_sqlite(
+    program: Program, tmp_path: Path, order: str
+) -> None:
+    script = (
+        ORDERS[order]
+        + "from nirs4all.pipeline.storage.model_catalogue import read\n"
+        + "with WorkspaceStore(sys.argv[1]) as store:\n    store.begin_run('sweep', {}, [])\n    store.flush()\n"
+        + "    listed = store.list_conformal_results().height\n"
+        + "print(json.dumps([WorkspaceStore.__module__, listed, *read(sys.argv[1])]))"
+    )
+    module, listed, version, run = program(script, tmp_path / "w")
+    assert (module, listed, version) == ("n4a_fast.integrations.nirs4all.store_of_1x", 0, 5)
+    assert run["name"] == "sweep"
+    assert len(run["created_at"]) == len("2026-01-01 00:00:00")
+    with WorkspaceStore.open_readonly(tmp_path / "w") as store:
+        assert store.list_runs()["name"].to_list() == ["sweep"]
+
+
+def test_a_folder_with_a_store_of_nirs4all_s_own_stays_with_its_class(program: Program, tmp_path: Path) -> None:
+    script = (
+        ORDERS["before"]
+        + "import sqlite3\nfrom pathlib import Path\n(Path(sys.argv[1])).mkdir()\n"
+        + "sqlite3.connect(Path(sys.argv[1]) / 'store.sqlite').close()\nfound = []\n"
+        + "for store in (WorkspaceStore(sys.argv[1]), WorkspaceStore.open_readonly(sys.argv[1])):\n"
+        + "    found.append(type(store).__module__)\nprint(json.dumps(found))"
+    )
+    assert program(script, tmp_path / "w") == [HOME, HOME]
+    assert not (tmp_path / "w" / "store.duckdb").exists()
+
+
+def test_everything_is_given_back(program: Program, tmp_path: Path) -> None:
+    script = (
+        ORDERS["after"]
+        + "import pathlib, sqlite3\nn4a_fast.uninstall()\nimport nirs4all.pipeline.storage.workspace_store as home\n"
+        + "print(json.dumps([home.WorkspaceStore.__module__, model_catalogue.Path is pathlib.Path,"
+        + " model_catalogue.sqlite3 is sqlite3, Predictions._store_backend is home.WorkspaceStore]))"
+    )
+    assert program(script) == [HOME, True, True, True]
+
+
+def test_a_release_of_1_x_that_was_never_tried_is_taken_if_nothing_of_it_is_new(program: Program) -> None:
+    script = ORDERS["before"] + "print(json.dumps(WorkspaceStore.__module__))"
+    assert program(script, version="1.3.7") == "n4a_fast.integrations.nirs4all.store_of_1x"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("def annotate(self, run_id): ...", "WorkspaceStore.annotate is new"),
+        ("def get_run(self, run_id, revision): ...", "WorkspaceStore.get_run takes revision"),
+    ],
+)
+def test_a_release_that_asks_for_more_is_refused_by_what_differs(program: Program, more: str, told: str) -> None:
+    refused = program(ORDERS["before"], more=more, version="1.9.0", check=False)
+    assert f"UnsupportedVersionError: nirs4all 1.9.0 is not supported: {told};" in refused
+
+
+def test_a_path_of_a_reader_is_a_path_and_every_path_is_one_to_it(tmp_path: Path) -> None:
+    from n4a_fast.integrations.nirs4all.readers import StorePath
+
+    assert isinstance(StorePath(tmp_path), Path)
+    assert isinstance(tmp_path, StorePath)
+    assert not isinstance("text", StorePath)
+    WorkspaceStore(tmp_path / "w").close()
+    assert (StorePath(tmp_path) / "w" / "store.sqlite").is_file()
+    assert not (StorePath(tmp_path) / "w" / "other.sqlite").exists()
+    assert not (tmp_path / "w" / "store.sqlite").exists()

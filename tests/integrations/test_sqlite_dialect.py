@@ -1,0 +1,158 @@
+"""SQL as nirs4all 1.x, its studio and its users send it: the answers are those of SQLite on the same rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import begin_pipeline, predict, save_chain
+
+from n4a_fast.errors import InvalidInputError
+from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
+from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
+from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
+from n4a_fast.integrations.workspaces import convert
+
+FOLDS = (("0", 0.5), ("1", 0.25), ("avg", 0.375), ("final", None))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store1x, sqlite3.Connection]]:
+    """A store, and the same workspace in nirs4all's form."""
+    folder = tmp_path_factory.mktemp("dialect")
+    with Store1x(folder / "ours") as store:
+        for name, model in (("first", "PLSRegression"), ("second", "Ridge")):
+            run = store.begin_run(name, {"cv": 5}, [{"name": "corn", "hash": "h"}, {"name": "rye"}])
+            pipeline = begin_pipeline(store, run)
+            chain = save_chain(store, pipeline, model_class=model)
+            for fold, score in FOLDS:
+                scores = {"val": {"rmse": score, "r2": 0.5}}
+                refit = None if score is not None else "standalone"
+                kwargs: dict[str, Any] = {"val_score": score, "scores": scores, "refit_context": refit}
+                predict(store, pipeline, chain, fold_id=fold, model_name=model, **kwargs)
+                predict(store, pipeline, chain, fold_id=fold, model_name=model, partition="test", **kwargs)
+            store.log_step(pipeline, 1, "SNV", "end", duration_ms=3)
+            store.complete_pipeline(pipeline, 0.25, 0.5, "rmse", 7)
+            store.complete_run(run, {"best": 0.25})
+    convert(folder / "ours", folder / "theirs")
+    kinds = sqlite3.PARSE_DECLTYPES
+    with (
+        Store1x(folder / "ours") as store,
+        closing(sqlite3.connect(folder / "theirs" / "store.sqlite", detect_types=kinds)) as connection,
+    ):
+        yield store, connection
+
+
+QUERIES = {
+    "like": "SELECT count(*) FROM predictions WHERE model_name LIKE 'pls%'",
+    "not like": "SELECT count(*) FROM predictions WHERE model_name NOT LIKE '%RIDGE%'",
+    "a text in double quotes": 'SELECT count(*) FROM predictions WHERE partition = "val"',
+    "a text and a number": "SELECT count(*) FROM predictions WHERE fold_id = 0",
+    "a text in numbers": "SELECT count(*) FROM predictions WHERE fold_id IN (0, 1)",
+    "whole numbers": "SELECT 7 / 2, 7 / 2.0, count(*) / 3 FROM predictions",
+    "truth as a number": "SELECT count(*) FROM predictions WHERE (val_score IS NULL) + (test_score IS NULL) > 0",
+    "a sum of truths": "SELECT sum(status = 'completed'), sum(CASE WHEN error IS NULL THEN 1 ELSE 0 END) FROM runs",
+    "json": "SELECT json_extract(scores, '$.val.rmse') FROM predictions WHERE fold_id = '0' ORDER BY prediction_id",
+    "json in a condition": "SELECT count(*) FROM predictions WHERE json_extract(scores, '$.val.rmse') < 0.3",
+    "json in an aggregate": "SELECT avg(json_extract(scores, '$.val.r2')) FROM predictions",
+    "json of a text": "SELECT count(*) FROM runs WHERE json_extract(datasets, '$[0].name') = 'corn'",
+    "each of a list": (
+        "SELECT name FROM runs WHERE EXISTS (SELECT 1 FROM json_each(runs.datasets)"
+        " WHERE json_extract(value, '$.name') = 'rye') ORDER BY name"
+    ),
+    "a list of values": "SELECT json_group_array(fold_id) FROM (SELECT DISTINCT fold_id FROM predictions ORDER BY 1)",
+    "texts together": "SELECT group_concat(DISTINCT model_name) FROM (SELECT * FROM predictions ORDER BY model_name)",
+    "a bare column of the least": (
+        "SELECT model_name, fold_id, min(val_score) FROM predictions GROUP BY model_name ORDER BY model_name"
+    ),
+    "a bare column of the greatest": "SELECT fold_id, max(val_score) FROM predictions WHERE model_name = 'Ridge'",
+    "rows in the order they were made": "SELECT rowid AS _rowid, name FROM pipelines ORDER BY rowid ASC",
+    "times from now": "SELECT count(*) FROM runs WHERE created_at >= datetime('now', '-1 day')",
+    "times in the future": "SELECT count(*) FROM runs WHERE created_at > datetime('now', '+1 hour')",
+    "times as texts": "SELECT count(*) FROM runs WHERE created_at >= '2020-01-01 00:00:00'",
+    "days": "SELECT count(*) FROM runs WHERE date(created_at) = date('now')",
+    "missing values first": "SELECT val_score FROM predictions WHERE partition = 'val' ORDER BY val_score, fold_id",
+    "the table of tables": "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'runs'",
+    "no such table": "SELECT count(*) FROM sqlite_master WHERE name = 'prediction_arrays'",
+    "summaries": (
+        "SELECT model_class, cv_val_score, cv_fold_count FROM v_chain_summary WHERE cv_val_score IS NOT NULL"
+        " ORDER BY model_class"
+    ),
+    "columns of chains": "SELECT model_name, metric, dataset_name FROM chains ORDER BY model_name",
+    "joined": (
+        "SELECT r.name, count(*) n FROM predictions p JOIN pipelines l ON l.pipeline_id = p.pipeline_id"
+        " JOIN runs r ON r.run_id = l.run_id GROUP BY r.name ORDER BY r.name"
+    ),
+    "a table of the query's own": "WITH best AS (SELECT * FROM predictions LIMIT 1) SELECT count(*) FROM best",
+    "nothing": "SELECT run_id FROM runs WHERE 1 = 0",
+    "no limit": "SELECT count(*) FROM (SELECT * FROM predictions LIMIT -1)",
+    "ifnull": "SELECT ifnull(val_score, -1) FROM predictions WHERE fold_id = 'final' AND partition = 'val'",
+    "the end of a text": "SELECT count(*) FROM predictions WHERE substr(fold_id, -3) = 'avg'",
+    "logs of a studio": (
+        "SELECT p.status AS s, COUNT(l.log_id) AS n, COALESCE(SUM(CASE WHEN l.event = 'end' THEN l.duration_ms ELSE 0"
+        " END), 0) AS t FROM pipelines AS p LEFT JOIN logs AS l ON p.pipeline_id = l.pipeline_id"
+        " GROUP BY p.pipeline_id, p.status ORDER BY p.pipeline_id"
+    ),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
+def test_a_query_has_the_answer_that_sqlite_gives(both: tuple[Store1x, sqlite3.Connection], query: str) -> None:
+    store, theirs = both
+    wanted = theirs.execute(query).fetchall()
+    found = store._fetch_pl(query).rows()
+    assert [tuple(map(plain, row)) for row in found] == [tuple(map(plain, row)) for row in wanted]
+
+
+def plain(value: Any) -> Any:
+    return round(value, 12) if isinstance(value, float) else value
+
+
+def test_parameters_are_bound_by_place_and_by_number(both: tuple[Store1x, sqlite3.Connection]) -> None:
+    store, _ = both
+    names = "SELECT count(*) n FROM runs WHERE name IN ({})"
+    assert store._fetch_pl(names.format("?, ?"), ["first", "x"])["n"].to_list() == [1]
+    assert store._fetch_pl(names.format("$1, $2"), ["first", "second"])["n"].to_list() == [2]
+    assert store._fetch_pl("SELECT count(*) n FROM predictions WHERE fold_id = ?", [0])["n"].to_list() == [4]
+
+
+def test_what_a_studio_still_sends_in_duckdb_s_words_is_answered(both: tuple[Store1x, sqlite3.Connection]) -> None:
+    store, _ = both
+    assert store._fetch_pl("SELECT first(metric) AS m FROM predictions")["m"].to_list() == ["rmse"]
+    asked = "SELECT count(*) n FROM information_schema.tables WHERE table_name = 'prediction_arrays'"
+    assert store._fetch_pl(asked)["n"].to_list() == [0]
+
+
+def test_times_are_texts_of_whole_seconds_for_those_who_open_the_file(both: tuple[Store1x, sqlite3.Connection]) -> None:
+    store, _ = both
+    connection = RowConnection(store, times_as_text=True)
+    row = connection.execute("SELECT * FROM runs WHERE created_at <= ? LIMIT 1", ["2999-01-01 00:00:00"]).fetchone()
+    assert row is not None
+    assert datetime.fromisoformat(row["created_at"]).microsecond == 0
+    assert connection.execute("BEGIN").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("DELETE FROM runs", "write with the store's methods"),
+        ("SELECT 1; SELECT 2", "one statement at a time"),
+        ("SELECT FROM WHERE", "cannot be read"),
+        ("SELECT datetime('now', 'weekday 0')", "weekday 0"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused_with_its_reason(query: str, told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        translated(query)
+
+
+def test_a_file_is_out_of_reach(both: tuple[Store1x, sqlite3.Connection], tmp_path: Path) -> None:
+    store, _ = both
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    with pytest.raises(InvalidInputError):
+        store._fetch_pl(f"SELECT * FROM read_csv('{tmp_path}/secret.csv')")

@@ -1,0 +1,344 @@
+"""What nirs4all 1.x, its users and its studio ask of a store; needs no nirs4all."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import begin_pipeline, begin_sweep, predict, save_chain
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError
+from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
+from n4a_fast.integrations.workspaces import convert
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store1x]:
+    with Store1x(tmp_path / "w") as opened:
+        yield opened
+
+
+def again(store: Store1x) -> Store1x:
+    """The store as another program finds it."""
+    store.close()
+    return Store1x(store.workspace_path)
+
+
+# -- transactions, modes ---------------------------------------------------------------------
+
+
+def test_a_block_inside_another_joins_it(store: Store1x) -> None:
+    with store.transaction():
+        run = store.begin_run("outer", {}, [])
+        with store.transaction():
+            store.begin_pipeline(run, "inner", {}, [], "corn", "")
+    assert store.list_pipelines()["name"].to_list() == ["inner"]
+    with pytest.raises(ValueError, match="stop"), store.transaction():
+        with store.transaction():
+            store.begin_run("lost", {}, [])
+        raise ValueError("stop")
+    assert store.list_runs()["name"].to_list() == ["outer"]
+
+
+def test_a_reader_changes_nothing_and_needs_a_store(store: Store1x, tmp_path: Path) -> None:
+    begin_sweep(store)
+    store.flush()
+    for reader in (Store1x(store.workspace_path, read_only=True), Store1x.open_readonly(store.workspace_path)):
+        with reader:
+            assert reader.list_runs().height == 1
+            with pytest.raises(Exception, match="read-only"):
+                reader.begin_run("more", {}, [])
+    with pytest.raises(FileNotFoundError):
+        Store1x.open_readonly(tmp_path / "nothing")
+
+
+def test_artifacts_are_not_collected_inside_a_transaction(store: Store1x) -> None:
+    with store.transaction(), pytest.raises(RuntimeError, match="outside of transaction"):
+        store.gc_artifacts()
+
+
+# -- artifacts -------------------------------------------------------------------------------
+
+
+def promise(store: Store1x, artifact_id: str, content: object) -> tuple[Path, bytes]:
+    """Register a file that is not written; where it would be, and what would be in it."""
+    data = pickle.dumps(content)
+    digest = hashlib.sha256(data).hexdigest()
+    relative = f"{digest[:2]}/model_{digest[:12]}.pkl"
+    store.register_existing_artifact(artifact_id, relative, f"sha256:{digest}", "PLS", "model", "pickle", len(data))
+    return store.workspace_path / "artifacts" / relative, data
+
+
+def with_chain(store: Store1x, artifact_id: str) -> tuple[str, str]:
+    pipeline = begin_pipeline(store, store.begin_run("sweep", {}, [{"name": "corn"}]))
+    return pipeline, save_chain(store, pipeline, fold_artifacts={"0": artifact_id}, shared_artifacts={})
+
+
+def test_an_artifact_is_registered_before_its_file_is_written_and_verified_when_it_is(store: Store1x) -> None:
+    pipeline, chain = with_chain(store, "a")
+    path, data = promise(store, "a", {"n": 1})
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    with pytest.raises(ArtifactMissingError, match="nirs4all kept no model"):
+        store.load_artifact("a")
+    assert store.verify_artifacts()
+    path.parent.mkdir()
+    path.write_bytes(data)
+    assert store.load_artifact("a") == {"n": 1}
+    assert store.describe_artifact("a").origin == "registered"
+    assert store.gc_artifacts() == 0
+    assert (store.get_chain(chain) or {})["fold_artifacts"] == {"0": "a"}
+
+
+def test_a_file_that_came_with_other_content_is_told(store: Store1x) -> None:
+    pipeline, _ = with_chain(store, "a")
+    path, data = promise(store, "a", {"n": 1})
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    path.parent.mkdir()
+    path.write_bytes(data[:-1] + b"x")
+    with pytest.raises(ArtifactCorruptError):
+        store.load_artifact("a")
+
+
+def test_a_file_that_came_after_its_program_was_gone_is_loaded(store: Store1x) -> None:
+    pipeline, _ = with_chain(store, "a")
+    path, data = promise(store, "a", {"n": 1})
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    with again(store) as later:
+        path.parent.mkdir()
+        path.write_bytes(data)
+        assert later.load_artifact("a") == {"n": 1}
+
+
+# -- pipelines and chains --------------------------------------------------------------------
+
+
+def test_a_failed_pipeline_keeps_what_its_first_model_stored(store: Store1x) -> None:
+    sweep = begin_sweep(store)
+    predict(store, sweep.pipeline, sweep.chain)
+    store.fail_pipeline(sweep.pipeline, "the second model breaks")
+    with again(store) as later:
+        (pipeline,) = later.list_pipelines().to_dicts()
+        assert (pipeline["status"], pipeline["error"]) == ("failed", "the second model breaks")
+        assert later.query_predictions().height == 1
+        assert later.get_chain(sweep.chain) is not None
+
+
+def test_a_pipeline_of_this_process_reads_the_same_from_memory_and_from_its_table(store: Store1x) -> None:
+    sweep = begin_sweep(store)
+    store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+    in_memory = store.get_pipeline(sweep.pipeline)
+    assert in_memory is not None
+    with again(store) as later:
+        assert later.get_pipeline(sweep.pipeline) == in_memory
+        assert later.get_pipeline("unknown") is None
+
+
+def test_chains_carry_their_summary_and_their_manifest(store: Store1x) -> None:
+    run = store.begin_run("sweep", {}, [{"name": "corn"}])
+    pipeline = begin_pipeline(store, run)
+    manifest = {"version": 2, "fingerprint": "f", "sources": ["a"]}
+    given = (pipeline, [], 1, "PLS", "", "per_fold", {}, {})
+    chain = store.save_chain(*given, dataset_name="corn", relation_replay_manifest=manifest)
+    plain = store.save_chain(*given)
+    for fold, score in (("0", 0.2), ("1", 0.4), ("avg", 9.0)):
+        predict(store, pipeline, chain, fold_id=fold, val_score=score)
+    pending = store.get_chains_for_pipeline(pipeline)
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    store.bulk_update_chain_summaries([chain])
+    found = store.get_chain(chain) or {}
+    assert found["relation_replay_manifest"] == manifest
+    assert (found["relation_replay_version"], found["relation_replay_fingerprint"]) == (2, "f")
+    assert found["cv_val_score"] == pytest.approx(0.3)
+    assert (found["cv_fold_count"], found["dataset_name"], found["metric"]) == (2, "corn", "rmse")
+    assert (store.get_chain(plain) or {})["relation_replay_manifest"] is None
+    stored = store.get_chains_for_pipeline(pipeline)
+    assert stored.columns == pending.columns
+    assert dict(stored.select("chain_id", "cv_fold_count").iter_rows()) == {chain: 2, plain: None}
+    with pytest.raises(InvalidInputError, match="relation_replay_manifest"):
+        store.export_chain(chain, store.workspace_path / "chain.n4a")
+
+
+# -- predictions and their arrays ------------------------------------------------------------
+
+
+def saved(store: Store1x, **arrays: Any) -> str:
+    sweep = begin_sweep(store)
+    prediction = predict(store, sweep.pipeline, sweep.chain)
+    assert store.array_store.save_batch([{"prediction_id": prediction, "dataset_name": "corn", **arrays}]) == 1
+    return prediction
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "task"),
+    [
+        (np.array([0.5, 1.5]), np.array([0.25, 2.0]), "regression"),
+        (np.array([[0.5, 1.0], [1.5, 2.0]]), np.array([[0.25, 1.0], [2.0, 3.0]]), "regression"),
+        (np.array(["wheat", "barley"]), np.array(["wheat", "maize"]), "multiclass_classification"),
+        (np.array(["no", "yes"], dtype=object), np.array(["no", "no"], dtype=object), "binary_classification"),
+        (np.array([2, 7]), np.array([7, 7]), "multiclass_classification"),
+        (np.array(["a", "b"]), None, "binary_classification"),
+    ],
+    ids=["numbers", "two targets", "texts", "objects", "integers", "one target"],
+)
+def test_targets_come_back_as_they_were_saved(store: Store1x, y_true: Any, y_pred: Any, task: str) -> None:
+    prediction = saved(store, y_true=y_true, y_pred=y_pred, task_type=task)
+    with again(store) as later:
+        found = later.array_store.load_single(prediction) or {}
+        np.testing.assert_array_equal(found["y_true"], y_true)
+        assert found["y_true"].dtype.kind == ("U" if y_true.dtype.kind == "O" else y_true.dtype.kind)
+        if y_pred is None:
+            assert found["y_pred"] is None
+        else:
+            np.testing.assert_array_equal(found["y_pred"], y_pred)
+
+
+def test_what_else_comes_with_a_prediction_is_kept_and_goes_with_it(store: Store1x) -> None:
+    prediction = saved(
+        store,
+        y_true=np.arange(2.0),
+        y_pred=np.arange(2.0),
+        y_proba=np.array([[0.25, 0.75], [1.0, 0.0]]),
+        X=np.arange(6.0).reshape(2, 3),
+        sample_indices=np.array([4, 9]),
+        weights=np.array([0.5, 0.5]),
+        sample_metadata={"site": np.array(["a", "b"]), "depth": [1, 2]},
+        result_metadata={"schema": "s", "deep": {"n": 1}},
+    )
+    row = store.get_prediction(prediction, load_arrays=True) or {}
+    np.testing.assert_array_equal(row["y_proba"], [[0.25, 0.75], [1.0, 0.0]])
+    np.testing.assert_array_equal(row["X"], np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(row["sample_indices"], [4, 9])
+    assert (row["sample_indices"].dtype, row["spectra"]) == (np.int32, None)
+    assert row["sample_metadata"] == {"site": ["a", "b"], "depth": [1, 2]}
+    assert row["result_metadata"] == {"schema": "s", "deep": {"n": 1}}
+    assert store.array_store.load_batch([prediction, "unknown"]).keys() == {prediction}
+    assert store.delete_prediction(prediction)
+    assert store.sql("SELECT * FROM carried").is_empty()
+
+
+def test_labels_and_metadata_go_to_a_workspace_of_nirs4all_and_come_back(store: Store1x, tmp_path: Path) -> None:
+    labels = np.array(["wheat", "barley"])
+    prediction = saved(
+        store, y_true=labels, y_pred=labels[::-1], task_type="binary_classification", result_metadata={"n": 1}
+    )
+    store.close()
+    convert(store.workspace_path, tmp_path / "theirs")
+    convert(tmp_path / "theirs", tmp_path / "back")
+    with Store1x(tmp_path / "back") as back:
+        found = back.array_store.load_single(prediction) or {}
+    np.testing.assert_array_equal(found["y_true"], labels)
+    np.testing.assert_array_equal(found["y_pred"], labels[::-1])
+    assert found["result_metadata"] == {"n": 1}
+
+
+def test_arrays_are_written_as_a_file_for_those_who_look_for_one(store: Store1x) -> None:
+    prediction = saved(store, y_true=np.arange(3.0), y_pred=np.arange(3.0) + 0.5)
+    arrays = store.array_store
+    path = arrays._parquet_path("corn")
+    frame = arrays.load_dataset("corn")
+    assert path.is_file()
+    assert frame["prediction_id"].to_list() == [prediction]
+    assert frame["y_pred"].to_list() == [[0.5, 1.5, 2.5]]
+    assert not arrays._parquet_path("rye").exists()
+    with pytest.raises(FileNotFoundError, match="rye"):
+        arrays.load_dataset("rye")
+    assert arrays.list_datasets() == ["corn"]
+    assert arrays.stats()["total_rows"] == 1
+    assert arrays.integrity_check({prediction, "x"}) == {"orphan_ids": [], "missing_ids": ["x"], "corrupt_files": []}
+    assert store.compact_arrays()["corn"]["rows_removed"] == 0
+
+
+def test_places_in_relations_and_missing_scores_are_kept(store: Store1x) -> None:
+    sweep = begin_sweep(store)
+    related = {"prediction_scope": "reduced", "unit_id": "u1", "sample_influence_weight": 0.25, "row_id": None}
+    prediction = predict(store, sweep.pipeline, sweep.chain, val_score=float("nan"), **related)
+    row = store.get_prediction(prediction) or {}
+    assert row["val_score"] is None
+    assert (row["prediction_scope"], row["unit_id"], row["sample_influence_weight"]) == ("reduced", "u1", 0.25)
+    assert row["row_id"] is None
+    frame = store._fetch_pl(
+        "SELECT unit_id, sample_influence_weight FROM predictions WHERE prediction_scope = 'reduced'"
+    )
+    assert frame.rows() == [("u1", 0.25)]
+
+
+def test_deleting_predictions_takes_what_they_leave_empty(store: Store1x) -> None:
+    sweep = begin_sweep(store)
+    other = save_chain(store, sweep.pipeline)
+    first, second = (predict(store, sweep.pipeline, sweep.chain, fold_id=fold) for fold in ("0", "fold_1"))
+    predict(store, sweep.pipeline, other)
+    store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+    assert store.delete_prediction(first)
+    assert store.get_chain(sweep.chain) is not None
+    assert store._delete_prediction_group(sweep.chain, "1") == 1
+    assert store.get_prediction(second) is None
+    assert store.get_chain(sweep.chain) is None
+    assert store.get_pipeline(sweep.pipeline) is not None
+    told = store._delete_predictions_matching(dataset_name="corn")
+    assert (told["deleted_predictions"], told["deleted_chains"], told["deleted_pipelines"]) == (1, 1, 1)
+    assert store.list_runs().height == 1
+    assert store._delete_predictions_matching(prediction_ids=[])["deleted_predictions"] == 0
+    with pytest.raises(ValueError, match="name what is to be deleted"):
+        store._delete_predictions_matching()
+
+
+# -- results of analyses ---------------------------------------------------------------------
+
+INSERT = "INSERT INTO conformal_results (conformal_id, name, run_id, prediction_id, result_json) VALUES (?, ?, ?, ?, ?)"
+
+
+def test_results_of_analyses_are_rows_that_go_with_what_they_are_of(store: Store1x) -> None:
+    sweep = begin_sweep(store)
+    prediction = predict(store, sweep.pipeline, sweep.chain)
+    store._execute_with_retry(INSERT, ["c1", "first", sweep.run, prediction, '{"a": 1}'])
+    store._execute_with_retry(INSERT, ["c2", "second", None, None, "{}"])
+    with again(store) as later:
+        rows = later._fetch_pl("SELECT * FROM conformal_results WHERE name LIKE 'FIRST' OR conformal_id = ?", ["c2"])
+        assert sorted(rows["conformal_id"].to_list()) == ["c1", "c2"]
+        assert set(rows["result_json"].to_list()) == {'{"a": 1}', "{}"}
+        assert rows["created_at"].null_count() == 0
+        later.delete_run(sweep.run)
+        assert later._fetch_pl("SELECT conformal_id FROM conformal_results")["conformal_id"].to_list() == ["c2"]
+
+
+def test_a_run_s_description_is_updated_after_it_was_made(store: Store1x) -> None:
+    run = store.begin_run("sweep", {"cv": 5}, [{"name": "corn"}])
+    project = store.create_project("grain")
+    store._execute_with_retry("UPDATE runs SET config = ?, datasets = ? WHERE run_id = ?", ['{"cv": 3}', "[]", run])
+    assert store._fetch_pl("UPDATE runs SET project_id = $2 WHERE run_id = $1", [run, project]).is_empty()
+    found = store.get_run(run) or {}
+    assert (found["config"], found["datasets"], found["project_id"]) == ({"cv": 3}, [], project)
+    for refused in ("UPDATE runs SET status = 'completed' WHERE run_id = 'a'", "DELETE FROM runs", "DROP TABLE runs"):
+        with pytest.raises(InvalidInputError):
+            store._execute_with_retry(refused)
+    with pytest.raises(ValueError, match="unexpected|Expecting"):
+        store._execute_with_retry("UPDATE runs SET config = ? WHERE run_id = ?", ["{broken", run])
+
+
+def test_rows_have_names_and_places(store: Store1x) -> None:
+    begin_sweep(store)
+    connection = store._ensure_open()
+    row = connection.execute("SELECT name, status FROM runs").fetchone()
+    assert (row["name"], row[1], tuple(row), dict(row)["status"]) == (row[0], "running", (row[0], "running"), "running")
+    assert [column["name"] for column in connection.execute("PRAGMA table_info(runs)").fetchall()][:2] == [
+        "run_id",
+        "name",
+    ]
+    assert connection.execute("PRAGMA user_version").fetchone()[0] == 5
+    with pytest.raises(InvalidInputError):
+        connection.execute("DELETE FROM runs")
+
+
+def test_the_plain_store_reads_what_this_one_wrote(store: Store1x) -> None:
+    prediction = saved(store, y_true=np.array(["a", "b"]), y_pred=np.array(["b", "b"]), task_type="classification")
+    store.close()
+    with WorkspaceStore(store.workspace_path) as plain:
+        arrays = plain.get_prediction_arrays(prediction) or {}
+    np.testing.assert_array_equal(arrays["y_true"], [0, 1])
+    np.testing.assert_array_equal(arrays["y_pred"], [1, 1])
