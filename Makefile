@@ -97,8 +97,10 @@ test-bundles: $(READY) environments
 test-conversion: $(READY) environments
 	@$(BIN)/python tests/environments/check_converted.py .venv-nirs4all-1.4.10/bin/python .venv-nirs4all-0.7.1/bin/python
 
-# Sweeps of nirs4all 0.7.1 on this store and on its own, compared; `make test-nirs4all` takes all 100 variants.
+# Operators of nirs4all 0.7.1 in chains, and its sweeps on this store and on its own, compared; `make test-nirs4all` takes all 100 variants.
 test-embedded: $(READY) .venv-nirs4all-embedded/.ready
+	@N4A_PACKAGES_BESIDE=$$(.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    $(BIN)/python -m pytest -q -rs -n 0 tests/replay/test_fuse_nirs4all.py tests/replay/test_reference_chains.py
 	@N4A_SWEEP_SIZES=$(SWEEP_SIZES) $(BIN)/python -m pytest -q -n 0 tests/environments/test_sweeps_in_nirs4all.py
 
 test-nirs4all: test-bundles test-conversion

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from helpers import Sweep, begin_sweep
 from n4a_fast import WorkspaceStore
 
 pytest_plugins = ["progress"]
+
+# packages of another environment that this one has not got: `make test-embedded` finds nirs4all so
+sys.path += filter(None, [os.environ.get("N4A_PACKAGES_BESIDE")])
 
 
 @pytest.fixture(scope="session")

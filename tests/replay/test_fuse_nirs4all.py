@@ -20,7 +20,9 @@ from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.plan.folds import weights_of
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("nirs4all") is None, reason="nirs4all is not installed"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("nirs4all") is None, reason="nirs4all is not installed; `make test-embedded` runs it"
+    ),
     pytest.mark.filterwarnings("ignore"),
 ]
 TRANSFORMS, MODELS = "nirs4all.operators.transforms", "nirs4all.operators.models.sklearn"

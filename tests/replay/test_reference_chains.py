@@ -106,7 +106,7 @@ def test_sweep_of_the_reference_is_reproduced_with_its_row_operators_written_out
 
 @pytest.mark.skipif(
     importlib.util.find_spec("nirs4all") is None,
-    reason="the artifacts hold operators of nirs4all, which is not installed",
+    reason="the artifacts hold operators of nirs4all, which is not installed; `make test-embedded` runs it",
 )
 @pytest.mark.parametrize("number", range(2))
 def test_sweep_of_the_reference_is_reproduced_with_its_own_operators(number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from surfaces import surfaces
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, ReplayError
+from n4a_fast.replay.plan.tags import width_of
 
 X = spectra(60)
 Y = target(X)
@@ -171,3 +172,10 @@ def test_a_model_that_cannot_be_unpickled_is_named_by_step_and_chain(store: Work
     chain_id = put_chain(store, begin(store), [], [CannotBeLoaded().fit(X, Y)])
     with pytest.raises(ReplayError, match=r"step 1 .*cannot be loaded here \(ValueError: node array"):
         store.replay_chain(chain_id, X)
+
+
+def test_the_names_of_what_an_operator_makes_are_no_width() -> None:
+    class Makes:
+        feature_names_: ClassVar = ["mean", "energy"]
+
+    assert width_of(Makes()) == 0

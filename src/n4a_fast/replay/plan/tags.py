@@ -52,10 +52,13 @@ def estimator_type(model: Any) -> str:
 def width_of(operator: Any) -> int:
     """Columns that the operator was fitted on; 0 where it does not say.
 
-    A CatBoost model that was loaded again says 0, and has the names of its columns.
+    A CatBoost model that was loaded again says 0, and has the names of its columns; elsewhere these may be the names
+    of what an operator makes.
     """
     width = getattr(operator, "n_features_in_", None)
-    if isinstance(width, int | np.integer) and width > 0:
+    if not isinstance(width, int | np.integer):
+        return 0
+    if width > 0:
         return int(width)
     names = getattr(operator, "feature_names_", None)
     return len(names) if isinstance(names, list | tuple) else 0
