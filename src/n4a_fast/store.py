@@ -31,6 +31,7 @@ from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.leaderboard import Leaderboard
+from n4a_fast.maintenance.backup import BackupReport, backup, restore
 from n4a_fast.maintenance.findings import Progress as VerifyProgress
 from n4a_fast.maintenance.findings import VerificationReport
 from n4a_fast.maintenance.progress import RunProgress, progress_of
@@ -38,6 +39,7 @@ from n4a_fast.maintenance.stats import StoreStats, stats_of
 from n4a_fast.maintenance.vacuum import VacuumReport, vacuum
 from n4a_fast.maintenance.verify import verify
 from n4a_fast.memtable.buffer import FlushLimits
+from n4a_fast.merging.extract import extract
 from n4a_fast.merging.merge import MergeReport
 from n4a_fast.merging.shards import Shard, merge_all, new_shard
 from n4a_fast.predictions.finding import find
@@ -1078,6 +1080,43 @@ class WorkspaceStore:
         is taken then. `progress` gets the path of each merged workspace, how many are done, and of how many.
         """
         return merge_all(self._open(writing=True), sources, progress)
+
+    @_reads
+    def extract(self, run_ids: Sequence[str], to: str | Path) -> MergeReport:
+        """Make a new workspace at `to` of these runs, with all below them and their artifacts; rows by table.
+
+        The inverse of `merge`: merged into another workspace, it brings these runs there. `to` must not exist, or be an
+        empty folder, and appears whole or not at all. NotFoundError for an unknown run.
+        """
+        return extract(self._open(), run_ids, Path(to))
+
+    def backup(
+        self, to: str | Path, incremental: bool = True, *, progress: VerifyProgress | None = None
+    ) -> BackupReport:
+        """Copy everything committed at one moment to the folder `to`, verified, beside running writers.
+
+        The backup is a workspace that can be opened. One that is at `to` already is replaced in one step when the new
+        one is whole; `incremental` takes its unchanged artifacts over. Artifacts are linked where the disk allows it.
+        Shards that were not merged are no part of it. Raises DamagedStoreError, and leaves the former backup as it is,
+        when this store is damaged.
+        """
+        return backup(self._open(), Path(to), incremental, progress)
+
+    @classmethod
+    def restore(
+        cls,
+        backup: str | Path,
+        to: str | Path,
+        replace: bool = False,
+        *,
+        progress: VerifyProgress | None = None,
+    ) -> BackupReport:
+        """Make a workspace at `to` of a backup, verified before it takes its place.
+
+        An existing workspace is refused unless `replace` is given; then it is kept beside `to`, under the name in the
+        report. Raises StoreLockedError while another process has it open.
+        """
+        return restore(Path(backup), Path(to), replace, progress)
 
     def _connect(
         self,

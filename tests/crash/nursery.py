@@ -60,7 +60,7 @@ def merge(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random) 
     """The shards below, those that are not here first, again and again; what is taken from a journal is said before and
     after.
     """
-    take = merging._merge_tables
+    take = merging.merge_tables
 
     def take_and_say(target: Any, root: Path, tables: Any) -> Any:
         acknowledge("taking", root.name)
@@ -68,7 +68,7 @@ def merge(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random) 
         acknowledge("taken", root.name)
         return merged
 
-    merging._merge_tables = take_and_say
+    merging.merge_tables = take_and_say
     while True:
         there = set(store.list_pipelines()["name"])
         store.merge(

@@ -1,17 +1,18 @@
 """Where an export goes: a file or a folder that appears whole, by a rename, or not at all.
 
 Missing parent folders are made. A file of that name is replaced, a folder is refused; a new folder
-may take the place of an empty one, and of nothing else.
+may take the place of an empty one, and of another one only where the caller says so.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
 
@@ -36,7 +37,32 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _draft_of(target: Path) -> Iterator[Path]:
+def replaced_folder(target: Path, kept: Path | None = None) -> Iterator[Path]:
+    """Like `new_folder`, in place of what `target` is now, which goes, or is kept under another name. The two change
+    places in one step where the system can; elsewhere the old one is `.<name>.previous` for a moment.
+    """
+    with _draft_of(target, lambda draft: _take_the_place(draft, target, kept)) as draft:
+        if target.exists() and not target.is_dir():
+            raise InvalidInputError(f"{target} is no folder; give the path of one")
+        draft.mkdir()
+        yield draft
+
+
+def _take_the_place(draft: Path, target: Path, kept: Path | None) -> None:
+    if not target.exists():
+        draft.replace(target)
+        return
+    if not platform.exchange(draft, target):
+        previous = target.with_name(f".{target.name}.previous")
+        target.replace(previous)
+        draft.replace(target)
+        previous.replace(draft)
+    if kept is not None:
+        draft.replace(kept)
+
+
+@contextmanager
+def _draft_of(target: Path, publish: Callable[[Path], object] | None = None) -> Iterator[Path]:
     if not target.name or "\0" in str(target):
         raise InvalidInputError(f"{str(target)!r} names no file; give the path of one")
     draft = target.with_name(f".{uuid4().hex}.tmp")
@@ -45,7 +71,7 @@ def _draft_of(target: Path) -> Iterator[Path]:
         yield draft
         for path in (*draft.rglob("*"), draft):
             sync(path)
-        draft.replace(target)
+        (publish or (lambda draft: draft.replace(target)))(draft)
         sync(target.parent)
     except StoreError:  # some are OSErrors too, and say more
         raise

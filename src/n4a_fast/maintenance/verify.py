@@ -13,7 +13,7 @@ from pathlib import Path
 
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import InvalidInputError, StoreError, StoreFormatError
+from n4a_fast.errors import DamagedStoreError, InvalidInputError, StoreError, StoreFormatError
 from n4a_fast.maintenance import repair, verify_files, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
 from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
@@ -52,8 +52,11 @@ class Verification:
             self._note("logs", 1)
 
     def _blocks(self) -> None:
-        if self._quick:
-            return
+        if not self._quick:
+            self.read_blocks()
+
+    def read_blocks(self) -> None:
+        """Compare the blocks with their checksums, in slices."""
         with BlockReader(self._database.path) as reader:
             first, count = 0, 1
             while first < count:
@@ -147,6 +150,20 @@ def verify(
         repair.repair(workspace, report)
     report.seconds = round(time.monotonic() - begun, 3)
     return report
+
+
+def check_copy(root: Path, progress: Progress) -> None:
+    """DamagedStoreError unless a copy is sound: all its blocks, its references, and that all its files are there."""
+    workspace = open_workspace(root, read_only=True, lock_timeout=30.0)
+    try:
+        verification = Verification(workspace, quick=True, sample=None, progress=progress)
+        verification.run()
+        verification.read_blocks()
+    finally:
+        release_workspace(workspace)
+    for finding in verification.report.findings:
+        if not finding.is_leftover:
+            raise DamagedStoreError(finding.path, f"the copy was given up: {finding.kind} {finding.id}")
 
 
 def verify_closed(root: Path, error: StoreError) -> VerificationReport:

@@ -143,7 +143,7 @@ def merge(target: Workspace, sources: Sequence[Path], progress: Progress) -> Mer
     found: dict[str, int] = {}
     added: dict[str, int] = {}
     for number, (root, tables) in enumerate(read_each(roots, target.database.lock_timeout), 1):
-        for table in _merge_attached(target, root) if tables is None else _merge_tables(target, root, tables):
+        for table in _merge_attached(target, root) if tables is None else merge_tables(target, root, tables):
             found[table.table] = found.get(table.table, 0) + table.found
             added[table.table] = added.get(table.table, 0) + table.added
         progress(str(root), number, len(roots))
@@ -177,7 +177,8 @@ def _merge_attached(target: Workspace, root: Path) -> list[MergedTable]:
         release_workspace(source)
 
 
-def _merge_tables(target: Workspace, root: Path, tables: Tables) -> list[MergedTable]:
+def merge_tables(target: Workspace, root: Path, tables: Tables) -> list[MergedTable]:
+    """Absorb rows in memory, whose artifacts are below another workspace's folder; whole or not at all."""
     with target.lock:
         with target.database.registered({f"{_REGISTERED}{name}": table for name, table in tables.items()}):
             found = {name: tables[name].num_rows if name in tables else 0 for name in _NAMES}

@@ -1,0 +1,188 @@
+"""Copies of a workspace: made beside running writers, verified, put in place by one rename, brought back.
+
+A backup is a workspace folder, to be opened like any other, with `backup.json` beside the store. It holds the
+store file, the artifacts that its rows name, and the templates; shards that were not merged are no part of it.
+Artifacts are never changed in place, so they are linked where the disk allows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.durable.publish import new_folder, replaced_folder
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import STORE_FILE, Workspace
+from n4a_fast.errors import ArtifactMissingError, DamagedStoreError, InvalidInputError, NotFoundError
+from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
+from n4a_fast.maintenance.findings import Progress
+from n4a_fast.maintenance.verify import check_copy
+from n4a_fast.version import __version__
+
+NOTE = "backup.json"
+_FOLDERS = ("library",)  # whole, beside the store and its artifacts
+Address = tuple[str, str, str]  # id, path, hash
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A finished backup or restore."""
+
+    path: Path
+    artifacts: int
+    unchanged: int  # artifacts that the backup before had already
+    nbytes: int  # of the store file
+    replaced: Path | None  # where a restore keeps what it has replaced
+    seconds: float
+
+
+def backup(workspace: Workspace, to: Path, incremental: bool, progress: Progress | None) -> BackupReport:
+    """A verified copy of everything committed and flushed at one moment, in place of the one that `to` may hold."""
+    begun, target, say = time.monotonic(), Path(os.path.abspath(to)), progress or _silent
+    _require_place_for_backup(workspace, target)
+    former = target / "artifacts" if incremental and (target / NOTE).is_file() else None
+    with replaced_folder(target) as draft:
+        for name in _FOLDERS:
+            if (workspace.root / name).is_dir():
+                shutil.copytree(workspace.root / name, draft / name, ignore=shutil.ignore_patterns(".*"))
+        addresses, unchanged = _copy_at_one_moment(workspace, draft, former, say)
+        (draft / NOTE).write_text(_note(workspace))
+        check_copy(draft, say)
+    nbytes = (target / STORE_FILE).stat().st_size
+    return BackupReport(target, len(addresses), unchanged, nbytes, None, round(time.monotonic() - begun, 3))
+
+
+def restore(source: Path, to: Path, replace: bool, progress: Progress | None) -> BackupReport:
+    """A workspace made of a backup, verified before it takes its place; what it replaces is kept beside it."""
+    begun, target, say = time.monotonic(), Path(os.path.abspath(to)), progress or _silent
+    if not (source / STORE_FILE).is_file():
+        raise NotFoundError("backup", str(source), "check the path: a backup has a store.duckdb", where="")
+    kept = None
+    if replace and target.exists():
+        kept = target.with_name(f"{target.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        _require_unused(target)
+    opened = replaced_folder(target, kept) if kept else new_folder(target)
+    workspace = open_workspace(source, read_only=True, lock_timeout=30.0)
+    try:
+        with opened as draft:
+            for name in _FOLDERS:
+                if (source / name).is_dir():
+                    shutil.copytree(source / name, draft / name)
+            addresses, _ = _copy_at_one_moment(workspace, draft, None, say)
+            check_copy(draft, say)
+    finally:
+        release_workspace(workspace)
+    nbytes = (target / STORE_FILE).stat().st_size
+    return BackupReport(target, len(addresses), 0, nbytes, kept, round(time.monotonic() - begun, 3))
+
+
+def _copy_at_one_moment(
+    workspace: Workspace, draft: Path, former: Path | None, say: Progress
+) -> tuple[Sequence[Address], int]:
+    """Store file and artifacts as they are at the end of the last pass."""
+    database, files = workspace.database, workspace.artifacts.files
+    with FileCopy(database.path, draft / STORE_FILE) as copying:
+        first, blocks = 0, 1
+        while first < blocks:
+            with workspace.lock:
+                database.attach()
+                blocks = copying.copy(first).blocks
+                database.yield_turn()
+            first += BLOCKS_AT_ONCE
+            say("blocks", min(first, blocks), blocks)
+        with workspace.lock:
+            early = workspace.artifacts.addresses()
+        unchanged = _copy_artifacts(files, early, draft / "artifacts", former, say)
+        with workspace.lock:
+            workspace.flush()
+            with database.drained():
+                addresses: list[Address] = workspace.artifacts.addresses()
+                if not database.read_only:
+                    database.checkpoint()
+                copying.finish()
+                late = set(addresses).difference(early)  # while the file is ours, no collection takes them away
+                unchanged += _copy_artifacts(files, sorted(late), draft / "artifacts", former, _silent)
+            database.yield_turn()
+    _remove_deleted(draft / "artifacts", set(early).difference(addresses), {path for _, path, _ in addresses})
+    return addresses, unchanged
+
+
+def _copy_artifacts(
+    files: ArtifactFiles, addresses: Iterable[Address], target: Path, former: Path | None, say: Progress
+) -> int:
+    """Put the files of artifacts below `target`, by links where that can be; how many the former backup had."""
+    target.mkdir(exist_ok=True)
+    wanted, unchanged = list(addresses), 0
+    for done, (identifier, relative, content_hash) in enumerate(wanted, 1):
+        source, place = files.path(relative), target / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
+        known = former / relative if former is not None else None
+        if place.exists():
+            continue
+        if known is not None and known.is_file() and _is_same(known, source):
+            _link_or_copy(known, place)
+            unchanged += 1
+            continue
+        try:
+            files.read(identifier, relative, content_hash)
+            _link_or_copy(source, place)
+        except ArtifactMissingError:
+            pass  # collected meanwhile; the last pass knows which must be there, and the check misses what is not
+        say("artifacts", done, len(wanted))
+    return unchanged
+
+
+def _is_same(known: Path, source: Path) -> bool:
+    """Whether a file of the former backup can stand for the source: names tell contents."""
+    return source.is_file() and known.stat().st_size == source.stat().st_size
+
+
+def _link_or_copy(source: Path, place: Path) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, place)
+
+
+def _remove_deleted(root: Path, deleted: Iterable[Address], used: set[str]) -> None:
+    for _, relative, _ in deleted:
+        if relative not in used:
+            (root / relative).unlink(missing_ok=True)
+
+
+def _require_place_for_backup(workspace: Workspace, target: Path) -> None:
+    if target == workspace.root or workspace.root in target.parents or target in workspace.root.parents:
+        raise InvalidInputError(f"{target} is, or lies in, or holds the workspace; give a folder beside it")
+    if target.is_dir() and any(target.iterdir()) and not (target / NOTE).is_file():
+        raise InvalidInputError(f"{target} is no backup and not empty; give a new folder, or one of a backup")
+
+
+def _require_unused(target: Path) -> None:
+    """StoreLockedError while another process has the store that is to be replaced."""
+    if not (target / STORE_FILE).is_file():
+        raise InvalidInputError(f"{target} holds no workspace to replace; give an empty or a new folder")
+    try:
+        workspace = open_workspace(target, read_only=True, lock_timeout=1.0)
+    except DamagedStoreError:
+        return  # what a restore is for
+    try:
+        if workspace.users > 1:
+            raise InvalidInputError(f"{target} is open in this process; close it before it is replaced")
+    finally:
+        release_workspace(workspace)
+
+
+def _note(workspace: Workspace) -> str:
+    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    return json.dumps({"made_at": made, "of": str(workspace.root), "written_by": __version__})
+
+
+def _silent(_part: str, _done: int, _of: int) -> None:
+    pass

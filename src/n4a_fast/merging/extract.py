@@ -1,0 +1,86 @@
+"""Some runs as a workspace of their own: what `merge` of it would bring back.
+
+Rows are taken some pipelines at a time, so memory does not follow the size of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from n4a_fast.durable.publish import new_folder
+from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.workspace import Workspace
+from n4a_fast.errors import InvalidInputError
+from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
+
+_PIPELINES_AT_ONCE = 64
+_OF_RUNS = {
+    "projects": "project_id IN (SELECT project_id FROM runs WHERE run_id IN (SELECT id FROM batch))",
+    "runs": "run_id IN (SELECT id FROM batch)",
+    "metrics": "true",
+}
+_PREDICTIONS = "(SELECT prediction_id FROM predictions WHERE pipeline_id IN (SELECT id FROM batch))"
+_CHAINS = "(SELECT chain_id FROM chains WHERE pipeline_id IN (SELECT id FROM batch))"
+_ARTIFACTS = f"(SELECT artifact_id FROM chain_artifacts WHERE chain_id IN {_CHAINS})"
+
+
+def _contents(*columns: str) -> str:
+    values = f"prediction_values WHERE prediction_id IN {_PREDICTIONS}"
+    return " OR ".join(f"content_hash IN (SELECT {column} FROM {values})" for column in columns)
+
+
+_OF_PIPELINES = {
+    "pipelines": "pipeline_id IN (SELECT id FROM batch)",
+    "stored_artifacts": f"artifact_id IN {_ARTIFACTS}",
+    "chain_artifacts": f"chain_id IN {_CHAINS}",
+    "chains": "pipeline_id IN (SELECT id FROM batch)",
+    "shared_arrays": _contents("y_true_hash", "weights_hash"),
+    "shared_indices": _contents("sample_indices_hash"),
+    "prediction_metadata": f"prediction_id IN {_PREDICTIONS}",
+    "shared_metadata": f"""content_hash IN (SELECT content_hash FROM prediction_metadata
+        WHERE prediction_id IN {_PREDICTIONS})""",
+    "prediction_values": f"prediction_id IN {_PREDICTIONS}",
+    "predictions": "pipeline_id IN (SELECT id FROM batch)",
+    "logs": "pipeline_id IN (SELECT id FROM batch)",
+    "carried": f"row_id IN (SELECT id FROM batch) OR row_id IN {_PREDICTIONS} OR row_id IN {_CHAINS}",
+}
+
+
+def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
+    """A new workspace with these runs and all below them; the source is only read."""
+    if isinstance(run_ids, str):
+        raise InvalidInputError(f"run_ids must be a list of ids, got the text {run_ids!r}; write [{run_ids!r}]")
+    source.flush()
+    pipelines: list[str] = []
+    for run_id in run_ids:
+        source.runs.require(run_id)
+        pipelines += source.pipelines.ids_of_run(run_id)
+    added: dict[str, int] = {}
+    with new_folder(to) as draft:
+        target = open_workspace(draft, read_only=False, lock_timeout=source.database.lock_timeout)
+        try:
+            _add(added, _take(source, target, _OF_RUNS, run_ids))
+            for first in range(0, len(pipelines), _PIPELINES_AT_ONCE):
+                some = pipelines[first : first + _PIPELINES_AT_ONCE]
+                _add(added, _take(source, target, _OF_PIPELINES, some))
+        finally:
+            release_workspace(target)
+    return MergeReport((source.root,), tuple(MergedTable(name, rows, rows) for name, rows in added.items()))
+
+
+def _take(source: Workspace, target: Workspace, wanted: dict[str, str], ids: Sequence[str]) -> list[MergedTable]:
+    batch = pa.table({"id": pa.array(ids, pa.string())})
+    with source.lock, source.database.drained():
+        rows = {
+            name: source.database.select(f"SELECT * FROM {name} WHERE {where}", batch=batch)
+            for name, where in wanted.items()
+        }
+    return merge_tables(target, source.root, rows)
+
+
+def _add(added: dict[str, int], tables: list[MergedTable]) -> None:
+    for table in tables:
+        added[table.table] = added.get(table.table, 0) + table.added
