@@ -21,8 +21,8 @@ ROOT = ""  # the package itself: its __init__
 # the longest one that a module lies in counts.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version", "values", "_native", "platform"),
-    ("durable/sync", "log/record", "engine/session", "engine/fork", "engine/background", "engine/interrupts"),
-    ("durable", "engine/lease"),
+    ("durable/sync", "engine/session", "engine/identity", "engine/fork", "engine/background", "engine/interrupts"),
+    ("durable", "engine/lease", "log/record", "log/segment"),
     ("engine/connection",),
     ("schema", "log", "memtable/key_ranges", "maintenance/vacuum"),
     ("artifacts",),
@@ -48,7 +48,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 1500,  # one facade, with the users' docstrings of every documented method
-    "engine/connection/database.py": 501,  # one attachment, and everything that may be done with it
+    "engine/connection/database.py": 569,  # one attachment, and everything that may be done with it
     "tables/artifacts.py": 488,  # rows of artifacts
     "library.py": 406,
 }

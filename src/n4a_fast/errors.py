@@ -10,16 +10,20 @@
     |   +-- AmbiguousError                    give more characters of the id, or another name
     |   +-- ConflictError                     the id is taken by other content; use another id
     |   +-- TemplateExistsError (FileExistsError)      use another name, or overwrite=True
-    +-- StoreClosedError                      open the store again
-    +-- ReadOnlyError                         open the store for writing
+    +-- StoreClosedError (RuntimeError)       open the store again
+    +-- ReadOnlyError (RuntimeError)          open the store for writing
+    +-- StoreMovedError                       the file under the open store is another one, or gone: open the path again
     +-- StoreLockedError (OSError)            wait for, or stop, the process it names
-    +-- StoreUnavailableError (OSError)       free disk space, or mend the folder's permissions
+    +-- StoreUnavailableError (OSError)       what it names stands in the way: space, permissions, another program
+    |   +-- DiskWithoutLocksError             use a folder on a disk with file locks
     +-- StoreFormatError                      this file cannot be opened as it is
     |   +-- NotAStoreError                    not a DuckDB file, or not a workspace
     |   +-- DamagedStoreError                 run `n4a-fast verify`; restore a backup
     |   +-- ForeignStoreError                 written by nirs4all: migrate or convert it
     |   +-- CopyDiffersError                  what was copied is not what was read; nothing took effect
     |   +-- NewerFormatError                  upgrade n4a_fast
+    |   +-- LogDamagedError                   restore the file, or move it away and do without its rows
+    |   +-- StoreDamagedError                 restore the workspace from a backup
     |   +-- BundleError                       get the bundle again from where it came; nothing was imported
     +-- ArtifactCorruptError (OSError)        restore the file from a copy
     +-- UntrustedArtifactError                the pickle wants a global that is not allowed
@@ -130,7 +134,7 @@ class TemplateExistsError(InvalidInputError, FileExistsError):
         self.name, self.path = name, path
 
 
-class StoreClosedError(StoreError):
+class StoreClosedError(StoreError, RuntimeError):
     """A call on a store after `close()`."""
 
     def __init__(self, path: Path) -> None:
@@ -138,7 +142,7 @@ class StoreClosedError(StoreError):
         self.path = path
 
 
-class ReadOnlyError(StoreError):
+class ReadOnlyError(StoreError, RuntimeError):
     """A writing call on a store opened with `open_readonly`."""
 
     def __init__(self, path: Path) -> None:
@@ -168,6 +172,29 @@ class StoreUnavailableError(StoreError, OSError):
     ) -> None:
         super().__init__(f"{path} cannot be used: {reason}; {cure}")
         self.path, self.reason = path, reason
+
+
+class DiskWithoutLocksError(StoreUnavailableError):
+    """A disk on which no process can tell whether another one lives."""
+
+    def __init__(self, path: Path, disk: Path) -> None:
+        super().__init__(
+            path,
+            f"the disk at {disk} has no file locks",
+            "keep the workspace and its shards on a local disk, and copy the folder when it is closed",
+        )
+        self.disk = disk
+
+
+class StoreMovedError(StoreError):
+    """The store's file is no longer the one that was opened; nothing that this call was to save is acknowledged."""
+
+    def __init__(self, path: Path, happened: str) -> None:
+        super().__init__(
+            f"{path} was {happened} while it was open here, so nothing more can be saved through this store; open the"
+            f" workspace again with WorkspaceStore({str(path.parent)!r}), or where it is now"
+        )
+        self.path, self.happened = path, happened
 
 
 class StoreFormatError(StoreError):
@@ -228,6 +255,27 @@ class NewerFormatError(StoreFormatError):
         told = f"{path} has store format {found}, this version reads up to {supported}; it was left unchanged"
         super().__init__(f"{told}: install n4a_fast {written_by} or newer")
         self.path, self.found, self.supported, self.written_by = path, found, supported, written_by
+
+
+class LogDamagedError(StoreFormatError):
+    """A file of the write-ahead log that is damaged before a record which is whole; nothing was applied of what
+    follows.
+    """
+
+    def __init__(self, path: Path, number: int, follows: int) -> None:
+        super().__init__(
+            f"{path}: record {number} is damaged or missing, and record {follows} follows; restore the workspace from a"
+            " backup, or move this file out of the folder to go on without the rows that it alone holds"
+        )
+        self.path, self.number, self.follows = path, number, follows
+
+
+class StoreDamagedError(StoreFormatError):
+    """A store file with bytes that cannot be what was written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}; it was left unchanged: restore the workspace from a backup")
+        self.path, self.reason = path, reason
 
 
 class BundleError(StoreFormatError):

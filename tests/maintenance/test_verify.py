@@ -172,8 +172,8 @@ def test_a_sample_that_is_no_share_is_refused(workspace: Path, sample: float) ->
 
 def test_a_repair_keeps_what_it_removes(workspace: Path) -> None:
     bare(workspace, "DELETE FROM predictions WHERE fold_id = '3'", "DELETE FROM chain_artifacts")
-    orphan = workspace / "artifacts" / "zz" / "orphan.joblib"
-    orphan.parent.mkdir()
+    orphan = workspace / "artifacts" / "ab" / "ab0123456789.joblib"
+    orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"of nobody")
     os.utime(orphan, (0, 0))
     report = verified(workspace, repair=True)
@@ -184,7 +184,7 @@ def test_a_repair_keeps_what_it_removes(workspace: Path) -> None:
         "orphaned file",
     }
     assert report.kept is not None
-    assert (report.kept / "artifacts" / "zz" / "orphan.joblib").read_bytes() == b"of nobody"
+    assert (report.kept / "artifacts" / "ab" / "ab0123456789.joblib").read_bytes() == b"of nobody"
     assert duckdb.sql(f"SELECT count(*) FROM '{report.kept / 'prediction_values.parquet'}'").fetchall() == [(2,)]
     assert verified(workspace).findings == []
 

@@ -167,9 +167,9 @@ def test_a_closed_shard_rests_in_its_journal_until_it_is_read(store: WorkspaceSt
     run, path = store.begin_run("sweep", {}, []), tmp_path / "shard"
     filled_shard(store, path, run)
     assert plain_rows(path / "store.duckdb", "SELECT count(*) FROM predictions") == [(0,)]
-    assert len(list(path.glob("store.duckdb.journal-*"))) == 1
+    assert len(list(path.glob("store.duckdb.log-*"))) == 1
     assert store.merge(path).added("predictions") == 3
-    assert len(list(path.glob("store.duckdb.journal-*"))) == 1  # it is left as it was
+    assert len(list(path.glob("store.duckdb.log-*"))) == 1  # it is left as it was
     with WorkspaceStore(path) as shard:
         assert counts(shard, "runs", "pipelines", "predictions", "prediction_arrays") == {
             "runs": 1,

@@ -110,7 +110,7 @@ def test_tables_that_are_not_batched_are_for_bookkeeping(file: Path) -> None:
             file, "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
         )
     }
-    assert tables - set(ALL) == {"store_info", "journals", "deleted_runs"}
+    assert tables - set(ALL) == {"store_info", "log_positions", "deleted_runs"}
 
 
 def test_there_are_no_keys_or_indexes(file: Path) -> None:

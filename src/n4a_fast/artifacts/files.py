@@ -13,6 +13,7 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -27,12 +28,18 @@ from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
 from n4a_fast.artifacts.verifying import Verifying, opened
 from n4a_fast.durable.sync import Syncing, start_sync
+from n4a_fast.engine.session import Session
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
 Content = bytes | memoryview
 ZSTD = ".zst"
 _DRAFT = ".draft"
 _ENDINGS = tuple(dict.fromkeys(extension + form for extension in EXTENSIONS.values() for form in ("", ZSTD)))
+# what content is stored under, here and by nirs4all: a hash, in the folder of its first two digits; and drafts
+_OURS = re.compile(
+    r"(?P<folder>[0-9a-f]{2})/((?P=folder)[0-9a-f]{6,62}(-\d+)?(\.[a-z0-9]+){1,2}|\.[^/]+\.\d+\.draft)"
+    rf"|{re.escape(SAVING)}/[^/]+\.\d+{re.escape(_DRAFT)}"
+)
 _MAPPED_FROM = 2**20  # reading is faster than mapping below this
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -40,9 +47,10 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 class ArtifactFiles:
     """Files below one root, named by the hash of what they hold."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self._root = root, str(root)
-        self.claims = Claims(root / SAVING)
+    def __init__(self, root: Path, session: Session | None = None) -> None:
+        """Who only reads needs no session."""
+        self.root, self._root, self.session = root, str(root), session or Session(root)
+        self.claims = Claims(root / SAVING, self.session)
         self._unsynced: dict[str, None] = {}
         self._synced: set[str] = set()  # bounded
         self._syncing: Syncing | None = None
@@ -155,7 +163,9 @@ class ArtifactFiles:
         return removed
 
     def listed(self) -> Iterator[str]:
-        """Relative paths of all files, drafts included; links, and what lies behind them, are none of ours."""
+        """Relative paths of all files that can be ours by their names, drafts included; links, and what lies behind
+        them, and the users' own files are not.
+        """
         folders = [""]
         while folders:
             folder = folders.pop()
@@ -163,9 +173,7 @@ class ArtifactFiles:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{folder}{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False) and (
-                        folder != f"{SAVING}/" or entry.name.endswith(_DRAFT)
-                    ):
+                    elif entry.is_file(follow_symlinks=False) and _OURS.fullmatch(f"{folder}{entry.name}"):
                         yield f"{folder}{entry.name}"
 
     def changed_at(self, relative: str) -> float:

@@ -14,7 +14,6 @@ from typing import Any
 
 from n4a_fast.artifacts.checkup import Progress, reported
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.session import is_alive
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, table_of
 from n4a_fast.tables.artifacts import Artifacts
 
@@ -61,7 +60,7 @@ class Collector:
         self._database.after_commit(lambda: self._unlink(doomed, progress))
         self._place_others_in_transaction()  # what is claimed no more was journaled before
         for (holder,) in self._database.rows(_HOLDERS):
-            if not is_alive(holder):
+            if not files.session.is_alive(holder):
                 self._database.execute(_DROP_HOLDER, (holder,))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
         self._database.insert(

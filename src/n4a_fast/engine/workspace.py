@@ -16,7 +16,8 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.lease import Turnstile
-from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError
+from n4a_fast.engine.session import Session
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreMovedError
 from n4a_fast.memtable.buffer import Buffer, FlushLimits
 from n4a_fast.predictions.aggregates import Aggregates
 from n4a_fast.predictions.metrics import Metrics
@@ -61,7 +62,8 @@ class Workspace:
         turnstile = Turnstile(turn=root, queue=root / "artifacts")
         self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
         self.lock = self.database.lock
-        files = ArtifactFiles(root / "artifacts")
+        self.session = self.database.identity.session = Session(self.database.path)
+        files = ArtifactFiles(root / "artifacts", self.session)
         self.buffer = Buffer(
             self.database,
             files,
@@ -364,20 +366,27 @@ class Workspace:
     # -- life ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write what is pending and let the file go."""
+        """Write what is pending and let the file go; one that is no longer there is let go all the same, and told."""
         self.artifacts.release()
-        self.flush()
         try:
+            self.flush()
             self.buffer.rest()
             self.keep_compiled()
         except StoreLockedError:
-            pass  # it is durable in the journal, and whoever uses the file next puts it in place
-        self.buffer.journal.close()
+            pass  # it is durable in the log, and whoever uses the file next applies it
+        except StoreMovedError:
+            self._let_go()
+            raise
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.buffer.log.close()
         self.database.close()
         self.artifacts.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: the parent writes its own pending rows, so they must not be written here."""
         self.lock = self.database.lock
-        self.buffer.journal.forget()
+        self.session.forget_after_fork()
+        self.buffer.log.forget()
         self._give_up_pending()

@@ -1,112 +1,164 @@
-"""Numbered frames in a file: written one after the other, read back whole, or not at all.
+"""Records of the write-ahead log: numbered, checksummed, read back whole or not at all.
 
-A frame is a header (mark, number, length, xxh3-128 of the content seeded with the number) and its
-content. Numbers go up by one; a file may begin with old frames that were not overwritten yet. The
-last frame may be torn, by a crash or because it is being written while the file is read.
+A record is a header and its content. The header has the number, the schema of the content (a format version of the
+store; the content names its columns), the id of the store, the length and a digest of the content, and a checksum of
+all that. Numbers go up by one. A segment may begin with records that were not overwritten yet, and its last record
+may be torn: by a crash, or because it is being written while it is read. Format 1 had no schema, no store and no
+checksum of the header.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import xxhash
 
 from n4a_fast import platform
-from n4a_fast.errors import NotAStoreError
+from n4a_fast.errors import LogDamagedError
 
-_HEADER = struct.Struct("<8sQQ16s")  # mark, number, bytes of content, digest
+_HEADER = struct.Struct(
+    "<8sQQI16s16sI"
+)  # mark, number, bytes of content, schema, store, digest, checksum of all before
+_MARK = b"n4a\x00log\x02"
+_OLD_HEADER = struct.Struct("<8sQQ16s")
+_OLD_MARK = b"n4a\x00jrn\x01"
 HEADER_SIZE = _HEADER.size
-_MARK = b"n4a\x00jrn\x01"
+_CHECKED = HEADER_SIZE - 4
 
 
-class Frame(NamedTuple):
-    """One whole frame and where the next one begins."""
+class Header(NamedTuple):
+    """What a record says of itself."""
 
     number: int
+    length: int
+    schema: int
+    store: bytes
+    digest: bytes
+    size: int  # of the header
+
+
+class Record(NamedTuple):
+    """One whole record and where the next one begins."""
+
+    number: int
+    schema: int
     content: bytes
     end: int
 
 
-def encoded(number: int, content: bytes) -> bytes:
-    """The bytes of a frame."""
-    return _HEADER.pack(_MARK, number, len(content), _digest(number, content)) + content
+def encoded(number: int, content: bytes, schema: int, store_id: str) -> bytes:
+    """The bytes of a record."""
+    head = _HEADER.pack(_MARK, number, len(content), schema, UUID(store_id).bytes, _digest(number, content), 0)
+    return head[:_CHECKED] + _checksum(head) + content
 
 
-def read_after(path: Path, number: int, *, complete: bool) -> list[Frame]:
-    """The frames that follow frame `number`, in order; none when the file is gone.
+def read_after(path: Path, number: int, store_id: str | None, *, complete: bool) -> list[Record]:
+    """The records of one store that follow record `number`, in order; none when the file is gone. Without a store: the
+    records of format 1, which name none.
 
-    Of a `complete` file, to which nobody writes any more, a torn frame that whole ones follow is
-    reported as damage.
+    Damage is passed over where it hides nothing that follows `number`. Of a `complete` segment, to which nobody
+    writes any more, a record that is damaged or missing before one that is whole raises LogDamagedError; a torn last
+    one was never acknowledged.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = platform.open_regular(path)
     except FileNotFoundError:
         return []
     try:
-        frames, end = _read_in_sequence(descriptor, _start_after(descriptor, number), number + 1)
-        if complete:
-            _refuse_damage(path, descriptor, end, number + 1 + len(frames))
-        return frames
+        reader = _Reader(descriptor, None if store_id is None else UUID(store_id).bytes)
+        records = list(reader.in_sequence(0, number + 1))
+        while complete:
+            found = reader.next_whole(records[-1].end if records else 0, number + 1 + len(records))
+            if found is None:
+                break
+            offset, follows = found
+            if follows != number + 1 + len(records):
+                raise LogDamagedError(path, number + 1 + len(records), follows)
+            records += reader.in_sequence(offset, follows)
+        return records
     finally:
         os.close(descriptor)
 
 
-def _start_after(descriptor: int, number: int) -> int:
-    """Where the frame after `number` begins, or should; headers are hopped over."""
-    offset, before = 0, None
-    while (header := _header_at(descriptor, offset)) is not None:
-        mark, found, length, _ = header
-        if mark != _MARK or found > number or (before is not None and found != before + 1):
-            break
-        offset, before = offset + HEADER_SIZE + length, found
-    return offset
+def store_of(path: Path) -> str | None:
+    """The id of the store whose log a segment is; None when its first record does not tell."""
+    with path.open("rb") as file:
+        head = _unpacked(file.read(HEADER_SIZE))
+    return None if head is None else str(UUID(bytes=head.store))
 
 
-def _read_in_sequence(descriptor: int, offset: int, expected: int) -> tuple[list[Frame], int]:
-    frames: list[Frame] = []
-    while (frame := _frame_at(descriptor, offset)) is not None and frame.number == expected:
-        frames.append(frame)
-        offset, expected = frame.end, expected + 1
-    return frames, offset
+def is_torn_at_once(path: Path) -> bool:
+    """Whether a file is what a crash, or a refused write, leaves of a first record: nothing, or a beginning of one."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_SIZE)
+    return not head.strip(b"\0") or head[:8] == _MARK[: len(head)]
 
 
-def _refuse_damage(path: Path, descriptor: int, offset: int, expected: int) -> None:
-    data = (
-        platform.read_at(descriptor, os.fstat(descriptor).st_size - offset, offset)
-        if os.fstat(descriptor).st_size > offset
-        else b""
-    )
-    place = -1
-    while (place := data.find(_MARK, place + 1)) >= 0:
-        frame = _frame_at(descriptor, offset + place)
-        if frame is not None and frame.number >= expected:
-            raise NotAStoreError(
-                path,
-                f"frame {expected} is damaged or missing, and frame {frame.number} follows; restore the workspace from"
-                " a backup",
-            )
+class _Reader:
+    """Records in an open file."""
 
+    def __init__(self, descriptor: int, store: bytes | None) -> None:
+        self._descriptor, self._store = descriptor, store
+        self._size = os.fstat(descriptor).st_size
 
-def _header_at(descriptor: int, offset: int) -> tuple[bytes, int, int, bytes] | None:
-    header = platform.read_at(descriptor, HEADER_SIZE, offset)
-    return _HEADER.unpack(header) if len(header) == HEADER_SIZE else None
+    def in_sequence(self, offset: int, expected: int) -> Iterator[Record]:
+        """From `offset` on, whole records that begin with number `expected`; those of earlier ones are hopped over."""
+        while (header := self.header_at(offset)) is not None and header.number <= expected:
+            if header.number == expected:
+                record = self._record_at(offset, header)
+                if record is None:
+                    return
+                yield record
+                expected += 1
+            offset += header.size + header.length
 
-
-def _frame_at(descriptor: int, offset: int) -> Frame | None:
-    """The whole frame that begins at `offset`, if there is one."""
-    header = _header_at(descriptor, offset)
-    if header is None or header[0] != _MARK:
+    def next_whole(self, offset: int, least: int) -> tuple[int, int] | None:
+        """Where the next whole record of at least this number begins, and its number; all bytes are looked at."""
+        data = platform.read_at(self._descriptor, max(self._size - offset, 0), offset)
+        mark, place = _OLD_MARK if self._store is None else _MARK, -1
+        while (place := data.find(mark, place + 1)) >= 0:
+            header = self.header_at(offset + place)
+            if header is not None and header.number >= least and self._record_at(offset + place, header) is not None:
+                return offset + place, header.number
         return None
-    _, number, length, digest = header
-    end = offset + HEADER_SIZE + length
-    if end > os.fstat(descriptor).st_size:
+
+    def header_at(self, offset: int) -> Header | None:
+        """The header that begins at `offset`, if there is one, unhurt and of the store that is asked for."""
+        data = platform.read_at(self._descriptor, HEADER_SIZE, offset)
+        header = _unpacked_of_format_1(data) if self._store is None else _unpacked(data)
+        return header if header is not None and header.store == (self._store or b"") else None
+
+    def _record_at(self, offset: int, header: Header) -> Record | None:
+        start = offset + header.size
+        if start + header.length > self._size:
+            return None
+        content = platform.read_at(self._descriptor, header.length, start)
+        whole = len(content) == header.length and _digest(header.number, content) == header.digest
+        return Record(header.number, header.schema, content, start + header.length) if whole else None
+
+
+def _unpacked(data: bytes) -> Header | None:
+    if len(data) < HEADER_SIZE or data[:8] != _MARK or data[_CHECKED:] != _checksum(data):
         return None
-    content = platform.read_at(descriptor, length, offset + HEADER_SIZE)
-    return Frame(number, content, end) if _digest(number, content) == digest else None
+    _, number, length, schema, store, digest, _ = _HEADER.unpack(data)
+    return Header(number, length, schema, store, digest, HEADER_SIZE)
+
+
+def _unpacked_of_format_1(data: bytes) -> Header | None:
+    if len(data) < _OLD_HEADER.size or data[:8] != _OLD_MARK:
+        return None
+    _, number, length, digest = _OLD_HEADER.unpack(data[: _OLD_HEADER.size])
+    return Header(number, length, 1, b"", digest, _OLD_HEADER.size)
 
 
 def _digest(number: int, content: bytes) -> bytes:
     return xxhash.xxh3_128(content, seed=number).digest()
+
+
+def _checksum(header: bytes) -> bytes:
+    return xxhash.xxh32(header[:_CHECKED]).digest()

@@ -98,7 +98,7 @@ def progress_of(workspace: Workspace, run_id: str | None) -> RunProgress:
     with workspace.lock:
         workspace.buffer.refresh()
         database = workspace.database
-        writers = tuple(Writer(*found) for found in workspace.buffer.journal.writers())
+        writers = tuple(Writer(*found) for found in workspace.buffer.log.writers())
         with database.undrained():
             found = database.rows(_RUN, (run_id,))
             if not found:

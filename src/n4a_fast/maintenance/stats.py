@@ -15,7 +15,7 @@ _ROWS = " UNION ALL ".join(
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A process that has journaled something and not ended well yet."""
+    """A process that has logged something and not ended well yet."""
 
     pid: int
     is_alive: bool
@@ -27,17 +27,17 @@ class StoreStats:
     """Rows of the documented tables, bytes on disk, what waits, and the writers."""
 
     rows: Mapping[str, int]
-    nbytes: Mapping[str, int]  # database, journals, artifacts
-    pending: int  # flushes that are durable in a journal and not in the tables: the next read puts them there
+    nbytes: Mapping[str, int]  # database, log, artifacts
+    pending: int  # flushes that are durable in a log and not in the tables: the next read puts them there
     unflushed: int  # rows saved by this process that are only in memory
     writers: tuple[Writer, ...]
 
 
 def stats_of(workspace: Workspace) -> StoreStats:
-    """The figures as they are now; what waits in journals is counted, not placed."""
+    """The figures as they are now; what waits in logs is counted, not applied."""
     with workspace.lock:
         workspace.buffer.refresh()
-        writers = tuple(Writer(*found) for found in workspace.buffer.journal.writers())
+        writers = tuple(Writer(*found) for found in workspace.buffer.log.writers())
         rows = {str(name): int(count) for _, name, count in sorted(workspace.database.rows_undrained(_ROWS))}
         return StoreStats(
             rows, _sizes(workspace), sum(writer.flushes for writer in writers), workspace.buffer.unflushed, writers
@@ -46,10 +46,10 @@ def stats_of(workspace: Workspace) -> StoreStats:
 
 def _sizes(workspace: Workspace) -> dict[str, int]:
     database, folder = workspace.database.path, workspace.root
-    journals = list(folder.glob(f"{database.name}.journal-*"))
+    log = list(folder.glob(f"{database.name}.log-*"))
     files = {
         "database": [database, database.with_name(database.name + ".wal")],
-        "journals": journals,
+        "log": log,
         "artifacts": list((folder / "artifacts").rglob("*")),
     }
     return {name: sum(path.stat().st_size for path in paths if path.is_file()) for name, paths in files.items()}

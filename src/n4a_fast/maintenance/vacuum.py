@@ -15,6 +15,9 @@ from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
 
+_COUNT = "UPDATE store_info SET rewrites = rewrites + 1"
+_READ = "SELECT rewrites FROM store_info"
+
 
 class VacuumReport(NamedTuple):
     """Size of the store file in bytes."""
@@ -30,7 +33,8 @@ def vacuum(database: Database) -> VacuumReport:
     path = database.path
     draft = path.with_name(f"{path.name}.vacuum")
     with database.lock:
-        with database.drained():  # what waits in journals would be in the copy alone
+        with database.drained():  # what waits in logs would be in the copy alone
+            rewrites = _counted(database)
             database.checkpoint()
         before = path.stat().st_size
         free = shutil.disk_usage(path.parent).free
@@ -41,9 +45,18 @@ def vacuum(database: Database) -> VacuumReport:
             database.copy_into(draft)
             sync(draft)
             # the old file stays attached, and so locked, until its name means the new one
+            database.require_same_file()
             platform.replace(draft, path)
+            database.identity.follow(platform.identity(path), database.identity.store_id, rewrites)
         finally:
             draft.unlink(missing_ok=True)
         database.detach()
         sync(path.parent)
         return VacuumReport(before, path.stat().st_size)
+
+
+def _counted(database: Database) -> int:
+    """One more rewrite, noted in the file: other processes know the copy by it."""
+    with database.transaction():
+        database.execute(_COUNT)
+    return int(database.rows_undrained(_READ)[0][0])

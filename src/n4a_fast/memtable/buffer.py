@@ -23,7 +23,8 @@ from n4a_fast.engine import background
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreUnavailableError
-from n4a_fast.log.segment import Journal, Waiting
+from n4a_fast.log.recovery import Waiting
+from n4a_fast.log.write_ahead import WriteAheadLog
 from n4a_fast.memtable.key_ranges import tables_beyond
 from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.tables.carried import Carried
@@ -70,7 +71,7 @@ class Buffer:
         delete_in_transaction: Callable[[list[str]], object],
     ) -> None:
         self.parts = new_parts(database, files, Predictions(database))
-        self.limits, self.journal = limits, Journal(database)
+        self.limits, self.log = limits, WriteAheadLog(database, files.session)
         self.runs, self.pipelines, _, self.logs, self.predictions, self.artifacts, *_ = self.parts
         self._database, self._files = database, files
         self._forget_known, self._delete_contents_in_transaction = forget_known, delete_in_transaction
@@ -95,7 +96,7 @@ class Buffer:
             return
         self._files.sync()
         with Uninterrupted():
-            self.journal.append(msgpack.encode(content))
+            self.log.append(msgpack.encode(content))
             for part in self.parts:
                 part.mark_logged()
         self._since = None
@@ -141,32 +142,32 @@ class Buffer:
         transaction.
         """
         self.refresh()
-        waiting = self.journal.others_waiting() if others else []
+        waiting = self.log.others_waiting() if others else []
         if not waiting and not self._has_own():
             return
         self._files.sync()
         self.stays_journaled = False
         with self._writable_for_journal():
             self._database.attach()
-            if not self.journal.is_current:  # a reader has attached the file anew
+            if not self.log.is_current:  # a reader has attached the file anew
                 self.refresh()
-                waiting = self.journal.others_waiting() if others else []
+                waiting = self.log.others_waiting() if others else []
             with Uninterrupted():
                 with self._database.transaction(drained=False):
                     batches = [
                         self._written_in_transaction(parts) for parts in (*self._parts_of_others(waiting), self.parts)
                     ]
-                    self.journal.place_in_transaction(waiting)
+                    self.log.apply_in_transaction(waiting)
                     self._delete_again_in_transaction(batches)
                 self._forget_placed(waiting)
 
     def _forget_placed(self, waiting: list[Waiting]) -> None:
         """What is in the tables now leaves memory and journals."""
-        self.journal.rewind(waiting)
+        self.log.rewind(waiting)
         self._since = None
         for part in self.parts:
             part.clear()
-        if self.journal.deleted_runs:
+        if self.log.deleted_runs:
             self._forget_known()
         self.artifacts.release_claims()
 
@@ -179,40 +180,40 @@ class Buffer:
         """Write what other processes have journaled since the transaction began; it stays theirs if the transaction
         fails.
         """
-        waiting = self.journal.others_waiting()
+        waiting = self.log.others_waiting()
         if waiting:
             batches = [self._written_in_transaction(parts) for parts in self._parts_of_others(waiting)]
-            self.journal.place_in_transaction(waiting)
+            self.log.apply_in_transaction(waiting)
             self._delete_again_in_transaction(batches)
-            self._database.after_commit(lambda: self.journal.rewind(waiting))
+            self._database.after_commit(lambda: self.log.rewind(waiting))
 
     def drain(self, own: bool) -> None:
         """Before a read: `own=False` when the caller knows what this process has saved, and only others may have added
         to it.
         """
         self.refresh()
-        if own or self.journal.others_waiting():
+        if own or self.log.others_waiting():
             self.put_in_tables()
 
     def rest(self) -> None:
         """What was flushed goes into the tables; what was not is still for its flush to make durable."""
-        if not self.journal.is_empty and not self.stays_journaled:
+        if not self.log.is_empty and not self.stays_journaled:
             self.put_in_tables(others=False)
 
-    def journaled(self) -> Tables | None:
+    def logged(self) -> Tables | None:
         """What other processes have journaled, as tables; None when there is something of this process, too."""
         self.refresh()
         if self._has_own():
             return None
         return {
             name: table
-            for parts in self._parts_of_others(self.journal.others_waiting())
+            for parts in self._parts_of_others(self.log.others_waiting())
             for part in parts
             for name, table in part.pending().items()
         }
 
     def _has_own(self) -> bool:
-        return not self.journal.is_empty or bool(self._fresh())
+        return not self.log.is_empty or bool(self._fresh())
 
     def _fresh(self) -> dict[str, Any]:
         return {name: rows for part in self.parts for name, rows in part.fresh().items()}
@@ -222,16 +223,16 @@ class Buffer:
         what is fresh.
         """
         self._database.attach()  # a wait that Ctrl-C may end
-        if not self.journal.is_current:
+        if not self.log.is_current:
             with Uninterrupted():
                 self._refresh()
 
     def _refresh(self) -> None:
-        frames = self.journal.refresh()
-        if self._deletions != len(self.journal.deleted_runs):
-            self._deletions = len(self.journal.deleted_runs)
+        frames = self.log.refresh()
+        if self._deletions != len(self.log.deleted_runs):
+            self._deletions = len(self.log.deleted_runs)
             self._forget_known()
-            self.pipelines.forget_open(self.journal.deleted_runs)
+            self.pipelines.forget_open(self.log.deleted_runs)
         if frames is None:
             return
         fresh = msgpack.encode(self._fresh())
@@ -249,9 +250,9 @@ class Buffer:
             return []
         self.artifacts.forget_ids()
         parts = new_parts(self._database, self._files, JournaledPredictions(self._database))
-        for journal in waiting:
-            for frame in journal.contents:
-                _replay(parts, frame)
+        for segment in waiting:
+            for record in segment.records:
+                _replay(parts, record.content)
         return [parts]
 
     def _written_in_transaction(self, parts: Parts) -> Tables:
@@ -264,7 +265,7 @@ class Buffer:
 
     def _delete_again_in_transaction(self, batches: list[Tables]) -> None:
         """Runs that some process deleted stay deleted, whatever another one had in its journal or memory."""
-        if self.journal.deleted_runs:
+        if self.log.deleted_runs:
             pipelines = self.pipelines.orphaned_in_transaction(
                 {name for tables in batches for name in _pipelines_of(tables)}
             )

@@ -1,6 +1,6 @@
-"""A workspace that rests in its journals: read as tables, without writing to it.
+"""A workspace that rests in its logs: read as tables, without writing to it.
 
-A shard that was closed small has empty tables and all its rows in one journal. A merge takes them
+A shard that was closed small has empty tables and all its rows in one log segment. A merge takes them
 from there: writing them into tables that are read once would take longer than all else. What these
 functions give is what the tables would hold; `tests/processes/test_journaled.py` keeps it so.
 """
@@ -41,20 +41,20 @@ _EMPTY = " UNION ALL ".join(
 
 
 def read_each(roots: Sequence[Path], lock_timeout: float) -> Iterator[tuple[Path, Tables | None]]:
-    """Each workspace, with its tables if it rests in its journals."""
-    return ((root, journaled(root, lock_timeout)) for root in roots)
+    """Each workspace, with its tables if it rests in its logs."""
+    return ((root, logged(root, lock_timeout)) for root in roots)
 
 
-def journaled(root: Path, lock_timeout: float) -> Tables | None:
-    """What the tables of a workspace would hold, when they are empty and everything is in its journals; None
+def logged(root: Path, lock_timeout: float) -> Tables | None:
+    """What the tables of a workspace would hold, when they are empty and everything is in its logs; None
     otherwise.
     """
-    if not any(root.glob(f"{STORE_FILE}.journal-*")):
+    if not any(root.glob(f"{STORE_FILE}.log-*")):
         return None
     source = open_workspace(root, read_only=True, lock_timeout=lock_timeout)
     try:
         with source.lock:
-            tables = source.buffer.journaled()
+            tables = source.buffer.logged()
             return None if tables is None or source.database.rows_undrained(_EMPTY) else _as_written(tables)
     finally:
         release_workspace(source)

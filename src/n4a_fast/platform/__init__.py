@@ -1,6 +1,7 @@
 """Everything that differs between operating systems, behind one interface; no other module asks which system this is.
 
-Files      `open_regular`, `read_at`, `write_at`, `write_pieces`, `identity`, `is_writable_folder`
+Files      `open_regular`, `read_at`, `write_at`, `write_pieces`, `identity` (device and
+           number), `mount_point`, `is_writable_folder`
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`
 Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder; `try_record_lock`
@@ -15,7 +16,9 @@ from n4a_fast.platform.locks import FileLock, LocksUnsupportedError
 from n4a_fast.platform.posix import (
     exchange,
     identity,
+    identity_of,
     is_writable_folder,
+    mount_point,
     open_regular,
     publish_new,
     read_at,
@@ -37,8 +40,10 @@ __all__ = [
     "LocksUnsupportedError",
     "exchange",
     "identity",
+    "identity_of",
     "is_writable_folder",
     "keep_for_ever",
+    "mount_point",
     "open_regular",
     "openssl_sha256",
     "publish_new",

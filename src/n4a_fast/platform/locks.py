@@ -55,9 +55,8 @@ class FileLock:
     def is_this_file(self) -> bool:
         """Whether the path still means the file that is open here."""
         assert self._descriptor is not None
-        found = os.fstat(self._descriptor)
         with suppress(FileNotFoundError):
-            return system.identity(self.path) == (found.st_dev, found.st_ino)
+            return system.identity(self.path) == system.identity_of(self._descriptor)
         return False
 
     def close(self) -> None:

@@ -75,6 +75,20 @@ def identity(path: AnyPath) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def identity_of(descriptor: int) -> tuple[int, int]:
+    """`identity` of an open file."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def mount_point(path: AnyPath) -> Path:
+    """The folder at which the disk of `path` begins."""
+    folder = Path(os.path.realpath(path))
+    while not os.path.ismount(folder):
+        folder = folder.parent
+    return folder
+
+
 def is_writable_folder(path: AnyPath) -> bool:
     """Whether files can be made in a folder, as far as its permissions tell."""
     return os.access(path, os.W_OK)

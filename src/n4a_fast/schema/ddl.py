@@ -55,11 +55,26 @@ CHAIN_SCORES = "CREATE VIEW chain_scores AS " + scores_of_chains(
     "FROM predictions", *(_OF_PARTITION.format(name) for name in ("val", "test", "train"))
 )
 
+# of format 2: which store this is, and how far its log has been applied
+IDENTITY = (
+    "ALTER TABLE store_info ADD COLUMN store_id VARCHAR",
+    "ALTER TABLE store_info ADD COLUMN rewrites INTEGER",
+    "ALTER TABLE store_info ADD COLUMN began_as INTEGER",
+    "UPDATE store_info SET store_id = CAST(uuid() AS VARCHAR), rewrites = 0, began_as = 1",
+    "CREATE TABLE log_positions (segment VARCHAR, applied UBIGINT)",
+    "INSERT INTO log_positions SELECT journal, placed FROM journals",
+    "DROP TABLE journals",
+)
+
 _TABLES = (
-    """CREATE TABLE store_info (format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP)""",
-    # by journal file, the number of its last frame that is in the tables
-    """CREATE TABLE journals (journal VARCHAR, placed UBIGINT)""",
-    # runs that a process may still have rows of in its journal: they go as they come
+    # store_id: log segments carry it; rewrites: a vacuum's file has one more than the one whose path it takes;
+    # began_as: the format that the file was made with
+    """CREATE TABLE store_info (
+        format_version INTEGER, written_by VARCHAR, created_at TIMESTAMP, store_id VARCHAR, rewrites INTEGER,
+        began_as INTEGER)""",
+    # by name of a log segment, the number of its last record that is in the tables
+    """CREATE TABLE log_positions (segment VARCHAR, applied UBIGINT)""",
+    # runs that a process may still have rows of in its log: they go as they come
     """CREATE TABLE deleted_runs (run_id VARCHAR)""",
     """CREATE TABLE runs (
         run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,

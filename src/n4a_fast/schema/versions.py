@@ -6,9 +6,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
+from n4a_fast import platform
 from n4a_fast.engine.connection import Database
-from n4a_fast.errors import ForeignStoreError, NewerFormatError, NotAStoreError, NotFoundError, ReadOnlyError
+from n4a_fast.errors import (
+    ForeignStoreError,
+    NewerFormatError,
+    NotAStoreError,
+    NotFoundError,
+    ReadOnlyError,
+    StoreUnavailableError,
+)
 from n4a_fast.schema import ddl
 from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.ddl import DOCUMENTED_NAMES, STATEMENTS
@@ -17,19 +26,23 @@ from n4a_fast.version import __version__
 FORMAT_VERSION = 2
 
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
-MIGRATIONS: Mapping[int, Sequence[str]] = {1: (ddl.METRICS, ddl.CHAIN_SCORES, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)}
+MIGRATIONS: Mapping[int, Sequence[str]] = {
+    1: (*ddl.IDENTITY, ddl.METRICS, ddl.CHAIN_SCORES, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)
+}
 
 _READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"
 # a view by this name would run what a stranger wrote
 _HAS_VERSION = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'store' AND table_name = 'store_info'"
+_READ_IDENTITY = "SELECT store_id, rewrites, began_as FROM store.main.store_info"
 _TABLE_NAMES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store'"
 _SET_VERSION = "UPDATE store_info SET format_version = ?, written_by = ?"
 
 
 def create(path: Path) -> None:
     """Make an empty store file of the current format, unless one is there."""
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     stamp = (
-        f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}')"
+        f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{now}', '{uuid4()}', 0, {FORMAT_VERSION})"
     )
     create_file(path, (*STATEMENTS, stamp))
 
@@ -45,7 +58,6 @@ def prepare(database: Database) -> None:
                 "store file", str(database.path), "check the path, or create it with WorkspaceStore(path)", where=""
             )
         create(database.path)
-        return
     if not database.path.is_file():
         raise NotAStoreError(database.path, "not a file")
     found, written_by = _version_of(database)
@@ -53,22 +65,52 @@ def prepare(database: Database) -> None:
         raise NewerFormatError(database.path, found, FORMAT_VERSION, written_by)
     if found < FORMAT_VERSION:
         migrate(database, found, FORMAT_VERSION, MIGRATIONS)
+    _identify(database)
 
 
 def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int, Sequence[str]]) -> Path:
-    """Bring the file from format `found` to `wanted` in one transaction; the path of the copy kept aside."""
+    """Bring the file from format `found` to `wanted` in one transaction; the path of the copy kept aside.
+
+    The turn at the file is ours from before the copy until the commit. What logs hold is read later, by the new format.
+    """
+    backup = database.path.with_name(f"{database.path.name}.v{found}")
     if database.read_only:
         raise ReadOnlyError(database.path)
-    database.checkpoint()  # a copy without its log would lack the newest rows
-    database.detach()  # closing a copy's descriptor while attached would drop DuckDB's lock
-    backup = database.path.with_name(f"{database.path.name}.v{found}")
-    shutil.copy2(database.path, backup)
-    with database.transaction():
-        for version in range(found, wanted):
-            for statement in migrations[version]:
-                database.execute(statement)
-        database.execute(_SET_VERSION, (wanted, __version__))
+    with database.alone():
+        if _version_of(database)[0] >= wanted:  # another process was faster
+            return backup
+        database.checkpoint()  # a copy without DuckDB's log would lack the newest rows
+        database.detach()  # closing a copy's descriptor while attached would drop DuckDB's lock
+        _copy_aside(database.path, backup)
+        with database.transaction(drained=False):
+            for version in range(found, wanted):
+                for statement in migrations[version]:
+                    database.execute(statement)
+            database.execute(_SET_VERSION, (wanted, __version__))
     return backup
+
+
+def _copy_aside(path: Path, backup: Path) -> None:
+    draft = backup.with_name(f"{backup.name}.new")
+    try:
+        shutil.copy2(path, draft)
+        platform.sync_path(draft)
+        platform.replace(draft, backup)
+        platform.sync_path(backup.parent)
+    except OSError as error:
+        raise StoreUnavailableError(backup, error.strerror or str(error)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _identify(database: Database) -> None:
+    """Note which file this is."""
+    file = platform.identity(database.path)
+    rows = database.peek(_READ_IDENTITY)
+    if not rows or not isinstance(rows[0][0], str) or platform.identity(database.path) != file:
+        raise NotAStoreError(database.path, "it does not say which store it is, or was replaced at this moment")
+    store_id, rewrites, began_as = rows[0]
+    database.identity.note(file, store_id, rewrites, began_as)
 
 
 def _version_of(database: Database) -> tuple[int, str]:

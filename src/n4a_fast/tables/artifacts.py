@@ -22,7 +22,6 @@ from n4a_fast.artifacts.objects import ObjectCache
 from n4a_fast.artifacts.settings import ArtifactSettings
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.session import this_session
 from n4a_fast.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
@@ -333,11 +332,11 @@ class Artifacts(PendingRows):
     def _note_holds(self) -> None:
         """Turn what this session holds and has let go into changes to write."""
         self._hold_changes += [
-            (artifact_id, this_session()) for artifact_id in sorted(self._unwritten_holds & self._held)
+            (artifact_id, self.files.session.id) for artifact_id in sorted(self._unwritten_holds & self._held)
         ]
         self._unwritten_holds.clear()
         if self._holds_are_noted and not self._held:
-            self._hold_changes.append((None, this_session()))
+            self._hold_changes.append((None, self.files.session.id))
         self._holds_are_noted = bool(self._held)
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:

@@ -101,6 +101,16 @@ def detach_store(connection: Connection, *, joined: bool) -> None:
             connection.execute("SET max_vacuum_tasks = 0")
 
 
+def abandon_store(connection: Connection) -> None:
+    """Detach the store without writing to its file or to the log beside the path, which may be another file's."""
+    connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+    try:
+        connection.execute("USE memory")
+        connection.execute("DETACH store")
+    finally:
+        connection.execute("PRAGMA enable_checkpoint_on_shutdown")
+
+
 def detach_if_attached(connection: Connection, name: str) -> None:
     """Detach a file that an error may have detached already."""
     if (name,) in connection.execute("SELECT database_name FROM duckdb_databases()").fetchall():

@@ -21,14 +21,24 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from n4a_fast import platform
 from n4a_fast.engine import background
 from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.failures import INTERRUPTED, translated
 from n4a_fast.engine.fork import tell_of_forks
+from n4a_fast.engine.identity import REPLACED, StoreIdentity
 from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.engine.lease import Turnstile
-from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError, StoreUnavailableError
+from n4a_fast.errors import (
+    InvalidInputError,
+    NotAStoreError,
+    StoreError,
+    StoreLockedError,
+    StoreMovedError,
+    StoreUnavailableError,
+)
 
+_READ_IDENTITY = "SELECT store_id, rewrites FROM store.main.store_info"
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
 _LOOK_SECONDS = 0.004  # a look costs 25 µs
 _WATCH_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
@@ -68,6 +78,8 @@ class Database:
         self._inserted = 0  # since the file was attached
         self._readable: user_sql.Readable | None = None
         self._log_is_named = False  # the name of the file's log survives a power loss
+        self.identity = StoreIdentity(path)  # of a store: known once it is opened
+        self._keeps_turn = False
         tell_of_forks(self)
 
     # -- reading ---------------------------------------------------------------------------
@@ -177,6 +189,7 @@ class Database:
                 try:  # from the first statement on: Ctrl-C may strike anywhere
                     connection.execute("BEGIN")
                     yield
+                    self.require_same_file()
                     connection.execute("COMMIT")
                     self._log_is_named = self._log_is_named or client.is_log_named(self.path)
                 except BaseException:
@@ -244,6 +257,45 @@ class Database:
         """Take the file and its lock, unless they are held already."""
         with self._use():
             pass
+
+    def require_same_file(self) -> None:
+        """StoreMovedError unless the path still means the file that was opened: asked before anything is acknowledged.
+
+        After a vacuum by another process this waits for the file, and looks inside.
+        """
+        if self.identity.is_known and not self.identity.is_here():
+            if self.attached:  # so nobody else can have rewritten it
+                raise StoreMovedError(self.path, REPLACED)
+            self.attach()
+
+    def _is_elsewhere(self) -> bool:
+        try:
+            return self.identity.is_known and not self.identity.is_here()
+        except StoreError:
+            return True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process has a turn at the file during the block, whether it is attached or not."""
+        with self.lock:
+            self.detach()
+            if not self._enter(self.lock_timeout, shared=False):
+                raise StoreLockedError(self.path, None)
+            self._keeps_turn = True
+            try:
+                yield
+            finally:
+                self._keeps_turn = False
+                if not self.attached:
+                    self._let_go()
+
+    def abandon(self, happened: str) -> None:
+        """Let go of a file that is no longer the path's, and write nothing to either; `happened` is told from now."""
+        self.identity.abandon(happened)
+        with self.lock:
+            if self._connection is not None and self._attached_read_only is not None:
+                client.abandon_store(self._connection)
+                self._drop_connection()
 
     def enter_if_free(self) -> bool:
         """Whether the file can be used at once: it is attached, or the turn has been taken and the caller attaches it
@@ -320,7 +372,10 @@ class Database:
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
                 with Uninterrupted():
                     try:
-                        client.detach_store(self._connection, joined=0 < self._inserted < _FEW)
+                        if self._is_elsewhere():  # a checkpoint would write beside a path that is another file's
+                            client.abandon_store(self._connection)
+                        else:
+                            client.detach_store(self._connection, joined=0 < self._inserted < _FEW)
                     except duckdb.Error as error:  # the disk was full, and DuckDB gave the file up
                         self._drop_connection()
                         raise self._translated(error) from error
@@ -365,6 +420,8 @@ class Database:
             finally:
                 self._drop_connection()
                 self._closed = True
+                if self._turnstile is not None:
+                    self._turnstile.close()
 
     def let_go_before_fork(self) -> None:
         """Detach, and keep other threads out until the fork is done: DuckDB refuses a child the file its parent has
@@ -437,15 +494,30 @@ class Database:
             self.lock_timeout, shared=self.read_only
         )  # without a turn one attempt is left, and DuckDB names the holder
         try:
+            is_same = not self.identity.is_known or self.identity.is_here()  # or ATTACH would make a missing file
             client.attach(connection, self.path, "store", deadline, read_only=self.read_only)
             connection.execute("USE store")
+            if not is_same:
+                self._follow(connection)
             self._attached_read_only, self._look_at = self.read_only, time.monotonic() + _TURN_SECONDS
             self.attachment, self._inserted, self._log_is_named = self.attachment + 1, 0, False
-        except duckdb.Error:
+        except (duckdb.Error, StoreError):
             self._let_go()
             raise
         except BaseException:  # an interrupt, perhaps when the file was attached already
             self._drop_connection()
+            raise
+
+    def _follow(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """The path means another file than before: whether it is what a vacuum has made of that one, it says itself."""
+        try:
+            ((store_id, rewrites),) = connection.execute(_READ_IDENTITY).fetchall()
+        except (duckdb.Error, ValueError):
+            store_id, rewrites = "", 0
+        try:
+            self.identity.follow(platform.identity(self.path), store_id, rewrites)
+        except StoreMovedError:
+            client.abandon_store(connection)
             raise
 
     def _enter(self, timeout: float, *, shared: bool) -> bool:
@@ -453,7 +525,7 @@ class Database:
 
     def _let_go(self) -> None:
         self._attached_read_only, self._look_at = None, _NEVER
-        if self._turnstile is not None:
+        if self._turnstile is not None and not self._keeps_turn:
             self._turnstile.leave()
 
     @contextmanager
