@@ -218,6 +218,8 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "runs": lambda store, _: store.runs(),
     "chain": lambda store, _: store.chain("@last"),
     "progress": lambda store, _: store.progress(),
+    "plot": lambda store, _: store.plot("scatter", store.find("@last", "chain")),
+    "report": lambda store, _: store.report(store.workspace_path / "report.html", charts=False),
     "sql": lambda store, _: store.sql("SELECT 1"),
     "list_runs": lambda store, _: store.list_runs(),
     "list_pipelines": lambda store, _: store.list_pipelines(),

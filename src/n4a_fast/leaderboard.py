@@ -69,6 +69,11 @@ class Leaderboard(Sequence[Chain]):
             "\n" + line for line in _unranked_lines(self.unranked)
         )
 
+    def _repr_html_(self) -> str | None:
+        from n4a_fast.report.cells import leaderboard_cell
+
+        return leaderboard_cell(self)
+
     def _only_board(self) -> Board:
         if not self.boards:
             raise NotFoundError("chain", "best", "no chain of a completed pipeline is ranked yet", where="")

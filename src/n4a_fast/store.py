@@ -34,6 +34,7 @@ from n4a_fast.leaderboard import Leaderboard
 from n4a_fast.maintenance.backup import BackupReport, backup, restore
 from n4a_fast.maintenance.findings import Progress as VerifyProgress
 from n4a_fast.maintenance.findings import VerificationReport
+from n4a_fast.maintenance.glance import glance
 from n4a_fast.maintenance.progress import RunProgress, progress_of
 from n4a_fast.maintenance.stats import StoreStats, stats_of
 from n4a_fast.maintenance.vacuum import VacuumReport, vacuum
@@ -51,6 +52,8 @@ from n4a_fast.replay.serve.description import ChainDescription, describe_chain
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
 from n4a_fast.replay.serve.replayer import Choice
 from n4a_fast.replay.serve.several import Work
+from n4a_fast.report import Chart, ReportFile, figures, write_report
+from n4a_fast.report.cells import store_cell
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.views import Chain, Run
@@ -167,6 +170,9 @@ class WorkspaceStore:
         """The class and the folder."""
         return f"{type(self).__name__}({str(self._path)!r})"
 
+    def _repr_html_(self) -> str | None:
+        return store_cell(str(self._path), None if self._workspace is None else glance(self._workspace))
+
     def __enter__(self) -> Self:
         return self
 
@@ -268,11 +274,49 @@ class WorkspaceStore:
         """One chain to look at, by what `find` understands."""
         return Chain(self, find(self._open().database, text, "chain").identifier)
 
-    def progress(self, run_id: str | None = None) -> RunProgress:
+    def progress(self, run_id: str | None = None, *, wait: float | None = None) -> RunProgress:
         """How far a run is: pipelines by state, rate, best chains so far, the newest errors; None for the newest that
         is running, or else the newest. Read from what is in the tables; nothing that waits is put there for it.
+        `wait` is how many seconds to wait for the store at most, None for `lock_timeout`.
         """
-        return progress_of(self._open(), run_id)
+        return progress_of(self._open(), run_id, wait)
+
+    @_reads
+    def plot(
+        self,
+        kind: str,
+        identifier: str | None = None,
+        *,
+        dataset: str | None = None,
+        metric: str | None = None,
+        run: str | None = None,
+    ) -> Chart:
+        """A chart, to show in a notebook or to `save` as .svg, .png, .html or .json (needs the extra `report`).
+
+        "scatter", "residuals" and "confusion" are of a chain (`identifier` as `find` understands it, the best without
+        one) and show predictions of samples that its fold models had not seen; "heatmap", "scores", "boxes", "folds"
+        and "impact" are of all ranked chains of one data set and metric; "timeline" is of a run, or of all.
+        """
+        return figures.chart(self, kind, identifier, dataset, metric, run)
+
+    @_reads
+    def report(
+        self,
+        path: str | Path,
+        *,
+        run: str | None = None,
+        dataset: str | None = None,
+        metric: str | None = None,
+        charts: bool = True,
+        title: str | None = None,
+    ) -> ReportFile:
+        """Write the workspace's report: one HTML file that needs no network and no scripts, at most some megabytes
+        however many predictions there are.
+
+        It has the leaderboards, the best chains' predictions, what preprocessing and models do, errors and disk.
+        Without the extra `report`, or `charts`, it has tables only.
+        """
+        return write_report(self, Path(path), run=run, dataset=dataset, metric=metric, with_charts=charts, title=title)
 
     # -- runs --------------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ from n4a_fast.values.texttable import number, plain
 
 if TYPE_CHECKING:
     from n4a_fast.leaderboard import Leaderboard
+    from n4a_fast.report.charts import Chart
+
+_PATIENCE = 0.2  # seconds that showing a run may wait
 
 _FOLDS = """SELECT fold_id, partition, val_score, test_score, train_score, n_samples, refit_context, prediction_id
 FROM predictions WHERE chain_id = ? ORDER BY TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id, partition"""
@@ -30,7 +33,8 @@ class Source(Protocol):
     def get_pipeline(self, pipeline_id: str) -> dict[str, Any] | None: ...
     def sql(self, query: str, params: Any = ()) -> pl.DataFrame: ...
     def leaderboard(self, metric: str | None = None, *, run: str | None = None, n: int | None = 20) -> Leaderboard: ...
-    def progress(self, run: str | None = None) -> RunProgress: ...
+    def progress(self, run_id: str | None = None, *, wait: float | None = None) -> RunProgress: ...
+    def plot(self, kind: str, identifier: str | None = None) -> Chart: ...
     def replay_chain(self, chain_id: str, X: Any, wavelengths: Any = None) -> np.ndarray[Any, Any]: ...
     def replay_plan(self, chain_id: str) -> PlanReport: ...
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path: ...
@@ -74,9 +78,17 @@ class Run:
 
     def __repr__(self) -> str:
         try:
-            return str(self.progress())
+            return str(self._store.progress(self.run_id, wait=_PATIENCE))
         except Exception as error:  # a repr must not raise: the store may be closed, the run deleted
             return f"Run({self.run_id!r}): {error}"
+
+    def _repr_html_(self) -> str | None:
+        from n4a_fast.report.cells import run_cell
+
+        try:
+            return run_cell(self._store.progress(self.run_id, wait=_PATIENCE))
+        except Exception:  # the text tells why
+            return None
 
 
 class Chain:
@@ -105,6 +117,10 @@ class Chain:
     def plan(self) -> PlanReport:
         """How the chain is replayed; see `store.replay_plan`."""
         return self._store.replay_plan(self.chain_id)
+
+    def plot(self, kind: str = "scatter") -> Chart:
+        """A chart of the chain's predictions: scatter, residuals or confusion; see `store.plot`."""
+        return self._store.plot(kind, self.chain_id)
 
     def export(self, path: str | Path, format: str = "n4a") -> Path:
         """The chain as one file that needs no store; see `store.export_chain`."""

@@ -147,7 +147,7 @@ def test_top_at_80_and_at_120_columns(workspace: Path, ids: dict[str, str]) -> N
     assert lines[0] == "corn · rmse, lower is better · 2 finished, 1 running, 1 failed"
     assert lines[1].split()[:8] == ["#", "chain", "preprocessing", "model", "val", "±", "sd", "test"]
     assert [line.split()[:4] for line in lines[2:]] == [["1", "<id>", "SNV", "good"], ["2", "<id>", "SNV", "poor"]]
-    assert "(running)" in invoke("top", workspace, columns=120).stdout
+    assert "nightly 1:100:1" in invoke("top", workspace, columns=120).stdout
     assert ids["good"] in invoke("top", workspace, columns=None).stdout
 
 
@@ -521,6 +521,18 @@ def test_export_and_import(workspace: Path, ids: dict[str, str], tmp_path: Path)
         for place, chain in ((workspace, ids["good"]), (tmp_path / "other", rows[0]["chain_id"]))
     )
     assert np.allclose(mine, theirs)
+
+
+def test_plot_and_report_write_files(workspace: Path, ids: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    found = as_json(
+        "plot", "plot", workspace, "scatter", ids["good"], "-o", tmp_path / "a.png", "--data", tmp_path / "a.csv"
+    )
+    assert (found["kind"], found["points"]) == ("scatter", 40)
+    assert pl.read_csv(tmp_path / "a.csv").height == 40
+    assert as_json("report", "report", workspace, "-o", tmp_path / "r.html")["bytes"] > 10_000
+    assert invoke("plot", workspace, "pie").exit_code == 1
+    assert invoke("plot", workspace, "scatter", "-o", tmp_path / "a.doc").exit_code == 1
 
 
 # -- changing ----------------------------------------------------------------------------------

@@ -87,6 +87,13 @@ def test_plots_are_pictures_in_the_workspace(full: Demo) -> None:
         assert str(replay.plot) in full.text
 
 
+def test_the_demo_ends_with_its_report_and_how_to_look_at_it(full: Demo) -> None:
+    page = (full.workspace / "report.html").read_text()
+    assert "coffee by log_loss" in page
+    assert "<svg" in page
+    assert (full.workspace / "report.html").resolve().as_uri() in full.text
+
+
 def test_tables_fit_a_hundred_columns_and_the_printed_sql_runs(full: Demo) -> None:
     lines = full.text.splitlines()
     commands = [line for line in lines if " sql " in line]

@@ -8,6 +8,7 @@ and looks to `plots`.
 
 from __future__ import annotations
 
+import platform
 import shlex
 import shutil
 import sys
@@ -28,6 +29,7 @@ from n4a_fast.cli import plots
 from n4a_fast.cli.datasets import Array, Dataset, load_coffee, load_fermentation
 from n4a_fast.cli.sweep import METRICS, store_variant, variants_for
 from n4a_fast.leaderboard import Leaderboard, board_text
+from n4a_fast.report import ReportFile
 
 FOLDS = 5
 LIMIT = 1e-9  # float64 sums in another order differ by 1e-13; a wrong artifact differs by far more
@@ -100,8 +102,10 @@ def run_demo(workspace: Path, console: Console, *, variants: int | None = None) 
         replays = [_replay_all(store, workspace, dataset, leaderboards[dataset.name]) for dataset in datasets]
         outcome = Outcome(run_id, leaderboards, replays)
         _show_replays(console, outcome)
+        report = store.report(workspace / "report.html", title="n4a_fast demo")
     if outcome.complaint is None:
         _show_places(console, workspace, outcome)
+        _show_report(console, report)
     return outcome
 
 
@@ -250,6 +254,21 @@ def _show_places(console: Console, workspace: Path, outcome: Outcome) -> None:
         "",
     ]
     for line in lines:  # commands are to be copied: no markup, no wrapping
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_report(console: Console, report: ReportFile) -> None:
+    """Where the report is, and how to look at it from here or from another machine."""
+    path = report.path.resolve()
+    lines = [
+        f"The report: leaderboards, charts and the best chain in one file ({report.nbytes / 1000:,.0f} kB)",
+        f"  {path}",
+        "Open it in any browser, which needs no network; from another machine, copy the file first:",
+        f"  {path.as_uri()}",
+        f"  scp {platform.node()}:{shlex.quote(str(path))} .",
+        "",
+    ]
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

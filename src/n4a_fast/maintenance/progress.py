@@ -10,6 +10,7 @@ from typing import Any
 
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import NotFoundError, StoreError
+from n4a_fast.maintenance.glance import patient
 from n4a_fast.maintenance.stats import Writer
 from n4a_fast.predictions.ranking import Question, Ranking
 from n4a_fast.tables.runs import EXPECTED
@@ -93,9 +94,9 @@ class RunProgress:
         return f"run {self.run_id} {plain(self.name)!r}: {self.status}, {counts}" + (f"; {best}" if best else "")
 
 
-def progress_of(workspace: Workspace, run_id: str | None) -> RunProgress:
+def progress_of(workspace: Workspace, run_id: str | None, wait: float | None) -> RunProgress:
     """The run's state, of the newest running one for None, or else of the newest; NotFoundError without any."""
-    with workspace.lock:
+    with patient(workspace, wait), workspace.lock:
         workspace.buffer.refresh()
         database = workspace.database
         writers = tuple(Writer(*found) for found in workspace.buffer.log.writers())

@@ -171,6 +171,9 @@ class LoadedArrays:
         assert isinstance(frame, pl.DataFrame)
         return frame
 
+    def __repr__(self) -> str:
+        return f"LoadedArrays: {len(self):,} predictions with {', '.join(self.columns)}"
+
     def _view(self, name: str) -> ListViews:
         if name not in self._views:
             raise AttributeError(f"{name} was not loaded; name it in columns= (loaded: {', '.join(self.columns)})")

@@ -1,0 +1,237 @@
+"""What charts show, asked of a store: bounded, however many predictions there are, and the same for the same data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.predictions.queries import one_of
+from n4a_fast.predictions.ranking import Board
+from n4a_fast.report import charts
+from n4a_fast.report.charts import Chart, Rows
+from n4a_fast.values.texttable import plain
+
+POINTS, LARGEST = 500, 25  # of a scatter, and how many of the largest residuals are always among them
+BINS, ROWS, COLUMNS, BUCKETS, BEST, CLASSES = 60, 30, 15, 400, 12, 20
+OF_CHAIN = ("scatter", "residuals", "confusion")
+OF_BOARD = ("heatmap", "scores", "boxes", "folds", "impact")
+KINDS = (*OF_CHAIN, *OF_BOARD, "timeline")
+
+_HELD_OUT = """SELECT prediction_id, task_type FROM predictions
+WHERE chain_id = ? AND partition = ? AND refit_context IS NULL AND fold_id NOT IN ('avg', 'w_avg', 'final')
+ORDER BY TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id"""
+_ANY = "SELECT prediction_id, task_type FROM predictions WHERE chain_id = ? ORDER BY partition, fold_id LIMIT 1"
+_DATASETS = """SELECT json_extract_string(r.datasets, '$[*]') AS datasets, p.dataset_name FROM chains c
+JOIN pipelines p ON p.pipeline_id = c.pipeline_id JOIN runs r ON r.run_id = p.run_id WHERE c.chain_id = ?"""
+_FOLDS = """SELECT chain_id, fold_id, avg(val_score) AS score FROM predictions
+WHERE chain_id IN (SELECT unnest(?)) AND partition = 'val' AND refit_context IS NULL
+    AND fold_id NOT IN ('avg', 'w_avg', 'final') AND isfinite(val_score)
+GROUP BY chain_id, fold_id"""
+_ENDS = """WITH ended AS (SELECT completed_at, status FROM pipelines
+    WHERE completed_at IS NOT NULL AND (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)),
+numbered AS (SELECT completed_at, ntile({buckets}) OVER (ORDER BY completed_at) AS bucket,
+    count(*) FILTER (status = 'completed') OVER (ORDER BY completed_at) AS done,
+    count(*) FILTER (status = 'failed') OVER (ORDER BY completed_at) AS failed FROM ended)
+SELECT max(completed_at) AS time, max(done) AS done, max(failed) AS failed FROM numbered
+GROUP BY bucket ORDER BY time"""
+
+# a WorkspaceStore, which imports this module
+Store = Any
+
+
+def chart(
+    store: Store, kind: str, identifier: str | None, dataset: str | None, metric: str | None, run: str | None
+) -> Chart:
+    """A chart of a chain, of a board, or of a run's time; NotFoundError where there is nothing to draw."""
+    one_of(kind, KINDS, "kind")
+    if kind in OF_CHAIN:
+        return of_chain(store, kind, store.find(identifier or "@best", "chain"))
+    if kind == "timeline":
+        run_id = store.find(identifier or run, "run") if identifier or run else None
+        return timeline(store, run_id, dataset)
+    run_id = store.find(identifier, "run") if identifier else run
+    boards = store.leaderboard(metric, dataset=dataset, run=run_id, n=None).boards
+    if not boards:
+        raise NotFoundError("chain", kind, "no chain of a completed pipeline is ranked yet")
+    if len(boards) > 1:
+        names = ", ".join(f"{board.dataset} by {board.metric}" for board in boards)
+        raise InvalidInputError(f"there are several boards ({names}); give dataset= or metric=")
+    return of_board(store, kind, boards[0])
+
+
+def of_chain(store: Store, kind: str, chain_id: str, name: str = "") -> Chart:
+    """A chart of the chain's predictions of spectra that their model had not seen: its folds' own, or else a test's."""
+    measured, predicted, task = held_out(store, chain_id)
+    title = name or f"chain {chain_id[-8:]}"
+    if kind == "confusion" or (not kind and task == "classification"):
+        rows = confusion_rows(measured, predicted, _classes(store, chain_id))
+        return charts.confusion(rows, len(measured), title)
+    draw = charts.residuals if kind == "residuals" else charts.scatter
+    return draw(sampled(measured, predicted), len(measured), title)
+
+
+def held_out(store: Store, chain_id: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], str]:
+    """Measured and predicted values, and the task; NotFoundError for a chain without arrays."""
+    for query, params in ((_HELD_OUT, (chain_id, "val")), (_HELD_OUT, (chain_id, "test")), (_ANY, (chain_id,))):
+        found = store.sql(query, params)
+        if not found.height:
+            continue
+        arrays = store.load_arrays(found["prediction_id"].to_list())
+        pairs = [
+            (np.ravel(y_true), np.ravel(y_pred))
+            for y_true, y_pred in zip(arrays.y_true, arrays.y_pred, strict=True)
+            if y_true is not None and y_pred is not None and np.size(y_true) == np.size(y_pred)
+        ]
+        if pairs:
+            measured, predicted = (np.concatenate(each) for each in zip(*pairs, strict=True))
+            good = np.isfinite(measured) & np.isfinite(predicted)
+            return measured[good], predicted[good], str(found["task_type"][0])
+    raise NotFoundError("arrays of chain", chain_id, "no y_true and y_pred of it are stored")
+
+
+def sampled(measured: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Rows:
+    """At most `POINTS` pairs, evenly over the measured values, the largest residuals always among them."""
+    order = np.argsort(measured, kind="stable")
+    if len(order) > POINTS:
+        largest = np.argsort(-np.abs(predicted - measured), kind="stable")[:LARGEST]
+        others = order[~np.isin(order, largest)]
+        even = others[np.linspace(0, len(others) - 1, POINTS - LARGEST).astype(int)]
+        order = np.concatenate([even, largest])
+    pairs = zip(measured[order].tolist(), predicted[order].tolist(), strict=True)
+    return [{"measured": a, "predicted": b} for a, b in pairs]
+
+
+def confusion_rows(measured: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], names: list[str]) -> Rows:
+    """A row for each pair of classes; beyond `CLASSES` classes the most frequent ones."""
+    values, counts = np.unique(np.concatenate([measured, predicted]), return_counts=True)
+    kept = np.sort(values[np.argsort(-counts, kind="stable")[:CLASSES]])
+
+    def named(value: float) -> str:
+        place = int(value)
+        return plain(names[place]) if value == place and 0 <= place < len(names) else f"{value:g}"
+
+    return [
+        {
+            "actual": named(actual),
+            "called": named(called),
+            "n": int(((measured == actual) & (predicted == called)).sum()),
+        }
+        for actual in kept
+        for called in kept
+    ]
+
+
+def _classes(store: Store, chain_id: str) -> list[str]:
+    for datasets, name in store.sql(_DATASETS, (chain_id,)).iter_rows():
+        for dataset in map(json.loads, datasets or ()):
+            if isinstance(dataset, dict) and dataset.get("name") == name:
+                return [str(each) for each in dataset.get("classes") or ()]
+    return []
+
+
+def of_board(store: Store, kind: str, board: Board) -> Chart:
+    """A chart of all chains of a board, whose frame must have them all."""
+    title = f"{plain(board.dataset)}, {plain(board.metric)}"
+    frame = board.frame.filter(pl.col("val_score").is_not_null()).with_columns(
+        pl.col("preprocessings").map_elements(plain, pl.String), pl.col("model_name").map_elements(plain, pl.String)
+    )
+    if not frame.height:
+        raise NotFoundError("score", kind, f"no chain of {board.dataset} has a score for all of its folds")
+    if kind == "folds":
+        return charts.folds(_fold_rows(store, frame), frame.height, title, plain(board.metric))
+    rows: dict[str, Callable[[pl.DataFrame, Board], Rows]] = {
+        "heatmap": _heatmap_rows, "scores": _score_rows, "boxes": _box_rows, "impact": _impact_rows
+    }  # fmt: skip
+    found = rows[kind](frame, board)
+    if kind == "heatmap":
+        return charts.heatmap(found, frame.height, title, plain(board.metric), board.higher_is_better)
+    draw: Callable[[Rows, int, str, str], Chart] = getattr(charts, kind)
+    return draw(found, frame.height, title, plain(board.metric))
+
+
+def _heatmap_rows(frame: pl.DataFrame, board: Board) -> Rows:
+    best = pl.col("val_score").max() if board.higher_is_better else pl.col("val_score").min()
+    names = {"preprocessings": ROWS, "model_name": COLUMNS}
+    for name, most in names.items():
+        order = (
+            frame.group_by(name).agg(best.alias("best")).sort("best", name, descending=[board.higher_is_better, False])
+        )
+        frame = frame.filter(pl.col(name).is_in(order[name].head(most).to_list()))
+    grouped = (
+        frame.group_by("preprocessings", "model_name")
+        .agg(best.alias("score"))
+        .sort("score", "preprocessings", "model_name", descending=[board.higher_is_better, False, False])
+    )
+    return [{"preprocessing": p or "none", "model": m or "", "score": s} for p, m, s in grouped.iter_rows()]
+
+
+def _score_rows(frame: pl.DataFrame, board: Board) -> Rows:
+    values = frame["val_score"].to_numpy()
+    low, high = np.quantile(values, [0.0, 0.95] if not board.higher_is_better else [0.05, 1.0])
+    counts, edges = np.histogram(
+        np.clip(values, low, high),
+        bins=min(BINS, max(5, len(values) // 3)),
+        range=(low, high if high > low else low + 1),
+    )
+    return [
+        {"start": float(a), "end": float(b), "n": int(n)} for a, b, n in zip(edges, edges[1:], counts, strict=False)
+    ]
+
+
+def _box_rows(frame: pl.DataFrame, board: Board) -> Rows:
+    score = pl.col("val_score")
+    ends = [
+        score.min().alias("low"),
+        *(score.quantile(q).alias(name) for name, q in (("q1", 0.25), ("median", 0.5), ("q3", 0.75))),
+    ]
+    found = frame.group_by("model_name").agg(*ends, score.quantile(0.95).alias("high"))
+    return (
+        found.sort("median", "model_name", descending=[board.higher_is_better, False])
+        .head(COLUMNS)
+        .rename({"model_name": "model"})
+        .to_dicts()
+    )
+
+
+def _impact_rows(frame: pl.DataFrame, board: Board) -> Rows:
+    steps = frame.select(
+        "chain_id", "val_score", pl.col("preprocessings").map_elements(_steps, pl.List(pl.String)).alias("step")
+    )
+    rows = []
+    for step in sorted({each for found in steps["step"] for each in found}):
+        has = steps["step"].list.contains(step)
+        with_, without = steps.filter(has)["val_score"], steps.filter(~has)["val_score"]
+        if len(with_) and len(without):
+            rows.append({"step": step, "difference": float(with_.median()) - float(without.median()), "n": len(with_)})  # type: ignore[arg-type]
+    rows.sort(key=lambda row: (-row["difference"] if board.higher_is_better else row["difference"], row["step"]))
+    return rows[:COLUMNS]
+
+
+def _steps(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in re.split(r"[>|,]+(?![^(]*\))", text) if part.strip()))
+
+
+def _fold_rows(store: Store, frame: pl.DataFrame) -> Rows:
+    best = frame.head(BEST)
+    labels = {
+        row["chain_id"]: f"{row['rank']}. {row['preprocessings']} {row['model_name']}"[:48] for row in best.to_dicts()
+    }
+    found = store.sql(_FOLDS, (list(labels),)).to_dicts()
+    order = {chain: place for place, chain in enumerate(labels)}
+    found.sort(key=lambda row: (order[row["chain_id"]], row["fold_id"]))
+    return [{"chain": labels[row["chain_id"]], "fold": row["fold_id"], "score": row["score"]} for row in found]
+
+
+def timeline(store: Store, run_id: str | None, dataset: str | None) -> Chart:
+    """Pipelines that have ended, counted up over time."""
+    found = store.sql(_ENDS.format(buckets=BUCKETS), (run_id, dataset)).to_dicts()
+    if not found:
+        raise NotFoundError("pipeline", "timeline", "no pipeline has ended yet")
+    rows = [{**row, "time": f"{row['time'].isoformat()}Z"} for row in found]
+    return charts.timeline(rows, found[-1]["done"] + found[-1]["failed"], "pipelines that have ended")

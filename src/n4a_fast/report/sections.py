@@ -1,0 +1,227 @@
+"""The sections of the report in their order: verdicts and leaderboards, charts, errors, disk, the best chain."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from n4a_fast.errors import NotFoundError, StoreError
+from n4a_fast.predictions.ranking import RULE, Board
+from n4a_fast.report import figures
+from n4a_fast.report.charts import Chart, can_draw, prefixed
+from n4a_fast.report.html import Raw, figure, section, table, text
+from n4a_fast.values.texttable import number, plain
+
+if TYPE_CHECKING:
+    from n4a_fast.leaderboard import Leaderboard
+
+BOARDS, ROWS, BEST, ERRORS, NUMBERS = 8, 100, 6, 20, 60
+_RUNS = """SELECT r.name, r.status, r.created_at, r.completed_at,
+    count(p.pipeline_id) FILTER (p.status = 'completed') AS done,
+    count(p.pipeline_id) FILTER (p.status = 'failed') AS failed, r.run_id
+FROM runs r LEFT JOIN pipelines p ON p.run_id = r.run_id WHERE (?1 IS NULL OR r.run_id = ?1)
+GROUP BY r.name, r.status, r.created_at, r.completed_at, r.run_id ORDER BY r.created_at DESC, r.run_id DESC LIMIT 20"""
+_ERRORS = """SELECT coalesce(error, '') AS error, count(*) AS n, min(name) AS example FROM pipelines
+WHERE status = 'failed' AND (?1 IS NULL OR run_id = ?1) GROUP BY error ORDER BY n DESC, error LIMIT ?2"""
+_ARTIFACTS = """SELECT artifact_type, operator_class, count(*) AS n, sum(size_bytes)::BIGINT AS nbytes FROM artifacts
+GROUP BY artifact_type, operator_class ORDER BY nbytes DESC, operator_class LIMIT 20"""
+_COUNTS = " UNION ALL ".join(
+    f"SELECT {place} AS place, '{name}' AS name, count(*) AS n FROM {name}"
+    for place, name in enumerate(("runs", "pipelines", "chains", "predictions", "artifacts"))
+)
+_HEADS = ("#", "chain", "preprocessing", "model", "val", "sd", "test", "train", "final", "folds", "run")
+
+
+def head(store: Any, boards: Leaderboard, run: str | None) -> str:
+    """What the report is about: counts, runs, the rule."""
+    counts = ", ".join(
+        f"{n:,} {name}" for name, n in store.sql(f"SELECT name, n FROM ({_COUNTS}) ORDER BY place").iter_rows()
+    )
+    run_id = store.find(run, "run") if run else None
+    rows = [
+        (plain(a), b, f"{c:%Y-%m-%d %H:%M}", f"{d:%Y-%m-%d %H:%M}" if d else "", e, f, g[-8:])
+        for a, b, c, d, e, f, g in store.sql(_RUNS, (run_id,)).iter_rows()
+    ]
+    runs = (
+        table(("run", "status", "started", "ended", "done", "failed", "id"), rows, caption="runs, newest first")
+        if rows
+        else ""
+    )
+    unranked = "".join(
+        f"<p>Not ranked, because its direction is not known: {text(name)}.</p>" for name in boards.unranked
+    )
+    return f'<p>{text(counts)}</p><p class="rule">{text(RULE)}</p>{unranked}{runs}'
+
+
+def sections(store: Any, leaderboard: Leaderboard, run: str | None, with_charts: bool) -> str:
+    """All sections after the head."""
+    drawn = with_charts and can_draw()
+    shown = leaderboard.boards[:BOARDS]
+    parts = []
+    for place, board in enumerate(shown):
+        title = f"{plain(board.dataset)} by {plain(board.metric)}"
+        content = _verdict(board) + _board_table(board) + (_charts(store, board, place, len(shown)) if drawn else "")
+        parts.append(section(title, content, f"board-{place}"))
+    if not shown:
+        parts.append(section("Leaderboard", "<p>No chain of a completed pipeline is ranked yet.</p>", "board-0"))
+    rest = "".join(f"<p>{_sentence(board)}</p>" for board in leaderboard.boards[BOARDS:])
+    parts.append(section("More data sets and metrics", rest, "more"))
+    run_id = store.find(run, "run") if run else None
+    if drawn:
+        parts.append(section("Time", _one(lambda: figures.timeline(store, run_id, None), "time"), "time"))
+    parts.append(section("Errors", _errors(store, run_id), "errors"))
+    parts.append(section("Artifacts and disk", _disk(store), "disk"))
+    parts.append(
+        section("Best chain", "".join(_chain(store, board) for board in shown[:2] if board.frame.height), "best")
+    )
+    return "\n".join(part for part in parts if part)
+
+
+def _sentence(board: Board) -> str:
+    way = "higher is better" if board.higher_is_better else "lower is better"
+    best = board.frame.row(0, named=True)
+    name = " > ".join(part for part in (plain(best["preprocessings"]), plain(best["model_name"])) if part)
+    score = "no whole set of folds" if best["val_score"] is None else number(best["val_score"])
+    spread = "" if best["val_sd"] is None or best["val_score"] is None else f" ± {number(best['val_sd'], 2)}"
+    return f"{text(board.dataset)}, {text(board.metric)} ({way}): best {score}{spread} by {text(name)}"
+
+
+def _verdict(board: Board) -> str:
+    best = board.frame.row(0, named=True)
+    near = ""
+    if best["val_score"] is not None and best["val_sd"] is not None:
+        scores = board.frame["val_score"].drop_nulls()
+        within = int(((scores - best["val_score"]).abs() <= best["val_sd"]).sum()) - 1
+        near = f"; {within:,} more within one standard deviation"
+    states = ((board.finished, "finished"), (board.running, "running"), (board.failed, "failed"))
+    pipelines = ", ".join(f"{n:,} {state}" for n, state in states)
+    counts = f"{board.chains:,} chains; pipelines: {pipelines}"
+    incomplete = f"; {board.incomplete:,} with a missing or NaN fold ranked last" if board.incomplete else ""
+    return f'<p class="verdict">{_sentence(board)}{near}.</p><p class="note">{counts}{incomplete}.</p>'
+
+
+def _board_table(board: Board) -> str:
+    rows = []
+    for row in board.frame.head(ROWS).to_dicts():
+        status = "" if row["run_status"] == "completed" else f" ({row['run_status']})"
+        identifier = Raw(f'<code title="{text(row["chain_id"])}">{text(row["chain_id"][-8:])}</code>')
+        folds = (
+            row["folds"]
+            if not row["missing_folds"]
+            else f"{max(row['folds'] - row['missing_folds'], 0)} of {max(row['folds'], row['missing_folds'])}"
+        )
+        scores = [_missing(row[name]) for name in ("val_score", "val_sd", "test_score", "train_score", "final_score")]
+        rows.append(
+            (
+                row["rank"],
+                identifier,
+                plain(row["preprocessings"]),
+                plain(row["model_name"]),
+                *scores,
+                folds,
+                plain(row["run_name"]) + status,
+            )
+        )
+    shown = f"the best {len(rows):,} of {board.chains:,}" if len(rows) < board.chains else f"all {len(rows):,}"
+    return table(_HEADS, rows, "board", f"leaderboard, {shown} chains")
+
+
+def _missing(value: float | None) -> Any:
+    return "-" if value is None else value
+
+
+def _charts(store: Any, board: Board, place: int, boards: int) -> str:
+    best = board.frame.head(max(1, BEST // boards))
+    parts = []
+    for number_, row in enumerate(best.to_dicts()):
+        name = f"{row['rank']}. " + " > ".join(
+            part for part in (plain(row["preprocessings"]), plain(row["model_name"])) if part
+        )
+        classes = row["task_type"] == "classification"
+        kinds = ("confusion",) if classes else ("scatter", "residuals") if not number_ else ("scatter",)
+        parts += [
+            _one(
+                lambda k=kind, r=row, n=name: figures.of_chain(store, k, r["chain_id"], n),
+                f"b{place}c{number_}{kind[0]}",
+            )
+            for kind in kinds
+        ]
+    parts += [_one(lambda k=kind: figures.of_board(store, k, board), f"b{place}{kind}") for kind in figures.OF_BOARD]
+    return f'<div class="charts">{"".join(parts)}</div>'
+
+
+def _one(make: Any, prefix: str) -> str:
+    """A figure, or nothing where there is nothing to draw."""
+    try:
+        chart: Chart = make()
+    except NotFoundError:
+        return ""
+    unit = "samples" if chart.kind in figures.OF_CHAIN else "pipelines" if chart.kind == "timeline" else "chains"
+    part = f"{chart.points:,} of " if chart.kind in ("scatter", "residuals") and chart.points < chart.of else ""
+    shown = f" ({part}{chart.of:,} {unit})"
+    rows = chart.rows[:NUMBERS]
+    heads = list(rows[0]) if rows else []
+    svg = prefixed(chart.svg("currentColor"), prefix)
+    return figure(svg, f"{_TITLES[chart.kind]}: {chart.title}{shown}", heads, [list(row.values()) for row in rows])
+
+
+_TITLES = {
+    "scatter": "Predicted against measured",
+    "residuals": "Residuals",
+    "confusion": "Confusion matrix",
+    "heatmap": "Preprocessing and model",
+    "scores": "Distribution of scores",
+    "boxes": "Scores by model",
+    "folds": "Scores by fold",
+    "timeline": "Over time",
+    "impact": "Impact of preprocessing steps",
+}
+
+
+def _errors(store: Any, run_id: str | None) -> str:
+    rows = [(n, plain(error), plain(name)) for error, n, name in store.sql(_ERRORS, (run_id, ERRORS)).iter_rows()]
+    return table(("pipelines", "error", "for example"), rows, caption="failed pipelines by error") if rows else ""
+
+
+def _disk(store: Any) -> str:
+    rows = [(plain(a), plain(b), n, nbytes) for a, b, n, nbytes in store.sql(_ARTIFACTS).iter_rows()]
+    sizes = store.stats().nbytes
+    told = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items())
+    listed = table(("type", "class", "artifacts", "bytes"), rows, caption="artifacts by class") if rows else ""
+    return f"<p>{text(told)}</p>{listed}"
+
+
+def _chain(store: Any, board: Board) -> str:
+    best = board.frame.row(0, named=True)
+    chain = store.get_chain(best["chain_id"])
+    steps = [
+        (
+            step.get("step_idx"),
+            plain(step.get("operator_class")),
+            plain(json.dumps(step.get("params") or {}, default=str)),
+        )
+        for step in chain["steps"] or []
+    ]
+    facts = {
+        "chain": best["chain_id"],
+        "run": best["run_id"],
+        "model": chain["model_class"],
+        "preprocessing": chain["preprocessings"],
+        "parameters": best["best_params"],
+    }
+    told = "".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in facts.items() if value)
+    opened = f"with WorkspaceStore.open_readonly({str(store.workspace_path)!r}) as store:"
+    call = f"y = store.replay_chain({best['chain_id']!r}, X)"
+    lines = "".join(f"{text(line)}\n" for line in ("from n4a_fast import WorkspaceStore", opened))
+    listed = table(("step", "operator", "parameters"), steps, caption="steps") if steps else ""
+    predict = f"<p>To predict with it:</p><pre>{lines}    {text(call)}</pre>"
+    return f"<h3>{_sentence(board)}</h3><dl>{told}</dl>{listed}{_plan(store, best['chain_id'])}{predict}"
+
+
+def _plan(store: Any, chain_id: str) -> str:
+    try:
+        plan = store.replay_plan(chain_id)
+    except StoreError as error:
+        return f"<p>{text(str(error))}</p>"
+    state = "compiled to one linear map" if plan.compiled else "replayed step by step" if plan.steps else ""
+    return f"<p>Replay: {text(state)}.</p>" if state else ""
