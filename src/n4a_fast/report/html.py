@@ -28,7 +28,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, Raw):
         return f"<td>{value.html}</td>"
     if isinstance(value, float):
-        return f'<td class="n" data-value="{value!r}">{number(value)}</td>'
+        return f'<td class="n" data-value="{value:.10g}">{number(value)}</td>'
     if isinstance(value, int) and not isinstance(value, bool):
         return f'<td class="n" data-value="{value}">{value:,}</td>'
     return f"<td>{text(value)}</td>"

@@ -26,6 +26,7 @@ _FOLDS_OF_CHAINS = """
         AND fold_id NOT IN ('avg', 'w_avg', 'final')
     GROUP BY chain_id, dataset_name, metric, fold_id"""
 _OF_PARTITION = "coalesce(avg({0}_score) FILTER (partition = '{0}'), avg({0}_score))"
+# favg: the order in which threads add must not decide between equal chains
 # sums of squares beyond 1e300 are out of DuckDB's range
 _SPREAD = "CASE WHEN max(abs(val)) < 1e150 THEN stddev_samp(val) FILTER (abs(val) < 1e150) END"
 _SCORES_OF_CHAINS = """SELECT f.chain_id, f.dataset_name, f.metric, f.model_name, f.task_type,
@@ -36,9 +37,9 @@ _SCORES_OF_CHAINS = """SELECT f.chain_id, f.dataset_name, f.metric, f.model_name
             lambda name: regexp_full_match(name, '(fold_?)?[0-9]+'))) - s.folds, 0) AS missing
         FROM (
             SELECT chain_id, dataset_name, metric, min(model_name) AS model_name, min(task_type) AS task_type,
-                avg(val) FILTER (isfinite(val)) AS val, {spread} AS sd, count(*) AS folds,
+                favg(val) FILTER (isfinite(val)) AS val, {spread} AS sd, count(*) AS folds,
                 count(*) FILTER (val IS NULL OR NOT isfinite(val)) AS unscored,
-                avg(test) FILTER (isfinite(test)) AS test_score, avg(train) FILTER (isfinite(train)) AS train_score,
+                favg(test) FILTER (isfinite(test)) AS test_score, favg(train) FILTER (isfinite(train)) AS train_score,
                 CASE WHEN metric = 'rmse' AND max(abs(val)) < 1e150
                     THEN sqrt(sum(n_val * val * val) FILTER (abs(val) < 1e150) / sum(n_val)) END AS rmsecv
             FROM ({folds}) GROUP BY chain_id, dataset_name, metric) s
