@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 READY := .venv/.ready
 SWEEP_SIZES := 2
+RELEASES := 0.7.1 1.4.10
+SWEEPS := few
 SANITIZED := build/sanitized
 # an editable install knows its modules by name: this file changes when one comes or goes
 MODULES := build/.modules
@@ -18,7 +20,7 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 MINUTES := 2
 STEPS := 100000
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench readme peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -97,14 +99,19 @@ test-bundles: $(READY) environments
 test-conversion: $(READY) environments
 	@$(BIN)/python tests/environments/check_converted.py .venv-nirs4all-1.4.10/bin/python .venv-nirs4all-0.7.1/bin/python
 
-# Operators of nirs4all 0.7.1 in chains, and its sweeps on this store and on its own, compared; `make test-nirs4all` takes all 100 variants.
-test-embedded: $(READY) .venv-nirs4all-embedded/.ready
+# Sweeps of nirs4all on this store and on its own, compared: a few of two releases; `make test-nirs4all` takes all.
+test-embedded: $(READY) $(RELEASES:%=.venv-nirs4all-%/.ready) $(RELEASES:%=.venv-embedded-%/.ready)
+	@N4A_RELEASES='$(RELEASES)' N4A_SWEEPS='$(SWEEPS)' $(BIN)/python -m pytest -q -n 0 tests/environments/test_releases_of_nirs4all.py
+
+# Operators of nirs4all 0.7.1 in chains, its sweep of 100 variants (here of 20), and what else its users do.
+test-sweeps: $(READY) .venv-embedded-0.7.1/.ready
 	@N4A_PACKAGES_BESIDE=$$(.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	    $(BIN)/python -m pytest -q -rs -n 0 tests/replay/test_fuse_nirs4all.py tests/replay/test_reference_chains.py
 	@N4A_SWEEP_SIZES=$(SWEEP_SIZES) $(BIN)/python -m pytest -q -n 0 tests/environments/test_sweeps_in_nirs4all.py
 
 test-nirs4all: test-bundles test-conversion
-	@$(MAKE) --no-print-directory SWEEP_SIZES=10 test-embedded
+	@$(MAKE) --no-print-directory SWEEP_SIZES=10 test-sweeps
+	@$(MAKE) --no-print-directory RELEASES='0.7.1 1.0.4 1.2.1 1.4.10' SWEEPS=all test-embedded
 
 # Both releases of nirs4all, each in an environment of its own.
 environments: .venv-nirs4all-0.7.1/.ready .venv-nirs4all-1.4.10/.ready
@@ -120,11 +127,12 @@ peers: $(READY) environments
 	@.venv-nirs4all-$*/bin/python -m pip -qq --disable-pip-version-check install nirs4all==$* $(if $(filter 0.%,$*),'duckdb<2')
 	@touch $@
 
-# nirs4all 0.7.1 as it is installed above, with this package and its DuckDB 2 found before the DuckDB beside nirs4all.
-.venv-nirs4all-embedded/.ready: .venv-nirs4all-0.7.1/.ready $(BUILD_INPUTS)
-	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	@.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(@D)/lib/python3*/site-packages)/a_nirs4all.pth
-	@$(@D)/bin/python -m pip -qq --disable-pip-version-check install -e .
+# A release of nirs4all as it is installed above, with this package and its DuckDB 2 found before what lies beside nirs4all.
+.venv-embedded-%/.ready: $(READY) .venv-nirs4all-%/.ready
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
+	@for place in .venv .venv-nirs4all-$*; do \
+	    $$place/bin/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")'; \
+	done > $$(ls -d $(@D)/lib/python3*/site-packages)/both.pth
 	@touch $@
 
 # Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,
@@ -137,6 +145,6 @@ sanitize: $(READY)
 	    $(SANITIZED)/bin/python -m pytest -q -p no:cacheprovider --noconftest tests/native
 
 clean:
-	@rm -rf .venv .venv-nirs4all-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-nirs4all-* .venv-embedded-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@find src/n4a_fast -name '*.so' -delete

@@ -64,7 +64,8 @@ def sweep(kind: str) -> tuple[list[Any], Any]:
     if kind in steps:
         return [steps[kind], FOLDS, PLSRegression(3)], plain
     if kind == "variants":
-        return [MinMaxScaler(), {"_or_": [StandardScaler(), transforms.Detrend()]}, FOLDS, models(1, 2, 3)], plain
+        scatters = {"_or_": [StandardScaler(), transforms.Detrend()]}
+        return [MinMaxScaler(), scatters, FOLDS, models(1, 2, 3, 4, 5)], plain
     if kind == "labels":
         names = np.array(["barley", "maize", "wheat"])[np.digitize(y, np.quantile(y, [0.3, 0.6]))]
         return [StandardScaler(), StratifiedKFold(3), {"model": LogisticRegression(max_iter=50)}], (
@@ -128,7 +129,7 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
     """What the release says of the workspace: plain values, and arrays by name."""
     arrays: dict[str, Any] = {}
     said: dict[str, Any] = {}
-    with WorkspaceStore(Path(workspace)) as store:
+    with contextlib.closing(WorkspaceStore(Path(workspace))) as store:
         names = dict(store.list_pipelines().select("pipeline_id", "name").iter_rows())
         rows = store.query_predictions().to_dicts()
         for row in rows:

@@ -1,6 +1,6 @@
 """nirs4all 0.7.1 on this package's store and DuckDB 2, beside nirs4all 0.7.1 on its own store and DuckDB 1.
 
-`make test-embedded` builds both environments and runs this, minutes of sweeps; `make test` leaves it out. The
+`make test-sweeps` builds both environments and runs this, minutes of sweeps; `make test` leaves it out. The
 comparison takes 20 variants; in `make test-nirs4all` all 100.
 """
 
@@ -21,7 +21,7 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.integrations.nirs4all_demo import variants
 
 ROOT = Path(__file__).parents[2]
-EMBEDDED, REFERENCE = (ROOT / f".venv-nirs4all-{name}" / "bin" / "python" for name in ("embedded", "0.7.1"))
+EMBEDDED, REFERENCE = (ROOT / f".venv-{name}-0.7.1" / "bin" / "python" for name in ("embedded", "nirs4all"))
 SIZES = int(os.environ.get("N4A_SWEEP_SIZES", "0"))
 TOLERANCE = 1e-6
 SMALL = {"scatters": 1, "filters": 1, "sizes": 2}
@@ -32,7 +32,7 @@ SMALL = {"scatters": 1, "filters": 1, "sizes": 2}
 # as much, since waits for the disk depend on what others write to it.
 CPU_SHARE, WALL_SHARE = 0.036, 0.06
 
-pytestmark = pytest.mark.skipif(not SIZES, reason="`make test-embedded` builds the environments and runs this")
+pytestmark = pytest.mark.skipif(not SIZES, reason="`make test-sweeps` builds the environments and runs this")
 
 
 class Program:

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from foreign import BETWEEN, NEW, NUMBERS_OF_OLD, OLD, change, move_arrays_to_parquet, rows, unpacked
+from foreign import BETWEEN, NUMBERS_OF_OLD, OLD, change, move_arrays_to_parquet, rows, unpacked
 from helpers import child, counts, finish, kill, read_line
 
 from n4a_fast import WorkspaceStore
@@ -276,8 +276,6 @@ def test_a_copy_that_differs_never_takes_effect(old: Path, what: str) -> None:
 def test_what_is_no_old_workspace_is_refused(tmp_path: Path, empty_workspace: Path) -> None:
     with pytest.raises(NotAStoreError, match="holds no store"):
         migrate(tmp_path)
-    with pytest.raises(ForeignStoreError, match="n4a-fast convert"):
-        migrate(unpacked(NEW, tmp_path))
     (tmp_path / "other").mkdir()
     change(tmp_path / "other" / "store.duckdb", "CREATE TABLE runs (run_id VARCHAR)")
     with pytest.raises(NotAStoreError, match="something else"):

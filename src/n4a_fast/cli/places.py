@@ -63,12 +63,12 @@ def migrate(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Workspace folder of nirs4all 0.7 or early 0.8, or the store.duckdb in it.", metavar="PATH"
+            help="Workspace folder of nirs4all, of any release since 0.7, or the store file in it.", metavar="PATH"
         ),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Make a DuckDB workspace of nirs4all one of n4a_fast, in place; the original is kept beside it."""
+    """Make a workspace of nirs4all one of n4a_fast, in place; the original is kept beside it."""
     from n4a_fast.cli import workspaces
     from n4a_fast.integrations.workspaces import migrate as migrate_workspace
 

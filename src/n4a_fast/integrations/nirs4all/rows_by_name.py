@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
 from n4a_fast.integrations.nirs4all.sqlite_tables import columns_of
-from n4a_fast.integrations.nirs4all.sqlite_writes import write
 from n4a_fast.integrations.workspaces.sqlite_schema import VERSION
 from n4a_fast.values import jsontext
 
@@ -81,6 +79,8 @@ class RowConnection:
         if _NOTHING.fullmatch(query):
             return Cursor([], [])
         if not _READS.match(query):
+            from n4a_fast.integrations.nirs4all.sqlite_writes import write
+
             return Cursor([], [], write(self._store, query, list(parameters or ())))
         frame = answer(self._store, query, parameters, times_as_text=self._times_as_text)
         return Cursor(frame.columns, frame.rows())
@@ -93,6 +93,8 @@ def answer(
     store: WorkspaceStore, query: str, parameters: Sequence[Any] | None, *, times_as_text: bool = False
 ) -> pl.DataFrame:
     """The answer to a SELECT in SQLite's words."""
+    from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator takes a while to import
+
     translation = translated(query, times_as_text)
     frame = store.sql(translation.sql, [_plain(value) for value in parameters or ()])
     for place in translation.json_columns:

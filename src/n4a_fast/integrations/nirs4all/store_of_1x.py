@@ -20,7 +20,6 @@ from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection, answer
-from n4a_fast.integrations.nirs4all.sqlite_writes import write
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values import jsontext
@@ -108,12 +107,12 @@ class Store1x(Nirs4allStore):
 
     def _fetch_pl(self, sql: str, params: Sequence[Any] | None = None) -> pl.DataFrame:
         if sql.lstrip()[:6].upper() in ("UPDATE", "INSERT", "DELETE"):
-            write(self, sql, params or ())
+            self._execute_with_retry(sql, params)
             return pl.DataFrame()
         return answer(self, sql, params)
 
     def _execute_with_retry(self, sql: str, params: Sequence[Any] | None = None, **_: Any) -> None:
-        write(self, sql, params or ())
+        RowConnection(self).execute(sql, params)
 
     # -- artifacts ---------------------------------------------------------------------------
 

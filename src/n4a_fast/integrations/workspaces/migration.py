@@ -1,8 +1,9 @@
 """Foreign workspaces made ours: `migrate` in their own folder, `convert` into another one.
 
-`migrate` writes a draft beside the original, proves it, links the original under its backup name
+`migrate` of a DuckDB workspace writes a draft beside the original, proves it, links the original under its backup name
 and renames the draft over it. The original is only ever read; a kill before the rename leaves it as
 it was, a kill after it leaves the finished store. What a killed migration left is removed by the next.
+A SQLite workspace takes the steps of `in_place`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from n4a_fast.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
+from n4a_fast.integrations.workspaces import in_place
 from n4a_fast.integrations.workspaces.batches import Source, reading
 from n4a_fast.integrations.workspaces.comparing import compare
 from n4a_fast.integrations.workspaces.drafts import draft_in
 from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
 from n4a_fast.integrations.workspaces.intake import Intake
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
+from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
 
 BACKUP_FILE = f"{STORE_FILE}.nirs4all"
 DRAFT_FOLDER = ".n4a_fast-migration"
@@ -41,18 +44,24 @@ _LOG, _JOURNAL = ".wal", ".journal"
 
 
 def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
-    """Make a DuckDB workspace of nirs4all (0.7, early 0.8) one of ours, in place; what was done, table by table.
+    """Make a workspace of nirs4all one of ours, in place; what was done, table by table.
 
-    The original stays beside it as `store.duckdb.nirs4all`; artifacts stay where they are. A workspace
-    that is ours already is left alone and reported so. Raises NotFoundError for a path that is not there,
-    ForeignStoreError for one that `convert` takes in, NotAStoreError for anything else,
-    ConflictError when a backup would be overwritten, StoreLockedError while another process uses the
+    The original stays beside it, as `store.duckdb.nirs4all` (0.7, early 0.8), or as `store.sqlite.nirs4all` and
+    `arrays.nirs4all` (later releases); artifacts stay where they are. A workspace that is ours already is left
+    alone and reported so. Raises NotFoundError for a path that is not there, NotAStoreError for one that is no
+    workspace, ConflictError when a backup would be overwritten, StoreLockedError while another process uses the
     file, CopyDiffersError when the copy is not equal; the original is then as it was.
     `progress(what, done, total)` is called as rows are copied and compared.
     """
     started = time.monotonic()
     root = _folder(Path(path))
+    if not (root / STORE_FILE).is_file():
+        done = _migrate_sqlite(root, progress or silent)
+        return replace(done, seconds=time.monotonic() - started)
     if is_ours(root):
+        if (root / in_place.SQLITE_FILE).exists():  # a migration was killed before its last step
+            in_place.refuse_to_overwrite(root)
+            in_place.set_aside(root)
         shutil.rmtree(root / DRAFT_FOLDER, ignore_errors=True)  # a migration may have been killed after its last step
         return Report(root, root, "n4a_fast workspace", (), 0, time.monotonic() - started, already_done=True)
     with draft_in(root / DRAFT_FOLDER) as draft:
@@ -65,6 +74,16 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
     return replace(
         report, destination=root, tables=tables, backup=root / BACKUP_FILE, seconds=time.monotonic() - started
     )
+
+
+def _migrate_sqlite(root: Path, progress: Progress) -> Report:
+    with draft_in(root / DRAFT_FOLDER) as draft, in_place.nobody_writes(root):
+        in_place.refuse_to_overwrite(root)
+        with closing(SQLiteSource(root)) as source:
+            report = take_in(source, draft, progress)
+            tables = (*report.tables, _artifact_files(source))
+        in_place.take_its_place(root, draft)
+    return replace(report, destination=root, tables=tables, backup=in_place.set_aside(root))
 
 
 def take_in(source: Source, folder: Path, progress: Progress) -> Report:
@@ -90,10 +109,9 @@ def _artifact_files(source: Source) -> TableReport:
 
 
 def _folder(path: Path) -> Path:
-    root = path.parent if path.name == STORE_FILE else path
-    if (root / "store.sqlite").is_file() and not (root / STORE_FILE).is_file():
-        raise ForeignStoreError(root / "store.sqlite")
-    require_workspace(root, (STORE_FILE,))
+    root = path.parent if path.name in (STORE_FILE, in_place.SQLITE_FILE) else path
+    if not (root / STORE_FILE).is_file():
+        require_workspace(root, (STORE_FILE, in_place.SQLITE_FILE))
     return Path(os.path.realpath(root))
 
 

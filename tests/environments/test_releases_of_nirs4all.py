@@ -1,0 +1,99 @@
+"""Releases of nirs4all on this package's store, beside the same releases on their own.
+
+`make test-embedded` builds the environments of two releases and runs a few sweeps, `make test-nirs4all` all of
+both. What a release says of its workspace (`sweeps_of_nirs4all.py`) must be the same with either store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RELEASES = os.environ.get("N4A_RELEASES", "").split()
+FEW, ALL = (
+    ("variants", "failing", "cars"),
+    ("variants", "failing", "branches", "merged", "targets", "cars", "mcuve", "exclude", "tag", "concat"),
+)
+LABELLED = ("labels", "classes")  # texts and integers as classes: since 1.4 as they were, before as numbers
+# where this package's replay differs from that of 0.7.1 on purpose: stateless steps are run, what is lost is told
+REPLAYED_HERE = ("branches", "merged", "exclude", "tag", "concat")
+TOLERANCE = 1e-9
+
+pytestmark = pytest.mark.skipif(not RELEASES, reason="`make test-embedded` builds the environments and runs this")
+
+
+def answers(release: str, ours: bool, folder: Path, engine: str, kinds: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
+    """What a release says with one of the stores: plain values, and arrays, both by name."""
+    python = ROOT / f".venv-{'embedded' if ours else 'nirs4all'}-{release}" / "bin" / "python"
+    name = f"{'ours' if ours else 'theirs'}-{release}-{engine}"
+    target = folder / f"{name}.npz"
+    command = [python, "-W", "ignore", Path(__file__).with_name("sweeps_of_nirs4all.py"), folder / name, target, engine]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "N4A_FAST_INSTALL": "1" if ours else ""}
+    done = subprocess.run(
+        [*map(str, command), *kinds],
+        env=variables,
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    with np.load(target, allow_pickle=True) as found:  # labels may be objects
+        arrays = {key: found[key] for key in found.files if key != "told"}
+        told: dict[str, Any] = json.loads(str(found["told"]))
+    assert told.pop("store").startswith("n4a_fast" if ours else "nirs4all")
+    return told, arrays
+
+
+def kinds_of(release: str, engine: str) -> tuple[str, ...]:
+    if engine != "legacy":
+        return ("variants", "targets", *LABELLED)
+    chosen = ALL if os.environ.get("N4A_SWEEPS") == "all" else FEW
+    return (*chosen, *LABELLED) if release.startswith("1.4") else chosen
+
+
+def is_compared(release: str, name: str) -> bool:
+    return not (release == "0.7.1" and "replay of" in name and name.startswith(REPLAYED_HERE))
+
+
+@pytest.mark.parametrize(
+    ("release", "engine"),
+    [(release, engine) for release in RELEASES for engine in (("legacy", "") if release == "1.4.10" else ("legacy",))],
+)
+def test_a_release_says_the_same_with_either_store(tmp_path: Path, release: str, engine: str) -> None:
+    kinds = kinds_of(release, engine)
+    (told, arrays), (wanted, reference) = (answers(release, ours, tmp_path, engine, kinds) for ours in (True, False))
+    names = {name for name in wanted if is_compared(release, name)}
+    assert {name for name in told if is_compared(release, name)} == names
+    assert [name for name in sorted(names) if not same(told[name], wanted[name])] == []
+    stored = {name for name in reference if is_compared(release, name)}
+    assert {name for name in arrays if is_compared(release, name)} == stored
+    assert [name for name in sorted(stored) if not same(arrays[name], reference[name])] == []
+    assert len([name for name in names if "/" in name]) > 50
+    assert sum("/y_pred" in name for name in stored) > 50
+    assert any("replay of" in name for name in stored)
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Equal, numbers to the tolerance; a missing score is none or NaN."""
+    if isinstance(wanted, np.ndarray):
+        if found.shape != wanted.shape or found.dtype.kind != wanted.dtype.kind:
+            return False
+        if wanted.dtype.kind != "f":
+            return bool(np.array_equal(found, wanted))
+        return bool(np.allclose(found, wanted, rtol=0, atol=TOLERANCE, equal_nan=True))
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return found.keys() == wanted.keys() and all(same(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(same, found, wanted))
+    if isinstance(found, float) and isinstance(wanted, float):
+        return abs(found - wanted) <= TOLERANCE or (found != found and wanted != wanted)
+    return bool(found == wanted)
