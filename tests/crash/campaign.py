@@ -168,7 +168,7 @@ class Campaign:
     def _end_what_hangs(self, waiting: dict[int, dict[str, Any]], verdict: Verdict) -> None:
         for worker, plan in waiting.items():
             if alive(worker):
-                os.kill(worker, signal.SIGUSR1)  # where each thread is, into its log
+                os.killpg(worker, signal.SIGUSR1)  # where each thread is, into its log
                 time.sleep(1.0)
                 os.kill(worker, signal.SIGKILL)
                 verdict.fault("hung", f"{plan['name']}: see {plan['log']}")
