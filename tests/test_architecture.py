@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("predictions",),
     ("replay", "bundles", "memtable"),
     ("engine",),
-    ("merging", "maintenance"),
+    ("merging", "maintenance", "integrations/workspaces"),
     ("report", "leaderboard", "views"),
     ("store",),
     ("library", "chain_builder"),

@@ -337,7 +337,7 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opened", [WorkspaceStore, WorkspaceStore.open_readonly])
 def test_a_workspace_of_nirs4all_1_4_is_left_alone(tmp_path: Path, opened: Callable[[Path], WorkspaceStore]) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"")
-    with pytest.raises(ForeignStoreError, match=f"n4a-fast convert {tmp_path} NEW_FOLDER"):
+    with pytest.raises(ForeignStoreError, match=f"n4a-fast migrate {tmp_path}"):
         opened(tmp_path)
     assert not (tmp_path / "store.duckdb").exists()
 

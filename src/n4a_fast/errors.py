@@ -228,12 +228,7 @@ class ForeignStoreError(StoreFormatError):
 
     def __init__(self, path: Path) -> None:
         told = f"{path} was written by nirs4all, not by n4a_fast; it was left unchanged"
-        command = (
-            f"n4a-fast convert {path.parent} NEW_FOLDER"
-            if path.suffix == ".sqlite"
-            else f"n4a-fast migrate {path.parent}"
-        )
-        super().__init__(f"{told}: run `{command}`, or choose another workspace folder")
+        super().__init__(f"{told}: run `n4a-fast migrate {path.parent}`, or choose another workspace folder")
         self.path = path
 
 

@@ -1122,6 +1122,7 @@ class WorkspaceStore:
         Each is taken in one transaction; what is here already is passed over, so merging twice, or again after a
         kill, changes nothing. Raises ConflictError for an id that has other content here; nothing of that workspace
         is taken then. `progress` gets the path of each merged workspace, how many are done, and of how many.
+        Workspaces of nirs4all, of any release since 0.7, are sources as well; they are only read.
         """
         return merge_all(self._open(writing=True), sources, progress)
 

@@ -396,7 +396,7 @@ def test_a_workspace_of_nirs4all_1_4_is_told_how_to_come_in(tmp_path: Path) -> N
     for command in (("info",), ("sql", "SELECT 1"), ("migrate",), ("gc",)):
         result = invoke(command[0], tmp_path, *command[1:])
         assert result.exit_code == 1
-        assert f"n4a-fast convert {tmp_path} NEW_FOLDER" in result.stderr
+        assert f"n4a-fast migrate {tmp_path}" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
 
 

@@ -21,7 +21,14 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
-from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, StoreUnavailableError
+from n4a_fast.errors import (
+    ArtifactMissingError,
+    ConflictError,
+    ForeignStoreError,
+    InvalidInputError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from n4a_fast.memtable.buffer import Tables
 from n4a_fast.merging.logged_tables import read_each
 from n4a_fast.schema.columns import ALL
@@ -134,7 +141,7 @@ _ADD_CARRIED = """INSERT INTO store.carried BY NAME SELECT * FROM {shard}carried
 WHERE NOT EXISTS (FROM store.carried t WHERE t.table_name = s.table_name AND t.row_id = s.row_id)"""
 _WELCOME_BACK = "DELETE FROM store.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
 _NEW_FILES = """SELECT artifact_id, artifact_path FROM {shard}stored_artifacts
-WHERE artifact_id NOT IN (SELECT artifact_id FROM store.stored_artifacts)"""
+WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.stored_artifacts)"""
 
 
 def merge(target: Workspace, sources: Sequence[Path], progress: Progress) -> MergeReport:
@@ -143,7 +150,7 @@ def merge(target: Workspace, sources: Sequence[Path], progress: Progress) -> Mer
     found: dict[str, int] = {}
     added: dict[str, int] = {}
     for number, (root, tables) in enumerate(read_each(roots, target.database.lock_timeout), 1):
-        for table in _merge_attached(target, root) if tables is None else merge_tables(target, root, tables):
+        for table in _merge_stored(target, root) if tables is None else merge_tables(target, root, tables):
             found[table.table] = found.get(table.table, 0) + table.found
             added[table.table] = added.get(table.table, 0) + table.added
         progress(str(root), number, len(roots))
@@ -156,21 +163,32 @@ def _checked(target: Workspace, sources: Iterable[Path]) -> Iterable[Path]:
         root = Path(os.path.realpath(source))
         if root == target.root:
             raise InvalidInputError(f"{source} is the workspace to merge into; merge others into it")
-        if not (root / STORE_FILE).is_file():
+        if not (root / STORE_FILE).is_file() and not (root / "store.sqlite").is_file():
             raise NotFoundError(
                 "workspace", str(source), "check the path: a workspace is a folder with a store.duckdb", where=""
             )
         yield root
 
 
-def _merge_attached(target: Workspace, root: Path) -> list[MergedTable]:
+def _merge_stored(target: Workspace, root: Path) -> list[MergedTable]:
+    """Take a workspace from its file: one of ours, or one of nirs4all."""
+    if (root / STORE_FILE).is_file():
+        with suppress(ForeignStoreError):
+            return _merge_attached(target, root)
+    from n4a_fast.merging.foreign_sources import made_ours  # what brings it in is rarely needed, and needs this module
+
+    with made_ours(root, target.root) as draft:
+        return _merge_attached(target, draft, ArtifactFiles(root / "artifacts"))
+
+
+def _merge_attached(target: Workspace, root: Path, files: ArtifactFiles | None = None) -> list[MergedTable]:
     source = open_workspace(root, read_only=True, lock_timeout=target.database.lock_timeout)
     try:
         with target.lock, source.lock:
             source.flush()
             source.buffer.put_in_tables()
             with target.database.beside(source.database, "shard"):
-                tables = _take(target, _ATTACHED, dict(target.database.rows(_FOUND)), source.artifacts.files)
+                tables = _take(target, _ATTACHED, dict(target.database.rows(_FOUND)), files or source.artifacts.files)
             target.database.yield_turn()
             return tables
     finally:
