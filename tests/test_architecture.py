@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("replay", "bundles", "memtable"),
     ("engine",),
     ("merging", "maintenance", "integrations/workspaces"),
-    ("report", "leaderboard", "views"),
+    ("report", "leaderboard", "views", "learning"),
     ("store",),
     ("library", "chain_builder"),
     ("integrations",),

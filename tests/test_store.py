@@ -25,6 +25,8 @@ from helpers import (
     predict_with_arrays,
     save_chain,
 )
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ForeignStoreError, InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
@@ -138,6 +140,7 @@ def test_every_public_method_tells_the_user_what_it_gives() -> None:
 
 # -- calls on every method -------------------------------------------------------------------
 
+_SEARCH = GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=2).fit(np.eye(6), np.arange(6.0))
 CALLS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "begin_pipeline": lambda store, unknown: begin_pipeline(store, unknown),
     "complete_run": lambda store, unknown: store.complete_run(unknown, {}),
@@ -203,6 +206,8 @@ MORE_WRITES: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "cleanup_transient_artifacts": lambda store, unknown: store.cleanup_transient_artifacts(unknown, "corn", []),
     "transaction": lambda store, _: store.transaction().__enter__(),
     "merge": lambda store, _: store.merge(),
+    "save_cross_validation": lambda store, _: store.save_cross_validation(Ridge(), np.eye(6), np.arange(6.0), cv=2),
+    "save_search": lambda store, _: store.save_search(_SEARCH),
     "set_metric_direction": lambda store, _: store.set_metric_direction("crunch", True),
 }
 MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
@@ -218,6 +223,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "runs": lambda store, _: store.runs(),
     "chain": lambda store, _: store.chain("@last"),
     "progress": lambda store, _: store.progress(),
+    "estimator": lambda store, _: store.estimator(store.find("@last", "chain")),
     "plot": lambda store, _: store.plot("scatter", store.find("@last", "chain")),
     "report": lambda store, _: store.report(store.workspace_path / "report.html", charts=False),
     "sql": lambda store, _: store.sql("SELECT 1"),

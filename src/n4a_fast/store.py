@@ -31,6 +31,9 @@ from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
 from n4a_fast.leaderboard import Leaderboard
+from n4a_fast.learning.crossval import Data, save_cross_validation
+from n4a_fast.learning.searches import save_search
+from n4a_fast.learning.stored_estimator import estimator_of
 from n4a_fast.maintenance.backup import BackupReport, backup, restore
 from n4a_fast.maintenance.findings import Progress as VerifyProgress
 from n4a_fast.maintenance.findings import VerificationReport
@@ -280,6 +283,53 @@ class WorkspaceStore:
         `wait` is how many seconds to wait for the store at most, None for `lock_timeout`.
         """
         return progress_of(self._open(), run_id, wait)
+
+    def save_cross_validation(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        cv: Any = 5,
+        scoring: Any = None,
+        groups: Any = None,
+        X_test: Any = None,
+        y_test: Any = None,
+        refit: bool = True,
+        run: str | None = None,
+        name: str | None = None,
+        dataset: str = "data",
+        wavelengths: Sequence[float] | None = None,
+        target: str | None = None,
+        unit: str | None = None,
+        n_jobs: int | None = None,
+    ) -> Chain:
+        """Cross-validate an estimator of scikit-learn and keep all of it: fold models, predictions, scores; the chain.
+
+        `cv`, `scoring` (the first ranks; errors are stored positive, `neg_root_mean_squared_error` as rmse) and `groups`
+        are those of `sklearn.model_selection.cross_validate`, which does the work before anything is stored; then
+        all rows are one transaction. The whole fitted estimator of each fold is the chain's model, with `refit` also one
+        fitted on all rows, which then predicts; `X_test`, `y_test` are scored by each. Text labels are stored as
+        their places among the classes. `run` (an id) adds to a run that is open, without it a run is made and completed.
+        """
+        data = Data(X, y, groups, X_test, y_test, dataset, wavelengths, target, unit)
+        options = {"cv": cv, "scoring": scoring, "refit": refit, "run": run, "name": name, "n_jobs": n_jobs}
+        return Chain(self, save_cross_validation(self, estimator, data, **options))
+
+    def save_search(
+        self, search: Any, *, dataset: str = "data", run: str | None = None, name: str | None = None
+    ) -> Run:
+        """Keep a fitted `GridSearchCV` or another search of scikit-learn: a pipeline for each candidate, the scores of
+        its folds, and the refitted best one, which can predict; in one transaction. The run.
+        """
+        return Run(self, save_search(self, search, dataset=dataset, run=run, name=name))
+
+    def estimator(self, chain: str = "@best") -> Any:
+        """A stored chain as a fitted estimator of scikit-learn, for displays, scorers and inspection: it replays.
+
+        `chain` is what `find` understands. The estimator uses this store, which must stay open.
+        """
+        return estimator_of(self, chain)
 
     @_reads
     def plot(

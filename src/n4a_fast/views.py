@@ -37,6 +37,7 @@ class Source(Protocol):
     def plot(self, kind: str, identifier: str | None = None) -> Chart: ...
     def replay_chain(self, chain_id: str, X: Any, wavelengths: Any = None) -> np.ndarray[Any, Any]: ...
     def replay_plan(self, chain_id: str) -> PlanReport: ...
+    def estimator(self, chain: str = "@best") -> Any: ...
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path: ...
 
 
@@ -117,6 +118,10 @@ class Chain:
     def plan(self) -> PlanReport:
         """How the chain is replayed; see `store.replay_plan`."""
         return self._store.replay_plan(self.chain_id)
+
+    def estimator(self) -> Any:
+        """The chain as a fitted estimator of scikit-learn; see `store.estimator`."""
+        return self._store.estimator(self.chain_id)
 
     def plot(self, kind: str = "scatter") -> Chart:
         """A chart of the chain's predictions: scatter, residuals or confusion; see `store.plot`."""
