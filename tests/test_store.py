@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import inspect
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,11 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "runs": lambda store, _: store.runs(),
     "chain": lambda store, _: store.chain("@last"),
     "progress": lambda store, _: store.progress(),
+    "verify": lambda store, _: store.verify(quick=True),
+    "backup": lambda store, _: store.backup(store.workspace_path.with_name(f"{store.workspace_path.name} backup")),
+    "extract": lambda store, _: store.extract(
+        store.list_runs()["run_id"].to_list()[:1], store.workspace_path.with_name(f"part {uuid.uuid4()}")
+    ),
     "estimator": lambda store, _: store.estimator(store.find("@last", "chain")),
     "plot": lambda store, _: store.plot("scatter", store.find("@last", "chain")),
     "report": lambda store, _: store.report(store.workspace_path / "report.html", charts=False),

@@ -306,11 +306,11 @@ class WorkspaceStore:
     ) -> Chain:
         """Cross-validate an estimator of scikit-learn and keep all of it: fold models, predictions, scores; the chain.
 
-        `cv`, `scoring` (the first ranks; errors are stored positive, `neg_root_mean_squared_error` as rmse) and `groups`
-        are those of `sklearn.model_selection.cross_validate`, which does the work before anything is stored; then
-        all rows are one transaction. The whole fitted estimator of each fold is the chain's model, with `refit` also one
-        fitted on all rows, which then predicts; `X_test`, `y_test` are scored by each. Text labels are stored as
-        their places among the classes. `run` (an id) adds to a run that is open, without it a run is made and completed.
+        `cv`, `scoring` (the first ranks; errors are stored positive, `neg_root_mean_squared_error` as rmse) and
+        `groups` are those of `sklearn.model_selection.cross_validate`, which does the work before anything is stored;
+        then all rows are one transaction. The whole fitted estimator of each fold is the chain's model, with `refit`
+        also one fitted on all rows, which then predicts; `X_test`, `y_test` are scored by each. Text labels are stored
+        as their places among the classes. `run` (an id) adds to an open run, without it a run is made and completed.
         """
         data = Data(X, y, groups, X_test, y_test, dataset, wavelengths, target, unit)
         options = {"cv": cv, "scoring": scoring, "refit": refit, "run": run, "name": name, "n_jobs": n_jobs}

@@ -28,7 +28,7 @@ class Scorer:
 
 
 def scorers(scoring: Any, classifies: bool) -> list[Scorer]:
-    """What `scoring` means in scikit-learn: a name, several, a mapping, a scorer; None for the usual; the first ranks."""
+    """What `scoring` means to scikit-learn: one or several; None for the usual ones; the first ranks."""
     from sklearn.metrics import get_scorer
 
     given = scoring if scoring is not None else _CLASSIFICATION if classifies else _REGRESSION
