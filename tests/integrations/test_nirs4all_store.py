@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -299,3 +300,14 @@ def test_a_pipeline_of_a_transaction_that_was_rolled_back_hinders_no_end_of_a_pr
     with WorkspaceStore(tmp_path / "w") as store:
         assert store.list_runs()["status"].to_list() == ["failed"]
         assert store.list_pipelines().is_empty()
+
+
+class TaskType(str, Enum):  # noqa: UP042  as nirs4all has it: str() of a member gives its name
+    REGRESSION = "regression"
+
+
+def test_members_of_an_enum_of_texts_are_stored_as_their_text(embedded: Nirs4allStore) -> None:
+    sweep = begin_sweep(embedded)
+    prediction = predict(embedded, sweep.pipeline, sweep.chain, task_type=TaskType.REGRESSION)
+    assert (embedded.get_prediction(prediction) or {})["task_type"] == "regression"
+    assert embedded.query_predictions()["task_type"].to_list() == ["regression"]

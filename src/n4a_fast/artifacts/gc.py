@@ -68,7 +68,8 @@ class Collector:
         )
         used = {path for (path,) in self._database.rows(_PATHS)} if orphans or unused else set()
         limit, gone = time.time() - _ORPHAN_AGE_SECONDS, {path for _, path in unused}
-        candidates = files.listed() if orphans else (path for path in sorted(gone) if files.changed_at(path))
+        candidates = [path for path in sorted(gone) if files.changed_at(path)]  # whatever their writer named them
+        candidates += [path for path in files.listed() if path not in gone] if orphans else []
         doomed = [
             path
             for path in candidates

@@ -31,14 +31,15 @@ def text(value: Any, name: str) -> str:
         raise InvalidInputError(
             f"{name} holds a character that is not valid Unicode ({error.reason}); remove it"
         ) from error
-    return str(value)
+    return str.__str__(value)  # of an Enum of texts the text, where str() would give its name
 
 
 def identifier(value: Any, name: str) -> str:
     """Like `text`, and not empty."""
-    if not text(value, name):
+    found = text(value, name)
+    if not found:
         raise InvalidInputError(f"{name} is empty; give an id, or None for one that follows from the prediction")
-    return str(value)
+    return found
 
 
 def optional_text(value: Any, name: str) -> str | None:
