@@ -122,6 +122,7 @@ def arrays_of(store: Any, prediction_id: str) -> dict[str, Any]:
 
 
 SCORES = ("val_score", "test_score", "train_score", "metric", "task_type", "n_samples", "n_features", "preprocessings")
+RANKED = ("avg_val_score", "avg_test_score", "cv_val_score", "final_test_score")
 SUMMARY = ("model_name", "metric", "dataset_name", "cv_val_score", "cv_test_score", "cv_fold_count", "final_test_score")
 
 
@@ -151,7 +152,8 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
             said[f"{kind}: summaries"] = sorted([[row[name] for name in SUMMARY] for row in summaries], key=str)
             for scope in ("cv", "all", "final"):
                 ranked = store.query_top_aggregated_predictions(rows[0]["metric"], 50, score_scope=scope)
-                scores = ranked.select("avg_val_score", "avg_test_score").rows() if len(ranked) else []
+                shown = [name for name in RANKED if name in ranked.columns]
+                scores = ranked.select(shown).rows() if len(ranked) else []
                 said[f"{kind}: best by {scope}"] = sorted(scores, key=str)
         ranked = store.top_predictions(5)
         said[f"{kind}: best"] = [
