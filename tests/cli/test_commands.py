@@ -442,10 +442,11 @@ with WorkspaceStore(sys.argv[1]) as store:
 """
     writer = child(code, tmp_path / "w")
     assert read_line(writer) == "going"
-    for command in (("top",), ("info",), ("watch", "--once"), ("runs",)):
+    report = ("report", "--no-charts", "-o", str(tmp_path / "r.html"))
+    for command in (("top",), ("info",), ("watch", "--once"), ("runs",), report):
         result = invoke(command[0], tmp_path / "w", *command[1:])
         assert result.exit_code == 0, result.output
-        assert "rmse" in result.stdout or command[0] in ("info", "runs")
+        assert "rmse" in result.stdout or command[0] in ("info", "runs", "report")
     assert writer.stdin is not None
     writer.stdin.write("\n")
     finish(writer)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import duckdb
+import pytest
 from foreign import NEW, OLD, unpacked
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from n4a_fast import WorkspaceStore
 from n4a_fast.cli import app
 from n4a_fast.cli.workspaces import bars
 
@@ -46,6 +49,38 @@ def test_what_cannot_be_migrated_is_one_line(tmp_path: Path) -> None:
     assert refused.exit_code == 1
     assert refused.output.startswith("n4a-fast: ")
     assert refused.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(("archive", "way"), [(OLD, "migrate"), (NEW, "convert")])
+def test_every_look_works_on_what_nirs4all_has_kept(tmp_path: Path, archive: Path, way: str) -> None:
+    place = unpacked(archive, tmp_path)
+    if way == "convert":
+        assert invoke("convert", place, tmp_path / "ours").exit_code == 0
+        place = tmp_path / "ours"
+    else:
+        assert invoke("migrate", place).exit_code == 0
+    for command in (("runs",), ("top",), ("info",), ("show", "@last"), ("watch", "--once"), ("doctor",)):
+        result = invoke(command[0], place, *command[1:])
+        assert result.exit_code == 0, (command, result.output)
+    assert "lower is better" in invoke("top", place).stdout
+    assert invoke("report", place, "-o", tmp_path / "r.html", "--no-charts").exit_code == 0
+
+
+def test_a_newer_format_is_told_and_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "w") as store:
+        store.begin_run("r", {}, [])
+    for path in (tmp_path / "w" / "artifacts", tmp_path / "w"):
+        path.chmod(0o555)
+    for command in ("runs", "top", "info"):
+        assert invoke(command, tmp_path / "w").exit_code == 0
+    for path in (tmp_path / "w", tmp_path / "w" / "artifacts"):
+        path.chmod(0o755)
+    with duckdb.connect(str(tmp_path / "w" / "store.duckdb")) as connection:
+        connection.execute("UPDATE store_info SET format_version = 99")
+    for command in ("runs", "top", "info", "report"):
+        result = invoke(command, tmp_path / "w")
+        assert result.exit_code == 1
+        assert "format 99" in result.stderr
 
 
 def test_a_terminal_sees_a_bar_for_each_step() -> None:

@@ -35,3 +35,36 @@ def test_the_example_of_the_readme_runs_in_a_kernel_without_widgets(tmp_path: Pa
     _, ranking, read = printed(tmp_path, WITHOUT_WIDGETS, example, LOOK)
     assert "0.12" in ranking
     assert read == "True [1.1, 2.0, 2.9]\n1\n"
+
+
+SHOWN = """
+from n4a_fast import WorkspaceStore
+import numpy as np
+from sklearn.linear_model import Ridge
+store = WorkspaceStore("shown")
+X = np.random.default_rng(0).normal(size=(30, 4))
+chain = store.save_cross_validation(Ridge(), X, X @ np.ones(4), cv=3, dataset="<b>corn</b>")
+"""
+
+
+@pytest.mark.filterwarnings("default")  # of the notebook's own packages
+def test_objects_show_themselves_in_a_kernel(tmp_path: Path) -> None:
+    cells = {
+        "store": "predictions",
+        "store.run()": "1 done, 0 failed",
+        "store.leaderboard()": "rmse, lower is better",
+        "store.load_arrays(chain_id=chain.chain_id, partition='val')": "shape of the first",
+        "store.replay_plan(chain.chain_id, X)": "chain",
+        "store.plot('scatter')": "<svg",
+        "store.close(); store": "busy",
+    }
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SHOWN, *cells)])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=int(DEADLINE), kernel_name="python3", resources=resources).execute()
+    for cell, expected in zip(notebook.cells[1:], cells.values(), strict=True):
+        data = cell.outputs[-1]["data"]
+        shown = data.get("text/html") or data["image/svg+xml"]
+        assert expected in shown
+        assert "<b>corn</b>" not in shown
+        assert len(data["text/plain"]) > 10
+        assert len(shown) < 200_000

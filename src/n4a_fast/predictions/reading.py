@@ -20,6 +20,7 @@ from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
 from n4a_fast.tables.predictions.positions import positions, worth_locating
 from n4a_fast.values import checks
+from n4a_fast.values.notebook import arrays_cell
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 _STREAMED_MEMORY = (
@@ -173,6 +174,9 @@ class LoadedArrays:
 
     def __repr__(self) -> str:
         return f"LoadedArrays: {len(self):,} predictions with {', '.join(self.columns)}"
+
+    def _repr_html_(self) -> str | None:
+        return arrays_cell(self)
 
     def _view(self, name: str) -> ListViews:
         if name not in self._views:

@@ -10,6 +10,7 @@ from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.serve.replayer import Choice, Replayer, load_plan
 from n4a_fast.values import checks
+from n4a_fast.values.notebook import plan_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class PlanReport:
     compiled: bool
     steps: tuple[str, ...]
     error: float | None
+
+    def _repr_html_(self) -> str | None:
+        return plan_cell(self)
 
     def __str__(self) -> str:
         if self.compiled:

@@ -1,0 +1,78 @@
+"""HTML that arrays and plans show in a notebook: without scripts and styles, bounded, and never an error."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import numpy as np
+
+from n4a_fast.values.texttable import plain
+
+BINS, LOOKED_AT = 24, 100  # of a distribution; arrays that are looked at for one that is there
+P = ParamSpec("P")
+
+
+def never_raises(cell: Callable[P, str]) -> Callable[P, str | None]:
+    """None instead of an error: the notebook then shows the text."""
+
+    @wraps(cell)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> str | None:
+        try:
+            return cell(*args, **kwargs)
+        except Exception:  # whatever it is, a cell must not fail for showing its result
+            return None
+
+    return shown
+
+
+@never_raises
+def arrays_cell(arrays: Any) -> str:
+    """Each column of loaded arrays: shapes, range, and the first one's distribution."""
+    rows = []
+    for name in arrays.columns:
+        views = getattr(arrays, name)
+        first = next((views[place] for place in range(min(len(views), LOOKED_AT)) if views[place] is not None), None)
+        if first is None:
+            rows.append((name, "none", "", "", ""))
+            continue
+        values = np.asarray(first, dtype=np.float64).ravel()
+        good = values[np.isfinite(values)]
+        span = f"{good.min():.4g} to {good.max():.4g}, mean {good.mean():.4g}" if len(good) else ""
+        rows.append((name, str(np.shape(first)), span, f"{len(values) - len(good)}", _sparkline(good)))
+    body = "".join(
+        f"<tr><td>{html_text(a)}</td><td>{html_text(b)}</td><td>{html_text(c)}</td><td>{html_text(d)}</td><td>{e}</td></tr>"
+        for a, b, c, d, e in rows
+    )
+    heads = "".join(f"<th>{each}</th>" for each in ("array", "shape of the first", "its values", "NaN", ""))
+    return f"<p>{html_text(repr(arrays))}</p><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@never_raises
+def plan_cell(plan: Any) -> str:
+    """The steps of a plan as boxes; those of a compiled chain stand in one frame."""
+    frame = "border:2px solid #4c78a8" if plan.compiled else "border:1px dashed #888"
+    boxes = "".join(
+        f'<li style="border:1px solid #888;padding:2px 8px;margin:2px">{html_text(step)}</li>' for step in plan.steps
+    )
+    listed = f'<ol style="{frame};padding:4px;list-style:none;display:inline-block">{boxes}</ol>' if boxes else ""
+    return f"<p>{html_text(str(plan).splitlines()[0])}</p>{listed}"
+
+
+def _sparkline(values: np.ndarray[Any, Any]) -> str:
+    if not len(values):
+        return ""
+    counts, _ = np.histogram(values, bins=BINS)
+    top = max(int(counts.max()), 1)
+    bars = "".join(
+        f'<rect x="{4 * place}" y="{20 - 20 * n / top:.1f}" width="3" height="{20 * n / top:.1f}" fill="#4c78a8"/>'
+        for place, n in enumerate(counts)
+    )
+    return f'<svg width="{4 * BINS}" height="20" role="img" aria-label="distribution">{bars}</svg>'
+
+
+def html_text(value: Any) -> str:
+    """A value as text that is safe between tags."""
+    return html.escape(plain(value))
