@@ -50,6 +50,10 @@ lint: $(READY)
 crash-scan: $(READY)
 	@N4A_CRASH_SCAN=1 $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
 
+# Every file operation of every writing call refused: full disk, broken disk, read-only, no permission.
+fault-grid: $(READY)
+	@N4A_FAULT_STRIDE=1 $(BIN)/python -m pytest -q -rP -n 2 tests/crash/test_fault_grid.py
+
 # A thousand workspaces damaged at random: each damage is found, or changes nothing that a reader sees.
 verify-scan: $(READY)
 	@N4A_VERIFY_CASES=1000 $(BIN)/python -m pytest -q -n 2 tests/maintenance/test_verify.py

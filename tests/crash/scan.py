@@ -166,6 +166,7 @@ def _problems_of_store(root: Path, must: list[Stored], gone: list[str]) -> list[
         found += [f"deleted run {run} is back" for run in left]
         for artifact in store.sql("SELECT DISTINCT artifact_id FROM chain_artifacts").rows():
             store.load_artifact(*artifact)
+        found += [str(finding) for finding in store.verify(quick=True).findings if not finding.is_leftover]
         store.begin_run("after", {}, [])  # it can be used
         store.flush()
     return found

@@ -5,6 +5,8 @@
  *                                                one that did the next `burst` fail, too; permille 0 ends it
  *   crash_die(folder, operations)                SIGKILL within that operation below `folder`, counted from now;
  *                                                a write is cut first
+ *   crash_fail(folder, number, error, lasting)   that operation below `folder` fails with this errno, counted from now, and
+ *                                                if `lasting` all that follow; number 0 ends it
  *   crash_step(seconds)                          what CLOCK_REALTIME shows is that much later from now on
  * Which operations fail depends on the seed and on their number alone. A write that is refused is short first, at times.
  */
@@ -34,7 +36,8 @@ static atomic_ulong refused;
 static uint64_t seed;
 static unsigned permille, burst;
 static atomic_ulong refuse_until;
-static unsigned long dies_at;
+static unsigned long dies_at, fails_at;
+static int fails_with, fails_on;
 static atomic_long stepped; /* nanoseconds */
 
 static void watch(const char *folder) {
@@ -58,6 +61,14 @@ void crash_die(const char *folder, unsigned long operations) {
     dies_at = operations;
 }
 
+void crash_fail(const char *folder, unsigned long number, int error, int lasting) {
+    fails_at = 0;
+    watch(folder);
+    atomic_store(&refused, 0);
+    fails_with = error, fails_on = lasting;
+    fails_at = number;
+}
+
 void crash_step(double seconds) { atomic_fetch_add(&stepped, (long)(seconds * 1e9)); }
 
 unsigned long crash_refused(void) { return atomic_load(&refused); }
@@ -70,12 +81,12 @@ static uint64_t mixed(uint64_t x) { /* splitmix64 */
 }
 
 static int is_watched(const char *path) {
-    if (!watched_length || (!permille && !dies_at) || !path) return 0;
+    if (!watched_length || (!permille && !dies_at && !fails_at) || !path) return 0;
     return !strncmp(path, watched, watched_length);
 }
 
 static int is_watched_fd(int fd) {
-    if (!watched_length || (!permille && !dies_at)) return 0;
+    if (!watched_length || (!permille && !dies_at && !fails_at)) return 0;
     char link[64], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     int saved = errno;
@@ -97,6 +108,11 @@ static enum fate fate_of(int full, uint64_t *chance) {
     unsigned long number = atomic_fetch_add(&operation, 1) + 1;
     *chance = mixed(seed ^ mixed(number));
     if (dies_at && number == dies_at) return DIES;
+    if (fails_at && (number == fails_at || (fails_on && number > fails_at))) {
+        atomic_fetch_add(&refused, 1);
+        errno = fails_with;
+        return FAILS;
+    }
     if (!permille) return GOES;
     if (number >= atomic_load(&refuse_until)) {
         if (*chance % 1000 >= permille) return GOES;

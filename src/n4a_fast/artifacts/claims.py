@@ -18,8 +18,8 @@ from pathlib import Path
 import orjson
 
 from n4a_fast import platform
+from n4a_fast.durable.sync import disk_errors_told
 from n4a_fast.engine.session import Session
-from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.platform import FileLock
 
 SAVING = ".saving"
@@ -41,7 +41,7 @@ class Claims:
         if not new and self._pid == os.getpid():
             return
         self._open()
-        with self._sharing():
+        with disk_errors_told(self._folder), self._sharing():
             self._session.note(b"".join(orjson.dumps(name) + b"\n" for name in new))
         self._own.update(new)
 
@@ -80,8 +80,9 @@ class Claims:
     def lock(self) -> frozenset[str]:
         """What live processes claim; from now until `unlock` none can claim anything more."""
         self._open()
-        if not self._lock.is_held:
-            self._lock.acquire()
+        with disk_errors_told(self._folder):
+            if not self._lock.is_held:
+                self._lock.acquire()
         return frozenset(map(orjson.loads, self._session.notes_of_the_living()))
 
     def unlock(self) -> None:
@@ -92,11 +93,9 @@ class Claims:
     def _open(self) -> None:
         if self._pid == os.getpid():
             return
-        try:
+        with disk_errors_told(self._folder):
             self._folder.mkdir(exist_ok=True)
             self._lock.forget_after_fork()  # a forked child needs a lock of its own
             self._witness = platform.open_regular(self._folder / _LOCK, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise StoreUnavailableError(self._folder, error.strerror or str(error)) from error
         self._pid = os.getpid()
         self._own.clear()

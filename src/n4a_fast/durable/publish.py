@@ -13,8 +13,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from n4a_fast import platform
-from n4a_fast.durable.sync import sync
-from n4a_fast.errors import InvalidInputError, StoreError, StoreUnavailableError
+from n4a_fast.durable.sync import disk_errors_told, make_folder, sync
+from n4a_fast.errors import InvalidInputError
 
 
 @contextmanager
@@ -67,16 +67,13 @@ def _draft_of(target: Path, publish: Callable[[Path], object] | None = None) -> 
         raise InvalidInputError(f"{str(target)!r} names no file; give the path of one")
     draft = target.with_name(f".{uuid4().hex}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        for path in (*draft.rglob("*"), draft):
-            sync(path)
-        (publish or (lambda draft: draft.replace(target)))(draft)
-        sync(target.parent)
-    except StoreError:  # some are OSErrors too, and say more
-        raise
-    except OSError as error:
-        raise StoreUnavailableError(target, error.strerror or str(error)) from error
+        with disk_errors_told(target):
+            make_folder(target.parent)
+            yield draft
+            for path in (*draft.rglob("*"), draft):
+                sync(path)
+            (publish or (lambda draft: draft.replace(target)))(draft)
+            sync(target.parent)
     finally:
         _remove(draft)
 

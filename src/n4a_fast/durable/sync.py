@@ -10,16 +10,28 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from n4a_fast import platform
+from n4a_fast.errors import StoreError, StoreUnavailableError
 
 sync = platform.sync_path
 start_sync = platform.start_writing  # so that a sync later finds most of a file done (0.37 ms become 0.12)
 _AT_ONCE = 8
+
+
+@contextmanager
+def disk_errors_told(path: Path) -> Iterator[None]:
+    """What a disk refuses in the block, as StoreUnavailableError of the file or folder that the block is about."""
+    try:
+        yield
+    except StoreError:  # some are OSErrors too, and say more
+        raise
+    except OSError as error:
+        raise StoreUnavailableError(path, error.strerror or str(error)) from error
 
 
 def make_folder(path: Path) -> None:

@@ -11,7 +11,7 @@ import shutil
 from typing import NamedTuple
 
 from n4a_fast import platform
-from n4a_fast.durable.sync import sync
+from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
 
@@ -32,7 +32,7 @@ def vacuum(database: Database) -> VacuumReport:
     """
     path = database.path
     draft = path.with_name(f"{path.name}.vacuum")
-    with database.lock:
+    with database.lock, disk_errors_told(path):
         with database.drained():  # what waits in logs would be in the copy alone
             rewrites = _counted(database)
             database.checkpoint()

@@ -15,10 +15,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from n4a_fast.durable.sync import sync
+from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.durable.torn_pages import mend_before_attaching
 from n4a_fast.engine.connection.failures import is_lock_conflict
-from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.platform import keep_for_ever
 
 Connection = duckdb.DuckDBPyConnection
@@ -82,10 +81,8 @@ def is_log_named(path: Path) -> bool:
     """
     if not path.with_name(path.name + ".wal").exists():
         return False
-    try:
+    with disk_errors_told(path):
         sync(path.parent)
-    except OSError as error:
-        raise StoreUnavailableError(path, error.strerror or str(error)) from error
     return True
 
 

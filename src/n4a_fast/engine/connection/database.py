@@ -31,8 +31,8 @@ from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.engine.lease import Turnstile
 from n4a_fast.errors import (
     InvalidInputError,
-    NotAStoreError,
     StoreError,
+    StoreFormatError,
     StoreLockedError,
     StoreMovedError,
     StoreUnavailableError,
@@ -165,7 +165,7 @@ class Database:
                 with self._read_transaction(connection):
                     return _as_frame(user_sql.selected(connection, sql, list(params), self._readable))
             except user_sql.ERRORS as error:
-                if isinstance(translated(self.path, error), NotAStoreError):
+                if isinstance(translated(self.path, error), StoreFormatError):
                     raise
                 raise InvalidInputError(f"the query cannot run: {error}") from error
 
@@ -559,8 +559,8 @@ class Database:
             raise RuntimeError("writes need an open transaction")
 
     def _translated(self, error: duckdb.Error) -> StoreError:
-        if isinstance(error, duckdb.FatalException):
-            self._drop_connection()
+        if isinstance(error, duckdb.FatalException) or "has been invalidated" in str(error):
+            self._drop_connection()  # the next call attaches the file anew
         return translated(self.path, error)
 
 
