@@ -271,8 +271,9 @@ GROUPED_PLAINLY = """SELECT pipelines.run_id, chains.pipeline_id, chains.chain_i
     min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
     min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
     min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS avg_train_score,
-    list(prediction_id ORDER BY partition, fold_id, prediction_id) AS prediction_ids,
-    list(fold_id ORDER BY partition, fold_id, prediction_id) AS fold_ids
+    list(prediction_id ORDER BY partition, TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id, prediction_id)
+        AS prediction_ids,
+    list(fold_id ORDER BY partition, TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id, prediction_id) AS fold_ids
 FROM predictions
 JOIN chains ON chains.chain_id = predictions.chain_id
 JOIN pipelines ON pipelines.pipeline_id = chains.pipeline_id
@@ -337,3 +338,12 @@ def test_predictions_of_a_chain(store: WorkspaceStore, sweep: Sweep) -> None:
     found = store.get_chain_predictions(sweep.chain)
     assert found.select("partition", "fold_id").rows() == [("test", "0"), ("test", "1"), ("val", "0"), ("val", "1")]
     assert store.get_chain_predictions(sweep.chain, partition="val", fold_id="1").height == 1
+
+
+def test_folds_come_in_the_order_of_their_numbers(store: WorkspaceStore, sweep: Sweep) -> None:
+    folds = ["10", "2", "avg", "0", "w_avg"]
+    for fold in folds:
+        predict(store, sweep.pipeline, sweep.chain, fold_id=fold)
+    expected = ["0", "2", "10", "avg", "w_avg"]
+    assert store.get_chain_predictions(sweep.chain)["fold_id"].to_list() == expected
+    assert store.query_aggregated_predictions(chain_id=sweep.chain)["fold_ids"].to_list() == [expected]

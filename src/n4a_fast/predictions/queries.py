@@ -21,6 +21,7 @@ from n4a_fast.tables.predictions.shared import SharedContents
 from n4a_fast.values import checks, ids, jsontext
 
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
+FOLDS = "TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id"  # the order of folds: 2 before 10, then their averages
 SCORES = ("val_score", "test_score", "train_score")
 GROUPS = (
     "pipeline_id",
@@ -167,7 +168,7 @@ class PredictionQueries:
     def of_chain(self, chain_id: str, partition: str | None, fold_id: str | None) -> pl.DataFrame:
         where, params = where_clause({"chain_id": chain_id, "partition": partition, "fold_id": fold_id})
         return self._database.frame(
-            f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, fold_id, prediction_id", params
+            f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, {FOLDS}, prediction_id", params
         )
 
 

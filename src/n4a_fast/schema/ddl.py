@@ -178,9 +178,12 @@ FROM (
         min(val_score) AS min_val_score, max(val_score) AS max_val_score, avg(val_score) AS avg_val_score,
         min(test_score) AS min_test_score, max(test_score) AS max_test_score, avg(test_score) AS avg_test_score,
         min(train_score) AS min_train_score, max(train_score) AS max_train_score, avg(train_score) AS avg_train_score,
-        list_sort(list({{'partition': partition, 'fold_id': fold_id, 'prediction_id': prediction_id}})) AS places
+        list_sort(list({{'partition': partition, 'number': coalesce(TRY_CAST(fold_id AS INTEGER), 2147483647),
+            'fold_id': fold_id, 'prediction_id': prediction_id}})) AS places
     FROM predictions WHERE refit_context IS NULL AND chain_id IS NOT NULL{within} GROUP BY ALL) g
 JOIN chains c ON c.chain_id = g.chain_id JOIN pipelines l ON l.pipeline_id = c.pipeline_id"""
+
+AGGREGATED_VIEW = f"CREATE OR REPLACE VIEW v_aggregated_predictions AS {AGGREGATED.format(within='')}"
 
 _VIEWS = (
     """CREATE VIEW prediction_arrays AS
@@ -200,7 +203,7 @@ _VIEWS = (
             SELECT artifact_id, count(*) AS users
             FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
             GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id""",
-    f"CREATE VIEW v_aggregated_predictions AS {AGGREGATED.format(within='')}",
+    AGGREGATED_VIEW,
     # one row per chain with predictions; folds count without their averages, and scores that are no number count as
     # missing
     """CREATE VIEW v_chain_scores AS

@@ -27,7 +27,7 @@ FORMAT_VERSION = 2
 
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
 MIGRATIONS: Mapping[int, Sequence[str]] = {
-    1: (*ddl.IDENTITY, ddl.METRICS, ddl.CHAIN_SCORES, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)
+    1: (*ddl.IDENTITY, ddl.METRICS, ddl.CHAIN_SCORES, ddl.AGGREGATED_VIEW, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)
 }
 
 _READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"
