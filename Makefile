@@ -20,7 +20,7 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 MINUTES := 2
 STEPS := 100000
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench readme peers environments wheel sanitize clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench numbers peers environments wheel sanitize clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -65,9 +65,9 @@ bench: $(READY)
 	@$(BIN)/python -m pytest -q $(BENCHMARK_OPTIONS) --results build/bench.json benchmarks; status=$$?; \
 	    $(BIN)/python benchmarks/page.py build/bench.json && exit $$status
 
-# The table between the markers of README.md, from the newest line of benchmarks/history.jsonl.
-readme: $(READY)
-	@$(BIN)/python benchmarks/page.py --readme
+# The table between the markers of docs/benchmarks.md, from the newest line of benchmarks/history.jsonl.
+numbers: $(READY)
+	@$(BIN)/python benchmarks/page.py --numbers
 
 # The documentation site, into docs/_build/html: warnings are errors, nothing is fetched while it is built.
 docs: $(READY) .venv/.docs

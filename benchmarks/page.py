@@ -1,9 +1,9 @@
-"""The run of `make bench` as people read it: one HTML page, PNGs, a line of history, and the README's table.
+"""The run of `make bench` as people read it: one HTML page, PNGs, a line of history, and a table.
 
     python benchmarks/page.py build/bench.json      the page and the PNGs below build/bench/, and a line in
     history.jsonl
-    python benchmarks/page.py --readme              the table between the markers of README.md, from the last line of
-    history
+    python benchmarks/page.py --numbers             the table between the markers of docs/benchmarks.md, from history's
+    last line
 
 The page needs no other file: its pictures are inside.
 """
@@ -20,9 +20,9 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 HISTORY = FOLDER / "history.jsonl"
-README = FOLDER.parent / "README.md"
+PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 PICTURES = FOLDER.parent / "docs" / "benchmarks"
-BEGIN, END = "<!-- benchmarks: made by make readme -->", "<!-- end of benchmarks -->"
+BEGIN, END = "<!-- benchmarks: made by make numbers -->", "<!-- end of benchmarks -->"
 ORDER = (
     "write",
     "read",
@@ -236,17 +236,17 @@ def _time(seconds: float | None) -> str:
     )
 
 
-# -- the README's table --------------------------------------------------------------------
+# -- the page's table --------------------------------------------------------------------
 
 
-def readme() -> None:
-    """Write the table between the markers of README.md, from the newest line of history."""
-    text, run = README.read_text(), history()[-1]
+def numbers() -> None:
+    """Write the table between the markers of docs/benchmarks.md, from the newest line of history."""
+    text, run = PAGE.read_text(), history()[-1]
     if BEGIN not in text or END not in text:
-        sys.exit(f"README.md needs the lines {BEGIN} and {END}")
+        sys.exit(f"docs/benchmarks.md needs the lines {BEGIN} and {END}")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{after}")
-    print(f"README.md: the table of {run['date']}, commit {run['commit']}")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{after}")
+    print(f"docs/benchmarks.md: the table of {run['date']}, commit {run['commit']}")
 
 
 def table(run: dict[str, Any]) -> str:
@@ -278,8 +278,8 @@ def table(run: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--readme"]:
-        readme()
+    if sys.argv[1:] == ["--numbers"]:
+        numbers()
     else:
         import charts
 

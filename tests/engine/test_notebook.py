@@ -12,11 +12,11 @@ from nbclient import NotebookClient
 README = Path(__file__).parents[2] / "README.md"
 LOOK = """
 store = WorkspaceStore("my_sweep")
-kept = store.query_predictions()
-print(kept["prediction_id"].to_list() == [prediction], store.load_arrays([prediction]).y_pred[0].tolist())
+kept = store.query_predictions(partition="val")
+print(kept.height, store.load_arrays(kept["prediction_id"].to_list()).y_pred[0].shape)
 store.close()
 with WorkspaceStore.open_readonly("my_sweep") as reader:
-    print(reader.sql("SELECT count(*) AS n FROM prediction_arrays")["n"][0])
+    print(reader.sql("SELECT count(*) AS n FROM pipelines")["n"][0])
 """
 WITHOUT_WIDGETS = "import sys\nsys.modules['ipywidgets'] = None"  # as where they are not installed
 
@@ -33,8 +33,8 @@ def printed(folder: Path, *cells: str) -> list[str]:
 def test_the_example_of_the_readme_runs_in_a_kernel_without_widgets(tmp_path: Path) -> None:
     example = README.read_text().split("```python\n")[1].split("```")[0]
     _, ranking, read = printed(tmp_path, WITHOUT_WIDGETS, example, LOOK)
-    assert "0.12" in ranking
-    assert read == "True [1.1, 2.0, 2.9]\n1\n"
+    assert "corn · rmse, lower is better · 3 finished" in ranking
+    assert read == "15 (24,)\n3\n"
 
 
 SHOWN = """
