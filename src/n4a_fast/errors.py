@@ -23,7 +23,6 @@
     |   +-- CopyDiffersError                  what was copied is not what was read; nothing took effect
     |   +-- NewerFormatError                  upgrade n4a_fast
     |   +-- LogDamagedError                   restore the file, or move it away and do without its rows
-    |   +-- StoreDamagedError                 restore the workspace from a backup
     |   +-- BundleError                       get the bundle again from where it came; nothing was imported
     +-- ArtifactCorruptError (OSError)        restore the file from a copy
     +-- UntrustedArtifactError                the pickle wants a global that is not allowed
@@ -35,6 +34,7 @@ Each carries its facts as attributes and names the thing and the cure.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,20 +157,34 @@ class StoreLockedError(StoreError, OSError):
 
     def __init__(self, path: Path, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
-        super().__init__(f"{path} is held by {holder}; wait until it is done, or stop it")
+        told = f"is held by {holder}; wait until it is done, or stop it"
+        if pid == os.getpid():
+            told = "is open in this very process, by a DuckDB connection that is not this store's; close that one"
+        super().__init__(f"{path} {told}")
         self.path, self.pid = path, pid
+
+
+# by what a system, or DuckDB, says: the cure of that cause
+_CURES = (
+    (("No space left", "quota exceeded"), "free disk space, then try again"),
+    (
+        ("ermission denied", "Read-only file system", "not permitted", "not writable"),
+        "make it writable, then try again",
+    ),
+    (("Too many open files",), "close what is open, or raise the limit (`ulimit -n`), then try again"),
+    (("No such file or directory",), "check that the folder exists, then try again"),
+    (("File too large",), "raise the limit of file sizes (`ulimit -f`), or use another disk, then try again"),
+    (("Input/output error",), "check the disk, then try again"),
+)
+_SEE = "see to that, then try again"
 
 
 class StoreUnavailableError(StoreError, OSError):
     """The folder or the disk refuses the work; what was buffered is kept."""
 
-    def __init__(
-        self,
-        path: Path,
-        reason: str,
-        cure: str = "check that the folder exists, is writable and has free space, then try again",
-    ) -> None:
-        super().__init__(f"{path} cannot be used: {reason}; {cure}")
+    def __init__(self, path: Path, reason: str, cure: str | None = None) -> None:
+        told = cure or next((cure for words, cure in _CURES if any(word in reason for word in words)), _SEE)
+        super().__init__(f"{path} cannot be used: {reason}; {told}")
         self.path, self.reason = path, reason
 
 
@@ -263,14 +277,6 @@ class LogDamagedError(StoreFormatError):
             " backup, or move this file out of the folder to go on without the rows that it alone holds"
         )
         self.path, self.number, self.follows = path, number, follows
-
-
-class StoreDamagedError(StoreFormatError):
-    """A store file with bytes that cannot be what was written."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} is damaged: {reason}; it was left unchanged: restore the workspace from a backup")
-        self.path, self.reason = path, reason
 
 
 class BundleError(StoreFormatError):

@@ -192,7 +192,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 try:
     store.save_artifact(np.arange(100_000.0), "array", "model", "joblib")
 except StoreUnavailableError as error:
-    assert "free space" in str(error), error
+    assert "limit of file sizes" in str(error), error
 else:
     raise AssertionError("it was saved")
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

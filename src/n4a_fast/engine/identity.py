@@ -6,6 +6,7 @@ followed. A backup that was put back has the same id and a count that is not hig
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from n4a_fast import platform
@@ -26,6 +27,7 @@ class StoreIdentity:
         self.began_as = 0  # the format that it was made with
         self.session: Session | None = None  # of a workspace: its file tells what became of the folder
         self._abandoned = ""  # what happened
+        self._pin: int | None = None
 
     @property
     def is_known(self) -> bool:
@@ -33,6 +35,7 @@ class StoreIdentity:
 
     def note(self, file: tuple[int, int], store_id: str, rewrites: int, began_as: int) -> None:
         """The path means this file."""
+        self._keep_pinned()
         self.file, self.store_id, self.rewrites, self.began_as = file, store_id, rewrites, began_as
 
     def is_here(self) -> bool:
@@ -50,7 +53,19 @@ class StoreIdentity:
         """The path means another file, of this id and count: a vacuum's, or StoreMovedError."""
         if store_id != self.store_id or rewrites <= self.rewrites:
             raise StoreMovedError(self.path, REPLACED)
+        self._keep_pinned()
         self.file, self.rewrites = file, rewrites
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        if self._pin is not None:
+            os.close(self._pin)
+        self._pin = None
+
+    def _keep_pinned(self) -> None:
+        """A removed file's number would soon be another one's: a backup that is put back would pass for it."""
+        self.close()
+        self._pin = platform.pin(self.path)
 
     def abandon(self, happened: str) -> None:
         """The path is used for another file from now on: every question about this one raises StoreMovedError."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def open_workspace(
     if "\0" in str(path):
         raise InvalidInputError(f"{str(path)!r} cannot be the path of a folder")
     root = Path(os.path.realpath(path))
+    refused = sorted(set(str(root)).intersection("?\\") - {os.sep})
+    if refused:
+        raise InvalidInputError(
+            f"{str(root)!r} cannot be the path of a workspace: DuckDB does not take"
+            f" {' and '.join(map(repr, refused))} in a path literally; rename the folder"
+        )
     if root.is_file():
         folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
         raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
@@ -125,7 +132,10 @@ def _forget_all_after_fork() -> None:
 def _close_all_at_exit() -> None:
     """A store that nobody closed still keeps what was saved."""
     for workspace in list(_OPEN):
-        workspace.close()
+        try:
+            workspace.close()
+        except StoreMovedError as error:  # a temporary folder that has gone: nothing can be done for it
+            print(f"n4a_fast: {error}", file=sys.stderr)
     _OPEN.clear()
 
 

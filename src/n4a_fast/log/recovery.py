@@ -13,6 +13,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,14 +90,16 @@ class Segments:
             raise StoreUnavailableError(found.path, error.strerror or str(error), _UNREADABLE) from error
 
     def remove(self, found: Found) -> None:
-        """Take a dead segment away, all of whose records are in the tables; what is not ours, or may not be removed,
-        stays.
-        """
+        """Take a dead segment away, all of whose records are in the tables."""
+        with suppress(OSError):  # another process was faster, or it is another user's: it is passed over from now on
+            platform.remove(found.path)
+
+    def is_ours(self, found: Found) -> bool:
+        """Whether a dead segment without a record to apply is this store's: one of another store is told."""
         try:
-            if self._is_ours(found):
-                platform.remove(found.path)
-        except OSError:
-            pass  # another process was faster, or it is another user's: its records are passed over from now on
+            return self._is_ours(found)
+        except OSError:  # gone meanwhile
+            return False
 
     def _is_ours(self, found: Found) -> bool:
         if not found.session:

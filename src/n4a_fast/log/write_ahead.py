@@ -87,7 +87,7 @@ class WriteAheadLog:
             if records and (may_write or is_dead):
                 waiting.append(Waiting(found, records, is_dead))
             elif not records and is_dead and not self._database.read_only:
-                self._remove(found)
+                self._remove(found, is_ours=found.path.name in self._known or self._segments.is_ours(found))
         return waiting
 
     def writers(self) -> list[tuple[int, bool, int]]:
@@ -143,7 +143,7 @@ class WriteAheadLog:
         for waiting in others:
             self._known[waiting.found.path.name] = waiting.last
             if waiting.is_dead:
-                self._remove(waiting.found)
+                self._remove(waiting.found, is_ours=True)
         if not self._segment.is_here():  # somebody removed it: the next record begins another session's
             self.forget()
             self._session.end()
@@ -169,9 +169,10 @@ class WriteAheadLog:
             sync(folder)  # or a power loss would bring them back, and nobody knew that they are applied
             self._database.execute(_FORGET, (gone,))
 
-    def _remove(self, dead: Found) -> None:
-        self._segments.remove(dead)
-        self._remove_dead_sessions()
+    def _remove(self, dead: Found, *, is_ours: bool) -> None:
+        if is_ours:
+            self._segments.remove(dead)
+            self._remove_dead_sessions()
 
     def _remove_dead_sessions(self) -> None:
         self._session.remove_dead({found.session for found in self._listed()})

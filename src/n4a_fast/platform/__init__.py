@@ -1,7 +1,7 @@
 """Everything that differs between operating systems, behind one interface; no other module asks which system this is.
 
 Files      `open_regular`, `read_at`, `write_at`, `write_pieces`, `identity` (device and
-           number), `mount_point`, `is_writable_folder`
+           number), `pin`, `mount_point`, `is_writable_folder`
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`
 Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder; `try_record_lock`
@@ -20,6 +20,7 @@ from n4a_fast.platform.posix import (
     is_writable_folder,
     mount_point,
     open_regular,
+    pin,
     publish_new,
     read_at,
     remove,
@@ -46,6 +47,7 @@ __all__ = [
     "mount_point",
     "open_regular",
     "openssl_sha256",
+    "pin",
     "publish_new",
     "read_at",
     "remove",

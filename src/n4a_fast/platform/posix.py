@@ -81,6 +81,13 @@ def identity_of(descriptor: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def pin(path: AnyPath) -> int | None:
+    """A descriptor that keeps the identity of a file from being given to another one after its removal; None where
+    numbers are never given again. To close it lets go of no lock, as closing another descriptor of the file does.
+    """
+    return os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else None
+
+
 def mount_point(path: AnyPath) -> Path:
     """The folder at which the disk of `path` begins."""
     folder = Path(os.path.realpath(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -39,7 +40,12 @@ _SET_VERSION = "UPDATE store_info SET format_version = ?, written_by = ?"
 
 
 def create(path: Path) -> None:
-    """Make an empty store file of the current format, unless one is there."""
+    """Make an empty store file of the current format, unless one is there. A log of DuckDB's that is left of a file
+    which was taken away alone is put aside: it would be replayed into this one.
+    """
+    if not path.exists():
+        with suppress(FileNotFoundError):
+            platform.replace(f"{path}.wal", f"{path}.wal.orphaned")
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     stamp = (
         f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{now}', '{uuid4()}', 0, {FORMAT_VERSION})"

@@ -121,9 +121,13 @@ def registered(connection: Connection, tables: dict[str, pa.Table]) -> Iterator[
         connection.register(name, table)
     try:
         yield
-    finally:
+    except BaseException:
         for name in tables:
-            connection.unregister(name)
+            with suppress(duckdb.Error):  # which a transaction that has failed refuses: the cause is what counts
+                connection.unregister(name)
+        raise
+    for name in tables:
+        connection.unregister(name)
 
 
 def in_row_groups(table: pa.Table) -> pa.Table:

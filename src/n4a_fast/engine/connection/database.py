@@ -420,6 +420,7 @@ class Database:
             finally:
                 self._drop_connection()
                 self._closed = True
+                self.identity.close()
                 if self._turnstile is not None:
                     self._turnstile.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
     if is_lock_conflict(error):
         holder = _HOLDER.search(text)
         return StoreLockedError(path, int(holder.group(1)) if holder else None)
+    if "replaying WAL" in text and "does not match" in text:
+        log = path.with_name(path.name + ".wal")
+        cure = f"bring the {path.name} back that it belongs to, or move it out of the folder"
+        return StoreUnavailableError(log, f"it is the log of another file than this {path.name}", cure)
+    if "Unique file handle conflict" in text:
+        return StoreLockedError(path, os.getpid())
     if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
         return NotAStoreError(path, "not a DuckDB file")
     if isinstance(error, duckdb.SerializationException):
