@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 from pathlib import Path
 
@@ -25,7 +26,11 @@ EXAMPLES = [
     errors.ReadOnlyError(PATH),
     errors.StoreLockedError(PATH, 123),
     errors.StoreUnavailableError(PATH, "disk full"),
+    errors.DiskWithoutLocksError(PATH, PATH.parent),
+    errors.StoreMovedError(PATH, "renamed with its folder"),
     errors.NotAStoreError(PATH, "not a DuckDB file"),
+    errors.LogDamagedError(PATH, 1, 2),
+    errors.DamagedStoreError(PATH, "a checksum is wrong"),
     errors.ForeignStoreError(PATH),
     errors.CopyDiffersError(PATH, "rows of runs"),
     errors.NewerFormatError(PATH, 9, 1, "3.0"),
@@ -94,3 +99,27 @@ def test_errors_cross_process_boundaries(error: errors.StoreError) -> None:
     assert type(found) is type(error)
     assert str(found) == str(error)
     assert vars(found) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("reason", "cure"),
+    [
+        ("No space left on device", "free disk space"),
+        ("Permission denied", "make it writable"),
+        ("Read-only file system", "make it writable"),
+        ("Too many open files", "ulimit -n"),
+        ("No such file or directory", "check that the folder exists"),
+        ("Input/output error", "check the disk"),
+        ("something that nobody knows", "see to that"),
+    ],
+)
+def test_a_cause_is_told_with_its_own_cure(reason: str, cure: str) -> None:
+    told = str(errors.StoreUnavailableError(PATH, reason))
+    assert cure in told
+    assert ("free disk space" in told) == ("space" in reason)
+    assert "elsewhere" in str(errors.StoreUnavailableError(PATH, reason, "look elsewhere"))
+
+
+def test_a_file_that_this_process_holds_itself_is_told_as_such() -> None:
+    assert "this very process" in str(errors.StoreLockedError(PATH, os.getpid()))
+    assert "this very process" not in str(errors.StoreLockedError(PATH, os.getpid() + 1))
