@@ -20,7 +20,7 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 MINUTES := 2
 STEPS := 100000
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench numbers peers environments wheel sanitize clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench numbers peers environments wheel sanitize fuzz clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -138,6 +138,10 @@ peers: $(READY) environments
 	    $$place/bin/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")'; \
 	done > $$(ls -d $(@D)/lib/python3*/site-packages)/both.pth
 	@touch $@
+
+# A hundred thousand mutated files of every kind, from their seeds; `make fuzz SEED=7` begins with the seventh.
+fuzz: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),0)
 
 # Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,
 # which would drown any report. PYTHONMALLOC=malloc lets the sanitizer see Python's own objects too.

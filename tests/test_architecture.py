@@ -54,6 +54,27 @@ LONG_MODULES = {
 }
 FACADE_STATEMENTS = 3
 
+# Who may turn what a file says into an import, a call or an object: one folder. Beside it, with the reason:
+GATE = "artifacts/trust/"
+BESIDE_THE_GATE: dict[str, str] = {
+    "artifacts/codec.py": "loads what the gate has decided on",
+    "artifacts/pickles.py": "walks over a pickle with stand-ins, and makes nothing of it",
+    "bundles/scripts/pickled.py": "text of a script that its user runs",
+}
+LOADERS = {
+    "pickle": {"load", "loads", "Unpickler", "_Unpickler"},
+    "joblib": {"load"},
+    "cloudpickle": {"load", "loads"},
+    "marshal": {"load", "loads"},
+    "shelve": {"open"},
+    "dill": {"load", "loads"},
+}
+# Modules and their attributes by a name that is no literal: file, where the names come from.
+OWN_NAMES: dict[str, str] = {
+    "__init__.py": "names of this package's own tables",
+    "replay/fused/linear_operators.py": "compares a class with what its module calls by its name",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
@@ -197,6 +218,51 @@ def system_questions(modules: list[Module], home: str = "platform/") -> list[str
     return found
 
 
+def gate_bypasses(modules: list[Module]) -> list[str]:
+    """Calls that make code or objects of texts and bytes, outside the one place that asks whether they may."""
+    return [
+        f"{module.path}:{node.lineno} {what}; ask {GATE}"
+        for module in modules
+        if not module.path.startswith(GATE) and module.path not in BESIDE_THE_GATE
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call | ast.ClassDef) and (what := _bypass(module, node)) is not None
+    ]
+
+
+def _bypass(module: Module, node: ast.Call | ast.ClassDef) -> str | None:
+    if isinstance(node, ast.ClassDef):
+        found = [_loader(base) for base in node.bases]
+        return next((name for name in found if name), None)
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    literal = [isinstance(argument, ast.Constant) for argument in node.args]
+    if isinstance(node.func, ast.Name) and called in ("eval", "exec", "compile"):
+        return f"runs {called}"
+    if called in ("import_module", "__import__") and literal[:1] != [True] and module.path not in OWN_NAMES:
+        return "imports by a name that is no literal"
+    if called in ("attrgetter", "methodcaller") and not all(literal):
+        return f"calls {called} with a name that is no literal"
+    if called == "reduce" and node.args and getattr(node.args[0], "id", "") == "getattr":
+        return "follows a path of attributes"
+    if called == "getattr" and len(node.args) > 1 and _may_be_a_module(node.args[0]) and module.path not in OWN_NAMES:
+        return None if literal[1] else "takes an attribute of a module by a name that is no literal"
+    return _loader(node.func)
+
+
+def _may_be_a_module(node: ast.expr) -> bool:
+    """Whether an expression is an import, something out of `sys.modules`, or a plain name of a module."""
+    text = ast.unparse(node)
+    return (
+        "import_module" in text or "sys.modules" in text or text in ("module", "library", "package", "builtins", "os")
+    )
+
+
+def _loader(node: ast.expr) -> str | None:
+    """`pickle.loads` and the like, called or inherited from."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"uses {node.value.id}.{node.attr}" if node.attr in LOADERS.get(node.value.id, ()) else None
+    return None
+
+
 def _functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -270,6 +336,11 @@ def test_only_the_integrations_import_nirs4all_and_only_when_called() -> None:
 
 def test_only_the_platform_asks_which_system_this_is() -> None:
     assert system_questions(package()) == []
+
+
+def test_nothing_passes_the_gate_by() -> None:
+    assert gate_bypasses(package()) == []
+    assert {path for path in (*BESIDE_THE_GATE, *OWN_NAMES) if not (PACKAGE / path).is_file()} == set()
 
 
 def test_the_facade_delegates() -> None:
@@ -349,6 +420,46 @@ def test_an_eager_or_stray_import_of_nirs4all_is_found() -> None:
 def test_a_question_which_system_this_is_is_found(source: str) -> None:
     assert len(system_questions([parsed("artifacts/files.py", source)])) == 1
     assert system_questions([parsed("platform/posix.py", source)]) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)",
+        "exec(text)",
+        "compile(text, '', 'exec')",
+        "__import__(name)",
+        "import importlib\nimportlib.import_module(name)",
+        "from importlib import import_module\nimport_module(name)",
+        "getattr(importlib.import_module('a'), name)",
+        "getattr(sys.modules[name], name)",
+        "reduce(getattr, names, module)",
+        "operator.attrgetter(name)(thing)",
+        "pickle.loads(data)",
+        "pickle.Unpickler(file).load()",
+        "class Mine(pickle._Unpickler):\n    pass",
+        "joblib.load(path)",
+        "cloudpickle.loads(data)",
+        "marshal.loads(data)",
+    ],
+)
+def test_a_way_around_the_gate_is_found(source: str) -> None:
+    assert len(gate_bypasses([parsed("tables/runs.py", source)])) == 1
+    assert gate_bypasses([parsed("artifacts/trust/gate.py", source)]) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import_module('threadpoolctl')",
+        "getattr(model, name)",
+        "getattr(module, 'name')",
+        "pickle.dumps(x)",
+        "re.compile(x)",
+    ],
+)
+def test_what_loads_nothing_is_no_way_around_the_gate(source: str) -> None:
+    assert gate_bypasses([parsed("tables/runs.py", source)]) == []
 
 
 @pytest.mark.parametrize(

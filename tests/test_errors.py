@@ -37,6 +37,8 @@ EXAMPLES = [
     errors.BundleError(PATH, "it has no manifest.json"),
     errors.ArtifactCorruptError(PATH, "aa", "bb"),
     errors.UntrustedArtifactError("a1", "os.system", "safe"),
+    errors.ArtifactUnreadableError("a1", "a tree has a child that is not there"),
+    errors.ArtifactImportError("a1", "No module named mypackage"),
     errors.UnsupportedVersionError("nirs4all", "1.4.10", ("0.7.1",)),
     errors.ReplayError("c1", "no model"),
 ]

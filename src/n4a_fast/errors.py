@@ -26,6 +26,8 @@
     |   +-- BundleError                       get the bundle again from where it came; nothing was imported
     +-- ArtifactCorruptError (OSError)        restore the file from a copy
     +-- UntrustedArtifactError                the pickle wants a global that is not allowed
+    +-- ArtifactUnreadableError               get the artifact again from where it came
+    |   +-- ArtifactImportError (ImportError)   install what it was made with
     +-- UnsupportedVersionError (ImportError) install the version of the other package that it names
     +-- ReplayError (RuntimeError)            the chain cannot predict on this input
 
@@ -299,17 +301,37 @@ class ArtifactCorruptError(StoreError, OSError):
 
 
 class UntrustedArtifactError(StoreError):
-    """A pickle that imports a global which the store's `trusted=` setting refuses."""
+    """A pickle or a step that names a global which the store's `trusted=` setting refuses; nothing was imported."""
 
-    def __init__(self, artifact_id: str, global_name: str, trusted: str) -> None:
-        told = (
-            f"artifact {artifact_id!r} imports {global_name}, which trusted={trusted} does not allow; nothing was"
-            " loaded"
+    def __init__(self, artifact_id: str | None, global_name: str, trusted: str) -> None:
+        who = "a step without an artifact" if artifact_id is None else f"artifact {artifact_id!r}"
+        cure = (
+            "name that class in trusted= if you know what it does, or save the fitted operator as an artifact"
+            if artifact_id is None
+            else "see what it holds with describe_artifact, and name a class in trusted= only if you know what it does"
         )
         super().__init__(
-            f"{told}: inspect it with describe_artifact, or open the store with a list of modules you trust"
+            f"{who} imports {global_name}, which trusted={trusted} does not allow; nothing was loaded: {cure}"
         )
         self.artifact_id, self.global_name, self.trusted = artifact_id, global_name, trusted
+
+
+class ArtifactUnreadableError(StoreError):
+    """An artifact from outside that is no whole, sound object; restore it, or get it again."""
+
+    def __init__(self, artifact_id: str, reason: str) -> None:
+        super().__init__(f"artifact {artifact_id!r} cannot be loaded: {reason}; get it again from where it came")
+        self.artifact_id, self.reason = artifact_id, reason
+
+    @classmethod
+    def of(cls, artifact_id: str, error: BaseException) -> ArtifactUnreadableError:
+        """The same with the cause's own words; still an ImportError where a package is missing."""
+        kind = ArtifactImportError if isinstance(error, ImportError | AttributeError) else cls
+        return kind(artifact_id, f"{type(error).__name__}: {error}")
+
+
+class ArtifactImportError(ArtifactUnreadableError, ImportError):
+    """An artifact from outside of a class that is not here; install what it was made with."""
 
 
 class UnsupportedVersionError(StoreError, ImportError):

@@ -128,8 +128,8 @@ class WorkspaceStore:
         `flush_rows` predictions or `flush_bytes` of arrays in memory, or after `flush_interval` seconds
         (None: not by time). Stores of one process on one path share these limits, the newest count.
         `trusted` limits what artifacts may import when they are loaded: "workspace" (what came through an import only
-        from well-known packages), a list of module prefixes, or "none"; `compression` is None or "zstd" for new
-        artifacts; replays share up to `object_cache_bytes` of loaded ones (docs/artifacts.md).
+        what is on the default list), a list of classes and `package.*`, or "none" (docs/security.md); `compression`
+        is None or "zstd" for new artifacts; replays share up to `object_cache_bytes` of loaded ones.
         Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
         not a store of this format; such a file is left unchanged.
         """

@@ -80,5 +80,5 @@ def test_damaged_bytes_and_references_to_elsewhere_are_refused(data: bytes) -> N
 
 
 def test_a_call_of_what_is_no_global_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="calls a str"):
+    with pytest.raises(InvalidInputError, match="calls what is no global"):
         contents_of(b"\x80\x04\x8c\x04text)R.")

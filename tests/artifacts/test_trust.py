@@ -116,7 +116,7 @@ def test_imports_load_less_than_what_this_workspace_saved(tmp_path: Path) -> Non
         assert caught.value.global_name == "pathlib.PosixPath"
         assert caught.value.artifact_id == foreign
         store.flush()
-    with WorkspaceStore(tmp_path, trusted=["pathlib"]) as store:
+    with WorkspaceStore(tmp_path, trusted=["pathlib.PosixPath"]) as store:
         assert store.load_artifact(foreign) == Path("there")
     with WorkspaceStore(tmp_path) as store:
         same = store.save_artifact(Path("there"), "Path", "note", "pickle")

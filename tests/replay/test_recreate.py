@@ -12,9 +12,9 @@ from replay_chains import ChainMaker, Constant, ridge, spectra, target
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer, Normalizer, PolynomialFeatures
 
+from n4a_fast.artifacts.trust.names import imported_by_path
 from n4a_fast.errors import ReplayError
 from n4a_fast.replay.plain.execute import plain_features
-from n4a_fast.replay.plan.recreate import import_class
 
 X = spectra()
 SNV = "chemotools.scatter.StandardNormalVariate"
@@ -104,7 +104,7 @@ def test_parameters_may_hold_operators() -> None:
 
     def resolve(name: str) -> Any:
         seen.append(name)
-        return import_class(name)
+        return imported_by_path(name)
 
     inner = {"class": "sklearn.preprocessing.Normalizer", "params": {"norm": "max"}}
     maker = (

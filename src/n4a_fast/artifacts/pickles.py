@@ -11,18 +11,30 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import math
 import pickle
+import re
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import Any, ClassVar
 
 import numpy as np
 
+from n4a_fast._native import opcodes
 from n4a_fast.errors import InvalidInputError
 
-_ARRAY = "joblib.numpy_pickle.NumpyArrayWrapper"
-_LARGEST = 2**31  # bytes of an unpacked file
+JOBLIB_ARRAY = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+_ARRAY = ".".join(JOBLIB_ARRAY)
+_ALWAYS_ALLOWED = 256 * 2**20  # bytes unpacked
+_WALKING_ROOM = 64 * 2**20
+_EXPANSION = 20  # times the bytes that are there
+_MOST_OPCODES = 1_000_000  # of a joblib file, whose arrays carry the numbers; it takes Python a second
+_JOBLIB = b"joblib"
+_NOTED_VERSION = re.compile(
+    rb"\x10(?:\0\0\0)?_sklearn_version(?:\x94|q.|r....)?[X\x8c].(?:\0\0\0)?([0-9][\w.+]{0,30})", re.DOTALL
+)
 _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
     (b"\x78", zlib.decompressobj),
     (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
@@ -30,6 +42,15 @@ _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
     (b"\xfd7zXZ", lzma.LZMADecompressor),
     (b"\x5d\x00", lzma.LZMADecompressor),
 )
+
+
+class Use(IntFlag):
+    """What a pickle does with a global beyond naming it, as the native scanner tells it."""
+
+    CALLED = 1
+    MADE_WITH = 4  # arguments, by its __new__
+    CHANGED = 8  # itself, or what was made from it is called
+    FILLED = 16  # with items, by its own methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +64,46 @@ class Contents:
     sklearn_version: str | None = None
 
 
-def contents_of(data: bytes | memoryview) -> Contents:
-    """What the pickle `data` names; InvalidInputError for bytes that are no pickle."""
-    names: set[str] = set()
+def contents_of(data: bytes | memoryview, room: int | None = None) -> Contents:
+    """What the pickle `data` names; InvalidInputError for bytes that are no pickle.
+
+    It takes no more than `room` bytes beside `data`, by default 256 MiB or 20 times the data, and time in proportion
+    to the data.
+    """
+    room = room or room_for(len(data))
     try:
-        walk = _Walk(io.BytesIO(unpacked(bytes(data))), names)
-        found = walk.load()
+        raw = unpacked(bytes(data), room)
+        if _JOBLIB not in raw:
+            uses, made = opcodes.scan(raw, walking_room(len(raw)))
+            found = Contents(".".join(made) if made else "", tuple(sorted(map(".".join, uses))), _sklearn_version(raw))
+        else:
+            found = _walked(raw)
     except Exception as error:  # a damaged stream can fail in any opcode
         raise InvalidInputError(
             f"these bytes are no pickle that can be read ({type(error).__name__}: {error}); nothing was loaded"
         ) from error
-    return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)), walk.sklearn_version)
+    return found
+
+
+def walking_room(nbytes: int) -> int:
+    """How many bytes the values of a pickle of this size may take while it is read: real ones take far less."""
+    return max(_WALKING_ROOM, nbytes)
+
+
+def room_for(nbytes: int) -> int:
+    """How many bytes a pickle of this size may unpack to."""
+    return max(_ALWAYS_ALLOWED, _EXPANSION * nbytes)
+
+
+def _walked(raw: bytes) -> Contents:
+    names: set[str] = set()
+    found = _Walk(io.BytesIO(raw), names).load()
+    return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)), _sklearn_version(raw))
+
+
+def _sklearn_version(raw: bytes) -> str | None:
+    found = _NOTED_VERSION.search(raw)
+    return found[1].decode() if found else None
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +126,24 @@ class _Walk(pickle._Unpickler):
     def __init__(self, file: io.BytesIO, names: set[str]) -> None:
         super().__init__(file)
         self._bytes, self._names = file, names
-        self.sklearn_version: str | None = None
+        self._left = _MOST_OPCODES
+
+    def load(self) -> Any:
+        """As Python's own, which cannot be told to stop."""
+        frames = pickle._Unframer(self._bytes.read, self._bytes.readline)  # type: ignore[attr-defined]
+        self._unframer, self.read, self.readinto, self.readline = frames, frames.read, frames.readinto, frames.readline
+        self.metastack: list[Any] = []
+        self.stack = []
+        self.append, self.proto = self.stack.append, 0
+        try:
+            while key := self.read(1):
+                self._left -= 1
+                if self._left < 0:
+                    raise pickle.UnpicklingError(f"more than {_MOST_OPCODES} opcodes beside joblib's arrays")
+                self.dispatch[key[0]](self)
+        except pickle._Stop as stop:  # type: ignore[attr-defined]
+            return stop.value
+        raise EOFError("it ends within a pickle")
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         self._names.add(f"{module_name}.{global_name}")
@@ -109,22 +176,29 @@ class _Walk(pickle._Unpickler):
         state, made = self.stack.pop(), self.stack[-1]
         if isinstance(made, _Named):
             made.state = state
-            if isinstance(state, dict) and isinstance(state.get("_sklearn_version"), str):
-                self.sklearn_version = state["_sklearn_version"]
             if made.name == _ARRAY:
                 self._pass_array(state)
 
     def _pass_array(self, state: dict[str, Any]) -> None:
         """Joblib writes an array's bytes, or a pickle of its objects, right behind its description."""
-        dtype = np.dtype(state["dtype"].arguments[0])
-        if dtype.hasobject:
-            _Walk(self._bytes, self._names).load()
+        itemsize, has_objects = _layout(state["dtype"])
+        if has_objects:
+            inner = _Walk(self._bytes, self._names)
+            inner._left = self._left
+            inner.load()
+            self._left = inner._left
             return
         if state.get("numpy_array_alignment_bytes") is not None:
-            self._bytes.seek(self._bytes.read(1)[0], io.SEEK_CUR)
-        self._bytes.seek(
-            dtype.itemsize * int(np.prod([int(length) for length in state["shape"]], dtype=object)), io.SEEK_CUR
-        )
+            self._pass(self._bytes.read(1)[0])
+        shape = state["shape"]
+        if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+            raise pickle.UnpicklingError(f"an array has the shape {shape!r}")
+        self._pass(math.prod(shape) * itemsize)
+
+    def _pass(self, nbytes: int) -> None:
+        if nbytes > len(self._bytes.getbuffer()) - self._bytes.tell():
+            raise pickle.UnpicklingError("an array is cut short")
+        self._bytes.seek(nbytes, io.SEEK_CUR)
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -136,7 +210,7 @@ class _Walk(pickle._Unpickler):
 
     def _keep(self, items: Iterable[tuple[Any, Any]]) -> None:
         if isinstance(self.stack[-1], dict):  # states are read again, other containers are not
-            self.stack[-1].update(items)
+            self.stack[-1].update((key, value) for key, value in items if isinstance(key, str))
 
     def _drop_one(self) -> None:
         self.stack.pop()
@@ -174,12 +248,23 @@ class _Walk(pickle._Unpickler):
     }
 
 
-def unpacked(data: bytes) -> bytes:
-    """The pickle in a file that joblib may have compressed."""
+def _layout(dtype: Any) -> tuple[int, bool]:
+    """Bytes of a value, and whether values are objects, as the loader will see them once the dtype has its state."""
+    plain, state = np.dtype(dtype.arguments[0]), dtype.state
+    if state is None:
+        return plain.itemsize, plain.hasobject
+    size, flags = (state[5], state[7]) if len(state) > 7 else (-1, None)
+    if state[2] is not None or not isinstance(flags, int) or bool(flags & 1) != (plain.kind == "O"):
+        raise pickle.UnpicklingError("an array has a dtype that hides what it holds")
+    return (size if plain.kind in "SUV" and isinstance(size, int) and size >= 0 else plain.itemsize), plain.kind == "O"
+
+
+def unpacked(data: bytes, room: int) -> bytes:
+    """The pickle in a file that joblib may have compressed; ValueError for one that unpacks to more than `room`."""
     for mark, opener in _PACKED:
         if data.startswith(mark):
-            found: bytes = opener().decompress(data, _LARGEST)
-            if len(found) == _LARGEST:
-                raise ValueError(f"holds more than {_LARGEST} bytes")
+            found: bytes = opener().decompress(data, room)
+            if len(found) == room:
+                raise ValueError(f"holds more than {room} bytes")
             return found
     return data

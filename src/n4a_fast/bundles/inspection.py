@@ -48,16 +48,18 @@ def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleR
     place = Path(path)
     members = members_of(place, max_bytes)
     return BundleReport(
-        place, header_of(place, members), tuple(_member(place, name, data) for name, data in members.items())
+        place,
+        header_of(place, members),
+        tuple(_member(place, name, data, max_bytes) for name, data in members.items()),
     )
 
 
-def _member(path: Path, name: str, data: bytes) -> BundleMember:
+def _member(path: Path, name: str, data: bytes, room: int | None) -> BundleMember:
     digest = hashlib.sha256(data).hexdigest()
     if not name.startswith(FOLDER):
         return BundleMember(name, len(data), digest)
     try:
-        found = contents_of(data)
+        found = contents_of(data, room)
     except InvalidInputError as error:
         raise BundleError(path, f"its operator {name} cannot be read: {error}") from error
     return BundleMember(name, len(data), digest, found.class_name, found.globals)

@@ -79,7 +79,7 @@ def line_of_chain(chain: Mapping[str, Any], artifacts: Artifacts) -> Line:
         loaded[id(found)] = artifact_id, found
         return found
 
-    plan = load_chain(chain, load)
+    plan = load_chain(chain, load, resolve=artifacts.trust.class_named)
     ids = {key: artifact_id for key, (artifact_id, _) in loaded.items()}
     if plan.n_sources != 1:
         raise plan.model.place.error(

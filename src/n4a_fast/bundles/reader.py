@@ -73,7 +73,7 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
     own = _own_entries(manifest)
     formats = {name: _format(path, name, own.get(name, {})) for name in operators}
     described = told is not None and not any(entry.get("composed") for entry in own.values())
-    classes = {name: _class_in(path, name, data) for name, data in operators.items()}
+    classes = {name: _class_in(path, name, data, max_bytes) for name, data in operators.items()}
     try:
         rows = (
             _rows_of_chain(path, own, told or {}, classes)
@@ -225,9 +225,9 @@ def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, str])
         yield from zip(ids, found, strict=False)
 
 
-def _class_in(path: Path, name: str, data: bytes) -> str:
+def _class_in(path: Path, name: str, data: bytes, room: int | None) -> str:
     try:
-        return contents_of(data).class_name
+        return contents_of(data, room).class_name
     except InvalidInputError as error:
         raise BundleError(path, f"its operator {name} cannot be read: {error}") from error
 

@@ -65,6 +65,20 @@ class CompiledChain:
         )
         object.__setattr__(self, "group", group)  # once: a call over thousands of chains asks each of them
 
+    def holds_together(self) -> bool:
+        """Whether sizes and indices fit each other, as those of a stored chain must before anything is computed."""
+        numbers = (self.start, self.n_features, self.n_sources, self.error)
+        return (
+            all(isinstance(number, int | float) for number in numbers)
+            and self.start >= WHOLE
+            and all(isinstance(text, str) for text in (*self.prefix, *self.notes))
+            and (self.source_index is None or isinstance(self.source_index, int))
+            and len(self.weights) == len(self.intercept) >= 1
+            and self.weights.shape[1] == len(self.center)
+            and (self.statistic is None or self.statistic.gives(len(self.center)))
+            and (self.link is None or self.link.takes(len(self.weights)))
+        )
+
     @property
     def nbytes(self) -> int:
         """What it takes in memory, shared arrays included; operators, whose size nobody knows, count as 1 MB."""

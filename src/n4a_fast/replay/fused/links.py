@@ -62,6 +62,13 @@ class Link:
                 chances / chances.sum(axis=2, keepdims=True)
             )  # NaN where all are zero: the plain path knows what then
 
+    def takes(self, n_scores: int) -> bool:
+        """Whether this is a link for so many scores: one a fold for two classes, one a fold and class for more."""
+        classes, folds = len(self.labels), len(self.fold_weights)
+        each = 1 if classes == 2 else classes
+        known = self.kind in ("vote", "logistic", "softmax") and self.labels.dtype.kind in "iubUf"
+        return known and classes >= 2 and self.fold_weights.dtype.kind == "f" and n_scores == folds * each
+
     def as_json(self) -> list[Any]:
         """What `link_from_json` makes it of again."""
         return [self.kind, self.fold_weights.tolist(), self.labels.tolist(), self.labels.dtype.str]

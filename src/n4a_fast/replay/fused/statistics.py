@@ -51,6 +51,22 @@ class RowStatistic:
         """The arrays it consists of."""
         return tuple(array for array in (self.functionals, self.spectra) if array is not None)
 
+    def gives(self, width: int) -> bool:
+        """Whether this is a statistic whose arrays fit each other and leave rows of this width."""
+        functionals, spectra = self.functionals, self.spectra
+        if self.kind == "snv":
+            return functionals is None and 0 <= self.number < width
+        if self.kind == "norm":
+            return functionals is None
+        if functionals is None or functionals.ndim != 2:
+            return False
+        if self.kind == "radial":
+            which = functionals[:, -1]
+            inside = spectra is not None and bool(((which >= 0) & (which < len(spectra))).all())
+            return inside and functionals.shape == (width, 2)
+        fitting = spectra is None or spectra.shape == (functionals.shape[1] - 1, width)
+        return self.kind == "regression" and len(functionals) == width and fitting
+
     def apply(self, X: Array) -> Array:
         """The corrected rows of X, in a new array."""
         with np.errstate(all="ignore"):

@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from n4a_fast.artifacts.trust import Trust
 from n4a_fast.errors import ReplayError, StoreError
 from n4a_fast.replay.plan.folds import FINAL, Folds, choose, read_folds
 from n4a_fast.replay.plan.kinds import calls_itself_model, kind_of, refuse_unknown_effect
 from n4a_fast.replay.plan.known_input import known_inputs
-from n4a_fast.replay.plan.recreate import Resolve, create, import_class
+from n4a_fast.replay.plan.recreate import Resolve, create
 from n4a_fast.replay.plan.replay_plan import (
     AugmentationStep,
     FeatureStep,
@@ -35,6 +36,8 @@ from n4a_fast.replay.plan.replay_plan import (
     TransformStep,
 )
 
+_CLASS_NAMED = Trust().class_named  # what a store says that trusts its own
+
 
 def load_chain(
     chain: Mapping[str, Any],
@@ -42,12 +45,12 @@ def load_chain(
     *,
     folds: Folds | None = None,
     models: bool = True,
-    resolve: Resolve = import_class,
+    resolve: Resolve = _CLASS_NAMED,
 ) -> ReplayPlan:
     """The plan of a chain as `get_chain` returns it, its operators and models loaded.
 
-    `folds` loads only the models of these folds, all without it, `models=False` none; `resolve` imports
-    the classes of stateless steps by their full names.
+    `folds` loads only the models of these folds, all without it, `models=False` none; `resolve` gives
+    the classes of stateless steps by their full names, or refuses.
     """
     plan = _Reader(_facts_of(chain), load_artifact, resolve).plan(folds, models)
     return replace(plan, inputs=known_inputs(plan, chain.get("input")))

@@ -7,13 +7,12 @@ Accepted class names: fully qualified (`chemotools.scatter.StandardNormalVariate
 `operator_class` or as `{"class": "...", "params": {...}}` in the step's params, also below the keys
 `transform` and `preprocessing`; a short name only if `sklearn.preprocessing` has that class. Other
 libraries share short names for different arithmetic (a standard deviation by n or by n-1).
-Importing a named class runs that module: load chains only from stores you trust, as with artifacts.
+What a name may stand for is for the store's `trusted=` to say: the caller's `resolve` asks it.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
+from n4a_fast.errors import UntrustedArtifactError
 from n4a_fast.replay.plan.replay_plan import Place
 from n4a_fast.replay.plan.tags import needs_fit
 
@@ -30,12 +30,6 @@ Resolve: TypeAlias = Callable[[str], Any]
 
 SHORT_NAMES_FROM = "sklearn.preprocessing"
 _CURE = "save the fitted operator as an artifact of the step"
-
-
-def import_class(name: str) -> Any:
-    """The object with this fully qualified name; ImportError or AttributeError when there is none."""
-    module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def create(step: Mapping[str, Any], place: Place, resolve: Resolve) -> Any | None:
@@ -95,6 +89,8 @@ def _class_named(name: str, place: Place, resolve: Resolve) -> type:
     full = name if "." in name else f"{SHORT_NAMES_FROM}.{name}"
     try:
         found = resolve(full)
+    except UntrustedArtifactError:
+        raise
     except Exception as error:  # an import runs the module, which may fail in any way
         if full == name:
             raise place.error(

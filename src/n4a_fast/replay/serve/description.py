@@ -13,7 +13,7 @@ from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.plan.folds import read_folds
 from n4a_fast.replay.plan.replay_plan import Place
-from n4a_fast.replay.serve.replayer import Replayer, load_plan
+from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.values import checks
 from n4a_fast.values.chain_input import ChainInput, read_input
 
@@ -44,7 +44,7 @@ def describe_chain(replayer: Replayer, arrays: ArrayReader, chain_id: str) -> Ch
     folds = tuple(read_folds(chain["fold_artifacts"] or {}, place))
     facts, note = with_range(chain, arrays), ""
     try:
-        plan = load_plan(chain, Bench(replayer.load_artifact), folds[:1] or "auto")
+        plan = replayer.load_plan(chain, Bench(replayer.load_artifact), folds[:1] or "auto")
     except StoreError as error:
         note = f"its operators cannot be asked: {error}"
     else:

@@ -8,7 +8,7 @@ which many chains share, are stored once. All of it can be deleted at any time: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -72,26 +72,18 @@ class CompiledChains:
         current = {text: _is_current(text) for text in set(found["made_with"].to_pylist())}
         if not all(current.values()):
             found = found.filter(pa.array([current[text] for text in found["made_with"].to_pylist()], pa.bool_()))
-        hashes = sorted({name for names in found["arrays"].to_pylist() for name in names})
+        hashes = sorted({name for names in found["arrays"].to_pylist() for name in names or ()})
         stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
-        arrays: dict[str, Array] = dict(
-            zip(
-                stored["content_hash"].to_pylist(),
-                _shaped(stored["array_values"], stored["width"].to_pylist()),
-                strict=True,
-            )
-        )
-        centers = {name: array[0] for name, array in arrays.items()}
-        recipes = [orjson.loads(text) for text in found["recipe"].to_pylist()]
-        weights = _shaped(found["weights"], [arrays[recipe["center"]].shape[1] for recipe in recipes])
-        intercepts = _values(found["intercept"])
         rows = zip(
-            found["chain_id"].to_pylist(), found["made_with"].to_pylist(), recipes, weights, intercepts, strict=True
+            stored["content_hash"].to_pylist(),
+            _values(stored["array_values"]),
+            stored["width"].to_pylist(),
+            strict=True,
         )
-        return {
-            chain_id: _restored(chain_id, made_with, recipe, weight, intercept, arrays, centers)
-            for chain_id, made_with, recipe, weight, intercept in rows
-        }
+        arrays = {name: values.reshape(-1, width) for name, values, width in rows if _fits(values, width)}
+        centers = {name: array[0] for name, array in arrays.items()}
+        restored = (_restored(row, arrays, centers) for row in _rows(found))
+        return {chain.chain_id: chain for chain in restored if chain is not None}
 
     def write_in_transaction(self) -> None:
         """Write what was put; `clear` after the commit."""
@@ -147,34 +139,47 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
     )
 
 
-def _restored(
-    chain_id: str,
-    made_with: str,
-    recipe: Mapping[str, Any],
-    weights: Array,
-    intercept: Array,
-    arrays: Mapping[str, Array],
-    centers: Mapping[str, Array],
-) -> CompiledChain:
-    stored = recipe["statistic"]
-    statistic = RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
-    return CompiledChain(
-        chain_id,
-        recipe["start"],
-        tuple(recipe["prefix"]),
-        recipe["n_features"],
-        statistic,
-        centers[recipe["center"]],
-        weights,
-        intercept,
-        recipe["error"],
-        tuple(recipe["notes"]),
-        made_with,
-        recipe["n_sources"],
-        recipe["source_index"],
-        link=link_from_json(recipe["link"]) if recipe.get("link") else None,
-        inputs=tuple(map(read_input, recipe["inputs"])),
+def _rows(found: pa.Table) -> Iterator[tuple[str, str, str, Array, Array]]:
+    names = ("chain_id", "made_with", "recipe")
+    return zip(
+        *(found[name].to_pylist() for name in names),
+        _values(found["weights"]),
+        _values(found["intercept"]),
+        strict=True,
     )
+
+
+def _restored(
+    row: tuple[str, str, str, Array, Array], arrays: Mapping[str, Array], centers: Mapping[str, Array]
+) -> CompiledChain | None:
+    """The compiled chain of a row; None for one that does not hold together, which is made again."""
+    chain_id, made_with, text, weights, intercept = row
+    try:
+        recipe = orjson.loads(text)
+        stored, center = recipe["statistic"], centers[recipe["center"]]
+        statistic = (
+            RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
+        )
+        chain = CompiledChain(
+            chain_id,
+            recipe["start"],
+            tuple(recipe["prefix"]),
+            recipe["n_features"],
+            statistic,
+            center,
+            weights.reshape(-1, len(center)),
+            intercept,
+            recipe["error"],
+            tuple(recipe["notes"]),
+            made_with,
+            recipe["n_sources"],
+            recipe["source_index"],
+            link=link_from_json(recipe["link"]) if recipe.get("link") else None,
+            inputs=tuple(map(read_input, recipe["inputs"])),
+        )
+        return chain if chain.holds_together() else None
+    except (LookupError, TypeError, ValueError, AttributeError):  # written by somebody else
+        return None
 
 
 def _values(column: pa.ChunkedArray) -> list[Array]:
@@ -186,8 +191,8 @@ def _values(column: pa.ChunkedArray) -> list[Array]:
     return [values[start:end] for start, end in pairwise(offsets)]
 
 
-def _shaped(column: pa.ChunkedArray, widths: Iterable[int]) -> list[Array]:
-    return [values.reshape(-1, width) for values, width in zip(_values(column), widths, strict=True)]
+def _fits(values: Array, width: Any) -> bool:
+    return isinstance(width, int) and width > 0 and len(values) > 0 and len(values) % width == 0
 
 
 def _is_current(made_with: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from n4a_fast.replay.fused.compile import TOLERANCE
 from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.fused.stages import Bench
-from n4a_fast.replay.serve.replayer import Choice, Replayer, load_plan
+from n4a_fast.replay.serve.replayer import Choice, Replayer
 from n4a_fast.values import checks
 from n4a_fast.values.notebook import plan_cell
 
@@ -43,7 +43,9 @@ def report_plan(replayer: Replayer, chain_id: str, X: Any, wavelengths: Any) -> 
         chain = replayer.require([chain_id])[chain_id]
         if X is not None:
             bench = Bench(replayer.load_artifact)
-            known = replayer.compile(load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
+            known = replayer.compile(
+                replayer.load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state
+            )
     return _report(chain_id, known)
 
 

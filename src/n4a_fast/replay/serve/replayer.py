@@ -119,7 +119,7 @@ class Replayer:
         if isinstance(known, CompiledChain) and (found := self.fused(known, X, wavelengths, return_proba)) is not None:
             return found
         bench = Bench(self.load_artifact)
-        plan = load_plan(self.require([chain_id])[chain_id], bench, choice.folds)
+        plan = self.load_plan(self.require([chain_id])[chain_id], bench, choice.folds)
         if known is None:
             compiled = self.compile(plan, X, wavelengths, choice, bench, state)
             if (
@@ -147,6 +147,19 @@ class Replayer:
             if chain_id not in rows:
                 raise NotFoundError("chain", chain_id)
         return rows
+
+    def load_plan(self, chain: Mapping[str, Any], bench: Bench, folds: Folds) -> ReplayPlan:
+        """The plan of a chain; operators that several chains share are loaded once on this bench."""
+        return load_chain(chain, loader_for(chain, bench), folds=folds, resolve=self.class_named)
+
+    def load_steps(self, chain: Mapping[str, Any], bench: Bench) -> ReplayPlan:
+        """The plan of a chain without its models."""
+        return load_chain(chain, loader_for(chain, bench), models=False, resolve=self.class_named)
+
+    @property
+    def class_named(self) -> Callable[[str], Any]:
+        """Gives the class of a step that has no artifact, as far as the store trusts it; it can be pickled."""
+        return self._artifacts.trust.class_named
 
     def reader(self, artifact_ids: Sequence[str]) -> ArtifactReader:
         """Loads these artifacts in another process."""
@@ -183,16 +196,16 @@ class Replayer:
         """Like `compile`, with the models of all folds loaded only if the first one may fuse, or classifies: then they
         must know the same classes.
         """
-        plan = load_chain(chain, loader_for(chain, bench), models=False)
+        plan = self.load_steps(chain, bench)
         first = choose(tuple(plan.model.fold_ids), choice.folds)[0]
-        alone = load_plan(chain, bench, [first])
+        alone = self.load_plan(chain, bench, [first])
         plain = refusal(alone)
         if plain is not None:
             if classifies(alone.model.models[first]):
-                common_classes(load_plan(chain, bench, choice.folds).model.models, plan.model.place)
+                common_classes(self.load_plan(chain, bench, choice.folds).model.models, plan.model.place)
             self._remember(plain, choice.key, state)
             return plain
-        compiled = self.compile(load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
+        compiled = self.compile(self.load_plan(chain, bench, choice.folds), X, wavelengths, choice, bench, state)
         if isinstance(compiled, CompiledChain) and compiled.plan is not None:  # of many chains, operators are not kept
             compiled = replace(compiled, plan=None)
             self._remember(compiled, choice.key, state)
@@ -259,7 +272,7 @@ class Replayer:
         """The operators of a chain that was compiled without keeping them, or by another process."""
         state = self.state()
         chain = self.require([compiled.chain_id])[compiled.chain_id]
-        plan = load_chain(chain, loader_for(chain, bench), models=False)
+        plan = self.load_steps(chain, bench)
         known = self._remembered.get((compiled.chain_id, None))
         if keep and known is not None and known.chain is compiled:  # not one of other folds
             self._remember(replace(compiled, plan=plan), None, state)
@@ -279,11 +292,6 @@ class Replayer:
         except OSError:
             return (self._generation, file.st_mtime_ns, file.st_size)
         return (self._generation, file.st_mtime_ns, file.st_size, log.st_mtime_ns, log.st_size)
-
-
-def load_plan(chain: Mapping[str, Any], bench: Bench, folds: Folds) -> ReplayPlan:
-    """The plan of a chain; operators that several chains share are loaded once on this bench."""
-    return load_chain(chain, loader_for(chain, bench), folds=folds)
 
 
 def loader_for(chain: Mapping[str, Any], bench: Bench) -> Callable[[str], Any]:

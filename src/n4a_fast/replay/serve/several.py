@@ -25,6 +25,7 @@ from n4a_fast.replay.plain.execute import plain_features
 from n4a_fast.replay.plain.inputs import read_spectra, read_wavelengths
 from n4a_fast.replay.plan.folds import Folds, choose, read_folds, weights_of
 from n4a_fast.replay.plan.load import load_chain
+from n4a_fast.replay.plan.recreate import Resolve
 from n4a_fast.replay.plan.replay_plan import Place, ReplayPlan
 from n4a_fast.replay.serve.forests import is_forest, quickened
 from n4a_fast.replay.serve.replayer import Choice, Replayer, loader_for
@@ -54,11 +55,8 @@ def plain_predictions(
     """Predictions of these chains, those with common steps after each other."""
     if not chain_ids:
         return
-    chains = replayer.require(chain_ids)
-    plans = {
-        chain_id: load_chain(chains[chain_id], loader_for(chains[chain_id], bench), models=False)
-        for chain_id in chain_ids
-    }
+    chains, named = replayer.require(chain_ids), replayer.class_named
+    plans = {chain_id: replayer.load_steps(chains[chain_id], bench) for chain_id in chain_ids}
     names = {chain_id: _names(plan, bench) for chain_id, plan in plans.items()}
     for _, alike in groupby(
         sorted(chain_ids, key=lambda chain_id: names[chain_id]), key=lambda chain_id: names[chain_id]
@@ -67,14 +65,17 @@ def plain_predictions(
         features, given = _features(plans[listed[0]], work, bench)
         if work.n_jobs == 1:
             yield from (
-                (one, _predicted(chains[one], loader_for(chains[one], bench), work, features, given)) for one in listed
+                (one, _predicted(chains[one], loader_for(chains[one], bench), named, work, features, given))
+                for one in listed
             )
             continue
         # files alone: a thread that asked the store would wait for a transaction that waits for it
         load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
-        first = load_chain(chains[listed[0]], load, folds=work.choice.folds)
+        first = load_chain(chains[listed[0]], load, folds=work.choice.folds, resolve=named)
         backend = "threading" if all(is_forest(model) for model in first.model.models.values()) else "loky"
-        tasks = (joblib.delayed(_predicted)(chains[one], load, _for_worker(work), features, given) for one in listed)
+        tasks = (
+            joblib.delayed(_predicted)(chains[one], load, named, _for_worker(work), features, given) for one in listed
+        )
         yield from zip(
             listed, joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(tasks), strict=True
         )
@@ -118,8 +119,8 @@ def _features(plan: ReplayPlan, work: Work, bench: Bench) -> tuple[Array, int]:
     return bench.after(stages, spectra[0], axes[0], f"X{plan.source_index}"), spectra[0].shape[1]
 
 
-def _predicted(chain: Chain, load: Load, work: Work, features: Array, given: int) -> NDArray[Any]:
+def _predicted(chain: Chain, load: Load, named: Resolve, work: Work, features: Array, given: int) -> NDArray[Any]:
     """The models of one chain on what its steps left; also the task of a worker process."""
-    plan = quickened(load_chain(chain, load, folds=work.choice.folds))
+    plan = quickened(load_chain(chain, load, folds=work.choice.folds, resolve=named))
     weights = weights_of(choose(tuple(plan.model.fold_ids), work.choice.folds), work.choice.fold_weights)
     return combine(plan.model.models, weights, features, given, plan.targets, plan.model.place, work.return_proba)

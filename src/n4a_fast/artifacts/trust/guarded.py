@@ -1,0 +1,212 @@
+"""Unpickling of what came from outside: asked about before it is imported, looked at before it is given away.
+
+A plain pickle is read by the native scanner first, so that nothing of a refused file runs; then C's unpickler makes
+it. Joblib's files, compressed or with arrays between the opcodes, are read here and not by joblib, which would unpickle
+arrays of objects without asking anybody; each opcode that calls, changes or fills asks first.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.pickles import JOBLIB_ARRAY, Use, room_for, unpacked
+from n4a_fast.artifacts.trust.known import CONTAINERS
+from n4a_fast.artifacts.trust.makers import Makers
+from n4a_fast.artifacts.trust.soundness import require_sound
+from n4a_fast.errors import StoreError
+
+_CONTAINERS = (list, dict, set)
+_DEEPEST = 200  # tuples within tuples: Python's hash of one calls itself
+# references to objects outside the file, and the one opcode that names what it calls in the same breath
+_OUTSIDE = (pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST)
+
+
+class Rules(Protocol):
+    """Who is asked."""
+
+    def require(self, module: str, name: str, uses: int = 0) -> None: ...
+
+    def require_all(self, data: bytes | memoryview) -> None: ...
+
+    def imported(self, module: str, name: str) -> Any: ...
+
+    def unreadable(self, error: BaseException) -> StoreError: ...
+
+
+def loads(data: bytes | memoryview, rules: Rules) -> Any:
+    """The object in `data`; UntrustedArtifactError for what may not be in it, ArtifactUnreadableError for what is not
+    whole or not sound.
+    """
+    makers = Makers()
+    try:
+        if codec.is_plain(data):
+            rules.require_all(data)
+            found = _Guarded(io.BytesIO(data), rules, makers).load()
+        else:
+            found = _GuardedJoblib(io.BytesIO(unpacked(bytes(data), room_for(len(data)))), rules, makers).load()
+        require_sound(found, makers)
+        return found
+    except StoreError:
+        raise
+    except Exception as error:  # a state that its class did not write can fail there in any way
+        raise rules.unreadable(error) from error
+
+
+class _Guarded(pickle.Unpickler):
+    """For what the scanner has read."""
+
+    def __init__(self, file: io.BytesIO, rules: Rules, makers: Makers) -> None:
+        super().__init__(file)
+        self._rules, self._makers = rules, makers
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._makers.of(module, name) or self._rules.imported(module, name)
+
+
+class _Array:
+    """What joblib's file says about an array before its raw values."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    order: str
+    subclass: Any
+    numpy_array_alignment_bytes: int | None = None
+
+
+class _GuardedJoblib(pickle._Unpickler):
+    stack: list[Any]  # the stubs do not tell
+    metastack: list[list[Any]]
+
+    def __init__(self, file: io.BytesIO, rules: Rules, makers: Makers) -> None:
+        super().__init__(file)
+        self._file, self._rules, self._makers = file, rules, makers
+        self._names: dict[int, tuple[str, str]] = {}  # of what was imported, by identity
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == JOBLIB_ARRAY:
+            return _Array
+        self._rules.require(module, name)
+        found = self._makers.of(module, name) or self._rules.imported(module, name)
+        self._names[id(found)] = module, name
+        return found
+
+    def _ask(self, kind: Any, uses: int) -> None:
+        if kind is _Array and not uses:
+            return
+        if (name := self._names.get(id(kind))) is None:
+            raise pickle.UnpicklingError("calls what is no global")
+        self._rules.require(*name, uses)
+
+    def _call(self) -> None:
+        self._ask(self.stack[-2], Use.CALLED)
+        pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
+
+    def _make(self) -> None:
+        self._ask(self.stack[-2], Use.MADE_WITH if self.stack[-1] else 0)
+        pickle._Unpickler.load_newobj(self)  # type: ignore[attr-defined]
+
+    def _make_with_keywords(self) -> None:
+        self._ask(self.stack[-3], Use.MADE_WITH)
+        pickle._Unpickler.load_newobj_ex(self)  # type: ignore[attr-defined]
+
+    def _call_marked(self) -> None:
+        self._ask(self.stack[0], Use.CALLED)
+        pickle._Unpickler.load_obj(self)  # type: ignore[attr-defined]
+
+    def _refuse(self) -> None:
+        raise pickle.UnpicklingError("refers to objects outside the file, or calls what it does not name first")
+
+    def _build(self) -> None:
+        if id(self.stack[-2]) in self._names:
+            self._ask(self.stack[-2], Use.CHANGED)
+        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
+        if isinstance(self.stack[-1], _Array):
+            self.stack[-1] = self._read(self.stack[-1])
+
+    def _read(self, array: _Array) -> Any:
+        dtype, shape = array.dtype, tuple(array.shape)
+        self._makers.require_dtypes()
+        if not isinstance(dtype, np.dtype) or array.subclass not in (np.ndarray, np.memmap, np.matrix):
+            raise pickle.UnpicklingError("an array has no numpy type")
+        if dtype.hasobject:
+            return self._read_objects()
+        if any(not isinstance(length, int) or length < 0 for length in shape):
+            raise pickle.UnpicklingError(f"an array has the shape {shape}")
+        if array.numpy_array_alignment_bytes is not None:
+            self._file.seek(self._file.read(1)[0], io.SEEK_CUR)
+        wanted = math.prod(shape) * dtype.itemsize
+        values = bytearray(self._file.read(min(wanted, self._file.getbuffer().nbytes)))
+        if len(values) != wanted:
+            raise pickle.UnpicklingError("an array is cut short")
+        found = np.frombuffer(values, dtype).reshape(shape, order="F" if array.order == "F" else "C")
+        return found if array.subclass in (np.ndarray, np.memmap) else found.view(array.subclass)
+
+    def _read_objects(self) -> Any:
+        """An array of objects is a pickle of its own."""
+        start = self._file.tell()
+        inner = _GuardedJoblib(self._file, self._rules, self._makers)
+        found = inner.load()
+        if self._file.tell() <= start:
+            raise pickle.UnpicklingError("an array of objects is nowhere")
+        return found
+
+    def _fill(self, loads: Callable[[Any], None], at: int) -> None:
+        target = (self.metastack[-1] if at == 0 else self.stack)[-1 if at == 0 else at]
+        kind = type(target)
+        if kind not in _CONTAINERS and f"{kind.__module__}.{kind.__qualname__}" not in CONTAINERS:
+            raise pickle.UnpicklingError(f"puts items into a {kind.__name__}")
+        for key in self.stack[at:]:
+            _require_shallow(key)
+        loads(self)
+
+    def _append(self) -> None:
+        self._fill(pickle._Unpickler.load_append, -2)  # type: ignore[attr-defined]
+
+    def _appends(self) -> None:
+        self._fill(pickle._Unpickler.load_appends, 0)  # type: ignore[attr-defined]
+
+    def _set_item(self) -> None:
+        self._fill(pickle._Unpickler.load_setitem, -3)  # type: ignore[attr-defined]
+
+    def _set_items(self) -> None:
+        self._fill(pickle._Unpickler.load_setitems, 0)  # type: ignore[attr-defined]
+
+    def _add_items(self) -> None:
+        self._fill(pickle._Unpickler.load_additems, 0)  # type: ignore[attr-defined]
+
+    def _freeze(self) -> None:
+        for item in self.stack:
+            _require_shallow(item)
+        pickle._Unpickler.load_frozenset(self)  # type: ignore[attr-defined]
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.REDUCE[0]: _call,
+        pickle.NEWOBJ[0]: _make,
+        pickle.NEWOBJ_EX[0]: _make_with_keywords,
+        pickle.OBJ[0]: _call_marked,
+        pickle.BUILD[0]: _build,
+        pickle.APPEND[0]: _append,
+        pickle.APPENDS[0]: _appends,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.FROZENSET[0]: _freeze,
+        **dict.fromkeys((opcode[0] for opcode in _OUTSIDE), _refuse),
+    }
+
+
+def _require_shallow(item: Any) -> None:
+    """UnpicklingError for tuples that lie too deep within each other to be hashed."""
+    depth, inside = 0, [item]
+    while inside := [one for each in inside if isinstance(each, tuple | frozenset) for one in each]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise pickle.UnpicklingError("its tuples lie too deep within each other")

@@ -1,0 +1,305 @@
+"""What a stranger's file may make is a list; what a stored step may name is asked; what was made holds together."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import scipy.interpolate
+import scipy.sparse
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import SplineTransformer
+from sklearn.svm import SVR
+from sklearn.tree import DecisionTreeRegressor
+from sklearn.utils import all_estimators
+
+from n4a_fast import WorkspaceStore, inspect_bundle
+from n4a_fast.artifacts.pickles import contents_of
+from n4a_fast.artifacts.trust import trust
+from n4a_fast.errors import ArtifactUnreadableError, BundleError, InvalidInputError, UntrustedArtifactError
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((60, 6)) + 0.1, RNG.random(60)
+THREE = np.array(["blé", "maïs", "soja"])[np.digitize(Y, [0.3, 0.6])]
+
+
+def loaded(model: Any, write: Any = pickle.dumps, setting: Any = "workspace") -> Any:
+    return trust(setting).loads("a", write(model), "joblib", "imported")
+
+
+def as_joblib(obj: Any) -> bytes:
+    buffer = io.BytesIO()
+    joblib.dump(obj, buffer)
+    return buffer.getvalue()
+
+
+def fitted(kind: type) -> Any:
+    """An estimator fitted on the first toy set that it takes; None when it takes none."""
+    inner = {"estimator": Ridge(), "estimators": [("a", Ridge())], "transformers": [("a", SplineTransformer(), [0])]}
+    inner |= {
+        "transformer_list": [("a", SplineTransformer())],
+        "steps": [("a", Ridge())],
+        "param_grid": {"alpha": [1.0]},
+    }
+    inner |= {"param_distributions": {"alpha": [1.0]}, "base_estimator": Ridge(), "n_iter": 1, "max_iter": 20}
+    wanted = {name: value for name, value in inner.items() if name in kind.__init__.__code__.co_varnames}
+    for options in ({}, wanted):
+        for spectra in (X, X[:, 0], [str(value) for value in X[:, 0]]):
+            for target in (Y, THREE, X[:, :2], None):
+                try:
+                    return kind(**options).fit(spectra, *(() if target is None else (target,)))
+                except Exception:  # not for this kind of set
+                    continue
+    return None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_estimator_of_scikit_learn_loads_by_default() -> None:
+    tried, refused = 0, {}
+    for name, kind in all_estimators():
+        try:
+            data = pickle.dumps(model := fitted(kind))
+        except Exception:  # holds a function of its own, and cannot be pickled
+            continue
+        tried += model is not None
+        try:
+            trust("workspace").loads(name, data, "joblib", "imported")
+        except Exception as error:
+            refused[name] = str(error)
+    assert refused == {}
+    assert tried > 150
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, as_joblib])
+@pytest.mark.parametrize(
+    "model",
+    [
+        GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}).fit(X, Y),
+        HistGradientBoostingClassifier(max_iter=3).fit(X, THREE),
+        make_pipeline(SplineTransformer(), Ridge()).fit(X, Y),
+        KNeighborsRegressor(3, algorithm="kd_tree").fit(X, Y),
+        SVR().fit(X, Y),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_models_that_were_refused_predict_what_they_did(model: Any, write: Any) -> None:
+    for setting in ("workspace", ["mypackage.*"]):
+        assert np.array_equal(loaded(model, write, setting).predict(X), model.predict(X))
+
+
+def test_a_list_means_classes_and_estimators_of_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        "class Own:\n    def transform(self, X):\n        return X\nclass Other:\n    pass\ndef run():\n    return 1\n"
+    )
+    (tmp_path / "ownpackage.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    import ownpackage  # type: ignore[import-not-found]
+
+    for setting, allowed in (
+        ("workspace", ""),
+        (["ownpackage.*"], "Own"),
+        (["ownpackage"], "Own"),
+        (["ownpackage.Other"], "Other"),
+    ):
+        for one in (ownpackage.Own(), ownpackage.Other()):
+            if type(one).__name__ == allowed:
+                assert type(loaded(one, setting=setting)) is type(one)
+            else:
+                with pytest.raises(UntrustedArtifactError, match="ownpackage"):
+                    loaded(one, setting=setting)
+    with pytest.raises(UntrustedArtifactError, match="run"):
+        trust(["ownpackage.*"]).loads("a", b"\x80\x04cownpackage\nrun\n)R.", "joblib", "imported")
+    assert trust(["ownpackage.run"]).loads("a", b"\x80\x04cownpackage\nrun\n)R.", "joblib", "imported") == 1
+
+
+def test_a_refusal_recommends_nothing_weaker() -> None:
+    with pytest.raises(UntrustedArtifactError) as caught:
+        loaded(Path("x"))
+    assert "module" not in str(caught.value).replace("pathlib", "")
+    assert "describe_artifact" in str(caught.value)
+
+
+def store_with(root: Path, step: dict[str, Any]) -> str:
+    with WorkspaceStore(root) as store:
+        pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "d", "h")
+        model = store.save_artifact(Ridge().fit(X, Y), "Ridge", "model", "joblib")
+        steps = [
+            {"step_idx": 1, "artifact_id": None, "stateless": True, **step},
+            {"step_idx": 2, "operator_class": "M"},
+        ]
+        return store.save_chain(pipeline, [*steps], 2, "M", "", "per_fold", {"fold_0": model}, {})
+
+
+@pytest.mark.parametrize("setting", ["none", ["sklearn"], "workspace"])
+@pytest.mark.parametrize("call", ["replay_plan", "replay_chain", "replay_chains", "export_chain"])
+def test_what_a_stored_step_names_is_asked(tmp_path: Path, setting: Any, call: str) -> None:
+    mark = tmp_path / "mark"
+    evil = {"class": "subprocess.Popen", "params": {"args": ["touch", str(mark)]}}
+    for number, step in enumerate(
+        [
+            {"operator_class": "sklearn.preprocessing.FunctionTransformer", "params": {"func": evil}},
+            {"operator_class": "subprocess.Popen", "params": evil["params"]},
+            {"operator_class": "X", "params": evil},
+        ]
+    ):
+        chain = store_with(tmp_path / str(number), step)
+        arguments = {"export_chain": (chain, tmp_path / "x.n4a"), "replay_chains": ([chain], X)}.get(call, (chain, X))
+        place = tmp_path / str(number)
+        with WorkspaceStore.open_readonly(place, trusted=setting) as store, pytest.raises(UntrustedArtifactError):
+            getattr(store, call)(*arguments)
+    assert not mark.exists()
+
+
+def test_estimators_that_a_step_names_are_made_but_under_none(tmp_path: Path) -> None:
+    chain = store_with(tmp_path, {"operator_class": "sklearn.preprocessing.Normalizer", "params": {"norm": "l1"}})
+    for setting in ("workspace", ["mypackage.*"]):
+        with WorkspaceStore.open_readonly(tmp_path, trusted=setting) as store:
+            assert store.replay_chain(chain, X).shape == (60,)
+    with WorkspaceStore.open_readonly(tmp_path, trusted="none") as store, pytest.raises(UntrustedArtifactError):
+        store.replay_chain(chain, X)
+
+
+class Forged:
+    """Pickles as what it is given."""
+
+    def __init__(self, *reduced: Any) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+def with_nodes(**changed: Any) -> bytes:
+    model = DecisionTreeRegressor(max_depth=2).fit(X, Y)
+    state = model.tree_.__getstate__()
+    state["nodes"] = nodes = state["nodes"].copy()
+    for name, value in changed.items():
+        nodes[name][0] = value
+
+    model.__dict__["tree_"] = Forged(type(model.tree_), (6, np.array([1]), 1), state)
+    return pickle.dumps(model)
+
+
+def forged(model: Any, **state: Any) -> bytes:
+    vars(model).update(state)
+    return pickle.dumps(model)
+
+
+def of_histogram() -> Any:
+    model = HistGradientBoostingClassifier(max_iter=2).fit(X, THREE)
+    model._predictors[0][0].nodes["left"][0] = 10**6
+    return model
+
+
+FORGED = {
+    "a child far away": lambda: with_nodes(left_child=10**9),
+    "a way back": lambda: with_nodes(left_child=0),
+    "a feature that is not there": lambda: with_nodes(feature=6),
+    "a child of a histogram's tree": lambda: pickle.dumps(of_histogram()),
+    "indices of a sparse matrix": lambda: forged(
+        scipy.sparse.csr_matrix(np.eye(3)), indices=np.array([0, 1, 10**8], np.int32)
+    ),
+    "starts of a sparse matrix": lambda: forged(
+        scipy.sparse.csr_array(np.eye(3)), indptr=np.array([0, 1, 2, 10**8], np.int32)
+    ),
+    "support vectors": lambda: forged(SVR().fit(X, Y), _n_support=np.array([10**6, 0], np.int32)),
+    "a place in random numbers": lambda: pickle.dumps(_far_along()),
+    "a spline without coefficients": lambda: forged(
+        scipy.interpolate.make_interp_spline(Y.cumsum(), X), _c=np.zeros((1, 6))
+    ),
+}
+
+
+def _far_along() -> np.random.RandomState:
+    made = np.random.RandomState(0)
+    state = made.get_state(legacy=False)
+    state["state"]["pos"] = 10**6
+    made.set_state(state)
+    return made
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_does_not_hold_together_is_not_given_away(what: str) -> None:
+    if what == "a spline without coefficients" and not hasattr(
+        scipy.interpolate.make_interp_spline(Y.cumsum(), X), "_c"
+    ):
+        pytest.skip("this SciPy names a spline's coefficients otherwise")
+    with pytest.raises(ArtifactUnreadableError):
+        trust("workspace").loads("a", FORGED[what](), "joblib", "imported")
+
+
+def bundle(path: Path, data: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", json.dumps({"bundle_format_version": "1.0"}))
+        archive.writestr("artifacts/step_1_fold0.joblib", data)
+    return path
+
+
+def array_of_joblib(shape: bytes, dtype: bytes) -> bytes:
+    """What joblib writes before an array's bytes."""
+
+    def text(value: str) -> bytes:
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    head = b"\x80\x04" + text("joblib.numpy_pickle") + text("NumpyArrayWrapper") + b"\x93)\x81}("
+    made = text("numpy") + text("dtype") + b"\x93" + dtype
+    return head + text("dtype") + made + text("shape") + shape + text("numpy_array_alignment_bytes") + b"Nub"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        array_of_joblib(b"J\xd0\xff\xff\xff\x85", b"\x8c\x02u1\x85R") + b".",  # back over the opcodes, for ever
+        array_of_joblib(b"K\x04\x85", b"\x8c\x02V1\x85R(K\x03\x8c\x01|NNNK\x04K\x01K\x3ftb")
+        + b"abcd.",  # hides objects
+        b"\x80\x04" + b"N0" * 20_000_000 + b".",
+        b"\x80\x04" + b"(" * 20_000_000 + b".",
+    ],
+)
+def test_looking_into_a_file_always_ends(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(BundleError, match="cannot be read"):
+        inspect_bundle(bundle(tmp_path / "a.n4a", data))
+
+
+_BOMB = """
+import resource, sys
+from n4a_fast import inspect_bundle
+from n4a_fast.errors import BundleError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    inspect_bundle(sys.argv[1], max_bytes=2**26)
+except BundleError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_bomb_takes_no_more_than_twice_what_is_allowed(tmp_path: Path) -> None:
+    import zlib
+
+    packing = zlib.compressobj(9)
+    data = packing.compress(b"\x80\x04B\0\0\0\x7f") + b"".join(packing.compress(bytes(2**20)) for _ in range(512))
+    path = bundle(tmp_path / "bomb.n4a", data + packing.flush())
+    done = subprocess.run([sys.executable, "-c", _BOMB, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 2 * 2**26 + 2**24
+
+
+def test_globals_inside_arrays_of_objects_are_told() -> None:
+    with warnings.catch_warnings():
+        found = contents_of(as_joblib([np.arange(3), np.array([RandomForestRegressor()], dtype=object)]))
+    assert "sklearn.ensemble._forest.RandomForestRegressor" in found.globals
+    with pytest.raises(InvalidInputError):
+        contents_of(b"\x80\x04cos\nsystem\n\x82\x01.")
