@@ -359,14 +359,16 @@ class WorkspaceStore:
         metric: str | None = None,
         charts: bool = True,
         title: str | None = None,
+        progress: Progress | None = None,
     ) -> ReportFile:
         """Write the workspace's report: one HTML file that needs no network and no scripts, at most some megabytes
         however many predictions there are.
 
         It has the leaderboards, the best chains' predictions, what preprocessing and models do, errors and disk.
-        Without the extra `report`, or `charts`, it has tables only.
+        Without the extra `report`, or `charts`, it has tables only. `progress(done, total)` is called for each chart.
         """
-        return write_report(self, Path(path), run=run, dataset=dataset, metric=metric, with_charts=charts, title=title)
+        scope = {"run": run, "dataset": dataset, "metric": metric, "title": title}
+        return write_report(self, Path(path), **scope, with_charts=charts, progress=progress)
 
     # -- runs --------------------------------------------------------------------------------
 

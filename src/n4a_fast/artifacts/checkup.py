@@ -97,10 +97,10 @@ def verify(files: ArtifactFiles, rows: Sequence[tuple[str, str, str]], progress:
     return VerifyReport(len(rows), nbytes, damaged)
 
 
-def reported(items: Sequence[T], progress: Progress | None) -> Iterator[T]:
-    """The items, with the progress through them told from time to time."""
+def reported(items: Sequence[T], progress: Progress | None, step: int = _STEP) -> Iterator[T]:
+    """The items, with the progress through them told each so many."""
     for done, item in enumerate(items):
-        if progress is not None and done % _STEP == 0:
+        if progress is not None and done % step == 0:
             progress(done, len(items))
         yield item
     if progress is not None:

@@ -72,8 +72,11 @@ def report(
     place = one(workspace, option)
     if charts and not can_draw():
         say("without charts: pip install 'n4a_fast[report]'")
-    with reading(place) as store:
-        made = store.report(out, run=run, dataset=dataset, metric=metric, charts=charts, title=title)
+    from n4a_fast.cli.workspaces import bars
+
+    scope = {"run": run, "dataset": dataset, "metric": metric, "title": title}
+    with reading(place) as store, bars() as told:
+        made = store.report(out, **scope, charts=charts, progress=lambda done, n: told("drawing", done, n))
     if as_json:
         print_document("report", place, {"path": str(made.path), "bytes": made.nbytes, "seconds": made.seconds})
     else:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.durable.publish import write_text
 from n4a_fast.report.html import text
 from n4a_fast.report.sections import head, sections
@@ -61,10 +62,12 @@ def write_report(
     metric: str | None = None,
     with_charts: bool = True,
     title: str | None = None,
+    progress: Progress | None = None,
 ) -> ReportFile:
     """Write the report of a store; the file appears whole or not at all."""
     began = time.perf_counter()
-    page = page_of(store, run=run, dataset=dataset, metric=metric, with_charts=with_charts, title=title)
+    scope = {"run": run, "dataset": dataset, "metric": metric, "title": title}
+    page = page_of(store, **scope, with_charts=with_charts, progress=progress)
     write_text(path, page)
     return ReportFile(path, path.stat().st_size, time.perf_counter() - began)
 
@@ -77,10 +80,11 @@ def page_of(
     metric: str | None = None,
     with_charts: bool = True,
     title: str | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """The report as text."""
     boards = store.leaderboard(metric, dataset=dataset, run=run, n=None)
-    body = head(store, boards, run) + sections(store, boards, run, with_charts)
+    body = head(store, boards, run) + sections(store, boards, run, with_charts, progress)
     return _PAGE.format(
         title=text(title or f"{store.workspace_path.resolve().name}: report"),
         style=STYLE,

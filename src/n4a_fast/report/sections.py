@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from n4a_fast.artifacts.checkup import Progress, reported
 from n4a_fast.errors import NotFoundError, StoreError
 from n4a_fast.predictions.ranking import RULE, Board
 from n4a_fast.report import figures
@@ -14,6 +17,8 @@ from n4a_fast.values.texttable import number, plain
 
 if TYPE_CHECKING:
     from n4a_fast.leaderboard import Leaderboard
+
+Drawing = tuple[Callable[[], Chart], str]  # makes a chart; what its ids begin with
 
 BOARDS, ROWS, BEST, ERRORS, NUMBERS = 8, 100, 6, 20, 60
 _RUNS = """SELECT r.name, r.status, r.created_at, r.completed_at,
@@ -53,14 +58,19 @@ def head(store: Any, boards: Leaderboard, run: str | None) -> str:
     return f'<p>{text(counts)}</p><p class="rule">{text(RULE)}</p>{unranked}{runs}'
 
 
-def sections(store: Any, leaderboard: Leaderboard, run: str | None, with_charts: bool) -> str:
-    """All sections after the head."""
+def sections(
+    store: Any, leaderboard: Leaderboard, run: str | None, with_charts: bool, progress: Progress | None
+) -> str:
+    """All sections after the head; `progress` is told how many charts are drawn, and of how many."""
     drawn = with_charts and can_draw()
     shown = leaderboard.boards[:BOARDS]
+    drawings = [_drawings(store, board, place, len(shown)) if drawn else [] for place, board in enumerate(shown)]
+    pictures = iter(reported([drawing for of_board in drawings for drawing in of_board], progress, step=1))
     parts = []
     for place, board in enumerate(shown):
         title = f"{plain(board.dataset)} by {plain(board.metric)}"
-        content = _verdict(board) + _board_table(board) + (_charts(store, board, place, len(shown)) if drawn else "")
+        drawn_here = "".join(_one(*next(pictures)) for _ in drawings[place])
+        content = f'{_verdict(board)}{_board_table(board)}<div class="charts">{drawn_here}</div>'
         parts.append(section(title, content, f"board-{place}"))
     if not shown:
         parts.append(section("Leaderboard", "<p>No chain of a completed pipeline is ranked yet.</p>", "board-0"))
@@ -130,30 +140,24 @@ def _missing(value: float | None) -> Any:
     return "-" if value is None else value
 
 
-def _charts(store: Any, board: Board, place: int, boards: int) -> str:
+def _drawings(store: Any, board: Board, place: int, boards: int) -> list[Drawing]:
+    """The charts of a board: of its best chains, then of all of them."""
     best = board.frame.head(max(1, BEST // boards))
-    parts = []
+    found: list[Drawing] = []
     for number_, row in enumerate(best.to_dicts()):
-        name = f"{row['rank']}. " + " > ".join(
-            part for part in (plain(row["preprocessings"]), plain(row["model_name"])) if part
-        )
+        parts = (plain(row["preprocessings"]), plain(row["model_name"]))
+        name = f"{row['rank']}. " + " > ".join(part for part in parts if part)
         classes = row["task_type"] == "classification"
-        kinds = ("confusion",) if classes else ("scatter", "residuals") if not number_ else ("scatter",)
-        parts += [
-            _one(
-                lambda k=kind, r=row, n=name: figures.of_chain(store, k, r["chain_id"], n),
-                f"b{place}c{number_}{kind[0]}",
-            )
-            for kind in kinds
-        ]
-    parts += [_one(lambda k=kind: figures.of_board(store, k, board), f"b{place}{kind}") for kind in figures.OF_BOARD]
-    return f'<div class="charts">{"".join(parts)}</div>'
+        for kind in ("confusion",) if classes else ("scatter", "residuals") if not number_ else ("scatter",):
+            prefix = f"b{place}c{number_}{kind[0]}"
+            found.append((partial(figures.of_chain, store, kind, row["chain_id"], name), prefix))
+    return found + [(partial(figures.of_board, store, kind, board), f"b{place}{kind}") for kind in figures.OF_BOARD]
 
 
-def _one(make: Any, prefix: str) -> str:
+def _one(make: Callable[[], Chart], prefix: str) -> str:
     """A figure, or nothing where there is nothing to draw."""
     try:
-        chart: Chart = make()
+        chart = make()
     except NotFoundError:
         return ""
     unit = "samples" if chart.kind in figures.OF_CHAIN else "pipelines" if chart.kind == "timeline" else "chains"
