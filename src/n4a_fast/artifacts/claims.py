@@ -20,10 +20,12 @@ import orjson
 from n4a_fast import platform
 from n4a_fast.durable.sync import disk_errors_told
 from n4a_fast.engine.session import Session
+from n4a_fast.errors import StoreLockedError
 from n4a_fast.platform import FileLock
 
 SAVING = ".saving"
 _LOCK = "lock"
+_PATIENCE_SECONDS = 30.0  # for a collection of another process, which may lie in a long transaction
 
 
 class Claims:
@@ -51,7 +53,7 @@ class Claims:
         if self._lock.is_held:
             yield
             return
-        self._lock.acquire(shared=True)
+        self._take(shared=True)
         try:
             yield
         finally:
@@ -82,13 +84,17 @@ class Claims:
         self._open()
         with disk_errors_told(self._folder):
             if not self._lock.is_held:
-                self._lock.acquire()
+                self._take(shared=False)
         return frozenset(map(orjson.loads, self._session.notes_of_the_living()))
 
     def unlock(self) -> None:
         """Let other processes go on; nothing when they can already."""
         if self._pid == os.getpid():
             self._lock.release()
+
+    def _take(self, *, shared: bool) -> None:
+        if not self._lock.acquire(_PATIENCE_SECONDS, shared=shared):
+            raise StoreLockedError(self._lock.path, None)
 
     def _open(self) -> None:
         if self._pid == os.getpid():
