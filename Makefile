@@ -33,6 +33,12 @@ test: $(READY)
 quick: $(READY)
 	@$(TESTS) -rs -m 'not slow' --without-processes --ignore tests/crash --ignore tests/environments --ignore tests/processes
 
+.PHONY: matrix
+# Every estimator in every way of predicting; writes the table of docs/replay.md.
+matrix: $(READY)
+	@$(PIP) install -e '.[matrix]'
+	@$(BIN)/python tests/replay/matrix_table.py
+
 # Writers that are killed, and disks that refuse, at random: make crash MINUTES=60 [SEED=7]
 crash: $(READY)
 	@$(BIN)/python tests/crash/campaign.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

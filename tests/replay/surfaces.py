@@ -19,15 +19,8 @@ Array = np.ndarray[Any, Any]
 
 # what the chains of these tests are made of; an imported chain is loaded under a list
 TRUSTED = [
-    "sklearn",
-    "numpy",
-    "scipy",
-    "chemotools",
-    "catboost",
-    "lightgbm",
-    "xgboost",
-    "test_unusual_models",
-    "builtins",
+    *("sklearn", "numpy", "scipy", "joblib", "chemotools", "nirs4all", "catboost", "lightgbm", "xgboost", "torch"),
+    *("builtins", "collections", "test_unusual_models", "matrix_torch"),
 ]
 
 
@@ -66,7 +59,7 @@ def of_bundle(path: Path, X: Array) -> Array:
             spectra = np.asarray(operator.transform(spectra))
     used = [models["final"]] if "final" in models else list(models.values())
     each = [np.asarray(model.predict(spectra)) for model in used]
-    found = each[0] if len(each) == 1 else np.mean([one.reshape(len(X), -1) for one in each], axis=0)
+    found = each[0] if len(each) == 1 else np.mean([one.reshape(len(X), -1) for one in each], axis=0, dtype=np.float64)
     for operator in undo:
         found = operator.inverse_transform(found if hasattr(operator, "classes_") else found.reshape(len(X), -1))
     return found.reshape(-1) if found.size == len(X) else found

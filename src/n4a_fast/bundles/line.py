@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from n4a_fast.artifacts import codec
 from n4a_fast.replay.fused.linear_operators import inverse_is_linear
 from n4a_fast.replay.plain.calls import asks_for_wavelengths
-from n4a_fast.replay.plain.combine import TIE, common_type
+from n4a_fast.replay.plain.combine import TIE, common_classes, common_type
 from n4a_fast.replay.plan.folds import FINAL
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.replay.plan.recreate import fitted
@@ -207,6 +207,7 @@ def _voting(plan: ReplayPlan) -> Any:
     from sklearn.preprocessing import LabelEncoder
 
     models = list(plan.model.models.values())
+    common_classes(plan.model.models, plan.model.place)  # or an error that names the folds
     classes = [np.asarray(getattr(model, "classes_", ())) for model in models]
     if not all(
         hasattr(model, "predict_proba") and np.array_equal(known, classes[0])

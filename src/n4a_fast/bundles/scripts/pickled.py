@@ -29,7 +29,7 @@ def predict(X: Any) -> Any:
     for name in TRANSFORMS:
         rows = _operator(name).transform(rows.copy())
         rows = np.ascontiguousarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)
-    each = [np.asarray(_operator(name).predict(rows.copy())) for name in MODELS]
+    each = [_widened(np.asarray(_operator(name).predict(rows.copy()))) for name in MODELS]
     found = each[0] if len(each) == 1 else np.mean([values.reshape(len(rows), -1) for values in each], axis=0)
     for name in TARGETS:
         operator = _operator(name)
@@ -41,6 +41,11 @@ def predict(X: Any) -> Any:
             )
         )
     return found.reshape(-1) if found.size == len(rows) else found
+
+
+def _widened(values: Any) -> Any:
+    """Numbers in double precision, in which they are averaged; labels as they are."""
+    return values.astype(np.float64) if values.dtype.kind == "f" else values
 
 
 @functools.cache

@@ -30,6 +30,7 @@ from n4a_fast.replay.fused.linear_operators import (
     row_statistic,
 )
 from n4a_fast.replay.fused.links import Link, link_of, scores_of
+from n4a_fast.replay.fused.pipeline_models import taken_apart
 from n4a_fast.replay.fused.radial import is_radial, radial_part
 from n4a_fast.replay.fused.stages import Bench, Stage, line_of, without_models
 from n4a_fast.replay.fused.statistics import RowStatistic
@@ -72,6 +73,17 @@ def compile_chain(
     plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: Any, bench: Bench
 ) -> CompiledChain | PlainChain:
     """The plan as a compiled chain, or the reasons why it stays plain; raises what the plain path raises on X."""
+    found = _compiled(plan, fold_weights, X, wavelengths, bench)
+    if isinstance(found, CompiledChain) or (apart := taken_apart(plan)) is plan:
+        return found
+    again = _compiled(apart, fold_weights, X, wavelengths, bench)
+    # what runs before a compiled chain is looked up among the chain's own steps
+    return again if isinstance(again, CompiledChain) and 0 <= again.start <= len(plan.steps) else found
+
+
+def _compiled(
+    plan: ReplayPlan, fold_weights: Array, X: Any, wavelengths: Any, bench: Bench
+) -> CompiledChain | PlainChain:
     models = dict(plan.model.models)
     stages = line_of(plan, bench.names)
     work = _Work(plan, models, fold_weights, stages or (), bench)
@@ -92,15 +104,21 @@ def compile_chain(
 def refusal(plan: ReplayPlan) -> PlainChain | None:
     """Why a chain with such models stays plain whatever its spectra; None when it may fuse."""
     try:
-        for model in plan.model.models.values():
-            if not is_radial(model):
-                _require_linear(model)
+        _require_all_linear(plan)
     except Unfused as error:
+        if (apart := taken_apart(plan)) is not plan and refusal(apart) is None:
+            return None
         return plain_chain(
             plan,
             (*(f"{step.place}: runs plainly" for step in plan.steps), f"{plan.model.place}: runs plainly, {error}"),
         )
     return None
+
+
+def _require_all_linear(plan: ReplayPlan) -> None:
+    for model in plan.model.models.values():
+        if not is_radial(model):
+            _require_linear(model)
 
 
 def _require_linear(model: Any) -> None:

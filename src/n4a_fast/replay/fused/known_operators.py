@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from n4a_fast.replay.fused.linear_operators import Entry, Part, Unfused, When, entry_of, inverse_is_linear
+from n4a_fast.replay.fused.linear_operators import Entry, Part, Unfused, When, entry_of, inverse_is_linear, probed
 from n4a_fast.replay.fused.statistics import RowStatistic, norm, regression, snv
 
 # -- parameters that matter --------------------------------------------------------------------
@@ -49,8 +49,8 @@ def _all_linear(members: Callable[[Any], Iterable[tuple[Any, str]]]) -> When:
 def _pipeline(role: str) -> Callable[[Any], Iterator[tuple[Any, str]]]:
     def members(operator: Any) -> Iterator[tuple[Any, str]]:
         steps = [step for _, step in operator.steps if step is not None]
-        yield from ((step, "transform") for step in steps[: -1 if role == "predict" else None])
-        if role == "predict":
+        yield from ((step, "transform") for step in steps[: None if role == "transform" else -1])
+        if role != "transform":
             yield steps[-1], role
 
     return members
@@ -137,6 +137,10 @@ def _components(operator: Any, width: int) -> Any:
 def _coefficients(operator: Any, width: int) -> Any:
     found = operator.coef_.toarray() if hasattr(operator.coef_, "toarray") else np.asarray(operator.coef_)
     return found.T if found.ndim == 2 else found[:, None]
+
+
+def _scores(operator: Any, width: int) -> Any:
+    return probed(operator.decision_function, width)
 
 
 def _linear_kernel(operator: Any, width: int) -> Any:
@@ -280,6 +284,7 @@ _SKLEARN = (
     *_entries("sklearn.svm", "LinearSVC", "score", _coefficients),
     *_entries("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis", "score", _coefficients),
     *_entries("sklearn.pipeline", "Pipeline", "predict", when=_all_linear(_pipeline("predict"))),
+    *_entries("sklearn.pipeline", "Pipeline", "score", _scores, when=_all_linear(_pipeline("score"))),
 )
 _CHEMOTOOLS = (
     *_entries("chemotools.scatter", "StandardNormalVariate", "statistic", _snv),

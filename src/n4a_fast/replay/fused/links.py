@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.replay.fused.linear_operators import Unfused, entry_of
+from n4a_fast.replay.fused.pipeline_models import last_of
 from n4a_fast.replay.plain.calls import check_input, predicted
 from n4a_fast.replay.plain.combine import common_classes, labels_undone, most
 from n4a_fast.replay.plan.replay_plan import Place, TargetStep
@@ -95,10 +96,11 @@ def _kind_of(model: Any) -> str:
     entry_of(model, "score")
     if not hasattr(model, "predict_proba"):
         return "vote"
+    last = last_of(model)
     logistic = (
-        getattr(model, "loss", "") == "log_loss"
-        or getattr(model, "solver", "") == "liblinear"
-        or getattr(model, "multi_class", "") == "ovr"
+        getattr(last, "loss", "") == "log_loss"
+        or getattr(last, "solver", "") == "liblinear"
+        or getattr(last, "multi_class", "") == "ovr"
     )
     return "logistic" if logistic else "softmax"
 
