@@ -158,8 +158,9 @@ def test_chains_carry_their_summary_and_their_manifest(store: Store1x) -> None:
     assert (found["cv_fold_count"], found["dataset_name"], found["metric"]) == (2, "corn", "rmse")
     assert (store.get_chain(plain) or {})["relation_replay_manifest"] is None
     stored = store.get_chains_for_pipeline(pipeline)
-    assert stored.columns == pending.columns
-    assert dict(stored.select("chain_id", "cv_fold_count").iter_rows()) == {chain: 2, plain: None}
+    assert (stored.columns, stored["chain_id"].to_list()) == (pending.columns, [chain, plain])
+    counted = store._fetch_pl("SELECT chain_id, cv_fold_count FROM chains WHERE pipeline_id = ?", [pipeline])
+    assert dict(counted.iter_rows()) == {chain: 2, plain: None}
     with pytest.raises(InvalidInputError, match="relation_replay_manifest"):
         store.export_chain(chain, store.workspace_path / "chain.n4a")
 

@@ -27,7 +27,6 @@ from n4a_fast.values.chain_input import ChainInput
 
 Array = np.ndarray[Any, Any]
 
-_NUMERIC = {name: pl.Float64() for name in SUMMARY if name.endswith("_score")} | {"cv_fold_count": pl.Int32()}
 _BESIDE_CHAINS = (*SUMMARY, *REPLAY)
 _NO_FOLDS = {"avg": ("avg", "fold_avg"), "w_avg": ("w_avg", "fold_w_avg"), "final": ("final", "fold_final")}
 
@@ -220,16 +219,6 @@ class Store1x(Nirs4allStore):
         (more,) = self._beside_chains([chain_id]).iter_rows(named=True)
         more["relation_replay_manifest"] = jsontext.decode(more["relation_replay_manifest"])
         return {**chain, **{name: more[name] for name in _BESIDE_CHAINS}}
-
-    def get_chains_for_pipeline(self, pipeline_id: str) -> pl.DataFrame:
-        """The chains with their summaries; those saved a moment ago have none yet."""
-        chains = super().get_chains_for_pipeline(pipeline_id)
-        if chains.is_empty():
-            return chains
-        if pipeline_id in self._chain_ids:
-            nothing = [pl.lit(None, _NUMERIC.get(name, pl.String())).alias(name) for name in _BESIDE_CHAINS]
-            return chains.with_columns(nothing)
-        return chains.join(self._beside_chains(chains["chain_id"].to_list()), on="chain_id", maintain_order="left")
 
     def _beside_chains(self, chain_ids: list[str]) -> pl.DataFrame:
         columns = ", ".join(("chain_id", *_BESIDE_CHAINS))
