@@ -393,7 +393,7 @@ def test_file_that_is_no_store_is_one_line_on_stderr(tmp_path: Path) -> None:
 
 def test_a_workspace_of_nirs4all_1_4_is_told_how_to_come_in(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"")
-    for command in (("info",), ("sql", "SELECT 1"), ("migrate",), ("gc",)):
+    for command in (("info",), ("sql", "SELECT 1"), ("gc",)):
         result = invoke(command[0], tmp_path, *command[1:])
         assert result.exit_code == 1
         assert f"n4a-fast migrate {tmp_path}" in result.stderr
