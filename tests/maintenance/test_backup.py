@@ -141,6 +141,22 @@ def test_a_backup_that_is_killed_leaves_the_last_whole_one(store: WorkspaceStore
             assert copy.sql("SELECT count(y_pred) FROM prediction_arrays").item() == 10
 
 
+def test_a_reader_backs_up_what_a_killed_writer_left_in_its_logs(tmp_path: Path) -> None:
+    writer = child(
+        "import sys\nfrom helpers import *\nstore = WorkspaceStore(sys.argv[1])\nsweep = begin_sweep(store)\n"
+        "columns = {**PREDICTION, 'pipeline_id': sweep.pipeline, 'fold_id': [str(n) for n in range(5000)]}\n"
+        "store.save_predictions(columns, y_pred=np.ones((5000, 20)), y_true=np.arange(20.0))\n"
+        "predict_with_arrays(store, sweep); store.flush(); print('flushed'); input()",
+        tmp_path / "workspace",
+    )
+    read_line(writer)
+    kill(writer)
+    with WorkspaceStore.open_readonly(tmp_path / "workspace") as left:
+        left.backup(tmp_path / "backup")
+    with WorkspaceStore.open_readonly(tmp_path / "backup") as copy:
+        assert copy.sql("SELECT count(y_pred) FROM prediction_arrays").item() == 5001
+
+
 def test_a_restored_workspace_is_what_was_backed_up(store: WorkspaceStore, tmp_path: Path) -> None:
     fill(store)
     before = content(store)

@@ -89,6 +89,9 @@ def _copy_at_one_moment(
     """Store file and artifacts as they are at the end of the last pass."""
     database, files = workspace.database, workspace.artifacts.files
     with FileCopy(database.path, draft / STORE_FILE) as copying:
+        with workspace.lock:
+            workspace.flush()
+            _checkpoint(workspace)  # rows that only the log names would all be left to the last pass
         first, blocks = 0, 1
         while first < blocks:
             with workspace.lock:
@@ -104,14 +107,19 @@ def _copy_at_one_moment(
             workspace.flush()
             with database.drained():
                 addresses: list[Address] = workspace.artifacts.addresses()
-                if not database.read_only:
-                    database.checkpoint()
+                _checkpoint(workspace)
                 copying.finish()
                 late = set(addresses).difference(early)  # while the file is ours, no collection takes them away
                 unchanged += _copy_artifacts(files, sorted(late), draft / "artifacts", former, _silent)
             database.yield_turn()
     _remove_deleted(draft / "artifacts", set(early).difference(addresses), {path for _, path, _ in addresses})
     return addresses, unchanged
+
+
+def _checkpoint(workspace: Workspace) -> None:
+    if not workspace.database.read_only:
+        with workspace.database.drained():
+            workspace.database.checkpoint()
 
 
 def _copy_artifacts(

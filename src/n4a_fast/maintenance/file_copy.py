@@ -89,31 +89,36 @@ class _Pass:
         return Copied(max(0, last - first), file.active.blocks)
 
     def finish(self) -> Copied:
-        file = self._file()
-        changed = [block for block in range(file.active.blocks) if self._has_changed(file.place_of(block))]
+        file, log = self._file(), self._log()
+        blocks = file.active.blocks
+        if log:  # it may refer to blocks behind those that the header knows
+            blocks = max(blocks, -(-(os.fstat(self._source).st_size - FIRST_BLOCK) // file.active.block_size))
+        changed = [block for block in range(blocks) if self._has_changed(file.place_of(block))]
         for block in changed:
             platform.write_at(self._target, file.block(block), file.place_of(block))
         platform.write_at(self._target, self._read(0, FIRST_BLOCK), 0)
-        os.ftruncate(self._target, file.place_of(file.active.blocks))
+        os.ftruncate(self._target, file.place_of(blocks))
         platform.sync_file(self._target)
-        self._copy_log()
-        return Copied(len(changed), file.active.blocks)
+        if log:
+            self._write_log(log)
+        return Copied(len(changed), blocks)
 
     def _has_changed(self, place: int) -> bool:
         return self._read(place, CHECKSUM) != platform.read_at(self._target, CHECKSUM, place)
 
-    def _copy_log(self) -> None:
-        """What another client has committed and not moved into the file."""
+    def _log(self) -> bytes:
+        """What is committed and not moved into the file."""
         try:
             with open(f"{self._path}.wal", "rb") as log:
-                content = log.read()
+                return log.read()
         except FileNotFoundError:
-            return
-        if content:
-            with open(self._log_copy, "wb") as copy:
-                copy.write(content)
-                copy.flush()
-                platform.sync_file(copy.fileno())
+            return b""
+
+    def _write_log(self, content: bytes) -> None:
+        with open(self._log_copy, "wb") as copy:
+            copy.write(content)
+            copy.flush()
+            platform.sync_file(copy.fileno())
 
     def _file(self) -> DuckDBFile:
         file = DuckDBFile(self._read)

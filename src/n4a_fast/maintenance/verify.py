@@ -48,7 +48,9 @@ class Verification:
         with self._workspace.lock:
             if not self._database.read_only:
                 self._workspace.flush()
-            self._database.rows("SELECT 1")
+            with self._database.drained():
+                if not self._quick and not self._database.read_only:
+                    self._database.checkpoint()  # blocks that only the log names are not looked at
             self._note("logs", 1)
 
     def _blocks(self) -> None:
