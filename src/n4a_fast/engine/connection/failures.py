@@ -28,7 +28,7 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
     if is_lock_conflict(error):
         holder = _HOLDER.search(text)
         return StoreLockedError(path, int(holder.group(1)) if holder else None)
-    if "replaying WAL" in text and "does not match" in text:
+    if "replaying WAL" in text and "does not match" in text and "checksum" not in text:
         log = path.with_name(path.name + ".wal")
         cure = f"bring the {path.name} back that it belongs to, or move it out of the folder"
         return StoreUnavailableError(log, f"it is the log of another file than this {path.name}", cure)
