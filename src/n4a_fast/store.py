@@ -27,6 +27,7 @@ import polars as pl
 from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyReport
 from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
 from n4a_fast.bundles import export, importer, parquet, tabular
+from n4a_fast.engine.refusals import tell, told, told_of_ends
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ReadOnlyError, StoreClosedError
@@ -73,10 +74,13 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         workspace = self._open()
         with workspace.lock:
-            workspace.flush()
-            result = method(self, *args, **kwargs)
-            workspace.database.yield_turn()
-            return result
+            try:
+                workspace.flush()
+                result = method(self, *args, **kwargs)
+                workspace.database.yield_turn()
+                return result
+            except OSError as error:
+                tell(error, self._path)
 
     return call
 
@@ -88,10 +92,13 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         workspace = self._open(writing=True)
         with workspace.lock:
-            result = method(self, *args, **kwargs)
-            workspace.buffer.flush_when_full()
-            workspace.database.yield_turn()
-            return result
+            try:
+                result = method(self, *args, **kwargs)
+                workspace.buffer.flush_when_full()
+                workspace.database.yield_turn()
+                return result
+            except OSError as error:
+                tell(error, self._path)
 
     return call
 
@@ -194,7 +201,7 @@ class WorkspaceStore:
 
         Reads inside see it. Files of artifacts saved in a block that raises are left for `gc_artifacts`.
         """
-        with self._open(writing=True).transaction():
+        with told_of_ends(self._path, self._open(writing=True).transaction()):
             yield self
 
     @_reads
@@ -959,7 +966,8 @@ class WorkspaceStore:
 
     def verify_artifacts(self, *, progress: Progress | None = None) -> VerifyReport:
         """Read every artifact file and compare it with its hash; `progress(done, total)` is called now and then."""
-        return self._open().verify_artifacts(progress)
+        with told(self._path):
+            return self._open().verify_artifacts(progress)
 
     @_reads
     def get_artifact_path(self, artifact_id: str) -> Path:
@@ -1161,7 +1169,8 @@ class WorkspaceStore:
         `handle.open()` gives its store, in whatever process. With `run_id`, pipelines can be begun in that run
         there. `merge` brings what was saved here.
         """
-        return new_shard(self._open(), path, run_id, type(self))
+        with told(self._path):
+            return new_shard(self._open(), path, run_id, type(self))
 
     @_reads
     def merge(
@@ -1224,9 +1233,10 @@ class WorkspaceStore:
         limits: FlushLimits | None = None,
         artifacts: ArtifactSettings = DEFAULTS,
     ) -> None:
-        self._workspace = open_workspace(
-            path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
-        )
+        with told(path):
+            self._workspace = open_workspace(
+                path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
+            )
         self._path, self._read_only, self._lock_timeout, self._artifacts = path, read_only, lock_timeout, artifacts
 
     def _open(self, *, writing: bool = False) -> Workspace:

@@ -15,6 +15,7 @@ from pathlib import Path
 from n4a_fast import platform, schema
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.durable.sync import make_folder
+from n4a_fast.engine.refusals import told
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, StoreMovedError, StoreUnavailableError
 from n4a_fast.memtable.buffer import FlushLimits
@@ -97,7 +98,7 @@ def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAUL
     """One user less; the last one closes the file. What could not be written raises, and can be tried again, unless the
     file is no longer there.
     """
-    with _OPENING, workspace.lock:
+    with told(workspace.root), _OPENING, workspace.lock:
         try:
             (workspace.flush if workspace.users > 1 else workspace.close)()
         except StoreMovedError:

@@ -1,0 +1,44 @@
+"""File operations that the system refuses, told as errors of this package: once, where a call of the user's ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from n4a_fast.errors import StoreError, StoreUnavailableError
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """An OSError of the block becomes a StoreUnavailableError about the file that it names, or about `path`."""
+    try:
+        yield
+    except OSError as error:
+        tell(error, path)
+
+
+@contextmanager
+def told_of_ends(path: Path, around: AbstractContextManager[object]) -> Iterator[None]:
+    """The block inside `around`; what the block raises is the caller's own, what `around` raises is told."""
+    of_block: BaseException | None = None
+    try:
+        with around:
+            try:
+                yield
+            except BaseException as error:
+                of_block = error
+                raise
+    except OSError as error:
+        if error is of_block:
+            raise
+        tell(error, path)
+
+
+def tell(error: OSError, path: Path) -> NoReturn:
+    """Raise what a refused file operation is called outside: the file, its cause, and what to do about that."""
+    if isinstance(error, StoreError | ConnectionError):  # the latter come from callbacks, not files
+        raise error
+    named = Path(str(error.filename)) if isinstance(error.filename, str | Path) else path
+    raise StoreUnavailableError(named, error.strerror or str(error)) from error

@@ -1,0 +1,85 @@
+"""File operations of each call refused in turn: the error is typed and names its cause, the call can be repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from campaign import compiled
+from helpers import child, finish
+
+from n4a_fast import WorkspaceStore
+
+# prints how many operations of the call were refused, and what was raised instead of a StoreError
+REFUSED = """
+import ctypes, errno, shutil, sys
+from pathlib import Path
+from helpers import PREDICTION, begin_pipeline, begin_sweep, predict_with_arrays, save_chain
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreError
+shim = ctypes.CDLL(None)
+folder, call, cause = Path(sys.argv[1]), sys.argv[2], errno.EIO
+
+calls = {
+    "open": lambda store, sweep: WorkspaceStore(folder / "new").close(),
+    "save_artifact": lambda store, sweep: store.save_artifact({"a": 1}, "dict", "model", "joblib"),
+    "complete_pipeline": lambda store, sweep: store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5),
+    "fail_pipeline": lambda store, sweep: store.fail_pipeline(sweep.pipeline, "boom"),
+    "delete_run": lambda store, sweep: store.delete_run(sweep.run),
+    "gc_artifacts": lambda store, sweep: store.gc_artifacts(),
+    "vacuum": lambda store, sweep: store.vacuum(),
+    "save_predictions": lambda store, sweep: store.save_predictions(
+        {**PREDICTION, "pipeline_id": sweep.pipeline, "fold_id": ["b", "c"]}, y_pred=[[1.0], [2.0]]),
+    "list_runs": lambda store, sweep: store.list_runs(),
+    "close": lambda store, sweep: store.close(),
+}
+number, raw, told = 0, set(), set()
+while True:
+    number += 1 if number < 8 else 3
+    shutil.rmtree(folder / "w", ignore_errors=True)
+    shutil.rmtree(folder / "new", ignore_errors=True)
+    store = WorkspaceStore(folder / "w")
+    sweep = begin_sweep(store)
+    store.save_artifact({"unused": number}, "dict", "model", "joblib")
+    model = store.save_artifact([number], "list", "model", "joblib")
+    save_chain(store, sweep.pipeline, fold_artifacts={"fold_0": model})
+    predict_with_arrays(store, sweep)
+    shim.crash_fail(str(folder).encode(), ctypes.c_ulong(number), ctypes.c_int(cause), 0)
+    try:
+        calls[call](store, sweep)
+    except StoreError as error:
+        told.add(str(error))
+    except Exception as error:
+        raw.add(f"{type(error).__name__}: {error}")
+    was_refused = shim.crash_refused() > 0
+    shim.crash_fail(b"", ctypes.c_ulong(0), 0, 0)
+    if call != "close" or store._workspace is not None:
+        calls[call](store, sweep) if call not in ("delete_run", "fail_pipeline") or store.list_runs().height else None
+        store.close()
+    if not was_refused:
+        break
+assert not raw, raw
+assert number > 1 and told, "nothing was refused"
+assert not any(" space" in text for text in told), told
+print(number - 1)
+"""
+CALLS = ("open", "save_artifact", "list_runs", "close")
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_refused_file_operation_is_told_and_the_call_can_be_repeated(
+    tmp_path: Path, shim: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", str(shim))
+    assert int(finish(child(REFUSED, tmp_path, call))) > 0
+
+
+def test_an_error_of_a_block_is_the_callers_own(store: WorkspaceStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, store.transaction():
+        (tmp_path / "of the caller").read_text()
+    assert type(caught.value) is FileNotFoundError
