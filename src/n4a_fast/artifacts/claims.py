@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -68,7 +68,8 @@ class Claims:
     def release(self) -> None:
         """The database tells now what is in use."""
         if self._own and self._pid == os.getpid():
-            self._session.take_back_notes()
+            with suppress(OSError):  # what stays noted is spared by collections until this process ends
+                self._session.take_back_notes()
         self._own.clear()
 
     def close(self) -> None:
