@@ -1,5 +1,7 @@
 #include "forest.h"
 
+#include <string.h>
+
 /* Rows that go down a tree side by side: the next step of one does not wait for the memory of another. */
 enum { ABREAST = 16 };
 
@@ -10,6 +12,17 @@ int n4a_forest_is_sound(const n4a_node *nodes, int64_t count, const int32_t *roo
     const n4a_node *node = nodes + at;
     sound &= 0 <= node->feature && node->feature < features;
     for (int way = 0; way < 2; way++) sound &= at <= node->children[way] && node->children[way] < count;
+  }
+  return sound;
+}
+
+int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features) {
+  int sound = count >= 1;
+  for (int64_t at = 0; at < count; at++, nodes += stride) {
+    int64_t link[3];
+    memcpy(link, nodes, sizeof link);
+    int inside = at < link[0] && link[0] < count && at < link[1] && link[1] < count;
+    sound &= link[0] == -1 || (inside && 0 <= link[2] && link[2] < features);
   }
   return sound;
 }

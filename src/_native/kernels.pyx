@@ -13,7 +13,7 @@ to the rows that have them; a row gives the same bits alone, among others and in
 (c) Arrays come through the buffer protocol, so one abi3 module serves every numpy.
 """
 
-from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 import numpy as np
@@ -43,12 +43,13 @@ cdef extern from "forest.h" nogil:
         int32_t feature
         int32_t children[2]
     int n4a_forest_is_sound(const n4a_node *nodes, int64_t count, const int32_t *roots, int64_t trees, int64_t features)
+    int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features)
     void n4a_forest_sum(const n4a_node *nodes, const int32_t *roots, int64_t trees, const float *x, int64_t x_stride, int64_t rows, double *total)
 
 cdef enum:
     NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
 
-__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine"]
+__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine", "trees_are_sound"]
 
 cdef int _widest = n4a_levels() - 1
 cdef object _empty = np.empty
@@ -119,6 +120,27 @@ def forest_sum(nodes: object, roots: object, X: object) -> object:
     if not sound:
         raise ValueError(f"a root, child or feature lies outside the {count} nodes and {columns} columns, or a child before its node")
     return total
+
+
+def trees_are_sound(nodes: list, features: list, stride: int) -> bool:
+    """Whether every way down scikit-learn's trees ends inside them, over features that there are.
+
+    `nodes` holds a contiguous array for each tree, of records or rows of `stride` bytes that begin with left child,
+    right child and feature (int64); `features` says how many each has. A left child of -1, and no other number, makes a
+    leaf. Raises ValueError or BufferError for arrays of another kind.
+    """
+    cdef Py_buffer view
+    cdef int64_t apart = stride, count, width
+    cdef bint sound = True
+    for tree, width in zip(nodes, features, strict=True):
+        PyObject_GetBuffer(tree, &view, PyBUF_SIMPLE)
+        count = view.len // apart if apart >= 24 and view.len % apart == 0 else -1
+        if count >= 0:
+            sound &= n4a_tree_is_sound(<const char *>view.buf, apart, count, width)
+        PyBuffer_Release(&view)
+        if count < 0:
+            raise ValueError(f"a tree is no array of nodes of {stride} bytes")
+    return sound
 
 
 _NODE = np.dtype([("threshold", np.float64), ("value", np.float64), ("feature", np.int32), ("children", np.int32, 2)], align=True)

@@ -17,7 +17,12 @@ import numpy as np
 import pytest
 import scipy.interpolate
 import scipy.sparse
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsRegressor
@@ -93,6 +98,9 @@ def test_every_estimator_of_scikit_learn_loads_by_default() -> None:
         make_pipeline(SplineTransformer(), Ridge()).fit(X, Y),
         KNeighborsRegressor(3, algorithm="kd_tree").fit(X, Y),
         SVR().fit(X, Y),
+        RandomForestRegressor(5).fit(X, Y),
+        GradientBoostingClassifier(n_estimators=2).fit(X, THREE),
+        GradientBoostingRegressor(n_estimators=2, init="zero").fit(X, Y),
     ],
     ids=lambda model: type(model).__name__,
 )
@@ -183,6 +191,25 @@ class Forged:
         return self.reduced
 
 
+def two_states() -> bytes:
+    """A tree whose second state says more nodes than the first has made room for."""
+    tree = DecisionTreeRegressor(max_depth=2).fit(X, Y).tree_
+    state = tree.__getstate__()
+    made = pickle.dumps(Forged(type(tree), (6, np.array([1]), 1), state), 4)[:-1]
+    again = pickle.dumps(state | {"node_count": 10**9}, 4)[2:-1]
+    return made + again + b"b."
+
+
+def boosted(**state: Any) -> bytes:
+    return forged(GradientBoostingRegressor(n_estimators=2).fit(X, Y), **state)
+
+
+def stages(width: int, columns: int = 1) -> Any:
+    """Trees of a boosted model, fitted on so many features."""
+    grown = [DecisionTreeRegressor(max_depth=1).fit(RNG.random((60, width)), Y) for _ in range(2 * columns)]
+    return np.array(grown, dtype=object).reshape(2, columns)
+
+
 def with_nodes(**changed: Any) -> bytes:
     model = DecisionTreeRegressor(max_depth=2).fit(X, Y)
     state = model.tree_.__getstate__()
@@ -208,6 +235,20 @@ def of_histogram() -> Any:
 FORGED = {
     "a child far away": lambda: with_nodes(left_child=10**9),
     "a way back": lambda: with_nodes(left_child=0),
+    "a leaf by another number": lambda: with_nodes(left_child=-2),
+    "a way back on the right": lambda: with_nodes(right_child=-1),
+    "more nodes than there is room for": two_states,
+    "a tree of more features than its model": lambda: forged(DecisionTreeRegressor().fit(X, Y), n_features_in_=1),
+    "a tree that does not say its features": lambda: _without_width(),
+    "a tree that looks at its rows otherwise": lambda: forged(
+        DecisionTreeRegressor().fit(X, Y), _validate_X_predict=Ridge
+    ),
+    "a tree of a boosted model, of more features": lambda: boosted(estimators_=np.concatenate([stages(6), stages(9)])),
+    "stages of a boosted model that are no trees": lambda: boosted(estimators_=np.array([[Ridge().fit(X, Y)]], object)),
+    "more columns than a boosted model begins with": lambda: boosted(estimators_=stages(6, 3)),
+    "more columns than zeros to begin with": lambda: boosted(estimators_=stages(6, 3), init_="zero"),
+    "a boosted model that begins with anything": lambda: boosted(init_=Ridge().fit(X, Y)),
+    "a sparse matrix among objects": lambda: pickle.dumps(np.array([{"a": _far_off()}], dtype=object)),
     "a feature that is not there": lambda: with_nodes(feature=6),
     "a child of a histogram's tree": lambda: pickle.dumps(of_histogram()),
     "indices of a sparse matrix": lambda: forged(
@@ -222,6 +263,18 @@ FORGED = {
         scipy.interpolate.make_interp_spline(Y.cumsum(), X), _c=np.zeros((1, 6))
     ),
 }
+
+
+def _without_width() -> bytes:
+    model = DecisionTreeRegressor().fit(X, Y)
+    del vars(model)["n_features_in_"]
+    return pickle.dumps(model)
+
+
+def _far_off() -> Any:
+    matrix = scipy.sparse.csr_matrix(np.eye(3))
+    matrix.indices = np.array([0, 1, 10**8], np.int32)
+    return matrix
 
 
 def _far_along() -> np.random.RandomState:

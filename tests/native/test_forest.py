@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from n4a_fast._native.kernels import forest_sum, new_nodes
+from n4a_fast._native.kernels import forest_sum, new_nodes, trees_are_sound
 
 Array = np.ndarray[Any, Any]
 
@@ -74,3 +74,36 @@ def test_roots_and_shapes_are_checked() -> None:
         forest_sum(nodes, roots + len(nodes), np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="expected 1, 1 and 2 dimensions, got 1, 1 and 1"):
         forest_sum(nodes, roots, np.zeros(3, np.float32))
+
+
+def plainly_sound(links: Array, features: int) -> bool:
+    """The same, node by node."""
+    return len(links) >= 1 and all(
+        left == -1 or (at < left < len(links) and at < right < len(links) and 0 <= feature < features)
+        for at, (left, right, feature) in enumerate(links.tolist())
+    )
+
+
+numbers_near = st.integers(-3, 5) | st.sampled_from([2**31, 2**62, -(2**63), 2**63 - 1])
+a_tree = st.lists(st.tuples(numbers_near, numbers_near, numbers_near), max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(a_tree, st.integers(0, 3)), max_size=3), st.sampled_from([3, 5]))
+def test_trees_are_sound_where_every_node_is(trees: list[tuple[Any, int]], columns: int) -> None:
+    nodes = [np.zeros((len(links), columns), np.int64) for links, _ in trees]
+    for one, (links, _) in zip(nodes, trees, strict=True):
+        one[:, :3] = np.array(links, np.int64).reshape(-1, 3)
+    expected = all(plainly_sound(one[:, :3], features) for one, (_, features) in zip(nodes, trees, strict=True))
+    assert trees_are_sound(nodes, [features for _, features in trees], 8 * columns) == expected
+
+
+def test_nodes_of_another_size_are_refused() -> None:
+    for nodes, features, stride in (
+        ([np.zeros((2, 3), np.int64)], [1], 40),
+        ([np.zeros((2, 2), np.int64)], [1], 16),
+        ([np.zeros((2, 3), np.int64)], [], 24),
+        ([np.zeros((2, 6), np.int64)[:, ::2]], [1], 24),
+    ):
+        with pytest.raises((ValueError, BufferError)):
+            trees_are_sound(nodes, features, stride)

@@ -6,10 +6,21 @@ Arrays are float64, inputs may be read-only; NaN and infinity go through to the 
 and a row gives the same bits alone, among others and in any thread. Bad arguments raise before any work.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine"]
+__all__ = [
+    "affine",
+    "forest_sum",
+    "instruction_sets",
+    "new_nodes",
+    "norm_affine",
+    "snv",
+    "snv_affine",
+    "trees_are_sound",
+]
 
 _Doubles = npt.NDArray[np.float64]
 
@@ -81,4 +92,12 @@ def forest_sum(nodes: npt.NDArray[np.void], roots: npt.NDArray[np.int32], X: npt
     `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is
     its own child. A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError
     before any work.
+    """
+
+def trees_are_sound(nodes: list[npt.NDArray[Any]], features: list[int], stride: int) -> bool:
+    """Whether every way down scikit-learn's trees ends inside them, over features that there are.
+
+    `nodes` holds a contiguous array for each tree, of records or rows of `stride` bytes that begin with left child,
+    right child and feature (int64); `features` says how many each has. A left child of -1, and no other number, makes a
+    leaf. Raises ValueError or BufferError for arrays of another kind.
     """

@@ -10,27 +10,32 @@ import gc
 import pickle
 import types
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from n4a_fast._native.kernels import trees_are_sound
 from n4a_fast.artifacts.trust.makers import Makers
 
-_NO_INSTANCES = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, np.ufunc, str, bytes)
+# hold nothing that was in the file
+_ATOMS = frozenset(
+    {type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.NoneType}
+    | {np.ufunc, str, bytes, int, float, bool}
+)
 _MT_LENGTH = 624
+_LINKS = ("left_child", "right_child", "feature")
+_LINKS_FIRST = [(np.dtype(np.int64), offset) for offset in (0, 8, 16)]
 
 
 def require_sound(found: Any, makers: Makers) -> None:
     """UnpicklingError unless everything in `found` that native code will walk holds together."""
     makers.require_dtypes()
-    for tree in makers.trees:
-        _tree(tree)
-    wanted = {name: check for name, check in _CHECKS.items() if name in makers.names}
-    if wanted:
+    if makers.trees:
+        _checked(_trees, makers.trees)
+    if makers.trees or not _CHECKS.keys().isdisjoint(makers.names):
         for one in _objects(found):
-            kind = type(one)
-            check = wanted.get(f"{kind.__module__}.{kind.__qualname__}")
-            if check is not None:
+            if (check := _check_of(type(one))) is not None:  # type: ignore[arg-type]  # the stubs: no class is Hashable
                 _checked(check, one)
 
 
@@ -40,9 +45,18 @@ def _objects(root: Any) -> Iterator[Any]:
     while waiting:
         yield from waiting
         inside = gc.get_referents(*waiting)
-        fresh = {id(one): one for one in inside if not isinstance(one, _NO_INSTANCES) and id(one) not in seen}
-        seen.update(fresh)
-        waiting = list(fresh.values())
+        for one in waiting:  # arrays do not tell the collector what they hold
+            if isinstance(one, np.ndarray) and one.dtype.hasobject:
+                inside += np.asarray(one).ravel().tolist()
+        found = {id(one): one for one in [one for one in inside if type(one) not in _ATOMS]}
+        waiting = [one for key, one in found.items() if key not in seen and not isinstance(one, type)]
+        seen.update(found)
+
+
+@lru_cache(maxsize=1024)
+def _check_of(kind: type) -> Callable[[Any], bool] | None:
+    """The check of a class, or of one that it is made from."""
+    return next((_CHECKS[name] for name in map(_name, kind.__mro__) if name in _CHECKS), None)
 
 
 def _checked(check: Callable[[Any], bool], one: Any) -> None:
@@ -54,18 +68,62 @@ def _checked(check: Callable[[Any], bool], one: Any) -> None:
         raise pickle.UnpicklingError(f"a {type(one).__name__} has indices or sizes that do not fit")
 
 
-def _tree(tree: Any) -> None:
-    nodes = tree.__getstate__()
-    left, right, feature = (nodes["nodes"][name] for name in ("left_child", "right_child", "feature"))
-    at, inner = np.arange(len(left)), left >= 0
-    sound = (
-        nodes["node_count"] == len(left) >= 1
-        and nodes["values"].shape[:2] == (len(left), tree.n_outputs)
-        and bool((((left > at) & (right > at) & (left < len(at)) & (right < len(at))) | ~inner).all())
-        and bool((((feature >= 0) & (feature < tree.n_features)) | ~inner).all())
-    )
-    if not sound:
-        raise pickle.UnpicklingError("a tree has a child or a feature that is not there, or leads back to itself")
+def _trees(trees: list[Any]) -> bool:
+    """All trees of a file at once: a forest has hundreds, and a call of numpy costs as much as a small one."""
+    if not all(1 <= tree.node_count <= tree.capacity for tree in trees):  # before anything reads the nodes
+        return False
+    nodes = [tree.__getstate__()["nodes"] for tree in trees]
+    stride = nodes[0].dtype.itemsize
+    if [nodes[0].dtype.fields[name][:2] for name in _LINKS] != _LINKS_FIRST:  # another release of scikit-learn
+        nodes, stride = [np.stack([one[name] for name in _LINKS], axis=1, dtype=np.int64) for one in nodes], 24
+    return trees_are_sound(nodes, [tree.n_features for tree in trees], stride)
+
+
+def _tree_of(model: Any) -> bool:
+    """A tree is handed rows as wide as its model says, and does not look at their width."""
+    state = vars(model)
+    tree, width = state.get("tree_"), state.get("n_features_in_")
+    fits = tree is None or (isinstance(width, int | np.integer) and bool(width == tree.n_features))
+    return fits and "_validate_X_predict" not in state
+
+
+def _boosted(model: Any) -> bool:
+    state = vars(model)
+    if "estimators_" not in state:
+        return True  # not fitted
+    stages, init = state["estimators_"], state["init_"]
+    if not isinstance(stages, np.ndarray) or stages.ndim != 2 or not all(map(_is_tree_model, stages.flat)):
+        return False
+    if _hides_methods(model) or (not isinstance(init, str) and _hides_methods(init)):
+        return False
+    return len({one.tree_.n_features for one in stages.flat}) == 1 and stages.shape[1] <= _outputs(init, model)
+
+
+def _is_tree_model(one: Any) -> bool:
+    return _check_of(type(one)) is _tree_of  # type: ignore[arg-type]
+
+
+def _outputs(init: Any, model: Any) -> int:
+    """How many columns the first guess of a boosted model has: each stage is added to them without a look."""
+    if isinstance(init, str):
+        return int(vars(model)["n_trees_per_iteration_"])
+    kind, state = _name(type(init)), vars(init)
+    if kind == "sklearn.dummy.DummyRegressor" and state["n_outputs_"] == 1:
+        return 1
+    if kind == "sklearn.dummy.DummyClassifier" and state["n_outputs_"] == 1 and state["_strategy"] == "prior":
+        (classes,) = state["class_prior_"].shape
+        many = vars(model)["_loss"].is_multiclass and hasattr(type(model), "predict_proba")
+        return int(classes if many else min(classes, 1))
+    raise pickle.UnpicklingError(f"how many values a {kind} predicts first cannot be told")
+
+
+def _hides_methods(one: Any) -> bool:
+    """Whether a state has a value in the place of a method that native code is reached through."""
+    return any(callable(getattr(type(one), name, None)) for name in vars(one))
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _grown_by_histogram(predictor: Any) -> bool:
@@ -206,6 +264,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
         f"sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting{name}": _boosted_by_histogram
         for name in ("Classifier", "Regressor")
     },
+    "sklearn.tree._classes.BaseDecisionTree": _tree_of,
+    "sklearn.ensemble._gb.BaseGradientBoosting": _boosted,
     "scipy.interpolate._bsplines.BSpline": _spline,
     "numpy.random._mt19937.MT19937": _twister,
     "numpy.random.mtrand.RandomState": _random_state,
