@@ -286,8 +286,8 @@ def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path:
 )
 def test_one_process_pays(measure: Measure, tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "shared") as shared, WorkspaceStore(tmp_path / "held") as held:
-        database = held._open().database
-        database.yield_turn = database.keep_awake = lambda: None  # type: ignore[method-assign]
+        workspace = held._open()
+        workspace.database.yield_turn, workspace.look_after = lambda: None, lambda: 60.0  # type: ignore[method-assign]
         ours, theirs = Sweep(shared), Sweep(held)
         shared.list_runs(), held.list_runs()  # both attached
         measure.work(theirs.pipeline, ours.pipeline, rounds=120)

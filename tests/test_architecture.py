@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("durable/sync", "engine/session", "engine/identity", "engine/fork", "engine/background", "engine/interrupts"),
     ("durable", "engine/lease", "log/record", "log/segment"),
     ("engine/connection",),
-    ("schema", "log", "memtable/key_ranges", "maintenance/vacuum"),
+    ("schema", "log", "memtable/key_ranges", "memtable/pending_table", "maintenance/vacuum"),
     ("artifacts",),
     ("tables", "artifacts/gc", "artifacts/loader"),
     ("predictions",),
@@ -48,8 +48,7 @@ MODULE_LINES = 400
 # Longer on purpose: file, lines, reason.
 LONG_MODULES = {
     "store.py": 1500,  # one facade, with the users' docstrings of every documented method
-    "engine/connection/database.py": 569,  # one attachment, and everything that may be done with it
-    "tables/artifacts.py": 488,  # rows of artifacts
+    "tables/artifacts.py": 475,  # rows of artifacts
     "library.py": 406,
 }
 FACADE_STATEMENTS = 3

@@ -467,11 +467,62 @@ def test_deleting_in_a_transaction_that_raises_deletes_nothing(store: WorkspaceS
     assert store.load_artifact(artifact) == {"a": 1}
 
 
-def test_a_transaction_inside_another_is_refused(store: WorkspaceStore) -> None:
+@pytest.mark.parametrize("reads", [False, True], ids=["saves only", "reads"])
+def test_a_transaction_inside_another_joins_it(store: WorkspaceStore, reads: bool) -> None:
+    with store.transaction():
+        outer = store.begin_run("outer", {}, [])
+        with store.transaction():
+            inner = store.begin_run("inner", {}, [])
+            if reads:
+                assert count(store, "runs") == 2
+        store.flush()
+    assert {outer, inner} == set(store.list_runs()["run_id"])
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        with store.transaction():
+            store.begin_run("inner", {}, [])
+            if reads:
+                assert count(store, "runs") == 3
+        raise ZeroDivisionError
+    assert count(store, "runs") == 2
+
+
+def test_an_inner_block_that_raises_leaves_nothing_and_the_outer_one_goes_on(store: WorkspaceStore) -> None:
+    before = begin_sweep(store)
+    with store.transaction():
+        store.begin_run("outer", {}, [])
+        predict_with_arrays(store, before, fold_id="outer")
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            inner = begin_sweep(store)
+            predict_with_arrays(store, inner)
+            predict_with_arrays(store, before, fold_id="inner")
+            store.complete_pipeline(before.pipeline, 0.1, 0.2, "rmse", 5)
+            raise ZeroDivisionError
+        with pytest.raises(NotFoundError):
+            begin_pipeline(store, inner.run)
+        predict_with_arrays(store, before, fold_id="outer 2")
+    assert sorted(store.query_predictions()["fold_id"]) == ["outer", "outer 2"]
+    assert counts(store, "runs", "pipelines", "chains") == {"runs": 2, "pipelines": 1, "chains": 1}
+    assert store.list_pipelines()["status"].to_list() == ["running"]
+
+
+def test_an_inner_block_that_raises_after_it_has_read_takes_the_outer_one_along(store: WorkspaceStore) -> None:
+    with pytest.raises(InvalidInputError, match="nothing of this one can be committed"), store.transaction():
+        store.begin_run("outer", {}, [])
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            store.begin_run("inner", {}, [])
+            assert count(store, "runs") == 2
+            raise ZeroDivisionError
+    assert count(store, "runs") == 0
+
+
+@pytest.mark.parametrize("call", ["close", "vacuum", "merge"])
+def test_what_cannot_be_part_of_a_transaction_is_refused_and_leaves_it_as_it_is(
+    store: WorkspaceStore, call: str
+) -> None:
     with store.transaction():
         run = store.begin_run("kept", {}, [])
-        with pytest.raises(InvalidInputError, match="already open"), store.transaction():
-            pass
+        with pytest.raises(InvalidInputError, match=rf"{call}\(\) cannot be called inside transaction\(\)"):
+            getattr(store, call)()
     assert store.get_run(run) is not None
 
 

@@ -199,7 +199,10 @@ class WorkspaceStore:
     def transaction(self) -> Iterator[Self]:
         """What the block saves is committed together at its end, or not at all if it raises.
 
-        Reads inside see it. Files of artifacts saved in a block that raises are left for `gc_artifacts`.
+        Reads inside see it, and from the first one on other processes are kept out until the end; other threads
+        always are. A block inside another joins it; one that raises is given up alone, unless it had read or deleted
+        something: then the outer one cannot be committed either, and says so. `close`, `vacuum` and `merge` raise
+        InvalidInputError inside. Files of artifacts saved in a block that raises are left for `gc_artifacts`.
         """
         with told_of_ends(self._path, self._open(writing=True).transaction()):
             yield self
@@ -756,7 +759,7 @@ class WorkspaceStore:
     def delete_prediction(self, prediction_id: str, *, dry_run: bool = False) -> bool:
         """Delete a prediction and its arrays, with `dry_run` only look; whether there was one."""
         workspace = self._open(writing=True)
-        return workspace.rehearsed(lambda: workspace.delete_prediction(prediction_id), dry_run)
+        return workspace.deletions.rehearsed(lambda: workspace.deletions.delete_prediction(prediction_id), dry_run)
 
     @_reads
     def delete_dataset_predictions(self, dataset_name: str, *, dry_run: bool = False) -> int:
@@ -764,7 +767,9 @@ class WorkspaceStore:
         uses; how many predictions. With `dry_run` nothing goes.
         """
         workspace = self._open(writing=True)
-        return workspace.rehearsed(lambda: workspace.delete_dataset_predictions(dataset_name), dry_run)
+        return workspace.deletions.rehearsed(
+            lambda: workspace.deletions.delete_dataset_predictions(dataset_name), dry_run
+        )
 
     @_reads
     def query_chain_summaries(
@@ -981,7 +986,7 @@ class WorkspaceStore:
         `progress(done, total)` is called now and then while files are removed. With `dry_run` none is.
         """
         workspace = self._open(writing=True)
-        return workspace.rehearsed(lambda: workspace.gc(progress), dry_run)
+        return workspace.deletions.rehearsed(lambda: workspace.deletions.gc(progress), dry_run)
 
     @_reads
     def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
@@ -990,7 +995,7 @@ class WorkspaceStore:
         Chains and predictions stay. Returns the number of files removed.
         """
         self._open(writing=True)
-        return self._open().clean_up_transient(run_id, dataset_name, winning_pipeline_ids)
+        return self._open().deletions.clean_up_transient(run_id, dataset_name, winning_pipeline_ids)
 
     # -- logs --------------------------------------------------------------------------------
 
@@ -1133,19 +1138,23 @@ class WorkspaceStore:
         back: the number is what would have gone.
         """
         workspace = self._open(writing=True)
-        return workspace.rehearsed(lambda: workspace.delete_run(run_id, delete_artifacts), dry_run)
+        return workspace.deletions.rehearsed(lambda: workspace.deletions.delete_run(run_id, delete_artifacts), dry_run)
 
     @_reads
     def delete_pipeline(self, pipeline_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
         """Delete a pipeline with its chains, predictions and logs, as `delete_run` does a run; the number of rows."""
         workspace = self._open(writing=True)
-        return workspace.rehearsed(lambda: workspace.delete_pipeline(pipeline_id, delete_artifacts), dry_run)
+        return workspace.deletions.rehearsed(
+            lambda: workspace.deletions.delete_pipeline(pipeline_id, delete_artifacts), dry_run
+        )
 
     @_reads
     def delete_chain(self, chain_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
         """Delete a chain with its predictions, as `delete_run` does a run; the number of rows. Its pipeline stays."""
         workspace = self._open(writing=True)
-        return workspace.rehearsed(lambda: workspace.delete_chain(chain_id, delete_artifacts), dry_run)
+        return workspace.deletions.rehearsed(
+            lambda: workspace.deletions.delete_chain(chain_id, delete_artifacts), dry_run
+        )
 
     @_reads
     def vacuum(self) -> VacuumReport:
@@ -1153,7 +1162,8 @@ class WorkspaceStore:
 
         Writes a fresh copy beside the file and swaps it in at once; needs that much free disk.
         """
-        return vacuum(self._open(writing=True).database)
+        self._open(writing=True).require_no_unit("vacuum()")
+        return vacuum(self._open().database)
 
     def stats(self) -> StoreStats:
         """Rows and bytes, what is durable but not in the tables yet, and the processes that write; nothing is flushed
@@ -1172,7 +1182,6 @@ class WorkspaceStore:
         with told(self._path):
             return new_shard(self._open(), path, run_id, type(self))
 
-    @_reads
     def merge(
         self,
         *sources: str | Path | Shard[WorkspaceStore],
@@ -1185,7 +1194,8 @@ class WorkspaceStore:
         is taken then. `progress` gets the path of each merged workspace, how many are done, and of how many.
         Workspaces of nirs4all, of any release since 0.7, are sources as well; they are only read.
         """
-        return merge_all(self._open(writing=True), sources, progress)
+        self._open(writing=True).require_no_unit("merge()")
+        return merge_all(self._open(), sources, progress)
 
     @_reads
     def extract(self, run_ids: Sequence[str], to: str | Path) -> MergeReport:
@@ -1248,6 +1258,5 @@ def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout
         raise StoreClosedError(path)
     if refused:
         raise ReadOnlyError(path)
-    workspace.database.require_usable()
-    workspace.database.lock_timeout = lock_timeout  # shared by stores that may differ in it
+    workspace.require_usable(lock_timeout)
     return workspace

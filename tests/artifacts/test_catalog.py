@@ -348,6 +348,6 @@ def test_a_sweep_that_saves_artifacts_leaves_its_rows_in_the_journal(store: Work
         chain(store, owner, {"fold_0": saved[0]}, {"1": [saved[1]]})
         finish(store, owner)
     assert store._open().database.rows_undrained("SELECT count(*) FROM stored_artifacts") == [(0,)]
-    assert not store._open().buffer.log.is_empty
+    assert not store._open().database.log.is_empty
     assert store.sql("SELECT count(*) AS n FROM artifacts")["n"][0] == 11
-    assert store._open().buffer.log.is_empty
+    assert store._open().database.log.is_empty

@@ -42,10 +42,10 @@ def test_row_groups_are_known_where_a_file_is_read_and_where_it_is_written(file:
     """Without their size DuckDB scans with one thread: it is not in the file."""
     reader, other = Database(file, read_only=True), Database(file.with_name("other.duckdb"))
     create_file(other.path, [])
-    with reader.drained() as reading:
+    with reader.reading() as reading:
         assert row_group_sizes(reading) == {"store": "2048"}
     reader.close()
-    with other.beside(database, "shard"), other.drained() as both:
+    with other.beside(database, "shard"), other.reading() as both:
         assert row_group_sizes(both) == {"store": "2048", "shard": "2048"}
     other.close()
 
@@ -261,12 +261,6 @@ def test_a_writer_waits_until_the_file_is_free(file: Path) -> None:
     database.close()
 
 
-def test_an_idle_database_locks_nobody_out(database: Database, file: Path) -> None:
-    insert(database, 1)
-    finish(child(WRITE, file, 2))
-    assert values(database) == [1, 2]
-
-
 def test_processes_take_turns_and_lose_nothing(file: Path) -> None:
     processes = [child(WRITE, file, number) for number in range(4)]
     for process in processes:
@@ -292,16 +286,3 @@ def test_a_failed_creation_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError):
         create_file(tmp_path / "store.duckdb", ["CREATE TABLE t (x INTEGER)", "CREATE NONSENSE"])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_reads_of_one_moment_settle_once(database: Database) -> None:
-    drained: list[bool] = []
-    database.drain = drained.append
-    with database.drained():
-        values(database)
-        with database.drained():
-            values(database)
-        values(database)
-    assert drained == [True]
-    values(database)
-    assert drained == [True, True]

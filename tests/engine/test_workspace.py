@@ -152,6 +152,7 @@ from n4a_fast import WorkspaceStore
 store = WorkspaceStore(sys.argv[1])
 with store.transaction():
     run = store.begin_run("held", {}, [])
+    store.get_run(run)
     print("held", flush=True)
     sys.stdin.readline()
 store.close()
@@ -233,7 +234,7 @@ def test_what_a_reader_has_put_in_the_tables_is_not_put_there_again_when_the_buf
         complete_a_pipeline(store, run)
         assert finish(child(READ, tmp_path)) == "1\n"  # a run; it puts in the tables what is flushed
         complete_a_pipeline(store, run)
-        assert len(store._open().buffer.predictions) == 3
+        assert len(store._open().predictions) == 3
         assert counts(store, "pipelines", "predictions") == {"pipelines": 2, "predictions": 6}
 
 

@@ -77,7 +77,7 @@ def test_a_limit_that_is_none_is_refused(tmp_path: Path, limits: dict[str, Any])
 
 def test_a_flush_that_fails_by_time_is_met_by_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = WorkspaceStore(tmp_path, flush_interval=1e-9)
-    sweep, buffer = begin_sweep(store), store._open().buffer
+    sweep, workspace = begin_sweep(store), store._open()
 
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -85,7 +85,7 @@ def test_a_flush_that_fails_by_time_is_met_by_the_next_call(tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", fail)
         predict_with_arrays(store, sweep)
-        assert buffer.rest_when_idle() is not None  # as its thread calls it: failed, kept, still watched
+        assert workspace.look_after() is not None  # as its thread calls it: failed, kept, still watched
         with pytest.raises(StoreUnavailableError, match="No space left"):
             store.flush()
     store.close()

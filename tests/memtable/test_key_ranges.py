@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.engine.connection import Database
+from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.memtable.key_ranges import Range, tables_between, tables_beyond
 
 WRITTEN = {"pipelines", "chains", "logs", "predictions", "prediction_values"}
@@ -17,7 +17,7 @@ WRITTEN = {"pipelines", "chains", "logs", "predictions", "prediction_values"}
 
 def batch_of(store: WorkspaceStore) -> dict[str, pa.Table]:
     """What the next flush of a store would write."""
-    return {name: table for part in store._open().buffer.parts for name, table in part.pending().items()}
+    return {name: table for part in store._open().tables.pending for name, table in part.pending().items()}
 
 
 def full_pipeline(store: WorkspaceStore, run: str) -> str:
@@ -29,27 +29,27 @@ def full_pipeline(store: WorkspaceStore, run: str) -> str:
 
 
 @pytest.fixture
-def database(store: WorkspaceStore) -> Database:
+def database(store: WorkspaceStore) -> DrainedDatabase:
     return store._open().database
 
 
-def test_new_pipelines_are_beyond_all_that_is_stored(store: WorkspaceStore, database: Database) -> None:
+def test_new_pipelines_are_beyond_all_that_is_stored(store: WorkspaceStore, database: DrainedDatabase) -> None:
     sweep = begin_sweep(store)
     full_pipeline(store, sweep.run)
     store.list_pipelines()  # in the tables
     full_pipeline(store, sweep.run)
     assert tables_beyond(database, {}) == set()
-    with database.transaction(drained=False):
+    with database.undrained():
         assert tables_beyond(database, batch_of(store)) == WRITTEN
 
 
-def test_a_table_with_a_row_of_the_batch_is_not(store: WorkspaceStore, database: Database) -> None:
+def test_a_table_with_a_row_of_the_batch_is_not(store: WorkspaceStore, database: DrainedDatabase) -> None:
     sweep = begin_sweep(store)
     predict(store, sweep.pipeline, sweep.chain)
     store.list_pipelines()
     predict(store, sweep.pipeline, sweep.chain)  # the same key again
     store.log_step(sweep.pipeline, 1, "PLS", "end", 5)
-    with database.transaction(drained=False):
+    with database.undrained():
         assert tables_beyond(database, batch_of(store)) == {"logs"}
 
 
@@ -66,7 +66,7 @@ def test_pipelines_that_were_in_the_tables_while_they_ran_are_there_once_when_th
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stored=st.lists(st.integers(0, 40), min_size=1, unique=True), asked=st.lists(st.integers(0, 40), min_size=1))
-def test_what_is_stored_is_never_beyond(database: Database, stored: list[int], asked: list[int]) -> None:
+def test_what_is_stored_is_never_beyond(database: DrainedDatabase, stored: list[int], asked: list[int]) -> None:
     rows = pa.table({"log_id": [f"{number:02}" for number in stored], "pipeline_id": ["p"] * len(stored)})
     with pytest.raises(ZeroDivisionError), database.transaction():
         database.insert(

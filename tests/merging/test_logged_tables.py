@@ -15,7 +15,7 @@ from msgspec import msgpack
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ConflictError
-from n4a_fast.merging.logged_tables import journaled
+from n4a_fast.merging.logged_tables import logged
 from n4a_fast.tables.predictions.logged import tables_of
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.saving import Predictions
@@ -103,12 +103,12 @@ def test_journals_are_merged_like_the_tables_they_would_have_been_put_in(tmp_pat
     dice = random.Random(seed)
     with shard.open() as store:
         sweep_at_random(store, run, dice)
-    assert journaled(tmp_path / "journaled", 5.0) is not None
+    assert logged(tmp_path / "journaled", 5.0) is not None
     shutil.copytree(tmp_path / "journaled", tmp_path / "placed")
     with WorkspaceStore(tmp_path / "placed") as store:
         assert store.list_runs().height == 1  # a read puts everything in its tables
         expected = everything(store)
-    assert journaled(tmp_path / "placed", 5.0) is None
+    assert logged(tmp_path / "placed", 5.0) is None
     for name in ("journaled", "placed"):
         with WorkspaceStore(tmp_path / f"from {name}") as target:
             report = target.merge(tmp_path / name)

@@ -30,7 +30,7 @@ from helpers import begin_sweep
 from n4a_fast import WorkspaceStore
 store = WorkspaceStore(sys.argv[1])
 with store.transaction():
-    begin_sweep(store)
+    store.get_run(begin_sweep(store).run)
     print("held", flush=True)
     sys.stdin.readline()
 store.close()

@@ -583,7 +583,7 @@ def test_a_replay_does_not_fail_because_its_compiled_chain_cannot_be_stored(stor
     workspace = store._open()
     with workspace.database.transaction():
         workspace.database.execute("ALTER TABLE compiled_chains RENAME TO elsewhere")
-    workspace.keep_compiled()
+    workspace.replayer.keep()
     with workspace.database.transaction():
         workspace.database.execute("ALTER TABLE elsewhere RENAME TO compiled_chains")
     with reopened(store) as again:

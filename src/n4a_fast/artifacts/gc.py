@@ -8,8 +8,6 @@ What a running process claims or holds stays, however old it is (see `claims`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from n4a_fast.artifacts.checkup import Progress, reported
@@ -25,7 +23,7 @@ _UNUSED = """SELECT artifact_id, artifact_path FROM stored_artifacts WHERE artif
 chain_artifacts)
 AND artifact_id NOT IN (SELECT artifact_id FROM artifact_holds)"""
 _DELETE = "DELETE FROM stored_artifacts WHERE artifact_id IN (SELECT artifact_id FROM batch)"
-_PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts"
+_PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts WHERE NOT list_contains(?, artifact_id)"
 _FOLDS_TO_KEEP = """SELECT DISTINCT chain_id, fold_id FROM predictions
 WHERE chain_id IS NOT NULL AND pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ? AND dataset_name =
 ?)"""
@@ -35,54 +33,52 @@ _AVERAGES = frozenset({"", "avg", "w_avg"})
 class Collector:
     """Removes what nothing refers to."""
 
-    def __init__(
-        self, database: Database, artifacts: Artifacts, place_others_in_transaction: Callable[[], object]
-    ) -> None:
+    def __init__(self, database: Database, artifacts: Artifacts) -> None:
         self._database, self._artifacts = database, artifacts
-        self._place_others_in_transaction = place_others_in_transaction
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """A transaction that may collect; if it fails, other processes can claim files again."""
-        try:
-            with self._database.transaction():
-                yield
-        except BaseException:
-            self._artifacts.files.claims.unlock()
-            raise
+    def lock(self) -> frozenset[str]:
+        """What running processes claim; from now until `unlock` none can claim anything more."""
+        return self._artifacts.files.claims.lock()
 
-    def collect_in_transaction(self, progress: Progress | None = None, *, orphans: bool = True) -> list[str]:
-        """Delete unused rows; the files that go after the commit, and files without rows if `orphans` are wanted: that
-        lists the whole folder.
+    def unlock(self) -> None:
+        """Let other processes claim files again."""
+        self._artifacts.files.claims.unlock()
+
+    def doomed(self, claimed: frozenset[str], *, orphans: bool) -> tuple[list[str], list[str]]:
+        """Ids of artifacts that nothing refers to, and the paths of their files; of files without rows too, if
+        `orphans` are wanted: that lists the whole folder.
         """
-        files = self._artifacts.files
-        claimed = files.claims.lock()
-        self._database.after_commit(lambda: self._unlink(doomed, progress))
-        self._place_others_in_transaction()  # what is claimed no more was journaled before
         for (holder,) in self._database.rows(_HOLDERS):
-            if not files.session.is_alive(holder):
+            if not self._artifacts.files.session.is_alive(holder):
                 self._database.execute(_DROP_HOLDER, (holder,))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
-        self._database.insert(
-            _DELETE, batch=table_of([(artifact_id, None) for artifact_id, _ in unused], ARTIFACT_HOLDS)
-        )
-        used = {path for (path,) in self._database.rows(_PATHS)} if orphans or unused else set()
-        limit, gone = time.time() - _ORPHAN_AGE_SECONDS, {path for _, path in unused}
+        ids, gone = [str(artifact_id) for artifact_id, _ in unused], {str(path) for _, path in unused}
+        files, limit = self._artifacts.files, time.time() - _ORPHAN_AGE_SECONDS
+        used = self._paths_of_others(ids) if orphans or unused else set()
         candidates = [path for path in sorted(gone) if files.changed_at(path)]  # whatever their writer named them
         candidates += [path for path in files.listed() if path not in gone] if orphans else []
-        doomed = [
+        return ids, [
             path
             for path in candidates
             if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)
         ]
-        self._artifacts.forget_known()
-        return doomed
 
-    def _unlink(self, doomed: list[str], progress: Progress | None) -> None:
-        try:
-            self._artifacts.files.unlink(reported(doomed, progress))
-        finally:
-            self._artifacts.files.claims.unlock()
+    def _paths_of_others(self, artifact_ids: list[str]) -> set[str]:
+        """Files that rows of other artifacts name."""
+        return {path for (path,) in self._database.rows(_PATHS, (artifact_ids,))}
+
+    def collect_in_transaction(self, claimed: frozenset[str], *, orphans: bool) -> list[str]:
+        """Delete unused rows; the files that go after the commit. The caller has the lock, and what was claimed before
+        is in the tables.
+        """
+        unused, paths = self.doomed(claimed, orphans=orphans)
+        self._database.insert(_DELETE, batch=table_of([(each, None) for each in unused], ARTIFACT_HOLDS))
+        self._artifacts.forget_known()
+        return paths
+
+    def unlink(self, doomed: list[str], progress: Progress | None) -> None:
+        """Remove the files, after the commit."""
+        self._artifacts.files.unlink(reported(doomed, progress))
 
     def transient(
         self, run_id: str, dataset_name: str, chains: list[dict[str, Any]], winners: set[str]

@@ -1,37 +1,48 @@
-"""A thread that lets something rest once it has not been used for a moment."""
+"""The thread of an open workspace that flushes by time, drains what has rested for a moment, and yields the file.
+
+It only ever tries: it waits neither for the lock of the workspace nor for the file, and what fails is met by the next
+call of the user, in the user's own thread.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-import weakref
 from typing import Protocol
 
-IDLE_SECONDS = 0.25
-PATIENCE_SECONDS = 1.0  # while nobody waits: a sweep that stores a pipeline now and then is not interrupted in between
+IDLE_SECONDS = 1.0  # a sweep that stores a pipeline now and then is not interrupted in between
+LOOK_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
 
 
-class Resting(Protocol):
-    """Something that can tell whether it is idle, and rest."""
+class Watched(Protocol):
+    """A workspace, for its background thread."""
 
-    def rest_when_idle(self) -> float | None:
-        """Rest if nothing happened for a while; in how many seconds to look again, None for not until it is used
-        again.
-        """
+    @property
+    def activity(self) -> threading.Event:
+        """Set when there is something to look after again, and when the workspace is closed."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing to look after any more."""
+        ...
+
+    def look_after(self) -> float | None:
+        """Do what is due, without waiting; in how many seconds to look again, None for not before something happens."""
+        ...
 
 
-def watch(resting: Resting) -> threading.Thread:
-    """Start a thread that ends when `resting` rests, or is no more."""
-    thread = threading.Thread(target=_watch, args=(weakref.ref(resting),), name="n4a_fast-idle", daemon=True)
+def watch(watched: Watched) -> threading.Thread:
+    """Start the thread; it ends when the workspace is closed."""
+    thread = threading.Thread(target=_watch, args=(watched,), name="n4a_fast-background", daemon=True)
     thread.start()
     return thread
 
 
-def _watch(reference: weakref.ref[Resting]) -> None:
-    while True:
-        resting = reference()
-        seconds = None if resting is None else resting.rest_when_idle()
-        if seconds is None:
-            return
-        del resting  # it must not live on because it is watched
-        time.sleep(seconds)
+def _watch(watched: Watched) -> None:
+    activity, seconds = watched.activity, None
+    while not watched.is_closed:
+        activity.wait(seconds)
+        seconds = watched.look_after()
+        if activity.is_set() and not watched.is_closed:
+            time.sleep(seconds or LOOK_SECONDS)

@@ -41,6 +41,11 @@ class Turnstile:
         finally:
             self._queue.release()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the turn of this process."""
+        return self._is_ours
+
     def leave(self) -> None:
         """Let the next one in; nothing happens when it is not our turn."""
         self._turn.release()

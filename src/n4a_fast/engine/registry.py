@@ -1,4 +1,4 @@
-"""The workspaces that are open in this process: one for each store file, shared by all stores on it.
+"""The workspaces that are open in this process: one for each folder, shared by all stores on it.
 
 DuckDB refuses a second attachment of a file in one process. What nobody closed is closed at exit;
 after a fork the child's workspaces start anew.
@@ -7,14 +7,14 @@ after a fork the child's workspaces start anew.
 from __future__ import annotations
 
 import atexit
+import multiprocessing.util
 import os
 import sys
 import threading
 from pathlib import Path
 
-from n4a_fast import platform, schema
+from n4a_fast import platform
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
-from n4a_fast.durable.sync import make_folder
 from n4a_fast.engine.refusals import told
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, StoreMovedError, StoreUnavailableError
@@ -46,50 +46,13 @@ def open_workspace(
     if root.is_file():
         folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
         raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
-    with _OPENING:
-        shared = _open_on(root)
-        if not read_only and (shared is None or shared.database.read_only):
-            _make_folders(root)
-        if shared is None:
-            shared = _opened(root, read_only, lock_timeout, limits or FlushLimits())
-            _OPEN.append(shared)
-        elif not read_only:
-            shared.buffer.log.begin()
-            shared.database.read_only = False  # the next statement attaches the file for writing
-        shared.buffer.limits = limits or shared.buffer.limits
-        shared.artifacts.use(artifacts)
-        shared.users += 1
-        return shared
-
-
-def _open_on(root: Path) -> Workspace | None:
-    """The open workspace whose file lies at `root`, under whatever path it was opened. Workspaces whose file has
-    gone, or lies elsewhere now, give way: the path is another one's.
-    """
-    store = root / STORE_FILE
-    file = platform.identity(store) if store.is_file() else None
-    for workspace in list(_OPEN):
-        if workspace.root == root or workspace.database.identity.file == file:
-            try:
-                workspace.database.require_same_file()
-                return workspace
-            except StoreMovedError as error:
-                workspace.database.abandon(error.happened)
-                _OPEN.remove(workspace)
-    return None
-
-
-def _opened(root: Path, read_only: bool, lock_timeout: float, limits: FlushLimits) -> Workspace:
-    workspace = Workspace(root, read_only=read_only, lock_timeout=lock_timeout, limits=limits)
+    workspace = _joined(root, read_only, lock_timeout, limits)
     try:
-        if not read_only:
-            workspace.session.begin()
-        schema.prepare(workspace.database)
-        if not read_only:
-            workspace.buffer.log.begin()
+        workspace.prepare(writing=not read_only)
+        workspace.artifacts.use(artifacts)
+        workspace.buffer.use(_AT_ONCE if _is_ending else limits)
     except BaseException:
-        workspace.session.end()
-        workspace.database.close()
+        _leave(workspace)
         raise
     return workspace
 
@@ -98,49 +61,112 @@ def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAUL
     """One user less; the last one closes the file. What could not be written raises, and can be tried again, unless the
     file is no longer there.
     """
-    with told(workspace.root), _OPENING, workspace.lock:
+    with told(workspace.root), workspace.lock:
+        workspace.require_no_unit("close()")
         try:
-            (workspace.flush if workspace.users > 1 else workspace.close)()
+            (workspace.flush if workspace.users > 1 else workspace.finish)()
         except StoreMovedError:
             _leave(workspace, artifacts)
             raise
         _leave(workspace, artifacts)
 
 
-def _leave(workspace: Workspace, artifacts: ArtifactSettings) -> None:
-    workspace.users -= 1
-    workspace.artifacts.leave(artifacts)
-    if not workspace.users and workspace in _OPEN:  # it is not when its file had gone, and the path was opened again
-        _OPEN.remove(workspace)
+def _joined(root: Path, read_only: bool, lock_timeout: float, limits: FlushLimits | None) -> Workspace:
+    """The workspace of a folder, with one user more. One whose file has gone, or lies elsewhere now, gives way: the
+    path is another one's.
+    """
+    _close_at_end_of_worker()
+    while True:
+        with _REGISTRY:
+            workspace = _open_on(root)
+            if workspace is None:
+                workspace = Workspace(
+                    root, read_only=read_only, lock_timeout=lock_timeout, limits=limits or FlushLimits()
+                )
+                _OPEN.append(workspace)
+            workspace.users += 1
+        try:
+            workspace.database.wait_at_most(lock_timeout)
+            workspace.database.require_same_file()
+            return workspace
+        except StoreMovedError as error:
+            workspace.database.abandon(error.happened)
+            _leave(workspace)
+            with _REGISTRY:
+                if workspace in _OPEN:
+                    _OPEN.remove(workspace)
+        except BaseException:
+            _leave(workspace)
+            raise
 
 
-def _make_folders(root: Path) -> None:
-    try:
-        make_folder(root / "artifacts")
-        if not platform.is_writable_folder(root):
-            raise PermissionError("the folder is not writable")
-    except OSError as error:
-        raise StoreUnavailableError(root, error.strerror or str(error)) from error
+def _open_on(root: Path) -> Workspace | None:
+    """The open workspace whose file lies at `root`, under whatever path it was opened."""
+    store = root / STORE_FILE
+    file = platform.identity(store) if store.is_file() else None
+    return next((each for each in _OPEN if each.root == root or each.database.identity.file == file is not None), None)
+
+
+def _leave(workspace: Workspace, artifacts: ArtifactSettings | None = None) -> None:
+    """One user less; nobody else can have the workspace once it is shut."""
+    with _REGISTRY:
+        workspace.users -= 1
+        if artifacts is not None:
+            workspace.artifacts.leave(artifacts)
+        if not workspace.users:
+            if workspace in _OPEN:  # it is not when its file had gone, and the path was opened again
+                _OPEN.remove(workspace)
+            workspace.shut()
 
 
 def _forget_all_after_fork() -> None:
-    global _OPENING
-    _OPENING = threading.RLock()
+    global _REGISTRY
+    _REGISTRY = threading.RLock()
     for workspace in _OPEN:
         workspace.forget_after_fork()
 
 
 def _close_all_at_exit() -> None:
-    """A store that nobody closed still keeps what was saved."""
+    """A store that nobody closed still keeps what was saved: calls that save end first, later ones raise."""
+    global _is_ending
+    _is_ending = True
     for workspace in list(_OPEN):
         try:
-            workspace.close()
-        except StoreMovedError as error:  # a temporary folder that has gone: nothing can be done for it
-            print(f"n4a_fast: {error}", file=sys.stderr)
+            _close_at_exit(workspace)
+        except Exception as error:  # whatever it is, the others are closed, too, and it is told
+            print(f"n4a_fast: {workspace.root} could not be closed at exit: {error}", file=sys.stderr)
     _OPEN.clear()
 
 
+def _close_at_exit(workspace: Workspace) -> None:
+    if not workspace.lock.acquire(timeout=_EXIT_SECONDS):
+        raise TimeoutError("a thread is still inside a call or a transaction(), whose rows are lost")
+    try:
+        workspace.finish()
+    finally:
+        workspace.shut()
+        workspace.lock.release()
+
+
+def _close_all_in_worker() -> None:
+    """At the end of a child of `multiprocessing`, which runs nothing else at exit."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    _close_all_at_exit()
+
+
+def _close_at_end_of_worker() -> None:
+    if multiprocessing.parent_process() is not None and os.getpid() not in _WORKERS:
+        _WORKERS.add(os.getpid())
+        multiprocessing.util.Finalize(None, _close_all_in_worker, exitpriority=-10)
+
+
+_EXIT_SECONDS = 10.0
+_AT_ONCE = FlushLimits(rows=1)  # of stores opened while the program ends: nobody closes them any more
 _OPEN: list[Workspace] = []
-_OPENING = threading.RLock()
+_REGISTRY = threading.RLock()  # held for moments, while nothing is waited for
+_WORKERS: set[int] = set()  # this process, once it is told of the end of a worker
+_is_ending = False
 os.register_at_fork(after_in_child=_forget_all_after_fork)
 atexit.register(_close_all_at_exit)

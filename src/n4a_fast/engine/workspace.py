@@ -1,30 +1,37 @@
-"""One open workspace: the parts of a store, shared by every `WorkspaceStore` on the same path in this process.
+"""One open workspace: the tables, queries and files of one folder, shared by every `WorkspaceStore` on the same path
+in this process.
 
-Here is what concerns several parts at once: transactions, cascades, collections, closing. Rows that
-are not in the tables yet are the buffer's. Calls run one at a time under `lock`.
+Here is what concerns several of them at once: cascades, collections, closing. What is committed together is for
+`unit`, when rows in memory become durable for `buffer`. Calls run one at a time under `lock`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any
 
+from n4a_fast import platform, schema
 from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
-from n4a_fast.engine.connection import Database
+from n4a_fast.durable.sync import make_folder
+from n4a_fast.engine import background
+from n4a_fast.engine.deletions import Deletions
 from n4a_fast.engine.lease import Turnstile
 from n4a_fast.engine.session import Session
-from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreMovedError
+from n4a_fast.engine.unit import Units
+from n4a_fast.errors import InvalidInputError, StoreClosedError, StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.memtable.buffer import Buffer, FlushLimits
+from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.predictions.aggregates import Aggregates
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import PredictionQueries
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.summaries import ChainSummaries
-from n4a_fast.replay.serve.persisted import CompiledChains
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.tables.predictions import bulk
@@ -33,107 +40,81 @@ from n4a_fast.values import checks, jsontext
 STORE_FILE = "store.duckdb"
 
 
-T = TypeVar("T")
-
-
-class _Rehearsed(Exception):
-    """Ends a transaction that was only for looking."""
-
-    def __init__(self, result: object) -> None:
-        super().__init__()
-        self.result = result
-
-
-class Deleted(NamedTuple):
-    """What went with predictions that were deleted, and how many of their chains have others left."""
-
-    predictions: int = 0
-    chains: int = 0
-    pipelines: int = 0
-    files: int = 0
-    chains_left: int = 0
-
-
 class Workspace:
-    """Parts, buffers and transactions of one workspace folder."""
+    """Everything that is open of one workspace folder."""
 
     def __init__(self, root: Path, *, read_only: bool, lock_timeout: float, limits: FlushLimits) -> None:
         self.root = root
-        turnstile = Turnstile(turn=root, queue=root / "artifacts")
-        self.database = Database(root / STORE_FILE, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
-        self.lock = self.database.lock
-        self.session = self.database.identity.session = Session(self.database.path)
-        files = ArtifactFiles(root / "artifacts", self.session)
-        self.buffer = Buffer(
-            self.database,
-            files,
-            limits,
-            forget_known=self.forget_known,
-            delete_in_transaction=self._delete_contents_in_transaction,
+        self.database = database = DrainedDatabase(
+            root / STORE_FILE,
+            ArtifactFiles(root / "artifacts", Session(root / STORE_FILE)),
+            read_only=read_only,
+            lock_timeout=lock_timeout,
+            turnstile=Turnstile(turn=root, queue=root / "artifacts"),
         )
-        self.flush, self._parts = self.buffer.flush, self.buffer.parts
-        (
-            self.runs,
-            self.pipelines,
-            self.chains,
-            self.logs,
-            self.predictions,
-            self.artifacts,
-            self.projects,
-            self.metadata,
-            self.carried,
-        ) = self._parts
-        self.queries, self.arrays = PredictionQueries(self.database), ArrayReader(self.database)
-        self.summaries, self.aggregates = ChainSummaries(self.database), Aggregates(self.database)
-        self.collector = Collector(self.database, self.artifacts, self.buffer.place_others_in_transaction)
-        self.compiled = CompiledChains(self.database)
-        self.replayer = Replayer(
-            self.database,
-            self.chains,
-            self.artifacts,
-            self._load_artifact,
-            self.compiled,
-            self.flush,
-            self.keep_compiled,
-        )
+        self.tables = tables = database.tables
+        self.runs, self.pipelines, self.chains, self.logs = tables.runs, tables.pipelines, tables.chains, tables.logs
+        self.predictions, self.artifacts = tables.predictions, tables.artifacts
+        self.projects, self.metadata, self.carried = tables.projects, tables.metadata, tables.carried
+        self.queries, self.arrays = PredictionQueries(database), ArrayReader(database)
+        self.summaries, self.aggregates = ChainSummaries(database), Aggregates(database)
+        self.buffer = Buffer(database, limits)
+        self.collector = Collector(database, self.artifacts)
+        self.units = Units(database, self.buffer, self.collector)
+        self.deletions = Deletions(database, self.units, self.collector, self.queries)
+        self.replayer = Replayer(database, tables)
+        self._background: threading.Thread | None = None
+        self._is_prepared = False
         self.users = 0
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """What the block saves is committed at its end, or not at all if it raises; other threads wait."""
+    def prepare(self, *, writing: bool) -> None:
+        """Make the folder and the file ready for one more store, unless they are."""
+        if self._is_prepared and not (writing and self.database.read_only):
+            return
         with self.lock:
-            if self.database.in_transaction:
-                raise InvalidInputError("transaction() is already open; use one block")
-            self.flush()
-            try:
-                with self.database.transaction(of_user=True):
-                    yield
-                    self.database.require_usable()  # a child forked in the block must not commit what is its parent's
-                    self.flush()
-            except BaseException:
-                self._give_up_pending()
-                raise
+            if writing:
+                _make_folders(self.root)
+                self.session.begin()
+                self.database.allow_writes()
+            if not self._is_prepared:
+                schema.prepare(self.database)
+                self._is_prepared = True
+            if writing:
+                self.database.log.begin()
 
-    def _give_up_pending(self) -> None:
-        for part in self._parts:
-            part.clear()
-        self.pipelines.forget_open()
-        self.forget_known()
-        self.artifacts.release_claims()
-        self.artifacts.files.claims.unlock()
+    @property
+    def session(self) -> Session:
+        """Says that this process lives, for as long as it has the workspace open."""
+        return self.artifacts.files.session
 
-    def forget_known(self) -> None:
-        """Rows may have come or gone: ids must be looked up again."""
-        for part in (
-            self.runs,
-            self.pipelines,
-            self.chains,
-            self.artifacts,
-            self.projects,
-            self.metadata,
-            self.replayer,
-        ):
-            part.forget_known()
+    @property
+    def lock(self) -> threading.RLock:
+        """One call at a time has it; a child made by a fork has one of its own."""
+        return self.database.lock
+
+    def require_usable(self, lock_timeout: float) -> None:
+        """StoreClosedError once the program has ended; from now on this thread waits so long for the file."""
+        if self.is_closed:
+            raise StoreClosedError(self.root)
+        self.database.require_usable()
+        self.database.wait_at_most(lock_timeout)
+        if self._background is None:
+            self._background = background.watch(self)
+
+    def flush(self) -> None:
+        """Make everything saved so far durable; in a unit of work that happens at its end."""
+        self.buffer.flush()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What the block saves is committed at its end, or not at all if it raises; other threads wait."""
+        return self.units.unit()
+
+    def require_no_unit(self, call: str) -> None:
+        """InvalidInputError inside a transaction, which the call cannot be a part of."""
+        with self.lock:
+            is_inside = self.units.is_open
+        if is_inside:
+            raise InvalidInputError(f"{call} cannot be called inside transaction(); leave the block first")
 
     # -- what spans several parts ----------------------------------------------------------
 
@@ -160,10 +141,12 @@ class Workspace:
     def rename_artifacts(self, chain_id: str, names: dict[str, str]) -> None:
         """Let a chain of this session refer to other artifacts: old id to new."""
         with self.lock:
-            if self.chains.get(chain_id) is None:  # in its table meanwhile
-                with self.database.transaction():
-                    self.chains.take_back_in_transaction(chain_id)
-            self.chains.rename_artifacts(chain_id, names)
+            if self.chains.get(chain_id) is not None:
+                self.chains.rename_artifacts(chain_id, names)
+                return
+            with self.units.change():  # it is in its table meanwhile: its links change with it
+                self.chains.take_back_in_transaction(chain_id)
+                self.chains.rename_artifacts(chain_id, names)
 
     def end_pipeline(self) -> None:
         """Flush after a pipeline has ended; without another open one, its artifacts are held by chains alone."""
@@ -172,69 +155,11 @@ class Workspace:
         self.flush()
 
     def fail_pipeline(self, pipeline_id: str, error: str) -> None:
-        """Remove the pipeline's predictions, chains and logs, and keep its failed row, in one transaction."""
-        # on its own: if the transaction below cannot commit, what other pipelines have pending must not go with it
-        self.flush()
-        self.pipelines.fail(pipeline_id, error)
-        with self.database.transaction():
+        """Remove the pipeline's predictions, chains and logs, and keep its failed row, in one commit."""
+        with self.units.change():
+            self.pipelines.fail(pipeline_id, error)
             self.end_pipeline()
-            self._delete_contents_in_transaction([pipeline_id])
-
-    def rehearsed(self, work: Callable[[], T], dry_run: bool) -> T:
-        """What `work` gives; with `dry_run` it is rolled back, so that the answer is what it would have been."""
-        if not dry_run:
-            return work()
-        if self.database.in_transaction:
-            raise InvalidInputError("dry_run=True cannot be asked for inside transaction(); ask before it")
-        self.flush()
-        try:
-            with self.database.transaction():
-                raise _Rehearsed(work())
-        except _Rehearsed as rehearsed:
-            return cast(T, rehearsed.result)
-        finally:
-            self.artifacts.files.claims.unlock()
-            self.forget_known()
-
-    def delete_pipeline(self, pipeline_id: str, delete_artifacts: bool) -> int:
-        """Delete a pipeline and all below it in one transaction; the number of rows in the documented tables."""
-        self.flush()
-        self.pipelines.require_known(pipeline_id)
-        with self.collector.transaction():
-            deleted = self._delete_contents_in_transaction([pipeline_id])
-            deleted += self.pipelines.delete_in_transaction(pipeline_id)
-            if delete_artifacts:
-                self.collector.collect_in_transaction(orphans=False)
-        return deleted
-
-    def delete_chain(self, chain_id: str, delete_artifacts: bool) -> int:
-        """Delete a chain and its predictions in one transaction; the number of rows in the documented tables."""
-        self.flush()
-        self.chains.require(chain_id)
-        with self.collector.transaction():
-            self.forget_known()
-            deleted = self.predictions.delete_of_chain_in_transaction(chain_id)
-            self.metadata.sweep_in_transaction()
-            deleted += self.chains.delete_empty_in_transaction([chain_id])
-            self.compiled.sweep_in_transaction()
-            self.carried.sweep_in_transaction()
-            if delete_artifacts:
-                self.collector.collect_in_transaction(orphans=False)
-        return deleted
-
-    def delete_run(self, run_id: str, delete_artifacts: bool) -> int:
-        """Delete a run and all below it in one transaction; the number of rows in the documented tables."""
-        self.flush()
-        self.runs.require(run_id)
-        pipeline_ids = self.pipelines.ids_of_run(run_id)
-        with self.collector.transaction():
-            deleted = self._delete_contents_in_transaction(pipeline_ids)
-            deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
-            self.runs.note_deleted_in_transaction(run_id)
-            self.carried.sweep_in_transaction()
-            if delete_artifacts:
-                self.collector.collect_in_transaction(orphans=False)
-        return deleted
+            self.tables.delete_contents_in_transaction([pipeline_id])
 
     def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
         """Buffer a prediction's arrays and what is known of its samples; without metadata it keeps those it had."""
@@ -254,66 +179,8 @@ class Workspace:
             self.pipelines.require_known(pipeline_id)
         for chain_id in checked.distinct("chain_id"):
             self.chains.require(chain_id)
-        with self.database.transaction():
+        with self.units.change():
             return self.predictions.write_bulk_in_transaction(checked)
-
-    def keep_compiled(self) -> None:
-        """Store the compiled chains that wait for it; if that cannot be, they wait on: they are derived, and a replay
-        must not fail for them.
-        """
-        with self.lock:
-            if not len(self.compiled):
-                return
-            try:
-                self.flush()
-                with self.database.transaction():
-                    self.compiled.write_in_transaction()
-                self.compiled.clear()
-            except StoreError:
-                pass  # what stands in the way of other rows too is told by their own flush
-
-    def _load_artifact(self, artifact_id: str) -> Any:
-        with self.lock:
-            self.flush()
-            return self.artifacts.shared(artifact_id)
-
-    def delete_prediction(self, prediction_id: str) -> bool:
-        with self.database.transaction():
-            deleted = self.predictions.delete_in_transaction(prediction_id)
-            self.metadata.sweep_in_transaction()
-            self.carried.sweep_in_transaction()
-        return deleted
-
-    def delete_dataset_predictions(self, dataset_name: str) -> int:
-        """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many
-        predictions.
-        """
-        return self.delete_matching_predictions({"dataset_name": dataset_name}).predictions
-
-    def delete_matching_predictions(self, filters: dict[str, Any]) -> Deleted:
-        """Delete predictions with their arrays, and the chains and ended pipelines that are empty then.
-
-        InvalidInputError without any filter: that would be all of them.
-        """
-        if all(value is None or value == [] for value in filters.values()):
-            raise InvalidInputError("name what is to be deleted; no filter would mean every prediction")
-        found = self.queries.places(filters)
-        if not found.num_rows:
-            return Deleted()
-        chain_ids, pipeline_ids = (
-            sorted(set(found[name].to_pylist()) - {None}) for name in ("chain_id", "pipeline_id")
-        )
-        with self.collector.transaction():
-            self.forget_known()
-            deleted = self.predictions.delete_these_in_transaction(found.select(["prediction_id", "id_key"]))
-            self.metadata.sweep_in_transaction()
-            emptied = self.chains.delete_empty_in_transaction(chain_ids)
-            self.compiled.sweep_in_transaction()
-            pipelines = self.pipelines.delete_empty_in_transaction(pipeline_ids)
-            self.logs.delete_in_transaction(pipelines)
-            self.carried.sweep_in_transaction()
-            files = len(self.collector.collect_in_transaction(orphans=False)) if emptied else 0
-        return Deleted(deleted, emptied, len(pipelines), files, len(chain_ids) - emptied)
 
     def set_run_project(self, run_id: str, project_id: str | None) -> None:
         if project_id is not None:
@@ -325,13 +192,8 @@ class Workspace:
             Metrics(self.database).store_in_transaction(metric, higher_is_better, "user")
 
     def delete_project(self, project_id: str) -> None:
-        with self.database.transaction():
+        with self.units.change():
             self.projects.delete_in_transaction(project_id)
-
-    def gc(self, progress: Progress | None) -> int:
-        """Collect unused artifacts; the number of files removed."""
-        with self.collector.transaction():
-            return len(self.collector.collect_in_transaction(progress))
 
     def verify_artifacts(self, progress: Progress | None) -> VerifyReport:
         """Check every file against its row; others may go on saving meanwhile."""
@@ -342,51 +204,92 @@ class Workspace:
         with self.lock:
             return report.of_stored(self.artifacts.addresses())
 
-    def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
-        """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
-        pipelines = self.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
-        chains = self.chains.of_pipelines(pipelines)
-        with self.collector.transaction():
-            self.chains.unlink_in_transaction(self.collector.transient(run_id, dataset_name, chains, set(winners)))
-            return len(self.collector.collect_in_transaction())
-
     def invalidate_dataset(self, dataset_hash: str) -> int:
-        with self.database.transaction():
+        with self.units.change():
             return self.artifacts.invalidate_in_transaction(dataset_hash)
-
-    def _delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
-        self.forget_known()
-        deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
-        self.metadata.sweep_in_transaction()
-        deleted += self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
-        self.compiled.sweep_in_transaction()
-        self.carried.sweep_in_transaction()
-        return deleted
 
     # -- life ------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Write what is pending and let the file go; one that is no longer there is let go all the same, and told."""
-        self.artifacts.release()
-        try:
-            self.flush()
-            self.buffer.rest()
-            self.keep_compiled()
-        except StoreLockedError:
-            pass  # it is durable in the log, and whoever uses the file next applies it
-        except StoreMovedError:
-            self._let_go()
-            raise
-        self._let_go()
+    @property
+    def activity(self) -> threading.Event:
+        """Set when there is something for the background."""
+        return self.database.activity
 
-    def _let_go(self) -> None:
-        self.buffer.log.close()
-        self.database.close()
-        self.artifacts.close()
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self.database.is_closed
+
+    def look_after(self) -> float | None:
+        """For the background: flush what is due; once idle, drain and let go of the file; yield it when another process
+        waits. In how many seconds to look again, None for not before there is `activity`.
+        """
+        if not self.lock.acquire(blocking=False):
+            return background.LOOK_SECONDS
+        try:
+            if self.database.in_transaction or self.units.is_open:
+                return background.LOOK_SECONDS
+            with suppress(StoreError):  # what is not flushed, or not drained, is met by the next call of the user
+                return self._look_after()
+            return background.IDLE_SECONDS
+        finally:
+            self.lock.release()
+
+    def _look_after(self) -> float | None:
+        due = self.buffer.flush_when_due()
+        is_idle = time.monotonic() - self.database.last_used >= background.IDLE_SECONDS
+        if not is_idle:
+            self.database.yield_turn()
+        elif (self.database.attached or self.database.wants_rest) and self.database.enter_if_free():
+            self.database.rest()
+            self.database.detach()
+        if self.database.attached or self.database.wants_rest:
+            return background.LOOK_SECONDS
+        self.activity.clear()
+        return due
+
+    def finish(self) -> None:
+        """Write what is pending, and let the file go."""
+        self.artifacts.release()
+        self.flush()
+        with suppress(StoreLockedError):  # it is durable in the log, and whoever uses the file next drains it
+            self.database.rest()
+            self.replayer.keep()
+        self.database.detach()
+
+    def shut(self) -> None:
+        """Give back what `finish` has left: nothing is waited for."""
+        try:
+            self.database.log.close()
+            self.artifacts.close()
+        finally:
+            self.database.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: the parent writes its own pending rows, so they must not be written here."""
-        self.lock = self.database.lock
+        self._background = None
         self.session.forget_after_fork()
-        self.buffer.log.forget()
-        self._give_up_pending()
+        self.database.log.forget()
+        self.database.unit_is_open = False
+        self.tables.clear()
+        self.pipelines.forget_open()
+        self.tables.forget_known()
+        self.artifacts.release_claims()
+
+
+def _make_folders(root: Path) -> None:
+    try:
+        make_folder(root / "artifacts")
+        if not platform.is_writable_folder(root):
+            raise PermissionError("the folder is not writable")
+    except OSError as error:
+        raise StoreUnavailableError(root, error.strerror or str(error)) from error
+
+
+@contextmanager
+def held_in_order(*workspaces: Workspace) -> Iterator[None]:
+    """The locks of several workspaces, taken in the one order in which every thread takes them."""
+    with ExitStack() as locks:
+        for workspace in sorted(workspaces, key=lambda each: each.root):
+            locks.enter_context(workspace.database.held())
+        yield

@@ -66,12 +66,19 @@ class WriteAheadLog:
         self._attachment = self._database.attachment
         own = self._segment.path
         applied = 0 if own is None else self._known.get(own.name, 0)
-        if own is None or applied <= self._applied:
+        if applied <= self._applied:
             return None
         self._applied = applied
         if self.is_empty:
             self._segment.rewind()
-        mine = self._segments.read_after(Found(own, self._session.id, 0), applied, complete=True)
+        return self.own_waiting()
+
+    def own_waiting(self) -> list[bytes]:
+        """The records of this process that are not in the tables."""
+        own = self._segment.path
+        if own is None or self.is_empty:
+            return []
+        mine = self._segments.read_after(Found(own, self._session.id, 0), self._applied, complete=True)
         return [record.content for record in mine]
 
     def others_waiting(self) -> list[Waiting]:

@@ -105,7 +105,7 @@ def _copy_at_one_moment(
         unchanged = _copy_artifacts(files, early, draft / "artifacts", former, say)
         with workspace.lock:
             workspace.flush()
-            with database.drained():
+            with database.reading():
                 addresses: list[Address] = workspace.artifacts.addresses()
                 _checkpoint(workspace)
                 copying.finish()

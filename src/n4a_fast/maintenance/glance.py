@@ -39,11 +39,12 @@ def patient(workspace: Workspace, seconds: float | None) -> Iterator[None]:
     lock, database = workspace.lock, workspace.database
     if not lock.acquire(timeout=seconds):
         raise StoreLockedError(database.path, None)
-    usual, database.lock_timeout = database.lock_timeout, min(seconds, database.lock_timeout)
+    usual = database.lock_timeout
+    database.wait_at_most(min(seconds, usual))
     try:
         yield
     finally:
-        database.lock_timeout = usual
+        database.wait_at_most(usual)
         lock.release()
 
 

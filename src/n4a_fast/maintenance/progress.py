@@ -97,9 +97,9 @@ class RunProgress:
 def progress_of(workspace: Workspace, run_id: str | None, wait: float | None) -> RunProgress:
     """The run's state, of the newest running one for None, or else of the newest; NotFoundError without any."""
     with patient(workspace, wait), workspace.lock:
-        workspace.buffer.refresh()
         database = workspace.database
-        writers = tuple(Writer(*found) for found in workspace.buffer.log.writers())
+        database.refresh()
+        writers = tuple(Writer(*found) for found in database.log.writers())
         with database.undrained():
             found = database.rows(_RUN, (run_id,))
             if not found:

@@ -65,7 +65,7 @@ def repair(workspace: Workspace, report: VerificationReport) -> None:
             _delete_rows(workspace.database, check, kept)
         if (LINKS, "chains") in wanted:
             _mend_links(workspace.database, kept)
-        workspace.forget_known()
+        workspace.tables.forget_known()
     _move_files([finding for finding in report.findings if finding.kind == ORPHAN], workspace.root, kept)
     report.kept = kept
     report.findings = [

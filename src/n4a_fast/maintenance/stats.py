@@ -36,8 +36,8 @@ class StoreStats:
 def stats_of(workspace: Workspace) -> StoreStats:
     """The figures as they are now; what waits in logs is counted, not applied."""
     with workspace.lock:
-        workspace.buffer.refresh()
-        writers = tuple(Writer(*found) for found in workspace.buffer.log.writers())
+        workspace.database.refresh()
+        writers = tuple(Writer(*found) for found in workspace.database.log.writers())
         rows = {str(name): int(count) for _, name, count in sorted(workspace.database.rows_undrained(_ROWS))}
         return StoreStats(
             rows, _sizes(workspace), sum(writer.flushes for writer in writers), workspace.buffer.unflushed, writers

@@ -33,7 +33,7 @@ def vacuum(database: Database) -> VacuumReport:
     path = database.path
     draft = path.with_name(f"{path.name}.vacuum")
     with database.lock, disk_errors_told(path):
-        with database.drained():  # what waits in logs would be in the copy alone
+        with database.reading():  # what waits in logs would be in the copy alone
             rewrites = _counted(database)
             database.checkpoint()
         before = path.stat().st_size

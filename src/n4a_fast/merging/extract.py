@@ -73,7 +73,7 @@ def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
 
 def _take(source: Workspace, target: Workspace, wanted: dict[str, str], ids: Sequence[str]) -> list[MergedTable]:
     batch = pa.table({"id": pa.array(ids, pa.string())})
-    with source.lock, source.database.drained():
+    with source.lock, source.database.reading():
         rows = {
             name: source.database.select(f"SELECT * FROM {name} WHERE {where}", batch=batch)
             for name, where in wanted.items()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE
-from n4a_fast.memtable.buffer import Tables
+from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.schema.columns import STORED_ARTIFACTS
 from n4a_fast.tables.predictions.prediction_tables import with_used_contents
 
@@ -54,7 +54,7 @@ def logged(root: Path, lock_timeout: float) -> Tables | None:
     source = open_workspace(root, read_only=True, lock_timeout=lock_timeout)
     try:
         with source.lock:
-            tables = source.buffer.logged()
+            tables = source.database.logged()
             return None if tables is None or source.database.rows_undrained(_EMPTY) else _as_written(tables)
     finally:
         release_workspace(source)

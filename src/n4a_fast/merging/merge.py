@@ -20,7 +20,7 @@ from n4a_fast import platform
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
-from n4a_fast.engine.workspace import STORE_FILE, Workspace
+from n4a_fast.engine.workspace import STORE_FILE, Workspace, held_in_order
 from n4a_fast.errors import (
     ArtifactMissingError,
     ConflictError,
@@ -29,7 +29,7 @@ from n4a_fast.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
-from n4a_fast.memtable.buffer import Tables
+from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.merging.logged_tables import read_each
 from n4a_fast.schema.columns import ALL
 from n4a_fast.tables.predictions.prediction_tables import KEY
@@ -184,9 +184,11 @@ def _merge_stored(target: Workspace, root: Path) -> list[MergedTable]:
 def _merge_attached(target: Workspace, root: Path, files: ArtifactFiles | None = None) -> list[MergedTable]:
     source = open_workspace(root, read_only=True, lock_timeout=target.database.lock_timeout)
     try:
-        with target.lock, source.lock:
+        with source.lock:
+            source.database.attach()  # whoever else has it is waited for while others go on
+        with held_in_order(target, source):
             source.flush()
-            source.buffer.put_in_tables()
+            source.database.drain()
             with target.database.beside(source.database, "shard"):
                 tables = _take(target, _ATTACHED, dict(target.database.rows(_FOUND)), files or source.artifacts.files)
             target.database.yield_turn()
@@ -211,7 +213,7 @@ def _take(target: Workspace, shard: str, found: dict[str, int], files: ArtifactF
     with target.database.transaction():
         tables = _merge_in_transaction(target.database, shard, found)
     target.artifacts.release_claims()
-    target.forget_known()
+    target.tables.forget_known()
     return tables
 
 

@@ -38,7 +38,8 @@ class Shard(Generic[Store]):
         try:
             _introduce(workspace, self.runs, is_new)
             store = self.opener(self.path)
-            workspace.buffer.limits, workspace.buffer.stays_journaled = _LIMITS, is_new
+            workspace.buffer.use(_LIMITS)
+            workspace.database.rest_in_log(is_new)
             return store
         finally:
             release_workspace(workspace)

@@ -37,7 +37,7 @@ def find(database: Database, text: str, kind: str | None = None) -> Found:
     """
     wanted = checks.identifier(text, "id")
     kinds = [one_of(kind, tuple(KINDS), "kind")] if kind is not None else list(KINDS)
-    with database.drained():
+    with database.reading():
         if wanted.startswith("@"):
             return _special(database, wanted, kind)
         for each in kinds:

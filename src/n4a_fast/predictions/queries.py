@@ -75,7 +75,7 @@ class PredictionQueries:
         self._database, self._metadata, self._contents = database, SampleMetadata(database), SharedContents(database)
 
     def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
-        with self._database.drained():
+        with self._database.reading():
             return self._find(prediction_id, load_arrays)
 
     def _find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class PredictionQueries:
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
-        with self._database.drained():
+        with self._database.reading():
             return self._arrays_of(prediction_id)
 
     def _arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ class PredictionQueries:
         )
 
     def query(self, limit: int | None, offset: int, **filters: Any) -> pl.DataFrame:
-        with self._database.drained():
+        with self._database.reading():
             return self._query(limit, offset, filters)
 
     def _query(self, limit: int | None, offset: int, filters: dict[str, Any]) -> pl.DataFrame:

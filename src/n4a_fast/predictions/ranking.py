@@ -113,7 +113,7 @@ class Ranking:
     def ranked(self, question: Question) -> Ranked:
         """The chains asked for; UnknownDirectionError for a metric named that has no direction."""
         _check(question)
-        with self._database.drained():
+        with self._database.reading():
             stored = [metric for (metric,) in self._database.rows(_METRICS)]
             wanted, scores = self._source(question.metric, stored)
             directions, unknown = self._directions(wanted, question)

@@ -197,7 +197,7 @@ class ArrayReader:
         stored.
         """
         names = _checked(columns)
-        with self._database.drained():
+        with self._database.reading():
             wanted = self._wanted(prediction_ids, filters)
             rows, loaded = self._loaded(wanted, names)
             if prediction_ids is not None:
@@ -211,7 +211,7 @@ class ArrayReader:
         names, size = _checked(columns), checks.count(batch_size, "batch_size")
         if not size:
             raise InvalidInputError("batch_size must be 1 or more")
-        with self._database.drained():
+        with self._database.reading():
             wanted = self._wanted(prediction_ids, filters)
             if prediction_ids is not None:
                 self._require_known(wanted)
@@ -224,7 +224,7 @@ class ArrayReader:
         """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its
         order.
         """
-        with self._database.drained():
+        with self._database.reading():
             return self._loaded(wanted, columns)[1]
 
     def _wanted(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any]) -> pa.Table:

@@ -88,7 +88,7 @@ def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int
         database.checkpoint()  # a copy without DuckDB's log would lack the newest rows
         database.detach()  # closing a copy's descriptor while attached would drop DuckDB's lock
         _copy_aside(database.path, backup)
-        with database.transaction(drained=False):
+        with database.undrained(), database.transaction():
             for version in range(found, wanted):
                 for statement in migrations[version]:
                     database.execute(statement)

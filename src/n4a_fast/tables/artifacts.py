@@ -32,6 +32,7 @@ from n4a_fast.errors import (
 )
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
 from n4a_fast.tables.artifact_rows import PROMISED, Row, Written, described_by, row_of
+from n4a_fast.tables.found_artifacts import FoundRows
 from n4a_fast.tables.rows import PendingRows, forget_oldest
 from n4a_fast.values import checks
 
@@ -51,12 +52,6 @@ _INVALIDATE = (
     "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND"
     " chain_path_hash IS NOT NULL"
 )
-_IF_ABSENT = (
-    "INSERT INTO stored_artifacts BY NAME SELECT * FROM batch WHERE artifact_id NOT IN (SELECT artifact_id FROM"
-    " stored_artifacts)"
-)
-_SAVED_HERE = """UPDATE stored_artifacts SET origin = 'saved'
-WHERE origin = 'imported' AND artifact_id IN (SELECT artifact_id FROM batch WHERE origin = 'saved')"""
 _HOLD = (
     "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id ="
     " b.artifact_id AND h.holder = b.holder)"
@@ -74,7 +69,7 @@ class Artifacts(PendingRows):
     def __init__(self, database: Database, files: ArtifactFiles) -> None:
         super().__init__(database, "stored_artifacts", STORED_ARTIFACTS)
         self.files = files
-        self._found = _FoundRows(database, "found_artifacts", STORED_ARTIFACTS)
+        self._found = FoundRows(database, "found_artifacts", STORED_ARTIFACTS)
         self._stored: dict[str, Row] = {}  # by id; bounded
         self._stored_as_of = -1  # the attachment during which they were read
         self._forgotten = 0  # how often they were given up
@@ -210,7 +205,7 @@ class Artifacts(PendingRows):
         """
         if self._database.in_transaction:
             return None
-        if (attachment := self._database.drained_attachment()) != self._ids_as_of:
+        if (attachment := self._database.attachment_for_reading()) != self._ids_as_of:
             found = self._database.rows(_IDS, (_IDS_AT_MOST,), own=False)
             self._ids, self._ids_as_of = {name for (name,) in found} if len(found) < _IDS_AT_MOST else None, attachment
         if self._ids is not None and len(self._ids) > _KNOWN_AT_MOST:
@@ -309,6 +304,9 @@ class Artifacts(PendingRows):
         changes = self._hold_changes[self._journaled_changes :]
         fresh = {**super().fresh(), **self._found.fresh()}
         return {**fresh, "artifact_holds": changes} if changes else fresh
+
+    def __len__(self) -> int:
+        return max(len(self._rows), len(self._found), len(self._hold_changes))
 
     def mark_logged(self) -> None:
         super().mark_logged()
@@ -454,14 +452,3 @@ class Artifacts(PendingRows):
         self._held.add(artifact_id)
         self._noted.add(artifact_id)
         self._unwritten_holds.add(artifact_id)
-
-
-class _FoundRows(PendingRows):
-    """Rows of content whose file was there already: most likely stored, by whatever process, and left as they are
-    then.
-    """
-
-    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
-        if self._table in tables:
-            self._database.insert(_SAVED_HERE, batch=tables[self._table])
-            self._database.insert(_IF_ABSENT, batch=tables[self._table])

@@ -51,8 +51,7 @@ class Carried(PendingRows):
         self.put({"table_name": table, "row_id": row_id, "content": jsontext.encode(dict(content), table)})
 
     def put(self, row: dict[str, Any]) -> None:
-        key = f"{row['table_name']}\0{row['row_id']}"
-        self._rows[key] = self._fresh[key] = row
+        self._keep(f"{row['table_name']}\0{row['row_id']}", row)
 
     def of_rows(self, table: str, row_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """What is kept beside these rows, by row."""

@@ -143,6 +143,14 @@ class Pipelines(PendingRows):
         """Pipelines of deleted runs, and those of `pipeline_ids` that are not stored."""
         return [pipeline_id for (pipeline_id,) in self._database.rows(_ORPHANED, (list(pipeline_ids),))]
 
+    def begun(self) -> dict[str, dict[str, Any]]:
+        """What this session has begun and not ended, for `set_begun`."""
+        return dict(self._open)
+
+    def set_begun(self, begun: dict[str, dict[str, Any]]) -> None:
+        """A unit of work was rolled back: what was begun and not ended is as it was before."""
+        self._open = dict(begun)
+
     def forget_open(self, run_ids: Collection[str] | None = None) -> None:
         """Give up what was begun and not ended, in these runs or all: its rows are gone."""
         self._open = (

@@ -15,6 +15,7 @@ _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
 _KNOWN_AT_MOST = 50_000
+_ROW_BYTES = 200  # of a row in memory, beside its texts; a row that replaces another counts too, as it does in the log
 
 
 class PendingRows:
@@ -27,6 +28,7 @@ class PendingRows:
         self._rows: dict[str, dict[str, Any]] = {}
         self._fresh: dict[str, dict[str, Any]] = {}  # the rows put since the last flush
         self._known: dict[str, None] = {}  # ids seen in the table, the newest last
+        self.nbytes = self.fresh_nbytes = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -54,7 +56,12 @@ class PendingRows:
 
     def put(self, row: dict[str, Any]) -> None:
         """Keep `row` (column name to value; missing columns are NULL), replacing an earlier one of its id."""
-        self._rows[row[self._key]] = self._fresh[row[self._key]] = row
+        self._keep(row[self._key], row)
+
+    def _keep(self, key: str, row: dict[str, Any]) -> None:
+        self._rows[key] = self._fresh[key] = row
+        size = _ROW_BYTES + sum([len(value) for value in row.values() if type(value) is str])
+        self.nbytes, self.fresh_nbytes = self.nbytes + size, self.fresh_nbytes + size
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The pending row of `key`; the caller must not change it."""
@@ -69,12 +76,12 @@ class PendingRows:
         forget_oldest(self._known, _KNOWN_AT_MOST)
 
     def fresh(self) -> dict[str, Any]:
-        """What was put since the last flush, for the journal: by table name, in what msgpack knows."""
+        """What was put since the last flush, for a log record: by table name, in what msgpack knows."""
         return {self._table: list(self._fresh.values())} if self._fresh else {}
 
     def mark_logged(self) -> None:
-        """What is fresh is in the journal."""
-        self._fresh = {}
+        """What is fresh is in the log."""
+        self._fresh, self.fresh_nbytes = {}, 0
 
     def replay(self, content: dict[str, Any]) -> None:
         """Put again what `fresh` once gave."""
@@ -104,7 +111,7 @@ class PendingRows:
     def clear(self) -> None:
         """Forget the rows: they are written, or given up."""
         self._remember(self._rows)
-        self._rows, self._fresh = {}, {}
+        self._rows, self._fresh, self.nbytes, self.fresh_nbytes = {}, {}, 0, 0
 
 
 def forget_oldest(known: dict[str, Any], most: int) -> None:

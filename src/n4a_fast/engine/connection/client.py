@@ -7,7 +7,6 @@ Whose turn it is with a file, and what a statement may do, is for `Database`.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,6 @@ import pyarrow as pa
 
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.durable.torn_pages import mend_before_attaching
-from n4a_fast.engine.connection.failures import is_lock_conflict
 from n4a_fast.platform import keep_for_ever
 
 Connection = duckdb.DuckDBPyConnection
@@ -28,7 +26,6 @@ _READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
 _SETTINGS = """SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false;
 SET autoload_known_extensions = false; SET python_enable_replacements = false"""  # no name is a variable of ours
-_LOCK_POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turnstile
 _SPARE_AT_MOST = 2  # a merge has two files open at once
 _CACHE = "512MB"  # what DuckDB may keep of what was written; it would keep everything, up to 80 % of the memory
 
@@ -59,20 +56,13 @@ def leave_to_parent(connection: Connection | None) -> None:
     keep_for_ever(connection)  # a list would let go of it when the interpreter ends
 
 
-def attach(connection: Connection, path: Path, name: str, deadline: float, *, read_only: bool) -> None:
-    """Attach a file under `name` once its lock is free; DuckDB's own error when it is not by the deadline (of
-    `time.monotonic`). What a crash left of a checkpoint is made whole before.
+def attach(connection: Connection, path: Path, name: str, *, read_only: bool) -> None:
+    """Attach a file under `name`; DuckDB's own error when another process has it. What a crash left of a checkpoint is
+    made whole before.
     """
     mend_before_attaching(path, duckdb.__version__)
-    statement = f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {_READ_ONLY if read_only else _WRITABLE})"
-    while True:
-        try:
-            connection.execute(statement)
-            return
-        except duckdb.IOException as error:
-            if not is_lock_conflict(error) or time.monotonic() >= deadline:
-                raise
-        time.sleep(_LOCK_POLL_SECONDS)
+    options = _READ_ONLY if read_only else _WRITABLE
+    connection.execute(f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {options})")
 
 
 def is_log_named(path: Path) -> bool:

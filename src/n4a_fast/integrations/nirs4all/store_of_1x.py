@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from n4a_fast.engine.workspace import STORE_FILE, Deleted, Workspace
+from n4a_fast.engine.deletions import Deleted
+from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
@@ -303,7 +304,7 @@ class Store1x(Nirs4allStore):
         with workspace.lock:
             workspace.flush()
             wanted = {**filters, "prediction_id": prediction_ids}
-            gone = Deleted() if prediction_ids == [] else workspace.delete_matching_predictions(wanted)
+            gone = Deleted() if prediction_ids == [] else workspace.deletions.delete_matching_predictions(wanted)
         return {
             "success": True,
             "deleted_predictions": gone.predictions,
@@ -324,7 +325,7 @@ class Store1x(Nirs4allStore):
     def read_together(self) -> Iterator[Workspace]:
         """Several reads of one state: nobody writes meanwhile, and the file stays attached."""
         workspace = self._open()
-        with workspace.lock, workspace.database.drained():
+        with workspace.lock, workspace.database.reading():
             yield workspace
 
     def save_beside(self, table: str, row_id: str, content: Mapping[str, Any]) -> None:

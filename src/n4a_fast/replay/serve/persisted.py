@@ -45,8 +45,6 @@ _INSERT_ARRAYS = (
     "INSERT INTO compiled_arrays BY NAME FROM batch b WHERE NOT EXISTS (FROM compiled_arrays a WHERE a.content_hash ="
     " b.content_hash)"
 )
-_SWEEP = "DELETE FROM compiled_chains WHERE chain_id NOT IN (SELECT chain_id FROM chains)"
-_SWEEP_ARRAYS = "DELETE FROM compiled_arrays WHERE content_hash NOT IN (SELECT unnest(arrays) FROM compiled_chains)"
 
 
 class CompiledChains:
@@ -99,11 +97,6 @@ class CompiledChains:
     def clear(self) -> None:
         """Forget what was put: it is written, or given up."""
         self._pending = {}
-
-    def sweep_in_transaction(self) -> None:
-        """Remove those whose chains are gone, and the arrays that only they used."""
-        if self._database.execute(_SWEEP):
-            self._database.execute(_SWEEP_ARRAYS)
 
 
 def _arrays_of(chain: CompiledChain) -> tuple[Array, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -36,8 +37,8 @@ from n4a_fast.replay.plan.tags import classifies
 from n4a_fast.replay.serve.forests import quickened
 from n4a_fast.replay.serve.joined import Joined
 from n4a_fast.replay.serve.persisted import CompiledChains
-from n4a_fast.tables.artifacts import Artifacts
-from n4a_fast.tables.chains import Chains, artifact_ids
+from n4a_fast.tables.chains import artifact_ids
+from n4a_fast.tables.table_set import TableSet
 from n4a_fast.values import checks
 
 Array: TypeAlias = NDArray[np.float64]
@@ -73,34 +74,29 @@ class _Known:
 class Replayer:
     """Replays of one workspace."""
 
-    def __init__(
-        self,
-        database: Database,
-        chains: Chains,
-        artifacts: Artifacts,
-        load_artifact: Callable[[str], Any],
-        persisted: CompiledChains,
-        flush: Callable[[], None],
-        keep: Callable[[], None],
-    ) -> None:
-        self.load_artifact, self._artifacts = load_artifact, artifacts
-        self._database, self._chains, self._persisted, self._flush, self._keep = (
-            database,
-            chains,
-            persisted,
-            flush,
-            keep,
-        )
+    def __init__(self, database: Database, tables: TableSet) -> None:
+        self._database, self._tables, self._persisted = database, tables, CompiledChains(database)
         self._file, self._log = str(database.path), f"{database.path}.wal"
         self._remembered: Bounded[_Known] = Bounded(
             _REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024)
         )
         self.joined = Joined()
-        self._generation = 0
 
-    def forget_known(self) -> None:
-        """Chains may have gone: they must be looked up again."""
-        self._generation += 1
+    def load_artifact(self, artifact_id: str) -> Any:
+        """The stored object, shared by all who ask for it: they must not change it."""
+        with self._database.lock:
+            return self._tables.artifacts.shared(artifact_id)
+
+    def keep(self) -> None:
+        """Store the compiled chains that wait for it; if that cannot be, they wait on: they are derived, and a replay
+        must not fail for them.
+        """
+        with self._database.lock:
+            if len(self._persisted):
+                with suppress(StoreError):  # what stands in the way of other rows too is told by their own flush
+                    with self._database.transaction():
+                        self._persisted.write_in_transaction()
+                    self._persisted.clear()
 
     def replay(self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool) -> NDArray[Any]:
         """Predictions of one chain."""
@@ -141,8 +137,7 @@ class Replayer:
         if not chain_ids:
             return {}
         with self._database.lock:
-            self._flush()
-            rows = self._chains.find_many(chain_ids)
+            rows = self._tables.chains.find_many(chain_ids)
         for chain_id in chain_ids:
             if chain_id not in rows:
                 raise NotFoundError("chain", chain_id)
@@ -164,8 +159,7 @@ class Replayer:
     def reader(self, artifact_ids: Sequence[str]) -> ArtifactReader:
         """Loads these artifacts in another process."""
         with self._database.lock:
-            self._flush()
-            return reader_of(self._database, self._artifacts, artifact_ids)
+            return reader_of(self._database, self._tables.artifacts, artifact_ids)
 
     def recall(self, chain_ids: Iterable[str], choice: Choice) -> dict[str, CompiledChain | PlainChain]:
         """What is known of these chains, from memory or the store; chains that are gone are left out."""
@@ -180,8 +174,7 @@ class Replayer:
             else:
                 (found if known.seen == state else old)[chain_id] = known.chain
         with self._database.lock:
-            self._flush()
-            there = self._chains.stored(list(old)) if old else set()
+            there = self._tables.chains.stored(list(old)) if old else set()
             loaded = self._persisted.load(unknown) if unknown and key is None else {}
         found |= loaded | {chain_id: chain for chain_id, chain in old.items() if chain_id in there}
         for chain_id in (*old, *loaded):
@@ -231,7 +224,7 @@ class Replayer:
             with self._database.lock:
                 self._persisted.put(compiled)
                 if len(self._persisted) >= _WRITE_AT:
-                    self._keep()
+                    self.keep()
         return compiled
 
     def fused(self, compiled: CompiledChain, X: Any, wavelengths: Any, return_proba: bool) -> NDArray[Any] | None:
@@ -286,12 +279,12 @@ class Replayer:
         try:
             file = os.stat(self._file)
         except OSError:
-            return (self._generation, -1)
+            return (self._tables.generation, -1)
         try:
             log = os.stat(self._log)
         except OSError:
-            return (self._generation, file.st_mtime_ns, file.st_size)
-        return (self._generation, file.st_mtime_ns, file.st_size, log.st_mtime_ns, log.st_size)
+            return (self._tables.generation, file.st_mtime_ns, file.st_size)
+        return (self._tables.generation, file.st_mtime_ns, file.st_size, log.st_mtime_ns, log.st_size)
 
 
 def loader_for(chain: Mapping[str, Any], bench: Bench) -> Callable[[str], Any]:

@@ -25,6 +25,8 @@ _KEY_PLACES = [
     for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
 ]
 _CREATED_AT = PREDICTIONS.names.index("created_at")
+_SCORES, _BEST_PARAMS = PREDICTIONS.names.index("scores"), PREDICTIONS.names.index("best_params")
+_ROW_BYTES = 600  # of a row in memory, beside what can be long
 
 
 class PredictionBatch:
@@ -42,6 +44,8 @@ class PredictionBatch:
         self._fresh_places: dict[str, int] = {}
         self._kept = 0  # references that are in the journal
         self.nbytes = 0  # of the arrays held
+        self.row_nbytes = 0  # about those of the rows
+        self.logged_nbytes = 0  # how many of both are in the log
 
     def __len__(self) -> int:
         return max(len(self._rows), len(self._references))
@@ -75,6 +79,7 @@ class PredictionBatch:
         self._id_of_key[key], self._key_of_id[prediction_id] = prediction_id, key
         self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
         self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
+        self.row_nbytes += _ROW_BYTES + len(row[_SCORES] or "") + len(row[_BEST_PARAMS] or "")
 
     def _rename(self, earlier: str, prediction_id: str) -> None:
         """Drop a row; its arrays move along, unless the new id has its own."""
@@ -133,6 +138,7 @@ class PredictionBatch:
     def mark_logged(self) -> None:
         """What is fresh is in the journal."""
         self._fresh_rows, self._fresh_places, self._kept = {}, {}, len(self._references)
+        self.logged_nbytes = self.nbytes + self.row_nbytes
         self._shared.mark_logged()
         self._indices.mark_logged()
 

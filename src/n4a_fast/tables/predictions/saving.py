@@ -111,8 +111,13 @@ class Predictions:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays in memory."""
-        return self.batch.nbytes
+        """Bytes of the arrays and about those of the rows in memory."""
+        return self.batch.nbytes + self.batch.row_nbytes
+
+    @property
+    def fresh_nbytes(self) -> int:
+        """How many of these came after the last flush."""
+        return self.nbytes - self.batch.logged_nbytes
 
     def fresh(self) -> dict[str, Any]:
         """What was saved since the last flush, for the journal."""
@@ -140,6 +145,9 @@ class Predictions:
             self._table.write_in_transaction(tables, known_new=known_new)
             identifiers += ids_of_slice.to_pylist()
         return identifiers
+
+    def forget_known(self) -> None:
+        """Nothing: which predictions the tables hold is asked anew each time."""
 
     def clear(self) -> None:
         """Forget the batch: it is written, or given up."""

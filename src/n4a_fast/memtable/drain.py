@@ -1,0 +1,228 @@
+"""The way from memory and logs into the tables, before anything is read.
+
+`DrainedDatabase` is the database as all parts of a workspace see it: a read first puts in the tables what this
+process has in memory and what all processes have logged, in one transaction. Memory is cleared after the commit, so
+a drain that fails loses nothing and can be repeated. While a unit of work is open, its first read or change of the
+tables begins a transaction that ends with the unit; what was saved before the unit is drained ahead of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.engine.connection import Connection, Database
+from n4a_fast.engine.interrupts import Uninterrupted
+from n4a_fast.engine.lease import Turnstile
+from n4a_fast.errors import StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.log.recovery import Waiting
+from n4a_fast.log.write_ahead import WriteAheadLog
+from n4a_fast.memtable.key_ranges import tables_beyond
+from n4a_fast.memtable.pending_table import Tables
+from n4a_fast.tables.table_set import TableSet
+
+
+class DrainedDatabase(Database):
+    """A store file with its log and the rows in memory: reads see all of it."""
+
+    def __init__(
+        self, path: Path, files: ArtifactFiles, *, read_only: bool, lock_timeout: float, turnstile: Turnstile
+    ) -> None:
+        super().__init__(path, read_only=read_only, lock_timeout=lock_timeout, turnstile=turnstile)
+        self.identity.session = files.session
+        self.files, self.log = files, WriteAheadLog(self, files.session)
+        self.tables = TableSet(self, files)
+        self._rests_in_log = False
+        self.unit_is_open = self._is_reading = False
+        self._deletions = 0  # how many runs had been deleted when ids were last known for sure
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self, own: bool = True) -> Iterator[Connection]:
+        """All reads of the block see the tables at one moment: what waits is drained before it, and nothing during it.
+
+        `own=False` when the caller knows what this process has saved, and only others may have added to it.
+        """
+        with self.lock:
+            outer = self._is_reading
+            if not outer:
+                if not self.in_transaction:
+                    self._drain_before(own)
+                if own and self.unit_is_open:
+                    self.write_fresh_in_transaction()
+            self._is_reading = True
+            try:
+                with super().reading() as connection:
+                    yield connection
+            finally:
+                self._is_reading = outer
+
+    def _drain_before(self, own: bool) -> None:
+        self.refresh()
+        if self.unit_is_open:
+            if (own and not self.log.is_empty) or self.log.others_waiting():
+                self._drain_what_came_before()
+            if own:
+                self.begin()
+        elif own or self.log.others_waiting():
+            self.drain()
+
+    # -- draining --------------------------------------------------------------------------
+
+    def drain(self, *, others: bool = True) -> None:
+        """Write what is in memory, and what waits in the logs of other processes, to the tables, in one transaction."""
+        self.refresh()
+        waiting = self.log.others_waiting() if others else []
+        if not waiting and not self.has_own:
+            return
+        self.files.sync()
+        with self._as_a_writer():
+            if not self.log.is_current:  # a reader has attached the file anew
+                self.refresh()
+                waiting = self.log.others_waiting() if others else []
+            with Uninterrupted():
+                with self.undrained(), self.transaction():
+                    self._write_in_transaction([*self._tables_of(waiting), self.tables])
+                    self.log.apply_in_transaction(waiting)
+                self._forget_drained(waiting)
+        self._rests_in_log = False
+
+    def write_fresh_in_transaction(self) -> None:
+        """Write what the open unit has saved since its transaction began; if that rolls back, so does this."""
+        if self.tables.has_fresh:
+            self.files.sync()
+            with self.undrained():
+                self._write_in_transaction([self.tables])
+            self.tables.clear()
+
+    def place_others_in_transaction(self) -> None:
+        """Write what other processes have logged since the transaction began; it stays theirs if that rolls back."""
+        if waiting := self.log.others_waiting():
+            with self.undrained():
+                self._write_in_transaction(self._tables_of(waiting))
+                self.log.apply_in_transaction(waiting)
+            self.after_commit(lambda: self.log.rewind(waiting))
+
+    @property
+    def has_own(self) -> bool:
+        """Whether this process has rows that are not in the tables."""
+        return not self.log.is_empty or self.tables.has_fresh
+
+    def logged(self) -> Tables | None:
+        """What other processes have logged, as tables; None when there is something of this process, too."""
+        self.refresh()
+        if self.has_own:
+            return None
+        return {
+            name: rows for each in self._tables_of(self.log.others_waiting()) for name, rows in each.as_arrow().items()
+        }
+
+    @property
+    def wants_rest(self) -> bool:
+        """Whether something was flushed that is to be in the tables at rest."""
+        return not self.log.is_empty and not self._rests_in_log
+
+    def rest(self) -> None:
+        """What was flushed goes into the tables; what was not is still for its flush to make durable."""
+        if self.wants_rest:
+            self.drain(others=False)
+
+    def rest_in_log(self, wanted: bool) -> None:
+        """While nothing asks for the tables, leave them empty at rest, too."""
+        self._rests_in_log = wanted
+
+    # -- memory ----------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """After other processes may have used the file: let memory hold what they left of this one's log, and then what
+        is fresh.
+        """
+        self.attach()  # a wait that Ctrl-C may end
+        if self.log.is_current:
+            return
+        with Uninterrupted():
+            records = self.log.refresh()
+            if self._deletions != len(self.log.deleted_runs):
+                self._deletions = len(self.log.deleted_runs)
+                self.tables.forget_known()
+                self.tables.pipelines.forget_open(self.log.deleted_runs)
+            if records is not None:
+                self.restore(records, self.tables.fresh())
+
+    def restore(self, records: Iterable[bytes], fresh: bytes) -> None:
+        """Let memory hold what is in the log, and what is fresh."""
+        self.tables.clear()
+        self.tables.replay(records)
+        self.tables.mark_logged()
+        self.tables.replay([fresh])
+
+    def _drain_what_came_before(self) -> None:
+        """Drain all but what the open unit has saved."""
+        fresh, self.unit_is_open = self.tables.fresh(), False
+        try:
+            self.restore(self.log.own_waiting(), b"")
+            self.drain()
+        finally:
+            self.unit_is_open = True
+            self.tables.replay([fresh])
+
+    def _forget_drained(self, waiting: list[Waiting]) -> None:
+        """What is in the tables now leaves memory and logs."""
+        self.log.rewind(waiting)
+        self.tables.clear()
+        if self.log.deleted_runs:
+            self.tables.forget_known()
+        self.tables.artifacts.release_claims()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the open unit, too, is the parent's."""
+        self._forked_inside = self._forked_inside or self.unit_is_open
+        self.unit_is_open = self._is_reading = False
+        super().forget_after_fork()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _tables_of(self, waiting: list[Waiting]) -> list[TableSet]:
+        """Tables that hold what other processes have logged; none when that is nothing."""
+        if not waiting:
+            return []
+        self.tables.artifacts.forget_ids()
+        records = (record.content for segment in waiting for record in segment.records)
+        return [TableSet.of_records(self, self.files, records)]
+
+    def _write_in_transaction(self, sets: list[TableSet]) -> None:
+        batches = [each.as_arrow() for each in sets]
+        for each, tables in zip(sets, batches, strict=True):
+            beyond = tables_beyond(self, tables)
+            for table in each.pending:
+                table.write_in_transaction(tables, beyond)
+        if self.log.deleted_runs:
+            self.tables.delete_of_deleted_runs_in_transaction(batches)
+
+    @contextmanager
+    def undrained(self) -> Iterator[None]:
+        """Reads of the block see the tables as they are."""
+        outer, self._is_reading = self._is_reading, True
+        try:
+            yield
+        finally:
+            self._is_reading = outer
+
+    @contextmanager
+    def _as_a_writer(self) -> Iterator[None]:
+        """The file attached for writing: a reader, too, finishes the work of a writer that was stopped, or rows would
+        be missed.
+        """
+        try:
+            self.attach(writing=True)
+            yield
+        except StoreError as error:
+            if not self.read_only or isinstance(error, StoreLockedError):  # it names who is in the way
+                raise
+            reason = (
+                f"its log holds rows that a stopped process has not put in the tables, and they cannot be now ({error})"
+            )
+            raise StoreUnavailableError(self.path, reason) from error

@@ -1,0 +1,127 @@
+"""All tables of a workspace, and what goes with a pipeline through several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import msgpack
+
+from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.engine.connection import Database
+from n4a_fast.memtable.pending_table import PendingTable, Tables
+from n4a_fast.tables.artifacts import Artifacts
+from n4a_fast.tables.carried import Carried
+from n4a_fast.tables.chains import Chains
+from n4a_fast.tables.derived import sweep_compiled_in_transaction
+from n4a_fast.tables.logs import Logs
+from n4a_fast.tables.pipelines import Pipelines
+from n4a_fast.tables.predictions.logged import JournaledPredictions
+from n4a_fast.tables.predictions.metadata import SampleMetadata
+from n4a_fast.tables.predictions.saving import Predictions
+from n4a_fast.tables.projects import Projects
+from n4a_fast.tables.runs import Runs
+
+
+class TableSet:
+    """The tables, each with its rows in memory."""
+
+    def __init__(self, database: Database, files: ArtifactFiles, predictions: Predictions | None = None) -> None:
+        self._database = database
+        self.runs, self.pipelines, self.chains = Runs(database), Pipelines(database), Chains(database)
+        self.logs, self.predictions = Logs(database), predictions or Predictions(database)
+        self.artifacts, self.projects = Artifacts(database, files), Projects(database)
+        self.metadata = SampleMetadata(database)
+        self.carried = Carried(database)
+        # in the order in which they are written
+        self.pending: tuple[PendingTable, ...] = (
+            self.runs,
+            self.pipelines,
+            self.chains,
+            self.logs,
+            self.predictions,
+            self.artifacts,
+            self.projects,
+            self.metadata,
+            self.carried,
+        )
+        self.generation = 0  # how often ids had to be looked up again
+
+    @classmethod
+    def of_records(cls, database: Database, files: ArtifactFiles, records: Iterable[bytes]) -> TableSet:
+        """What other processes have logged, to be written at once."""
+        tables = cls(database, files, JournaledPredictions(database))
+        tables.replay(records)
+        return tables
+
+    def fresh(self) -> bytes:
+        """What was saved since the last flush, as the content of a log record; empty for nothing."""
+        content = {name: rows for table in self.pending for name, rows in table.fresh().items()}
+        return msgpack.encode(content) if content else b""
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether anything was saved since the last flush."""
+        return any(table.fresh() for table in self.pending)
+
+    def mark_logged(self) -> None:
+        """What is fresh is in the log."""
+        for table in self.pending:
+            table.mark_logged()
+
+    def replay(self, records: Iterable[bytes]) -> None:
+        """Save again what `fresh` once gave."""
+        for record in records:
+            content = msgpack.decode(record) if record else {}
+            for table in self.pending:
+                table.replay(content)
+
+    def clear(self) -> None:
+        """Forget what is in memory: it is written, or given up."""
+        for table in self.pending:
+            table.clear()
+
+    def as_arrow(self) -> Tables:
+        """What is in memory, by the name of the SQL table."""
+        return {name: rows for table in self.pending for name, rows in table.pending().items()}
+
+    def forget_known(self) -> None:
+        """Rows may have come or gone: ids must be looked up again."""
+        self.generation += 1
+        for table in self.pending:
+            table.forget_known()
+
+    def delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
+        """Delete the predictions, chains and logs of pipelines and what depends on them; the documented rows."""
+        self.forget_known()
+        deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
+        self.metadata.sweep_in_transaction()
+        deleted += self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
+        sweep_compiled_in_transaction(self._database)
+        self.carried.sweep_in_transaction()
+        return deleted
+
+    def delete_run_in_transaction(self, run_id: str) -> int:
+        """Delete a run and all below it; the documented rows. What other processes have of it goes as it comes."""
+        deleted = self.delete_contents_in_transaction(self.pipelines.ids_of_run(run_id))
+        deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
+        self.runs.note_deleted_in_transaction(run_id)
+        self.carried.sweep_in_transaction()
+        return deleted
+
+    def delete_of_deleted_runs_in_transaction(self, batches: Iterable[Tables]) -> None:
+        """Runs that some process deleted stay deleted, whatever another one had in its log or memory."""
+        written = {name for tables in batches for name in _pipelines_of(tables)}
+        self.delete_contents_in_transaction(self.pipelines.orphaned_in_transaction(written))
+        for run_id in self.runs.back_in_transaction():
+            self.pipelines.delete_of_run_in_transaction(run_id)
+            self.runs.delete_in_transaction(run_id)
+
+
+def _pipelines_of(tables: Tables) -> set[str]:
+    """Every pipeline that rows of a batch belong to."""
+    return {
+        name
+        for table in tables.values()
+        if "pipeline_id" in table.column_names
+        for name in table["pipeline_id"].unique().to_pylist()
+    }

@@ -1,0 +1,175 @@
+"""Threads and the order of locks: nobody waits for ever, and a wait for the file is for those alone who need it."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line
+
+from n4a_fast import WorkspaceStore
+
+
+def run_all(*works: Callable[[], object]) -> None:
+    """Run each in a thread of its own; the first error of one, or a failure when one does not end."""
+    failures: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:  # told by the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert not any(thread.is_alive() for thread in threads), "deadlock"
+    if failures:
+        raise failures[0]
+
+
+def test_a_store_opened_inside_a_transaction_and_one_closed_meanwhile_end(tmp_path: Path) -> None:
+    first, second = WorkspaceStore(tmp_path / "w"), WorkspaceStore(tmp_path / "w")
+    WorkspaceStore(tmp_path / "other").close()
+    inside, closing = threading.Event(), threading.Event()
+
+    def opens() -> None:
+        with first.transaction():
+            inside.set()
+            closing.wait()
+            time.sleep(0.1)  # the other thread waits for this block
+            WorkspaceStore(tmp_path / "other").close()
+            WorkspaceStore(tmp_path / "w").flush()
+
+    def closes() -> None:
+        inside.wait()
+        closing.set()
+        second.close()
+
+    run_all(opens, closes)
+    first.close()
+
+
+def test_two_workspaces_merged_into_each_other_end(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "a") as a, WorkspaceStore(tmp_path / "b") as b:
+        for store, name in ((a, "a"), (b, "b")):
+            store.begin_run(name, {}, [])
+            store.list_runs()
+        start = threading.Barrier(2)
+        for _ in range(3):
+            run_all(
+                lambda: (start.wait(), a.merge(tmp_path / "b")),
+                lambda: (start.wait(), b.merge(tmp_path / "a")),
+            )
+        assert set(a.list_runs()["name"]) == set(b.list_runs()["name"]) == {"a", "b"}
+
+
+HOLDS = """
+import sys
+from n4a_fast import WorkspaceStore
+with WorkspaceStore(sys.argv[1]) as store:
+    with store.transaction():
+        store.list_runs()
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_a_wait_for_the_file_keeps_no_call_that_needs_none(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, lock_timeout=DEADLINE) as store, WorkspaceStore(tmp_path) as other:
+        run = begin_sweep(store).run
+        pipeline = begin_pipeline(store, run)
+        store.flush()
+        store.list_runs()
+        holder = child(HOLDS, tmp_path)
+        assert read_line(holder) == "held"
+        reads = [threading.Thread(target=read, daemon=True) for read in (store.list_runs, store.gc_artifacts)]
+        for thread in reads:
+            thread.start()
+        time.sleep(1.5)  # they wait, and the background has found the store idle
+        store.log_step(pipeline, 1, "SNV", "start")
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+        with store.transaction():
+            begin_pipeline(store, run)
+        other.close()
+        with WorkspaceStore(tmp_path) as third:
+            third.begin_run("third", {}, [])
+        assert all(thread.is_alive() for thread in reads)  # all of that was done while they waited
+        finish(holder)
+        for thread in reads:
+            thread.join(DEADLINE)
+        assert not any(thread.is_alive() for thread in reads)
+        assert store.list_runs().height == 2
+        assert store.list_pipelines().height == 3
+
+
+def test_a_transaction_keeps_other_threads_out_until_its_end(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        inside, started = threading.Event(), threading.Event()
+
+        def save() -> None:
+            inside.wait()
+            started.set()
+            store.begin_run("other", {}, [])
+
+        def roll_back() -> None:
+            with pytest.raises(ZeroDivisionError), store.transaction():
+                store.begin_run("given up", {}, [])
+                inside.set()
+                started.wait()
+                time.sleep(0.05)
+                raise ZeroDivisionError
+
+        run_all(save, roll_back)
+        assert store.list_runs()["name"].to_list() == ["other"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_schedules_of_everything_that_locks_end(tmp_path: Path, seed: int) -> None:
+    names = ("a", "b")
+    for name in names:
+        with WorkspaceStore(tmp_path / name) as store:
+            begin_sweep(store)
+
+    def schedule(number: int) -> None:
+        chance = random.Random(f"{seed} {number}")
+        store = WorkspaceStore(tmp_path / chance.choice(names))
+
+        def save() -> None:
+            predict_with_arrays(store, begin_sweep(store), chance.random())
+
+        def open_another() -> None:
+            WorkspaceStore(tmp_path / chance.choice(names)).close()
+
+        def block() -> None:
+            with store.transaction():
+                save()
+                chance.choice(
+                    [save, store.list_runs, lambda: WorkspaceStore(tmp_path / chance.choice(names)).close()]
+                )()
+
+        def reopen() -> None:
+            nonlocal store
+            store.close()
+            store = WorkspaceStore(tmp_path / chance.choice(names))
+
+        def merge() -> None:
+            (other,) = set(names) - {store.workspace_path.name}
+            store.merge(tmp_path / other)
+
+        calls = [save, save, save, block, block, reopen, reopen, merge, lambda: store.gc_artifacts()]
+        for _ in range(15):
+            chance.choice(calls)()
+        store.close()
+
+    run_all(*(lambda number=number: schedule(number) for number in range(3)))
+    for name in names:
+        with WorkspaceStore(tmp_path / name) as store:
+            assert store.list_runs().height >= 1
+            assert store.verify_artifacts().ok

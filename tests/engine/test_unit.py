@@ -1,0 +1,209 @@
+"""Units of work: what spans several tables is there before or after, wherever it is killed, and nothing in use goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line, save_chain
+
+from n4a_fast import WorkspaceStore
+
+# A workspace with two runs; then, in forked children, one unit of work on copies of it, each killed at another call.
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from helpers import begin_pipeline, predict, save_chain
+from n4a_fast import WorkspaceStore
+
+def chain_of(store, pipeline, obj, fold):
+    artifact = store.save_artifact(obj, "X", "model", "joblib")
+    return artifact, save_chain(store, pipeline, fold_artifacts={fold: artifact})
+
+def fill(store):
+    ids = {"run": store.begin_run("a", {}, [{"name": "corn"}])}
+    for name in ("one", "two"):
+        pipeline = begin_pipeline(store, ids["run"])
+        ids[name] = pipeline
+        ids[name + " artifact"], ids[name + " chain"] = chain_of(store, pipeline, {name: list(range(500))}, "0")
+        for fold in ("0", "1"):
+            prediction = predict(store, pipeline, ids[name + " chain"], fold_id=fold)
+            store.save_prediction_arrays(prediction, [1.0, 2, 3], [1.0, 2, 3], sample_metadata={"fold": fold})
+        if name == "one":
+            store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    return ids
+
+WORK = {
+    "fail_pipeline": lambda s, i: s.fail_pipeline(i["two"], "boom"),
+    "delete_run": lambda s, i: s.delete_run(i["run"]),
+    "delete_dataset": lambda s, i: s.delete_dataset_predictions("corn"),
+    "rename_artifacts": lambda s, i: s._open().rename_artifacts(i["one chain"], {i["one artifact"]: i["two artifact"]}),
+    "cleanup_transient": lambda s, i: s.cleanup_transient_artifacts(i["run"], "corn", []),
+    "delete_prediction": lambda s, i: s.delete_prediction(s.sql("SELECT min(prediction_id) FROM predictions").item()),
+}
+
+def killed(folder, ids, name, number):
+    calls = 0
+    def count(frame, event, argument):
+        nonlocal calls
+        if event == "call":
+            calls += 1
+            if calls == number:
+                os._exit(9)
+    store = WorkspaceStore(folder, flush_interval=None)
+    sys.setprofile(count)
+    WORK[name](store, ids)
+    sys.setprofile(None)
+    (folder / "calls").write_text(str(calls))
+    os._exit(0)
+
+def in_a_child(work, *arguments):
+    child = os.fork()
+    if child == 0:
+        work(*arguments)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def fill_and_leave():
+    store = WorkspaceStore(root / "original")
+    (root / "ids").write_text(repr(fill(store)))
+    store.flush()
+    os._exit(0)  # as killed: some of it is in the log alone
+
+def kill_at(number):
+    folder = root / str(number)
+    shutil.copytree(root / "original", folder)
+    return in_a_child(killed, folder, ids, name, number)
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+assert in_a_child(fill_and_leave) == 0
+ids = eval((root / "ids").read_text())
+assert kill_at(10**9) == 0
+calls = int((root / str(10**9) / "calls").read_text())
+points = (1, calls // 3, calls // 2, calls * 2 // 3, calls * 4 // 5, calls * 9 // 10, calls - 20)
+assert [kill_at(point) for point in points] == [9] * len(points)
+print(*points)
+"""
+STATE = """SELECT
+    (SELECT list(struct_pack(status, error, pipeline_id) ORDER BY pipeline_id) FROM pipelines) AS pipelines,
+    (SELECT list(prediction_id ORDER BY prediction_id) FROM predictions) AS predictions,
+    (SELECT count(*) FROM prediction_arrays) AS arrays, (SELECT count(*) FROM prediction_metadata) AS metadata,
+    (SELECT list(struct_pack(chain_id, fold_artifacts) ORDER BY chain_id) FROM chains) AS chains,
+    (SELECT list(struct_pack(chain_id, artifact_id) ORDER BY chain_id, artifact_id) FROM chain_artifacts) AS links,
+    (SELECT count(*) FROM logs) AS logs, (SELECT count(*) FROM runs) AS runs"""
+
+
+def state_of(folder: Path) -> dict[str, object]:
+    """All that a unit may change, after a look at every artifact that a chain refers to."""
+    with WorkspaceStore(folder) as store:
+        store.gc_artifacts()
+        for (artifact,) in store.sql("SELECT DISTINCT artifact_id FROM chain_artifacts").rows():
+            assert store.load_artifact(artifact)
+        return dict(store.sql(STATE).row(0, named=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fail_pipeline",
+        "delete_run",
+        "delete_dataset",
+        "rename_artifacts",
+        "cleanup_transient",
+        "delete_prediction",
+    ],
+)
+def test_a_kill_anywhere_in_a_unit_leaves_before_or_after(tmp_path: Path, name: str) -> None:
+    points = finish(child(KILLED, tmp_path, name)).split()
+    before, after = state_of(tmp_path / points[0]), state_of(tmp_path / str(10**9))
+    assert before != after
+    for point in points[1:]:
+        assert state_of(tmp_path / point) in (before, after), point
+
+
+def artifact_and_chain(store: WorkspaceStore, run: str, obj: object) -> tuple[str, str]:
+    pipeline = begin_pipeline(store, run)
+    artifact = store.save_artifact(obj, "X", "model", "joblib")
+    save_chain(store, pipeline, fold_artifacts={"0": artifact})
+    return artifact, pipeline
+
+
+def test_an_object_that_is_saved_again_in_the_transaction_that_deletes_it_stays(tmp_path: Path) -> None:
+    obj = {"weights": list(range(1000))}
+    with WorkspaceStore(tmp_path) as store:
+        first = begin_sweep(store)
+        artifact, pipeline = artifact_and_chain(store, first.run, obj)
+        store.complete_pipeline(pipeline, 0, 0, "rmse", 1)
+        with store.transaction():
+            store.delete_run(first.run)
+            again, pipeline = artifact_and_chain(store, begin_sweep(store).run, obj)
+            store.complete_pipeline(pipeline, 0, 0, "rmse", 1)
+        assert again == artifact
+        assert store.load_artifact(artifact) == obj
+        assert store.verify_artifacts().ok
+
+
+RESAVES = """
+import sys
+from helpers import begin_pipeline, save_chain
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+run = store.begin_run("b", {}, [])
+pipeline = begin_pipeline(store, run)
+store.flush()
+print("open", flush=True)
+sys.stdin.readline()
+artifact = store.save_artifact({"weights": list(range(1000))}, "X", "model", "joblib")
+save_chain(store, pipeline, fold_artifacts={"0": artifact})
+store.complete_pipeline(pipeline, 0, 0, "rmse", 1)
+print("durable", flush=True)
+sys.stdin.readline()
+store.close()
+"""
+
+
+def test_an_object_that_another_process_saves_while_a_transaction_deletes_it_stays(tmp_path: Path) -> None:
+    obj = {"weights": list(range(1000))}
+    with WorkspaceStore(tmp_path) as store:
+        run = begin_sweep(store).run
+        artifact, pipeline = artifact_and_chain(store, run, obj)
+        store.complete_pipeline(pipeline, 0, 0, "rmse", 1)
+        other = child(RESAVES, tmp_path)
+        assert read_line(other) == "open"
+        with store.transaction():
+            store.delete_run(run)
+            store.save_artifact({"another": 1}, "X", "model", "joblib")
+            assert other.stdin is not None
+            other.stdin.write("\n")
+            other.stdin.flush()
+            assert read_line(other) == "durable"
+        other.communicate("\n", timeout=60)
+        assert store.load_artifact(artifact) == obj
+        store.gc_artifacts()
+        assert store.load_artifact(artifact) == obj
+
+
+def test_a_collection_in_a_transaction_tells_what_goes_and_goes_at_its_end(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        store.save_artifact({"unused": 1}, "X", "model", "joblib")
+        sweep = begin_sweep(store)
+        store.complete_pipeline(sweep.pipeline, 0, 0, "rmse", 1)
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            assert store.gc_artifacts() == 1
+            raise ZeroDivisionError
+        with store.transaction():
+            assert store.gc_artifacts() == 1
+        assert store.gc_artifacts() == 0
+
+
+def test_a_unit_that_only_saves_is_one_record_of_the_log(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        run = begin_sweep(store).run
+        store.list_runs()
+        for _ in range(3):
+            with store.transaction():
+                pipeline = begin_pipeline(store, run)
+                predict_with_arrays(store, begin_sweep(store))
+                store.complete_pipeline(pipeline, 0, 0, "rmse", 1)
+                store.log_step(pipeline, 1, "SNV", "end")
+        assert store.stats().pending == 3
