@@ -51,6 +51,7 @@ def open_workspace(
         workspace.prepare(writing=not read_only)
         workspace.artifacts.use(artifacts)
         workspace.buffer.use(_AT_ONCE if _is_ending else limits)
+        workspace.keep_watch()
     except BaseException:
         _leave(workspace)
         raise

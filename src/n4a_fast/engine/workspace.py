@@ -98,6 +98,10 @@ class Workspace:
             raise StoreClosedError(self.root)
         self.database.require_usable()
         self.database.wait_at_most(lock_timeout)
+        self.keep_watch()
+
+    def keep_watch(self) -> None:
+        """Let the background look after this workspace, if it does not yet."""
         if self._background is None:
             self._background = background.watch(self)
 
