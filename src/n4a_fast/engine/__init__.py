@@ -13,4 +13,23 @@ Durability. Append, sync, acknowledge. A new name is acknowledged after its fold
 repeated, or the write is void. A segment is reused or removed only after the commit that applied it. A torn tail is
 cut, damage before it is told by name, and a damaged record hides no whole one behind it (`tests/log`,
 `tests/durable`). A format is brought up under the lease, before its log is read (`tests/schema`).
+
+Order of locks. Workspaces in the order of their folders, then the lease, then the claims, then DuckDB; nobody waits
+for an earlier one with a later one in hand. The registry's lock is held for moments in which nothing is waited for.
+The background only tries. A thread that waits for the file lets others have the workspace meanwhile, except inside
+a unit of work (tests/engine/test_threads.py, tests/processes/test_taking_turns.py).
+
+Units. What spans tables is one unit: what was saved before it is drained first, then it changes, looks at doomed
+files again under the lock of the claims, commits, and unlinks. A kill anywhere leaves before or after. A unit that
+only saves is one record of the log. Units nest: an inner one joins the outer one, and is given up alone if it raises
+before it used the tables (tests/engine/test_unit.py, tests/test_store.py).
+
+Exit. Calls that save end first, later ones raise; each store is closed under its lock; one failure hinders no other
+and is told. This holds for a return, an exception, `sys.exit`, a handled signal and workers of multiprocessing
+(tests/engine/test_exit.py).
+
+Fork. A child starts with nothing of its parent's; one forked inside a unit is told so by its first call
+(tests/engine/test_fork.py).
+
+The file heals: what a kill or a power loss cut is made whole before it is attached (tests/crash).
 """
