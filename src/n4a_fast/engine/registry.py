@@ -63,9 +63,11 @@ def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAUL
     file is no longer there.
     """
     with told(workspace.root), workspace.lock:
-        workspace.require_no_unit("close()")
+        is_last = workspace.users == 1
+        if is_last:
+            workspace.require_no_unit("close()")
         try:
-            (workspace.flush if workspace.users > 1 else workspace.finish)()
+            (workspace.finish if is_last else workspace.flush)()
         except StoreMovedError:
             _leave(workspace, artifacts)
             raise
