@@ -154,7 +154,7 @@ class Replayer:
     @property
     def class_named(self) -> Callable[[str], Any]:
         """Gives the class of a step that has no artifact, as far as the store trusts it; it can be pickled."""
-        return self._artifacts.trust.class_named
+        return self._tables.artifacts.trust.class_named
 
     def reader(self, artifact_ids: Sequence[str]) -> ArtifactReader:
         """Loads these artifacts in another process."""
