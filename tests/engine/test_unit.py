@@ -38,7 +38,6 @@ WORK = {
     "delete_run": lambda s, i: s.delete_run(i["run"]),
     "delete_dataset": lambda s, i: s.delete_dataset_predictions("corn"),
     "rename_artifacts": lambda s, i: s._open().rename_artifacts(i["one chain"], {i["one artifact"]: i["two artifact"]}),
-    "cleanup_transient": lambda s, i: s.cleanup_transient_artifacts(i["run"], "corn", []),
     "delete_prediction": lambda s, i: s.delete_prediction(s.sql("SELECT min(prediction_id) FROM predictions").item()),
 }
 
@@ -109,7 +108,6 @@ def state_of(folder: Path) -> dict[str, object]:
         "delete_run",
         "delete_dataset",
         "rename_artifacts",
-        "cleanup_transient",
         "delete_prediction",
     ],
 )
