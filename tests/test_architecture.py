@@ -22,7 +22,7 @@ ROOT = ""  # the package itself: its __init__
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version", "values", "_native", "platform"),
     ("durable/sync", "engine/session", "engine/identity", "engine/fork", "engine/background", "engine/interrupts"),
-    ("durable", "engine/lease", "log/record", "log/segment"),
+    ("durable", "engine/lease", "engine/frames", "log/record", "log/segment"),
     ("engine/connection",),
     ("schema", "log", "memtable/key_ranges", "memtable/pending_table", "maintenance/vacuum"),
     ("artifacts",),

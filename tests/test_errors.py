@@ -24,6 +24,7 @@ EXAMPLES = [
     errors.TemplateExistsError("pls", PATH),
     errors.StoreClosedError(PATH),
     errors.ReadOnlyError(PATH),
+    errors.ForkedProcessError(),
     errors.StoreLockedError(PATH, 123),
     errors.StoreUnavailableError(PATH, "disk full"),
     errors.DiskWithoutLocksError(PATH, PATH.parent),

@@ -14,6 +14,7 @@
     +-- ReadOnlyError (RuntimeError)          open the store for writing
     +-- StoreMovedError                       the file under the open store is another one, or gone: open the path again
     +-- StoreLockedError (OSError)            wait for, or stop, the process it names
+    +-- ForkedProcessError (RuntimeError)     start the process by spawn, forkserver or loky
     +-- StoreUnavailableError (OSError)       what it names stands in the way: space, permissions, another program
     |   +-- DiskWithoutLocksError             use a folder on a disk with file locks
     +-- StoreFormatError                      this file cannot be opened as it is
@@ -179,6 +180,16 @@ _CURES = (
     (("Input/output error",), "check the disk, then try again"),
 )
 _SEE = "see to that, then try again"
+
+
+class ForkedProcessError(StoreError, RuntimeError):
+    """A forked child cannot do what needs threads that only its parent has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process was forked from one that had used Polars, whose threads a fork leaves behind, so it can give"
+            " no frames; start it by spawn or forkserver (multiprocessing.set_start_method), or use joblib's loky"
+        )
 
 
 class StoreUnavailableError(StoreError, OSError):

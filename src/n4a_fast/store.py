@@ -27,10 +27,11 @@ import polars as pl
 from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyReport
 from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
 from n4a_fast.bundles import export, importer, parquet, tabular
+from n4a_fast.engine.begun import Begun
 from n4a_fast.engine.refusals import tell, told, told_of_ends
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import ReadOnlyError, StoreClosedError
+from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError
 from n4a_fast.leaderboard import Leaderboard
 from n4a_fast.learning.crossval import Data, save_cross_validation
 from n4a_fast.learning.searches import save_search
@@ -115,6 +116,9 @@ class WorkspaceStore:
     _read_only: bool
     _lock_timeout: float
     _artifacts: ArtifactSettings
+    _limits: FlushLimits | None
+    _root: Path
+    _begun: Begun
 
     def __init__(
         self,
@@ -189,7 +193,21 @@ class WorkspaceStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close; after an exception, what this store began and nobody ended has failed with its text."""
+        if error is not None and self._workspace is not None:
+            self._begun.fail(self._workspace, error)
         self.close()
+
+    def __copy__(self) -> Self:
+        raise InvalidInputError(f"a store cannot be copied: open {str(self._path)!r} again, or pickle it for a worker")
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, a store is where it is and how it was opened: it is opened anew where it is loaded."""
+        where = (self._root, self._read_only, self._lock_timeout)
+        return _opened_again, (type(self), *where, self._limits, self._artifacts)
 
     @_reads
     def flush(self) -> None:
@@ -389,7 +407,7 @@ class WorkspaceStore:
 
         `expected` is how many pipelines it will have, where that is known: `progress` then tells the time left.
         """
-        return self._open().runs.begin(name, config, datasets, expected)
+        return self._begun.run(self._open().runs.begin(name, config, datasets, expected))
 
     @_writes
     def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:
@@ -432,9 +450,8 @@ class WorkspaceStore:
         expansion.
         """
         self._open().runs.require_known(run_id)
-        return self._open().pipelines.begin(
-            run_id, name, expanded_config, generator_choices, dataset_name, dataset_hash, original_template
-        )
+        described = (expanded_config, generator_choices, dataset_name, dataset_hash, original_template)
+        return self._begun.pipeline(self._open().pipelines.begin(run_id, name, *described))
 
     @_writes
     def complete_pipeline(
@@ -1243,14 +1260,28 @@ class WorkspaceStore:
         limits: FlushLimits | None = None,
         artifacts: ArtifactSettings = DEFAULTS,
     ) -> None:
-        with told(path):
-            self._workspace = open_workspace(
-                path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
-            )
-        self._path, self._read_only, self._lock_timeout, self._artifacts = path, read_only, lock_timeout, artifacts
+        self._workspace = open_workspace(
+            path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
+        )
+        self._path, self._root, self._read_only = path, self._workspace.root, read_only
+        self._lock_timeout, self._limits, self._artifacts, self._begun = lock_timeout, limits, artifacts, Begun()
 
     def _open(self, *, writing: bool = False) -> Workspace:
         return _usable(self._workspace, self._path, writing and self._read_only, self._lock_timeout)
+
+
+def _opened_again(
+    kind: type[WorkspaceStore],
+    path: Path,
+    read_only: bool,
+    lock_timeout: float,
+    limits: FlushLimits | None,
+    artifacts: ArtifactSettings,
+) -> WorkspaceStore:
+    """What a pickled store becomes where it is loaded."""
+    store = kind.__new__(kind)
+    store._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
+    return store
 
 
 def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout: float) -> Workspace:

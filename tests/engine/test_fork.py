@@ -217,3 +217,40 @@ def test_workers_open_the_store_of_their_parent_by_its_path(tmp_path: Path, how:
         assert sorted(store.list_pipelines()["name"]) == [f"task {number}" for number in range(6)]
         assert count(store, "prediction_arrays") == 6
         assert store.list_runs()["status"].to_list() == ["completed"]
+
+
+AFTER_FRAMES = """
+import multiprocessing, sys
+import numpy as np
+from helpers import begin_pipeline, predict, save_chain
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import ForkedProcessError
+
+def child(path, run):
+    with WorkspaceStore(path) as store:
+        pipeline = begin_pipeline(store, run)  # what gives no frame works
+        predict(store, pipeline, save_chain(store, pipeline))
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+        assert store.get_pipeline(pipeline)["status"] == "completed"
+        for read in (store.list_runs, store.query_predictions, lambda: store.top_predictions(3),
+                     store.query_chain_summaries, lambda: store.sql("SELECT 1")):
+            try:
+                read()
+            except ForkedProcessError as error:
+                assert "spawn" in str(error)
+            else:
+                sys.exit(f"{read} gave a frame")
+
+with WorkspaceStore(sys.argv[1]) as store:
+    run = store.begin_run("run", {}, [])
+    store.list_runs()
+    worker = multiprocessing.get_context("fork").Process(target=child, args=(sys.argv[1], run))
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0, worker.exitcode
+    assert store.list_pipelines().height == 1
+"""
+
+
+def test_a_child_of_a_parent_that_has_read_frames_saves_and_is_told_of_frames_at_once(tmp_path: Path) -> None:
+    finish(child(AFTER_FRAMES, tmp_path))

@@ -46,16 +46,17 @@ def open_workspace(
     if root.is_file():
         folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
         raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
-    workspace = _joined(root, read_only, lock_timeout, limits)
-    try:
-        workspace.prepare(writing=not read_only)
-        workspace.artifacts.use(artifacts)
-        workspace.buffer.use(_AT_ONCE if _is_ending else limits)
-        workspace.keep_watch()
-    except BaseException:
-        _leave(workspace)
-        raise
-    return workspace
+    with told(root):
+        workspace = _joined(root, read_only, lock_timeout, limits)
+        try:
+            workspace.prepare(writing=not read_only)
+            workspace.artifacts.use(artifacts)
+            workspace.buffer.use(_AT_ONCE if _is_ending else limits)
+            workspace.keep_watch()
+        except BaseException:
+            _leave(workspace)
+            raise
+        return workspace
 
 
 def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAULTS) -> None:

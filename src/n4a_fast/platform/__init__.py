@@ -5,7 +5,7 @@ Files      `open_regular`, `read_at`, `write_at`, `write_pieces`, `identity` (de
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`
 Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder; `try_record_lock`
-Processes  `keep_for_ever`, `openssl_sha256`
+Processes  `keep_for_ever`, `openssl_sha256`, `runs_threads_named`
 
 What a system cannot do is decided here: a sync that it has no call for becomes a stronger one, never none. A call for
 which there is nothing like it says so by its result. A system is one module with the functions of `posix`.
@@ -25,6 +25,7 @@ from n4a_fast.platform.posix import (
     read_at,
     remove,
     replace,
+    runs_threads_named,
     start_writing,
     sync_data,
     sync_file,
@@ -52,6 +53,7 @@ __all__ = [
     "read_at",
     "remove",
     "replace",
+    "runs_threads_named",
     "start_writing",
     "sync_data",
     "sync_file",

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -202,6 +203,22 @@ def exchange(one: AnyPath, other: AnyPath) -> bool:
 def remove(path: AnyPath) -> None:
     """Take a file's name away; who has it open or mapped keeps its content. FileNotFoundError when it has gone."""
     os.unlink(path)
+
+
+# -- threads ---------------------------------------------------------------------------------
+
+
+def runs_threads_named(prefix: str) -> bool:
+    """Whether this process has a thread whose name begins so. Where names cannot be read (macOS), it may have: yes."""
+    try:
+        tasks = os.listdir("/proc/self/task")
+    except OSError:
+        return True
+    for task in tasks:
+        with suppress(OSError):  # it has ended
+            if Path(f"/proc/self/task/{task}/comm").read_text().startswith(prefix):
+                return True
+    return False
 
 
 # -- locks -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
@@ -168,9 +169,7 @@ class LoadedArrays:
 
     def to_polars(self) -> pl.DataFrame:
         """The same as a Polars frame."""
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return as_frame(self.to_arrow())
 
     def __repr__(self) -> str:
         return f"LoadedArrays: {len(self):,} predictions with {', '.join(self.columns)}"

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.engine.frames import as_frame
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import one_of, ranked, where_clause
 from n4a_fast.schema.ddl import CHAIN_SUMMARY
@@ -69,4 +70,4 @@ class ChainSummaries:
         """Summaries of these chains, in this order."""
         chain_ids = pa.array([chain_id for (chain_id,) in found], pa.string())
         wanted = pa.table({"chain_id": chain_ids, "place": np.arange(len(found))})
-        return pl.DataFrame(self._database.select(_THESE, wanted=wanted))
+        return as_frame(self._database.select(_THESE, wanted=wanted))

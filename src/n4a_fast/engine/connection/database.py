@@ -19,6 +19,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
+from n4a_fast.engine.frames import as_frame
 from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.errors import InvalidInputError, StoreError, StoreFormatError
 
@@ -99,7 +100,7 @@ class Database(Attachment):
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """The result as a Polars frame; typed even when it has no rows."""
-        return _as_frame(self.arrow(sql, params))
+        return as_frame(self.arrow(sql, params))
 
     def frame_of_user_sql(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """Like `frame`, for SQL from outside: one SELECT that only reads this store; InvalidInputError otherwise."""
@@ -108,7 +109,7 @@ class Database(Attachment):
                 if self._readable is None:
                     self._readable = user_sql.Readable(connection)
                 with self._read_transaction(connection):
-                    return _as_frame(user_sql.selected(connection, sql, list(params), self._readable))
+                    return as_frame(user_sql.selected(connection, sql, list(params), self._readable))
             except user_sql.ERRORS as error:
                 if isinstance(translated(self.path, error), StoreFormatError):
                     raise
@@ -295,7 +296,3 @@ class Database(Attachment):
     def _require_transaction(self) -> None:
         if not self._depth:
             raise RuntimeError("writes need an open transaction")
-
-
-def _as_frame(table: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(table)
