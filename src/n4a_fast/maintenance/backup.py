@@ -118,7 +118,7 @@ def _copy_at_one_moment(
 
 def _checkpoint(workspace: Workspace) -> None:
     if not workspace.database.read_only:
-        with workspace.database.drained():
+        with workspace.database.reading():
             workspace.database.checkpoint()
 
 

@@ -48,7 +48,7 @@ class Verification:
         with self._workspace.lock:
             if not self._database.read_only:
                 self._workspace.flush()
-            with self._database.drained():
+            with self._database.reading():
                 if not self._quick and not self._database.read_only:
                     self._database.checkpoint()  # blocks that only the log names are not looked at
             self._note("logs", 1)
