@@ -19,8 +19,6 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.cli import app
 
 _TOPIC = re.compile(r"^    # -- (.+?) -*$")
-_OTHERS = ("ChainBuilder", "PipelineLibrary", "inspect_bundle", "install", "uninstall", "register_linear_operator",
-           "replay_chain", "replay_chains")  # fmt: skip
 _COLUMNS = """SELECT table_name, column_name, data_type FROM information_schema.columns
 WHERE table_schema = 'main' ORDER BY table_name, ordinal_position"""
 
@@ -68,7 +66,7 @@ def _store_page() -> str:
 
 def _functions_page() -> str:
     parts = ["# Functions and other classes\n"]
-    for name in _OTHERS:
+    for name in sorted(set(n4a_fast.__all__) - {"WorkspaceStore", "__version__"}):
         is_class = isinstance(getattr(n4a_fast, name), type)
         options = ["members:"] if is_class else []
         parts.append(_directive("autoclass" if is_class else "autofunction", f"n4a_fast.{name}", *options))

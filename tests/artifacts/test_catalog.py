@@ -172,12 +172,12 @@ def test_holds_of_a_killed_process_do_not_last(tmp_path: Path) -> None:
 def test_a_file_without_a_row_goes_once_it_is_old(store: WorkspaceStore) -> None:
     folder = store.workspace_path / "artifacts" / "ab"
     folder.mkdir()
-    for name, age in (("old.joblib", 7200), ("young.joblib", 0)):
+    for name, age in ((f"ab{'0' * 30}.joblib", 7200), (f"ab{'1' * 30}.joblib", 0)):
         (folder / name).write_bytes(b"x")
         stamp = (folder / name).stat().st_mtime - age
         os.utime(folder / name, (stamp, stamp))
     assert store.gc_artifacts() == 1
-    assert [path.name for path in folder.iterdir()] == ["young.joblib"]
+    assert [path.name for path in folder.iterdir()] == [f"ab{'1' * 30}.joblib"]
 
 
 def test_cache_keys_find_the_newest_artifact_until_the_dataset_changes(store: WorkspaceStore) -> None:

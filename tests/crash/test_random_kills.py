@@ -19,7 +19,7 @@ from helpers import DEADLINE, counts
 from nursery import BULK_ROWS, FOLDS, PARTITIONS, fill_pipeline
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.merging.logged_tables import journaled
+from n4a_fast.merging.logged_tables import logged
 
 KILLS = 14  # of each workload
 SHARDS, PIPELINES = 24, 3  # to merge, and in each
@@ -113,7 +113,7 @@ def test_merges_of_shards_in_their_journals_are_killed_and_repeated(
         undone += said[-1][0] == "taking" and said[-1][1] not in there
     assert inside >= KILLS // 3, "too few of the kills struck in the middle of a merge"
     assert undone > 0
-    assert all(journaled(shard, 5.0) for shard in shards)  # and they still rest where they were
+    assert all(logged(shard, 5.0) for shard in shards)  # and they still rest where they were
     with WorkspaceStore(folder) as store, WorkspaceStore(tmp_path / "at once") as at_once:
         at_once.merge(*shards)
         assert store.merge().added("pipelines") == PIPELINES * (SHARDS - len(there))
@@ -136,7 +136,7 @@ def fill_shards(folder: Path) -> list[Path]:
         with shard.open() as private:
             for _ in range(PIPELINES):
                 fill_pipeline(private, run, shard.path.name, shift=10.0 * number)
-        assert journaled(shard.path, 5.0)
+        assert logged(shard.path, 5.0)
     return [shard.path for shard in shards]
 
 

@@ -194,6 +194,7 @@ def test_the_idle_thread_of_a_store_does_not_touch_what_has_taken_its_place(fold
     store = WorkspaceStore(folder)
     store.list_runs()
     with store.transaction():
+        store.list_runs()  # a block that reads is one transaction of DuckDB's
         store.begin_run("in DuckDB's log", {}, [])
     log = folder / "store.duckdb.wal"
     assert log.exists()
@@ -209,6 +210,7 @@ def test_the_idle_thread_of_a_store_does_not_touch_what_has_taken_its_place(fold
 def test_the_log_of_a_file_that_was_taken_away_alone_is_put_aside(folder: Path) -> None:
     store = WorkspaceStore(folder)
     with store.transaction():
+        store.list_runs()  # a block that reads is one transaction of DuckDB's
         store.begin_run("in DuckDB's log", {}, [])
     log = (folder / "store.duckdb.wal").read_bytes()
     (folder / "store.duckdb").unlink()
@@ -220,9 +222,11 @@ def test_the_log_of_a_file_that_was_taken_away_alone_is_put_aside(folder: Path) 
 def test_the_log_of_another_file_is_told_by_name(folder: Path, backup: Path) -> None:
     with WorkspaceStore(backup) as other:
         with other.transaction():
+            other.list_runs()  # a block that reads is one transaction of DuckDB's
             begin_sweep(other)
         other._open().database.checkpoint()
         with other.transaction():
+            other.list_runs()  # a block that reads is one transaction of DuckDB's
             begin_sweep(other)
         shutil.copy(backup / "store.duckdb.wal", folder)
     with pytest.raises(StoreUnavailableError, match="wal cannot be used: it is the log of another file"):

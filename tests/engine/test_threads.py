@@ -172,4 +172,4 @@ def test_random_schedules_of_everything_that_locks_end(tmp_path: Path, seed: int
     for name in names:
         with WorkspaceStore(tmp_path / name) as store:
             assert store.list_runs().height >= 1
-            assert store.verify_artifacts().ok
+            assert store.verify_artifacts()

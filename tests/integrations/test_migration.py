@@ -265,7 +265,7 @@ TAMPERINGS = {
 def test_a_copy_that_differs_never_takes_effect(old: Path, what: str) -> None:
     def tamper(step: str, _done: int, _total: int) -> None:
         if step == "comparing runs":
-            with WorkspaceStore(old / DRAFT_FOLDER / "new") as draft, draft.transaction():
+            with WorkspaceStore(old / DRAFT_FOLDER / "new") as draft, draft._open().units.change():
                 draft._open().database.execute(TAMPERINGS[what])
 
     with pytest.raises(CopyDiffersError, match=f"{what} .*differ|{what} differ"):

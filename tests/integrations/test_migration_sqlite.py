@@ -94,7 +94,7 @@ from n4a_fast.integrations.workspaces import migrate
 root, last = sys.argv[1], int(sys.argv[2])
 seen = [0]
 def hook(event, arguments):
-    if event == "os.rename" and str(arguments[0]).startswith(root):
+    if event == "os.rename" and str(arguments[0]).startswith(root) and os.path.lexists(arguments[0]):
         seen[0] += 1
         if seen[0] == last:
             os.kill(os.getpid(), signal.SIGKILL)

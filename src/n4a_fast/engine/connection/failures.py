@@ -19,6 +19,8 @@ from n4a_fast.errors import (
 
 INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-C
 _DAMAGE = re.compile("Could not read enough bytes|Corrupt|corrupt|checksum|replaying WAL|Failed to load metadata")
+# of functions that unpack a value that they are given, not of a file
+_BAD_VALUE = re.compile("would exceed buffer capacity")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 
 
@@ -39,6 +41,8 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
     if isinstance(error, duckdb.SerializationException):
         return DamagedStoreError(path, text)
     if isinstance(error, duckdb.ProgrammingError | duckdb.DataError):
+        return InvalidInputError(text)
+    if _BAD_VALUE.search(text):
         return InvalidInputError(text)
     if _DAMAGE.search(text):  # a wrong checksum has no class of its own
         return DamagedStoreError(path, text)

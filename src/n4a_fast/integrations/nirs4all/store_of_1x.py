@@ -147,7 +147,7 @@ class Store1x(Nirs4allStore):
 
     def gc_artifacts(self, **options: Any) -> int:
         """Like the store's."""
-        if self._opened().database.in_transaction:
+        if self._opened().units.is_open:
             raise RuntimeError("artifacts are collected outside of transaction(): files cannot be brought back")
         self._keep_promises()
         return super().gc_artifacts(**options)
