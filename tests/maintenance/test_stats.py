@@ -75,7 +75,7 @@ def test_info_says_of_a_shard_that_its_writer_has_ended(store: WorkspaceStore, t
     with store.shard(tmp_path / "shard").open() as shard:  # closed, it rests in its journal
         predict_with_arrays(shard, begin_sweep(shard))
     shown = CliRunner().invoke(app, ["info", str(tmp_path / "shard")]).output
-    assert [str(os.getpid()), "ended", "1"] in [line.split() for line in shown.splitlines()]
+    assert f"writer {os.getpid()} ended, 1 flushes not yet in the tables" in shown
 
 
 def test_info_beside_a_sweep_counts_what_is_flushed_and_names_the_writer(tmp_path: Path) -> None:
@@ -85,6 +85,6 @@ def test_info_beside_a_sweep_counts_what_is_flushed_and_names_the_writer(tmp_pat
     assert shown.exit_code == 0, shown.output
     lines = [line.split() for line in shown.output.splitlines()]
     assert ["predictions", "3"] in lines
-    assert [str(writer.pid), "running"] in [line[:2] for line in lines]
+    assert ["writer", str(writer.pid), "running,"] in [line[:3] for line in lines]
     writer.communicate("go\n", timeout=DEADLINE)
     assert str(writer.pid) not in CliRunner().invoke(app, ["info", str(tmp_path)]).output
