@@ -39,7 +39,7 @@ def minmax() -> ChainMaker:
         (csr_array(X), "csr_array; give a plain array"),
         (np.ma.masked_greater(X, 1.0), "MaskedArray; give a plain array"),
         (None, "dtype object"),
-        (X[:, :5], r"X has 5 columns, step 1 \(MinMaxScaler\) of chain 'c1' was fitted on 12"),
+        (X[:, :5], "X has 5 columns, chain 'c1' was fitted on 12; give spectra on the same wavelengths"),
         ([X, X], "one source, X has 2"),
     ],
 )
