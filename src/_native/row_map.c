@@ -102,13 +102,21 @@ static unsigned saved_registers(void) {
 }
 
 /* The processor is asked itself: the compiler's own question is answered by its runtime, which says no to all where zig links it. */
-int n4a_levels(void) {
+static int asked_levels(void) {
   const unsigned avx = 0x06, avx512 = 0xe6;
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return 1;
   unsigned saved = saved_registers();
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2) || (saved & avx) != avx) return 1;
   return (b & bit_AVX512F) && (b & bit_AVX512DQ) && (saved & avx512) == avx512 ? 3 : 2;
+}
+
+/* Asked once: in a virtual machine the question goes to its host and back, which takes longer than the map of one spectrum. */
+int n4a_levels(void) {
+  static int known;
+  int levels = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (!levels) __atomic_store_n(&known, levels = asked_levels(), __ATOMIC_RELAXED);
+  return levels;
 }
 #else
 int n4a_levels(void) { return 1; }

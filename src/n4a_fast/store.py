@@ -92,7 +92,7 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
     @wraps(method)
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         workspace = self._open(writing=True)
-        with workspace.lock:
+        with workspace.database.lock:
             try:
                 result = method(self, *args, **kwargs)
                 workspace.buffer.flush_when_full()

@@ -29,7 +29,7 @@ class _Pool:
         self.is_lost = self._ran = False
 
     def let_go_before_fork(self) -> None:
-        self._ran = platform.runs_threads_named("polars-")
+        self._ran = platform.runs_threads_named(r"polars-\d+")  # those of the pool
 
     def go_on_after_fork(self) -> None:
         pass

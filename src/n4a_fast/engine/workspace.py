@@ -24,7 +24,7 @@ from n4a_fast.engine.deletions import Deletions
 from n4a_fast.engine.lease import Turnstile
 from n4a_fast.engine.session import Session
 from n4a_fast.engine.unit import Units
-from n4a_fast.errors import InvalidInputError, StoreClosedError, StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.memtable.buffer import Buffer, FlushLimits
 from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.predictions.aggregates import Aggregates
@@ -94,11 +94,9 @@ class Workspace:
 
     def require_usable(self, lock_timeout: float) -> None:
         """StoreClosedError once the program has ended; from now on this thread waits so long for the file."""
-        if self.is_closed:
-            raise StoreClosedError(self.root)
-        self.database.require_usable()
-        self.database.wait_at_most(lock_timeout)
-        self.keep_watch()
+        self.database.begin_call(lock_timeout)
+        if self._background is None:
+            self.keep_watch()
 
     def keep_watch(self) -> None:
         """Let the background look after this workspace, if it does not yet."""

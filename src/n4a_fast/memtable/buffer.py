@@ -16,6 +16,8 @@ from n4a_fast.memtable.drain import DrainedDatabase
 
 _DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
 
+_LOOK_EVERY = 16  # calls; a look at every table takes as long as saving a prediction
+
 
 @dataclass(frozen=True, slots=True)
 class FlushLimits:
@@ -37,6 +39,7 @@ class Buffer:
     def __init__(self, database: DrainedDatabase, limits: FlushLimits) -> None:
         self._database, self._tables, self._limits = database, database.tables, limits
         self._since: float | None = None  # when the first row that may not be flushed was saved
+        self._calls = 0
         self._is_timed = False  # the background knows that there is something to flush by time
 
     @property
@@ -93,15 +96,23 @@ class Buffer:
     def flush_when_full(self) -> None:
         """Flush once there is as much as the limits say; by time, the background does it."""
         limits = self._limits
-        if self._fresh_nbytes() >= limits.nbytes or any(
-            table.fresh_rows >= limits.rows for table in self._tables.pending
-        ):
+        if self._tables.predictions.reach(limits.rows, limits.nbytes) or self._others_are_full():
             self._spill()
         elif self._since is None and limits.seconds is not None:
             self._since = time.monotonic()
             if not self._is_timed:
                 self._is_timed = True
                 self._database.activity.set()
+
+    def _others_are_full(self) -> bool:
+        """Whether rows without arrays reach the limits; looked at once in some calls, each of which adds one."""
+        self._calls += 1
+        if self._calls % _LOOK_EVERY and self._limits.rows > _LOOK_EVERY:
+            return False
+        limits = self._limits
+        return self._fresh_nbytes() >= limits.nbytes or any(
+            table.fresh_rows >= limits.rows for table in self._tables.pending
+        )
 
     def flush_when_due(self) -> float | None:
         """Flush what has been in memory for too long, without waiting for the file; in how many seconds to look again,

@@ -208,15 +208,17 @@ def remove(path: AnyPath) -> None:
 # -- threads ---------------------------------------------------------------------------------
 
 
-def runs_threads_named(prefix: str) -> bool:
-    """Whether this process has a thread whose name begins so. Where names cannot be read (macOS), it may have: yes."""
+def runs_threads_named(pattern: str) -> bool:
+    """Whether this process has a thread whose whole name matches a regular expression. Where names cannot be read
+    (macOS), it may have: yes.
+    """
     try:
         tasks = os.listdir("/proc/self/task")
     except OSError:
         return True
     for task in tasks:
         with suppress(OSError):  # it has ended
-            if Path(f"/proc/self/task/{task}/comm").read_text().startswith(prefix):
+            if re.fullmatch(pattern, Path(f"/proc/self/task/{task}/comm").read_text().strip()):
                 return True
     return False
 

@@ -86,6 +86,14 @@ class Attachment:
         """How many seconds this thread waits for the file."""
         return self._lock_timeout if self._patience.seconds is None else self._patience.seconds
 
+    def begin_call(self, seconds: float) -> None:
+        """Before each call of the user's: StoreClosedError, or that of `require_usable`; then `wait_at_most`."""
+        if self._closed:
+            raise StoreClosedError(self.path.parent)
+        if self._forked_inside:
+            self.require_usable()
+        self._patience.seconds = seconds
+
     def wait_at_most(self, seconds: float) -> None:
         """From now on the calls of this thread wait so long for the file: stores that share it may differ in that."""
         self._patience.seconds = seconds
@@ -212,9 +220,7 @@ class Attachment:
         return self._closed
 
     def require_usable(self) -> None:
-        """StoreUnavailableError in a child forked inside a transaction: DuckDB refuses it the file that its parent had
-        attached.
-        """
+        """StoreUnavailableError in a child forked inside a transaction: its parent has the file attached."""
         if self._forked_inside:
             raise StoreUnavailableError(
                 self.path,

@@ -119,6 +119,11 @@ class Predictions:
         """How many of these came after the last flush."""
         return self.nbytes - self.batch.logged_nbytes
 
+    def reach(self, rows: int, nbytes: int) -> bool:
+        """Whether so many rows, or bytes, came after the last flush; asked after each of them."""
+        batch = self.batch
+        return batch.fresh_rows >= rows or batch.nbytes + batch.row_nbytes - batch.logged_nbytes >= nbytes
+
     def fresh(self) -> dict[str, Any]:
         """What was saved since the last flush, for the journal."""
         return self.batch.fresh()
