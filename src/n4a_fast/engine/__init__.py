@@ -26,10 +26,11 @@ before it used the tables (tests/engine/test_unit.py, tests/test_store.py).
 
 Exit. Calls that save end first, later ones raise; each store is closed under its lock; one failure hinders no other
 and is told. This holds for a return, an exception, `sys.exit`, a handled signal and workers of multiprocessing
-(tests/engine/test_exit.py).
+(tests/engine/test_exit.py). An exception that leaves `with WorkspaceStore(...)` fails what this store began
+(tests/engine/test_handles.py).
 
-Fork. A child starts with nothing of its parent's; one forked inside a unit is told so by its first call
-(tests/engine/test_fork.py).
+Fork. A child starts with nothing of its parent's; one forked inside a unit is told so by its first call, one whose
+parent had used Polars by each call that gives a frame (tests/engine/test_fork.py).
 
 The file heals: what a kill or a power loss cut is made whole before it is attached (tests/crash).
 """
