@@ -171,3 +171,8 @@ def test_a_wrong_entry_is_refused_by_name(
     with pytest.raises(InvalidInputError, match=named):
         store.log_step(sweep.pipeline, **given)
     assert count(store, "logs") == 0
+
+
+def test_folds_whose_keys_become_one_are_refused(store: WorkspaceStore, sweep: Sweep) -> None:
+    with pytest.raises(InvalidInputError, match="fold_artifacts .*two of its keys are '0'"):
+        save_chain(store, sweep.pipeline, fold_artifacts={0: "a", "0": "b"})

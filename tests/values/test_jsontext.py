@@ -156,3 +156,11 @@ def test_endless_nesting_is_refused() -> None:
 @pytest.mark.parametrize("value", ["\x00", "é漢🌽", '"quoted"\\', "a\nb", ""])
 def test_every_unicode_text_survives(value: str) -> None:
     assert trip({value: [value]}) == {value: [value]}
+
+
+@pytest.mark.parametrize(
+    "value", [{1: "a", "1": "b"}, {"deep": [{True: 1, "true": 2}]}, {np.int64(3): 1, 3.0: 2, "3": 4}]
+)
+def test_keys_that_become_one_are_refused(value: object) -> None:
+    with pytest.raises(InvalidInputError, match="two of its keys are .* as text"):
+        jsontext.encode(value, "config")

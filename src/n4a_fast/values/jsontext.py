@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, Mapping):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return _plain_mapping(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
@@ -70,6 +70,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return _plain(value.tolist())
     return _plain_object(value)
+
+
+def _plain_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Keys as text; where two become one, neither is to be lost."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        text = _key(key)
+        if text in found:
+            raise TypeError(f"two of its keys are {text!r} as text")
+        found[text] = _plain(item)
+    return found
 
 
 def _plain_object(value: Any) -> Any:
