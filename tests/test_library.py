@@ -366,7 +366,7 @@ def test_a_template_that_is_being_replaced_is_always_there_and_whole(library: Pi
 def test_where_folders_cannot_be_exchanged_a_template_steps_aside_and_comes_back(
     library: PipelineLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library_module, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(library_module, "exchange", lambda *_: False)
     library.save_template({"step": 1}, "pls")
     library.save_template({"step": 2}, "pls", overwrite=True)
     assert library.load_template("pls") == {"step": 2}

@@ -221,7 +221,7 @@ def test_every_classifier_of_the_registry_is_tried_here() -> None:
     untried = {entry.name for entry in ENTRIES if entry.role == "score"} - {
         public_name(type(make())) for make in MODELS.values()
     }
-    # deprecated in favour of SGDClassifier; tried with its last step in test_pipelines
+    # deprecated in favour of SGDClassifier; tried with its last step in test_nested_pipelines
     assert untried == {"sklearn.linear_model.PassiveAggressiveClassifier", "sklearn.pipeline.Pipeline"}
 
 
