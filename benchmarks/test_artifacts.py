@@ -290,7 +290,7 @@ def fill_folder(store: WorkspaceStore, used: int) -> None:
 def add_orphans(store: WorkspaceStore, orphans: int) -> list[Path]:
     """Files without rows, still too young to be collected."""
     paths = [
-        store.workspace_path / "artifacts" / f"{number % 256:02x}" / f"{number % 256:02x}{number:030x}.joblib"
+        store.workspace_path / "artifacts" / f"{number % 256:02x}" / f"{number % 256:02x}f{number:029x}.joblib"
         for number in range(orphans)
     ]
     for path in paths:
