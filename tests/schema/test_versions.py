@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from foreign import unpacked
 from helpers import make_duckdb, plain_rows
 
 from n4a_fast import WorkspaceStore, schema
@@ -25,7 +26,6 @@ from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.versions import FORMAT_VERSION, create, migrate
 from n4a_fast.version import __version__
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "nirs4all-0.7.1"
 FOREIGN = [
     f"CREATE TABLE {name} (id VARCHAR)"
     for name in ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
@@ -125,14 +125,8 @@ def test_a_file_of_nirs4all_is_named_as_such(tmp_path: Path) -> None:
     refuse(tmp_path, ForeignStoreError)
 
 
-@pytest.mark.skipif(
-    not REFERENCE.is_dir(),
-    reason="the reference workspace of nirs4all 0.7.1 is not beside this checkout (../shared/data)",
-)
 def test_a_real_workspace_of_nirs4all_is_refused(tmp_path: Path) -> None:
-    workspace = tmp_path / "reference"
-    shutil.copytree(REFERENCE, workspace)
-    refuse(workspace, ForeignStoreError)
+    refuse(unpacked("nirs4all-0.7.1", tmp_path), ForeignStoreError)
 
 
 def test_a_missing_file_is_not_created_for_a_reader(tmp_path: Path) -> None:
