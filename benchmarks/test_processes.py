@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from threading import Thread
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -274,6 +278,58 @@ def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path:
     assert heights == [10] * len(heights)
     assert max(seconds) < 3.0  # the promise is 1 s, of which a busy disk alone has taken half
     assert stored.filter(stored["status"] == "completed").height >= 30
+
+
+@contextmanager
+def open_page(folder: Path) -> Iterator[list[int]]:
+    """A page of `n4a-fast ui` that follows the folder, as a browser keeps it open; lengths of the sections it got."""
+    command = [sys.executable, "-m", "n4a_fast", "ui", str(folder), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url, got = json.loads(server.stdout.readline())["url"], []
+
+        def follow() -> None:
+            with suppress(OSError, ValueError), urlopen(f"{url}events") as news:  # until the server ends
+                number = None
+                for line in news:
+                    if line.startswith(b"data:") and (told := json.loads(line[5:])["number"]) != number:
+                        number = told
+                        got.append(len(urlopen(f"{url}sections").read()))
+
+        page = Thread(target=follow, daemon=True)
+        page.start()
+        try:
+            yield got
+        finally:
+            server.kill()
+            page.join(10)
+
+
+@report(
+    "sweep_beside_open_page",
+    workload="6,000 durable pipelines of 21 predictions by the drop-in calls, beside an open page of `n4a-fast ui`",
+    baseline="the same without a page",
+    size=6000 * 21,
+    seed=0,
+    threads="2 processes",
+)
+def test_sweep_beside_open_page(measure: Measure, team: Team, tmp_path: Path) -> None:
+    worker, watched = team(2)
+    for name in ("alone", "watched"):
+        WorkspaceStore(tmp_path / name).close()
+
+    def swept(process: Worker, name: str) -> float:
+        process.begin(tmp_path / name, 6000)
+        return process.seconds()
+
+    swept(worker, "alone"), swept(watched, "watched")
+    with open_page(tmp_path / "watched") as got:
+        while not got:
+            time.sleep(0.1)
+        measure.ratio(lambda: swept(worker, "alone"), lambda: swept(watched, "watched"), rounds=3, warmup=0)
+    measure.note(drawings=len(got))
+    assert len(got) >= 3  # it was drawn anew while the sweep ran
+    assert min(got) > 10_000
 
 
 @gate(

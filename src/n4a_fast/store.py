@@ -15,7 +15,7 @@ The contract, for every method:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
@@ -311,6 +311,12 @@ class WorkspaceStore:
         `wait` is how many seconds to wait for the store at most, None for `lock_timeout`.
         """
         return progress_of(self._open(), run_id, wait)
+
+    def undrained(self) -> AbstractContextManager[None]:
+        """Reads of the block, by this thread, see what is in the tables now: nothing that waits in logs is put there
+        for them, so that looking at a running sweep again and again does not make its writers stop.
+        """
+        return self._open().database.undrained()
 
     def save_cross_validation(
         self,

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from n4a_fast.cli import asking, changing, drawing, keeping, looking, places, predicting, watching
+from n4a_fast.cli import asking, changing, drawing, keeping, looking, places, predicting, serving, watching
 from n4a_fast.cli.application import app
 from n4a_fast.version import __version__
 
-__all__ = ["app", "asking", "changing", "drawing", "keeping", "looking", "places", "predicting", "watching"]
+__all__ = ["app", "asking", "changing", "drawing", "keeping", "looking", "places", "predicting", "serving", "watching"]
 
 
 def _version(given: bool) -> None:

@@ -15,7 +15,11 @@ from n4a_fast.errors import StoreError
 from n4a_fast.version import __version__
 
 _PACKAGES = ("duckdb", "numpy", "polars", "pyarrow", "scikit-learn", "nirs4all")
-_EXTRAS = {"report": ("vl_convert",), "demo": ("chemotools", "matplotlib", "sklearn", "threadpoolctl")}
+_EXTRAS = {
+    "report": ("vl_convert",),
+    "ui": ("starlette", "uvicorn"),
+    "demo": ("chemotools", "matplotlib", "sklearn", "threadpoolctl"),
+}
 
 
 def findings(place: Path | None) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from n4a_fast.cli.printing import JsonOption, print_document, write
 DatasetOption = Annotated[str | None, typer.Option(help="Only this data set.")]
 MetricOption = Annotated[str | None, typer.Option("--metric", "-m", help="Only this metric.")]
 RunOption = Annotated[str | None, typer.Option(help="Only this run: an id, the end of one, or a name.")]
+ChartsOption = Annotated[bool, typer.Option("--charts/--no-charts", help="Pictures (extra report), or tables only.")]
 
 
 @command("plot", "plot my_sweep scatter @best -o best.png")
@@ -61,9 +62,7 @@ def report(
     metric: MetricOption = None,
     run: RunOption = None,
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
-    charts: Annotated[
-        bool, typer.Option("--charts/--no-charts", help="Pictures (extra report), or tables only.")
-    ] = True,
+    charts: ChartsOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """The workspace as one HTML file to keep and to send: no network, no scripts needed, a few megabytes at most."""

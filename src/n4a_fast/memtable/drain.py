@@ -8,6 +8,7 @@ tables begins a transaction that ends with the unit; what was saved before the u
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,12 @@ from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.tables.table_set import TableSet
 
 
+class _Inside(threading.local):
+    """Whether this thread is inside a block whose reads drain nothing."""
+
+    reading = False
+
+
 class DrainedDatabase(Database):
     """A store file with its log and the rows in memory: reads see all of it."""
 
@@ -35,7 +42,7 @@ class DrainedDatabase(Database):
         self.files, self.log = files, WriteAheadLog(self, files.session)
         self.tables = TableSet(self, files)
         self._rests_in_log = False
-        self.unit_is_open = self._is_reading = False
+        self.unit_is_open, self._inside = False, _Inside()
         self._deletions = 0  # how many runs had been deleted when ids were last known for sure
 
     # -- reading ---------------------------------------------------------------------------
@@ -47,18 +54,18 @@ class DrainedDatabase(Database):
         `own=False` when the caller knows what this process has saved, and only others may have added to it.
         """
         with self.lock:
-            outer = self._is_reading
+            outer = self._inside.reading
             if not outer:
                 if not self.in_transaction:
                     self._drain_before(own)
                 if own and self.unit_is_open:
                     self.write_fresh_in_transaction()
-            self._is_reading = True
+            self._inside.reading = True
             try:
                 with super().reading() as connection:
                     yield connection
             finally:
-                self._is_reading = outer
+                self._inside.reading = outer
 
     def _drain_before(self, own: bool) -> None:
         self.refresh()
@@ -180,7 +187,7 @@ class DrainedDatabase(Database):
     def forget_after_fork(self) -> None:
         """In a forked child: the open unit, too, is the parent's."""
         self._forked_inside = self._forked_inside or self.unit_is_open
-        self.unit_is_open = self._is_reading = False
+        self.unit_is_open, self._inside = False, _Inside()
         super().forget_after_fork()
 
     # -- inside ----------------------------------------------------------------------------
@@ -204,12 +211,12 @@ class DrainedDatabase(Database):
 
     @contextmanager
     def undrained(self) -> Iterator[None]:
-        """Reads of the block see the tables as they are."""
-        outer, self._is_reading = self._is_reading, True
+        """Reads of the block, by this thread, see the tables as they are."""
+        outer, self._inside.reading = self._inside.reading, True
         try:
             yield
         finally:
-            self._is_reading = outer
+            self._inside.reading = outer
 
     @contextmanager
     def _as_a_writer(self) -> Iterator[None]:

@@ -22,8 +22,7 @@ from n4a_fast.version import __version__
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style></head>
@@ -32,10 +31,11 @@ _PAGE = """<!DOCTYPE html>
 {body}
 </main>
 <footer>
-Made {made} by n4a_fast {version}
+{footer} by n4a_fast {version}
 </footer>
-<script>{script}</script></body></html>
+{script}</body></html>
 """
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,31 @@ def page_of(
     progress: Progress | None = None,
 ) -> str:
     """The report as text."""
+    body = content_of(store, run=run, dataset=dataset, metric=metric, with_charts=with_charts, progress=progress)
+    made = f"Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return document(title or title_of(store, "report"), body, _POLICY, f"<script>{SCRIPT}</script>", made)
+
+
+def content_of(
+    store: Any,
+    *,
+    run: str | None = None,
+    dataset: str | None = None,
+    metric: str | None = None,
+    with_charts: bool = True,
+    progress: Progress | None = None,
+) -> str:
+    """Head and sections of the report."""
     boards = store.leaderboard(metric, dataset=dataset, run=run, n=None)
-    body = head(store, boards, run) + sections(store, boards, run, with_charts, progress)
-    return _PAGE.format(
-        title=text(title or f"{store.workspace_path.resolve().name}: report"),
-        style=STYLE,
-        script=SCRIPT,
-        body=body,
-        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        version=__version__,
-    )
+    return head(store, boards, run) + sections(store, boards, run, with_charts, progress)
+
+
+def title_of(store: Any, what: str) -> str:
+    """What a page of the workspace is called."""
+    return f"{store.workspace_path.resolve().name}: {what}"
+
+
+def document(title: str, body: str, policy: str, script: str, footer: str) -> str:
+    """A whole page; `policy` is what it may load, `script` an element."""
+    shown = {"title": text(title), "footer": text(footer), "version": __version__}
+    return _PAGE.format(**shown, style=STYLE, body=body, policy=policy, script=script)

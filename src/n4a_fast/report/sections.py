@@ -34,6 +34,9 @@ _COUNTS = " UNION ALL ".join(
     f"SELECT {place} AS place, '{name}' AS name, count(*) AS n FROM {name}"
     for place, name in enumerate(("runs", "pipelines", "chains", "predictions", "artifacts"))
 )
+_OF_CHAIN = """SELECT coalesce(fold_id, ''), partition, coalesce(task_type, ''), n_samples, val_score, test_score,
+    train_score
+FROM predictions WHERE chain_id = ? ORDER BY TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id, partition LIMIT 200"""
 _HEADS = ("#", "chain", "preprocessing", "model", "val", "sd", "test", "train", "final", "folds", "run")
 
 
@@ -197,7 +200,13 @@ def _disk(store: Any) -> str:
 
 def _chain(store: Any, board: Board) -> str:
     best = board.frame.row(0, named=True)
-    chain = store.get_chain(best["chain_id"])
+    facts = {"chain": best["chain_id"], "run": best["run_id"], "parameters": best["best_params"]}
+    return f"<h3>{_sentence(board)}</h3>{chain_in_full(store, store.get_chain(best['chain_id']), facts)}"
+
+
+def chain_in_full(store: Any, chain: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Facts, steps and replay of a chain, and the lines that predict with it."""
+    chain_id = chain["chain_id"]
     steps = [
         (
             step.get("step_idx"),
@@ -206,20 +215,29 @@ def _chain(store: Any, board: Board) -> str:
         )
         for step in chain["steps"] or []
     ]
-    facts = {
-        "chain": best["chain_id"],
-        "run": best["run_id"],
-        "model": chain["model_class"],
-        "preprocessing": chain["preprocessings"],
-        "parameters": best["best_params"],
-    }
+    facts = {**facts, "model": chain["model_class"], "preprocessing": chain["preprocessings"]}
     told = "".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in facts.items() if value)
     opened = f"with WorkspaceStore.open_readonly({str(store.workspace_path)!r}) as store:"
-    call = f"y = store.replay_chain({best['chain_id']!r}, X)"
+    call = f"y = store.replay_chain({chain_id!r}, X)"
     lines = "".join(f"{text(line)}\n" for line in ("from n4a_fast import WorkspaceStore", opened))
     listed = table(("step", "operator", "parameters"), steps, caption="steps") if steps else ""
     predict = f"<p>To predict with it:</p><pre>{lines}    {text(call)}</pre>"
-    return f"<h3>{_sentence(board)}</h3><dl>{told}</dl>{listed}{_plan(store, best['chain_id'])}{predict}"
+    return f"<dl>{told}</dl>{listed}{_plan(store, chain_id)}{predict}"
+
+
+def chain_sections(store: Any, chain_id: str, with_charts: bool) -> str:
+    """A chain alone: its charts, its scores by fold, and itself in full; NotFoundError for one that is not there."""
+    chain = store.get_chain(store.find(chain_id, "chain"))
+    pipeline = store.get_pipeline(chain["pipeline_id"])
+    scores = [tuple(_missing(each) for each in row) for row in store.sql(_OF_CHAIN, (chain["chain_id"],)).iter_rows()]
+    kinds = ("confusion",) if any(row[2] == "classification" for row in scores) else ("scatter", "residuals")
+    name = " > ".join(part for part in (plain(chain["preprocessings"]), plain(chain["model_class"])) if part)
+    charts = [partial(figures.of_chain, store, kind, chain["chain_id"], name) for kind in kinds if with_charts]
+    drawn = "".join(_one(make, f"c{place}") for place, make in enumerate(charts))
+    heads = ("fold", "partition", "task", "samples", "val", "test", "train")
+    listed = table(heads, scores, caption="scores by fold") if scores else ""
+    facts = {"chain": chain["chain_id"], "run": pipeline["run_id"], "pipeline": pipeline["name"]}
+    return f'<div class="charts">{drawn}</div>{listed}{chain_in_full(store, chain, facts)}'
 
 
 def _plan(store: Any, chain_id: str) -> str:

@@ -16,7 +16,8 @@ th,td{overflow-wrap:break-word}
 .board th,.board td{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 td.n{text-align:right;white-space:nowrap}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--mark)}
-th[aria-sort] button{color:var(--mark)}
+th[aria-sort] button,a{color:var(--mark)}
+progress{width:100%;max-width:30rem}#now p,#now ul{margin:.3rem 0}
 tbody tr:nth-child(even){background:var(--soft)}
 figure{margin:1rem 0;max-width:100%;display:inline-block;vertical-align:top}
 figure svg{max-width:100%;height:auto;display:block;overflow:visible}figcaption{font-size:.85rem;max-width:44rem}
@@ -32,7 +33,7 @@ footer{padding:24px 16px}
 
 SCRIPT = """
 "use strict";
-for (const table of document.querySelectorAll("table.board")) {
+const ready = (part) => { for (const table of part.querySelectorAll("table.board")) {
   const body = table.tBodies[0], rows = Array.from(body.rows);
   const value = (row, place) => {
     const cell = row.cells[place], given = cell.dataset.value;
@@ -64,5 +65,55 @@ for (const table of document.querySelectorAll("table.board")) {
     for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
   });
   table.closest(".wide").before(box);
-}
+} };
+ready(document);
+"""
+
+# What a live page does beside that: it is told of news, fetches its sections anew, and keeps what its reader has set.
+LIVE_SCRIPT = """
+const now = document.getElementById("now"), state = document.getElementById("state");
+const content = document.getElementById("content");
+let shown = content.dataset.number, news = null;
+const all = (what) => Array.from(content.querySelectorAll(what));
+const linked = () => { for (const code of all("table.board code[title]")) {
+  const link = document.createElement("a");
+  link.href = "chain/" + encodeURIComponent(code.title);
+  code.replaceWith(link);
+  link.append(code);
+} };
+const sorted = (table) => Array.from(table.tHead.rows[0].cells, (head) => head.getAttribute("aria-sort"));
+const replaced = (html) => {
+  const open = all("details").map((each) => each.open), filters = all("input.filter").map((each) => each.value);
+  const sorts = all("table.board").map(sorted), focus = all("input.filter").indexOf(document.activeElement);
+  content.innerHTML = html;
+  ready(content);
+  linked();
+  all("details").forEach((each, place) => { each.open = Boolean(open[place]); });
+  all("table.board").forEach((table, place) => (sorts[place] || []).forEach((way, column) => {
+    const button = table.tHead.rows[0].cells[column].querySelector("button");
+    for (let n = 0; n < (way === "descending" ? 2 : way ? 1 : 0); n++) button.click();
+  }));
+  all("input.filter").forEach((box, place) => {
+    box.value = filters[place] || "";
+    box.dispatchEvent(new Event("input"));
+    if (place === focus) box.focus();
+  });
+};
+const listen = () => {
+  news = new EventSource("events");
+  news.onerror = () => { state.textContent = "no answer from n4a-fast ui; this is what it told last"; };
+  news.onmessage = async (message) => {
+    const told = JSON.parse(message.data);
+    now.innerHTML = told.now;
+    state.textContent = told.state;
+    if (told.number === shown) return;
+    shown = told.number;
+    const answer = await fetch("sections");
+    if (answer.ok) replaced(await answer.text());
+  };
+};
+linked();
+listen();
+// a page that nobody sees asks for nothing
+document.addEventListener("visibilitychange", () => { news.close(); if (!document.hidden) listen(); });
 """
