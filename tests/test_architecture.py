@@ -21,7 +21,15 @@ ROOT = ""  # the package itself: its __init__
 # the longest one that a module lies in counts.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version", "values", "_native", "platform"),
-    ("durable/sync", "engine/session", "engine/identity", "engine/fork", "engine/background", "engine/interrupts"),
+    (
+        "durable/sync",
+        "engine/session",
+        "engine/identity",
+        "engine/fork",
+        "engine/ending",
+        "engine/background",
+        "engine/interrupts",
+    ),
     ("durable", "engine/lease", "engine/frames", "log/record", "log/segment"),
     ("engine/connection",),
     ("schema", "log", "memtable/key_ranges", "memtable/pending_table", "maintenance/vacuum"),

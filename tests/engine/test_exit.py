@@ -158,8 +158,8 @@ def test_a_store_that_cannot_be_closed_at_exit_is_told_and_hinders_no_other(tmp_
 HANGS = """
 import sys, threading, time
 from n4a_fast import WorkspaceStore
-import n4a_fast.engine.registry
-n4a_fast.engine.registry._EXIT_SECONDS = 0.2
+import n4a_fast.engine.connection.attachment
+n4a_fast.engine.connection.attachment._EXIT_SECONDS = 0.2
 stuck, other = WorkspaceStore(sys.argv[1]), WorkspaceStore(sys.argv[2], flush_interval=None)
 inside = threading.Event()
 
@@ -192,3 +192,59 @@ def test_a_program_that_is_terminated_unhandled_keeps_what_it_had_acknowledged(t
     program.communicate(timeout=DEADLINE)
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, "predictions") == {"predictions": 1}
+
+
+# Threads that open, read and close without an end: some are inside DuckDB whenever the main thread ends.
+STILL_READING = """
+import sys, threading
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreClosedError
+inside = threading.Barrier(4)
+
+def work(folder):
+    for number in range(10**6):
+        try:
+            with WorkspaceStore(folder) as store:
+                store.begin_run("r", {}, [])
+                store.list_runs()
+        except StoreClosedError:
+            return
+        if number == 1:
+            inside.wait()
+
+for number in range(3):
+    threading.Thread(target=work, args=(f"{sys.argv[1]}/{number % 2}",), daemon=True).start()
+inside.wait()
+"""
+
+
+def test_no_thread_is_inside_duckdb_when_the_program_ends(tmp_path: Path) -> None:
+    for number in range(2):
+        program = child(STILL_READING, tmp_path / str(number))
+        assert (*program.communicate(timeout=DEADLINE), program.returncode) == ("", "", 0)
+        for folder in (tmp_path / str(number)).iterdir():
+            assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "store.duckdb"]
+
+
+SLOW = """
+import sys, threading, time
+import n4a_fast.engine.connection.attachment
+from n4a_fast import WorkspaceStore
+n4a_fast.engine.connection.attachment._EXIT_SECONDS = 0.5
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+store.begin_run("kept", {}, [])
+store.flush()
+query = "SELECT sum(a.range * b.range % 7) AS n FROM range(10000000) a, range(1000000) b"
+threading.Thread(target=lambda: store.sql(query), daemon=True).start()
+while not store._open().database.attached:
+    time.sleep(0.01)
+time.sleep(0.3)
+"""
+
+
+def test_a_long_query_of_a_thread_is_interrupted_when_the_program_ends(tmp_path: Path) -> None:
+    program = child(SLOW, tmp_path)
+    program.communicate(timeout=DEADLINE)
+    assert program.returncode == 0
+    with WorkspaceStore(tmp_path) as store:
+        assert store.list_runs()["name"].to_list() == ["kept"]

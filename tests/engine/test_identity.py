@@ -4,6 +4,7 @@ acknowledged, and the path can be opened again at once.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -234,3 +235,31 @@ def test_the_log_of_another_file_is_told_by_name(folder: Path, backup: Path) -> 
     (folder / "store.duckdb.wal").unlink()
     with WorkspaceStore(folder) as store:
         assert count(store, "runs") == 1
+
+
+def no_longer_listed(folder: Path) -> None:
+    """What a clean-up of hidden or unknown files leaves of a running process's log."""
+    (log,) = folder.glob("store.duckdb.log-*")
+    log.unlink()
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["a block", "a block in a block"])
+@pytest.mark.parametrize("happening", ["renamed for a while", "log removed"])
+def test_a_block_that_is_given_up_takes_nothing_acknowledged_along(folder: Path, happening: str, nested: bool) -> None:
+    away = folder.with_name("away")
+    with WorkspaceStore(folder, flush_interval=None) as store:
+        sweep = begin_sweep(store)
+        predict_with_arrays(store, sweep)
+        store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)  # in the log, and in memory
+        outer = store.transaction() if nested else contextlib.nullcontext()
+        with contextlib.suppress(StoreMovedError), outer:
+            no_longer_listed(folder) if happening == "log removed" else folder.rename(away)
+            with contextlib.suppress(LookupError), store.transaction():
+                store.begin_run("given up", {}, [])
+                raise LookupError
+            if away.exists():
+                away.rename(folder)
+    with WorkspaceStore(folder) as store:
+        assert "given up" not in store.list_runs()["name"].to_list()
+        assert "completed" in store.list_pipelines()["status"].to_list()
+        assert count(store, "prediction_arrays") == 1

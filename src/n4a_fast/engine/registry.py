@@ -15,9 +15,10 @@ from pathlib import Path
 
 from n4a_fast import platform
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
+from n4a_fast.engine import ending
 from n4a_fast.engine.refusals import told
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
-from n4a_fast.errors import InvalidInputError, StoreMovedError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreClosedError, StoreMovedError, StoreUnavailableError
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.values import checks
 
@@ -51,7 +52,7 @@ def open_workspace(
         try:
             workspace.prepare(writing=not read_only)
             workspace.artifacts.use(artifacts)
-            workspace.buffer.use(_AT_ONCE if _is_ending else limits)
+            workspace.buffer.use(_AT_ONCE if ending.is_ending() else limits)
             workspace.keep_watch()
         except BaseException:
             _leave(workspace)
@@ -82,6 +83,8 @@ def _joined(root: Path, read_only: bool, lock_timeout: float, limits: FlushLimit
     _close_at_end_of_worker()
     while True:
         with _REGISTRY:
+            if ending.refuses_this_thread():
+                raise StoreClosedError(root)
             workspace = _open_on(root)
             if workspace is None:
                 workspace = Workspace(
@@ -132,18 +135,20 @@ def _forget_all_after_fork() -> None:
 
 def _close_all_at_exit() -> None:
     """A store that nobody closed still keeps what was saved: calls that save end first, later ones raise."""
-    global _is_ending
-    _is_ending = True
-    for workspace in list(_OPEN):
+    with _REGISTRY:
+        ending.begin_end()
+        workspaces = list(_OPEN)
+    for workspace in workspaces:
         try:
             _close_at_exit(workspace)
         except Exception as error:  # whatever it is, the others are closed, too, and it is told
             print(f"n4a_fast: {workspace.root} could not be closed at exit: {error}", file=sys.stderr)
     _OPEN.clear()
+    ending.end_all()
 
 
 def _close_at_exit(workspace: Workspace) -> None:
-    if not workspace.lock.acquire(timeout=_EXIT_SECONDS):
+    if not workspace.database.acquire_at_end():
         raise TimeoutError("a thread is still inside a call or a transaction(), whose rows are lost")
     try:
         workspace.finish()
@@ -166,11 +171,9 @@ def _close_at_end_of_worker() -> None:
         multiprocessing.util.Finalize(None, _close_all_in_worker, exitpriority=-10)
 
 
-_EXIT_SECONDS = 10.0
 _AT_ONCE = FlushLimits(rows=1)  # of stores opened while the program ends: nobody closes them any more
 _OPEN: list[Workspace] = []
 _REGISTRY = threading.RLock()  # held for moments, while nothing is waited for
 _WORKERS: set[int] = set()  # this process, once it is told of the end of a worker
-_is_ending = False
 os.register_at_fork(after_in_child=_forget_all_after_fork)
 atexit.register(_close_all_at_exit)

@@ -72,6 +72,7 @@ class Workspace:
         if self._is_prepared and not (writing and self.database.read_only):
             return
         with self.lock:
+            self.database.require_open()
             if writing:
                 _make_folders(self.root)
                 self.session.begin()

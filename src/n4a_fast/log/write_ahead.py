@@ -36,6 +36,7 @@ class WriteAheadLog:
         self._known: dict[str, int] = {}  # the table: by segment, the number of the last record that is applied
         self.deleted_runs: frozenset[str] = frozenset()
         self._applied = 0  # number of the last record of this process that is in the tables
+        self._waiting: list[bytes] = []  # the records after that one: memory is made of them again, not of the disk
         self._is_new = True  # nothing of it was applied by this process
 
     @property
@@ -68,18 +69,15 @@ class WriteAheadLog:
         applied = 0 if own is None else self._known.get(own.name, 0)
         if applied <= self._applied:
             return None
+        del self._waiting[: applied - self._applied]
         self._applied = applied
         if self.is_empty:
             self._segment.rewind()
         return self.own_waiting()
 
     def own_waiting(self) -> list[bytes]:
-        """The records of this process that are not in the tables."""
-        own = self._segment.path
-        if own is None or self.is_empty:
-            return []
-        mine = self._segments.read_after(Found(own, self._session.id, 0), self._applied, complete=True)
-        return [record.content for record in mine]
+        """The records of this process that are not in the tables, whatever has become of its segment."""
+        return list(self._waiting)
 
     def others_waiting(self) -> list[Waiting]:
         """The records of other processes that are not in the tables; the caller has refreshed.
@@ -111,6 +109,7 @@ class WriteAheadLog:
 
     def append(self, content: bytes) -> None:
         """Make a record durable; it is void if the file that it is about is not there any more."""
+        self._database.require_open()
         try:
             self._segment.open(self._segments.path_of(self._session.id))
             self._segment.append(content, FORMAT_VERSION, self._database.identity.store_id)
@@ -126,6 +125,7 @@ class WriteAheadLog:
         except BaseException:
             self._segment.take_back()
             raise
+        self._waiting.append(content)
 
     def apply_in_transaction(self, others: Sequence[Waiting] = ()) -> None:
         """Note, with the caller's writes, that all records of this process and those of `others` are in the tables;
@@ -146,6 +146,7 @@ class WriteAheadLog:
             self._is_new = False
             self._known[self._segment.path.name] = self._segment.last
         self._applied = self._segment.last
+        self._waiting.clear()
         self._segment.rewind()
         for waiting in others:
             self._known[waiting.found.path.name] = waiting.last
@@ -166,6 +167,7 @@ class WriteAheadLog:
     def forget(self) -> None:
         """Start a new segment with the next record; the old one is another's, or gone."""
         self._segment.close()
+        self._waiting.clear()
         self._attachment, self._applied, self._is_new = -1, 0, True
 
     def _forget_gone_in_transaction(self) -> None:

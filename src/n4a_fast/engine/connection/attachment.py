@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from n4a_fast import platform
 from n4a_fast.engine.connection import client
 from n4a_fast.engine.connection.failures import INTERRUPTED, is_lock_conflict, translated
+from n4a_fast.engine.connection.waiting import Patience, released
+from n4a_fast.engine.ending import refuses_this_thread, tell_of_end
 from n4a_fast.engine.fork import tell_of_forks
 from n4a_fast.engine.identity import REPLACED, StoreIdentity
 from n4a_fast.engine.interrupts import Uninterrupted
@@ -33,16 +34,10 @@ _LOOK_SECONDS = 0.004  # a look costs 25 µs
 POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turns
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _FORK_SECONDS = 10.0  # a fork waits so long for calls of other threads to end
+_EXIT_SECONDS = 10.0  # so does the end of the program, which interrupts a longer statement
 # bytes; each checkpoint begins new row groups, and a sweep that rests after each pipeline would keep 1.4 MB for each.
-# More than that pays for its own:
-# joining them to others writes these once more
+# More than that pays for its own: joining them to others writes these once more
 _FEW = 2**20
-
-
-class _Patience(threading.local):
-    """How many seconds the calls of a thread wait for the file; None: as long as the database itself says."""
-
-    seconds: float | None = None
 
 
 class Attachment:
@@ -52,7 +47,7 @@ class Attachment:
         self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, turnstile: Turnstile | None = None
     ) -> None:
         self.path, self._read_only, self._lock_timeout = path, read_only, lock_timeout
-        self._patience = _Patience()
+        self._patience = Patience()
         self._turnstile = turnstile
         self.lock = threading.RLock()
         self._waiting = threading.Lock()  # of the one thread that waits for the turn of this process
@@ -69,6 +64,7 @@ class Attachment:
         self.identity = StoreIdentity(path)  # of a store: known once it is opened
         self._keeps_turn = False
         tell_of_forks(self)
+        tell_of_end(self)
 
     # -- modes -----------------------------------------------------------------------------
 
@@ -88,8 +84,7 @@ class Attachment:
 
     def begin_call(self, seconds: float) -> None:
         """Before each call of the user's: StoreClosedError, or that of `require_usable`; then `wait_at_most`."""
-        if self._closed:
-            raise StoreClosedError(self.path.parent)
+        self.require_open()
         if self._forked_inside:
             self.require_usable()
         self._patience.seconds = seconds
@@ -216,8 +211,12 @@ class Attachment:
 
     @property
     def is_closed(self) -> bool:
-        """Whether `close` was called."""
         return self._closed
+
+    def require_open(self) -> None:
+        """StoreClosedError once the program has ended."""
+        if self._closed:
+            raise StoreClosedError(self.path.parent)
 
     def require_usable(self) -> None:
         """StoreUnavailableError in a child forked inside a transaction: its parent has the file attached."""
@@ -256,6 +255,24 @@ class Attachment:
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
 
+    # -- the end of the program ------------------------------------------------------------
+
+    def acquire_at_end(self) -> bool:
+        """Whether no other thread is inside a call any more: a statement of one that takes long is interrupted."""
+        if self.lock.acquire(timeout=_EXIT_SECONDS):
+            return True
+        if (connection := self._connection) is not None:
+            connection.interrupt()
+        return self.lock.acquire(timeout=1.0)
+
+    def end_with_program(self) -> None:
+        """Close what nobody has closed: no thread may be inside DuckDB any more."""
+        if not self._closed and self.acquire_at_end():
+            try:
+                self.close()
+            finally:
+                self.lock.release()
+
     # -- inside ----------------------------------------------------------------------------
 
     @contextmanager
@@ -287,7 +304,7 @@ class Attachment:
             is_our_turn = self._wait_for_turn(deadline, shared=read_only)
             if (found := self._attached_as(wanted)) is not None:  # another thread has attached it meanwhile
                 return found
-            if self._closed:
+            if self._closed or refuses_this_thread():
                 self._let_go()
                 raise StoreClosedError(self.path.parent)
             # without a turn one attempt is left at the deadline, and DuckDB names the holder
@@ -346,7 +363,7 @@ class Attachment:
 
     def _others_go_on(self) -> AbstractContextManager[None]:
         """While this thread waits, others may have the lock, unless it is `held`."""
-        return nullcontext() if self._holds else _released(self.lock)
+        return nullcontext() if self._holds else released(self.lock)
 
     def _is_elsewhere(self) -> bool:
         try:
@@ -381,19 +398,3 @@ class Attachment:
         if isinstance(error, duckdb.FatalException) or "has been invalidated" in str(error):
             self._drop_connection()  # the next call attaches the file anew
         return translated(self.path, error)
-
-
-@contextmanager
-def _released(lock: Any) -> Iterator[None]:
-    """Let other threads go on, however often this one has taken the re-entrant lock."""
-    times = 0
-    with suppress(RuntimeError):  # it is not ours any more
-        while True:
-            lock.release()
-            times += 1
-    try:
-        yield
-    finally:
-        with Uninterrupted():
-            for _ in range(times):
-                lock.acquire()
