@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def _colored(spec: dict[str, Any], color: str) -> dict[str, Any]:
             "domainColor": GREY,
             "tickColor": GREY,
             "labelLimit": 150,
+            "labelOverlap": "greedy",
+            "labelSeparation": 6,
         },
         "legend": text,
         "header": text,
@@ -168,8 +171,9 @@ def residuals(rows: Rows, of: int, title: str, unit: str = "") -> Chart:
 def confusion(rows: Rows, of: int, title: str) -> Chart:
     """How many of each class were called what; rows of `actual`, `called`, `n`."""
     names = list(dict.fromkeys(row["actual"] for row in rows))
-    x = {"field": "called", "type": "nominal", "title": "predicted", "sort": names, "axis": {"labelAngle": 0}}
-    y = {"field": "actual", "type": "nominal", "title": "measured", "sort": names}
+    turned = {"labelAngle": -40 if max(map(len, names), default=0) > 7 else 0}
+    x = {"field": "called", "type": "nominal", "title": "predicted", "sort": names, "axis": turned}
+    y = {"field": "actual", "type": "nominal", "title": "measured", "sort": names, "axis": {"titlePadding": 14}}
     return _cells("confusion", title, rows, of, x, y, "n", "d", reverse=False)
 
 
@@ -240,11 +244,20 @@ def folds(rows: Rows, of: int, title: str, metric: str) -> Chart:
 
 def timeline(rows: Rows, of: int, title: str) -> Chart:
     """Pipelines that ended over time; rows of `time`, `done`, `failed` (both counted up)."""
-    x = {"field": "time", "type": "temporal", "title": None}
-    layers = [
-        {"mark": {"type": "line", "color": color}, "encoding": {"x": x, "y": _quantity(name, "pipelines")}}
-        for name, color in (("done", BLUE), ("failed", "#e45756"))
-    ]
+    begun, ended = (datetime.fromisoformat(rows[place]["time"]) for place in (0, -1))
+    spans = ((timedelta(minutes=5), "%H:%M:%S"), (timedelta(days=1), "%H:%M"), (timedelta.max, "%b %d %H:%M"))
+    form = next(form for span, form in spans if ended - begun <= span)
+    axis = {"format": form, "tickCount": 5, "title": "UTC"}
+    x = {"field": "time", "type": "temporal", "scale": {"type": "utc"}, "axis": axis}
+    layers: list[dict[str, Any]] = []
+    for name, color in (("done", BLUE), ("failed", "#d6393c")):
+        y = _quantity(name, "pipelines")
+        last = {"values": [{**rows[-1], "told": f"{rows[-1][name]:,} {name}"}]}
+        label = {"type": "text", "align": "right", "dy": -6, "color": color, "fontWeight": "bold"}
+        layers += [
+            {"mark": {"type": "line", "color": color}, "encoding": {"x": x, "y": y}},
+            {"data": last, "mark": label, "encoding": {"x": x, "y": y, "text": {"field": "told", "type": "nominal"}}},
+        ]
     return Chart("timeline", title, {"data": {"values": rows}, "layer": layers}, len(rows), of)
 
 
@@ -278,11 +291,13 @@ def _cells(
     dark = f"datum['{value}'] {'>' if reverse else '<'} {middle}"
     text = {"field": value, "type": "quantitative", "format": form}
     color = {"condition": {"test": dark, "value": "white"}, "value": "black"}
+    bare: dict[str, Any] = {"ticks": False, "domain": False, "labelOverlap": False}
+    x, y = ({**axis, "axis": {**axis.get("axis", {}), **bare}} for axis in (x, y))
     layers = [
         {"mark": "rect", "encoding": {"x": x, "y": y, "color": shade}},
         {"mark": {"type": "text", "fontSize": 9}, "encoding": {"x": x, "y": y, "text": text, "color": color}},
     ]
-    size = {"width": {"step": 44}, "height": {"step": 20}}
+    size = {"width": {"step": 52}, "height": {"step": 22}}
     return Chart(kind, title, {"data": {"values": rows}, **size, "layer": layers}, len(rows), of)
 
 

@@ -15,30 +15,46 @@ def text(value: Any) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "", caption: str = "") -> str:
-    """A table; numbers are aligned right and carry their full value for sorting."""
+    """A table; numbers are aligned right, as their heads are, and carry their full value for sorting."""
     told = f"<caption>{text(caption)}</caption>" if caption else ""
-    head = "".join(f'<th scope="col">{text(each)}</th>' for each in heads)
-    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    right = [any(map(_is_number, column)) for column in zip(*rows, strict=True)] or [False] * len(heads)
+    sides = [' class="n"' if each else "" for each in right]
+    head = "".join(f'<th scope="col"{side}>{text(each)}</th>' for each, side in zip(heads, sides, strict=True))
+    body = "".join("<tr>" + "".join(map(_cell, row, sides)) + "</tr>" for row in rows)
     label = text(caption or "table")
     inside = f'<table class="{kind}">{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="wide" tabindex="0" role="region" aria-label="{label}">{inside}</div>'
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, side: str) -> str:
     if isinstance(value, Raw):
-        return f"<td>{value.html}</td>"
-    if isinstance(value, float):
-        return f'<td class="n" data-value="{value:.10g}">{number(value)}</td>'
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f'<td class="n" data-value="{value}">{value:,}</td>'
-    return f"<td>{text(value)}</td>"
+        shown, sorts = value.html, value.number
+    elif isinstance(value, float):
+        shown, sorts = number(value), value
+    elif _is_number(value):
+        shown, sorts = f"{value:,}", value
+    else:
+        shown, sorts = text(value), None
+    given = "" if sorts is None else f' data-value="{sorts:.10g}"'
+    return f"<td{side}{given}>{shown}</td>"
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Raw):
+        return value.number is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Raw:
-    """HTML that is safe already."""
+    """HTML that is safe already, and the number that it stands for, if it is one."""
 
-    def __init__(self, html: str) -> None:
-        self.html = html
+    def __init__(self, html: str, number: float | None = None) -> None:
+        self.html, self.number = html, number
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 run, 2 runs."""
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
 
 
 def section(title: str, content: str, identifier: str) -> str:

@@ -12,7 +12,7 @@ from n4a_fast.errors import NotFoundError, StoreError
 from n4a_fast.predictions.ranking import RULE, Board
 from n4a_fast.report import figures
 from n4a_fast.report.charts import Chart, can_draw, prefixed
-from n4a_fast.report.html import Raw, figure, section, table, text
+from n4a_fast.report.html import Raw, counted, figure, section, table, text
 from n4a_fast.values.texttable import number, plain
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ _COUNTS = " UNION ALL ".join(
 _OF_CHAIN = """SELECT coalesce(fold_id, ''), partition, coalesce(task_type, ''), n_samples, val_score, test_score,
     train_score
 FROM predictions WHERE chain_id = ? ORDER BY TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id, partition LIMIT 200"""
-_HEADS = ("#", "chain", "preprocessing", "model", "val", "sd", "test", "train", "final", "folds", "run")
+_SCORES = {"test": "test_score", "train": "train_score", "final": "final_score"}
 
 
 def head(store: Any, boards: Leaderboard, run: str | None) -> str:
     """What the report is about: counts, runs, the rule."""
     counts = ", ".join(
-        f"{n:,} {name}" for name, n in store.sql(f"SELECT name, n FROM ({_COUNTS}) ORDER BY place").iter_rows()
+        counted(n, name) for name, n in store.sql(f"SELECT name, n FROM ({_COUNTS}) ORDER BY place").iter_rows()
     )
     run_id = store.find(run, "run") if run else None
     rows = [
@@ -51,7 +51,7 @@ def head(store: Any, boards: Leaderboard, run: str | None) -> str:
         for a, b, c, d, e, f, g in store.sql(_RUNS, (run_id,)).iter_rows()
     ]
     runs = (
-        table(("run", "status", "started", "ended", "done", "failed", "id"), rows, caption="runs, newest first")
+        table(("run", "status", "started", "ended", "done", "failed", "id"), rows, "runs", "runs, newest first")
         if rows
         else ""
     )
@@ -91,12 +91,23 @@ def sections(
 
 
 def _sentence(board: Board) -> str:
-    way = "higher is better" if board.higher_is_better else "lower is better"
+    return f"{text(board.dataset)}, {text(board.metric)} ({_way(board)}): best {_best(board)}"
+
+
+def _way(board: Board) -> str:
+    return "higher is better" if board.higher_is_better else "lower is better"
+
+
+def _best(board: Board) -> str:
     best = board.frame.row(0, named=True)
     name = " > ".join(part for part in (plain(best["preprocessings"]), plain(best["model_name"])) if part)
-    score = "no whole set of folds" if best["val_score"] is None else number(best["val_score"])
-    spread = "" if best["val_sd"] is None or best["val_score"] is None else f" ± {number(best['val_sd'], 2)}"
-    return f"{text(board.dataset)}, {text(board.metric)} ({way}): best {score}{spread} by {text(name)}"
+    score = "no whole set of folds" if best["val_score"] is None else _with_spread(best)
+    return f"{score} by {text(name)}"
+
+
+def _with_spread(row: dict[str, Any]) -> str:
+    spread = "" if row["val_sd"] is None else f" ± {number(row['val_sd'], 2)}"
+    return f"{number(row['val_score'])}{spread}"
 
 
 def _verdict(board: Board) -> str:
@@ -105,38 +116,35 @@ def _verdict(board: Board) -> str:
     if best["val_score"] is not None and best["val_sd"] is not None:
         scores = board.frame["val_score"].drop_nulls()
         within = int(((scores - best["val_score"]).abs() <= best["val_sd"]).sum()) - 1
-        near = f"; {within:,} more within one standard deviation"
+        near = f"; {'no' if not within else f'{within:,}'} other{'s' * (within > 1)} within one standard deviation"
     states = ((board.finished, "finished"), (board.running, "running"), (board.failed, "failed"))
-    pipelines = ", ".join(f"{n:,} {state}" for n, state in states)
-    counts = f"{board.chains:,} chains; pipelines: {pipelines}"
+    pipelines = ", ".join(f"{n:,} {state}" for n, state in states if n)
+    counts = f"{counted(board.chains, 'chains')}; pipelines: {pipelines}"
     incomplete = f"; {board.incomplete:,} with a missing or NaN fold ranked last" if board.incomplete else ""
-    return f'<p class="verdict">{_sentence(board)}{near}.</p><p class="note">{counts}{incomplete}.</p>'
+    best_of = f'<p class="verdict">Best: {_best(board)}{near}.</p>'
+    return f'{best_of}<p class="note">{_way(board).capitalize()}. {counts}{incomplete}.</p>'
 
 
 def _board_table(board: Board) -> str:
+    frame = board.frame.head(ROWS)
+    shown = {head: name for head, name in _SCORES.items() if frame[name].drop_nulls().len()}
     rows = []
-    for row in board.frame.head(ROWS).to_dicts():
-        status = "" if row["run_status"] == "completed" else f" ({row['run_status']})"
+    for row in frame.to_dicts():
+        score = "-" if row["val_score"] is None else Raw(_with_spread(row), row["val_score"])
+        scores = [_missing(row[name]) for name in shown.values()]
         identifier = Raw(f'<code title="{text(row["chain_id"])}">{text(row["chain_id"][-8:])}</code>')
-        folds = (
-            row["folds"]
-            if not row["missing_folds"]
-            else f"{max(row['folds'] - row['missing_folds'], 0)} of {max(row['folds'], row['missing_folds'])}"
-        )
-        scores = [_missing(row[name]) for name in ("val_score", "val_sd", "test_score", "train_score", "final_score")]
-        rows.append(
-            (
-                row["rank"],
-                identifier,
-                plain(row["preprocessings"]),
-                plain(row["model_name"]),
-                *scores,
-                folds,
-                plain(row["run_name"]) + status,
-            )
-        )
-    shown = f"the best {len(rows):,} of {board.chains:,}" if len(rows) < board.chains else f"all {len(rows):,}"
-    return table(_HEADS, rows, "board", f"leaderboard, {shown} chains")
+        status = "" if row["run_status"] == "completed" else f" ({row['run_status']})"
+        names = (plain(row["preprocessings"]), plain(row["model_name"]))
+        rows.append((row["rank"], score, *names, *scores, _folds(row), identifier, plain(row["run_name"]) + status))
+    told = f"the best {len(rows):,} of {board.chains:,}" if len(rows) < board.chains else f"all {len(rows):,}"
+    heads = ("#", "val ± sd", "preprocessing", "model", *shown, "folds", "chain", "run")
+    return table(heads, rows, "board", f"leaderboard, {told} chains")
+
+
+def _folds(row: dict[str, Any]) -> Any:
+    if not row["missing_folds"]:
+        return row["folds"]
+    return f"{max(row['folds'] - row['missing_folds'], 0)} of {max(row['folds'], row['missing_folds'])}"
 
 
 def _missing(value: float | None) -> Any:
@@ -191,11 +199,16 @@ def _errors(store: Any, run_id: str | None) -> str:
 
 
 def _disk(store: Any) -> str:
-    rows = [(plain(a), plain(b), n, nbytes) for a, b, n, nbytes in store.sql(_ARTIFACTS).iter_rows()]
+    rows = [(plain(a), _class(b), n, nbytes) for a, b, n, nbytes in store.sql(_ARTIFACTS).iter_rows()]
     sizes = store.stats().nbytes
     told = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items())
     listed = table(("type", "class", "artifacts", "bytes"), rows, caption="artifacts by class") if rows else ""
     return f"<p>{text(told)}</p>{listed}"
+
+
+def _class(name: str | None) -> str:
+    """A class without its module."""
+    return plain(name).rpartition(".")[2]
 
 
 def _chain(store: Any, board: Board) -> str:
@@ -210,14 +223,14 @@ def chain_in_full(store: Any, chain: dict[str, Any], facts: dict[str, Any]) -> s
     steps = [
         (
             step.get("step_idx"),
-            plain(step.get("operator_class")),
+            _class(step.get("operator_class")),
             plain(json.dumps(step.get("params") or {}, default=str)),
         )
         for step in chain["steps"] or []
     ]
     facts = {**facts, "model": chain["model_class"], "preprocessing": chain["preprocessings"]}
     told = "".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in facts.items() if value)
-    opened = f"with WorkspaceStore.open_readonly({str(store.workspace_path)!r}) as store:"
+    opened = f"with WorkspaceStore.open_readonly({str(store.workspace_path.resolve())!r}) as store:"
     call = f"y = store.replay_chain({chain_id!r}, X)"
     lines = "".join(f"{text(line)}\n" for line in ("from n4a_fast import WorkspaceStore", opened))
     listed = table(("step", "operator", "parameters"), steps, caption="steps") if steps else ""

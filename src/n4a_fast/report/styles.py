@@ -8,13 +8,14 @@ body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var
 main,footer{max-width:1100px;margin:0 auto;padding:0 16px}
 h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem;border-bottom:1px solid var(--line);margin-top:2rem}
 h3{font-size:1rem}p,li,dd,figcaption,pre{overflow-wrap:anywhere}
-.wide{overflow-x:auto;max-width:100%}
+.wide{overflow-x:auto;max-width:100%}.wide:has(.board){max-height:34rem;overflow:auto}
+.board thead th{position:sticky;top:0;background:var(--paper)}
 table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:.85rem;padding:2px 0}
 th,td{padding:3px 9px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;max-width:24rem}
 th,td{overflow-wrap:break-word}
 .board th,.board td{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
-td.n{text-align:right;white-space:nowrap}
+td.n,th.n{text-align:right;white-space:nowrap}.runs td{white-space:nowrap}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--mark)}
 th[aria-sort] button,a{color:var(--mark)}
 progress{width:100%;max-width:30rem}#now p,#now ul{margin:.3rem 0}
@@ -27,8 +28,10 @@ code,pre{font-family:ui-monospace,monospace;font-size:.85rem}pre{background:var(
 dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px}dd{margin:0}
 input.filter{font:inherit;padding:3px 6px;margin:4px 0;max-width:100%}
 footer{padding:24px 16px}
-@media (max-width:600px){dl{grid-template-columns:1fr}dt{font-weight:600}}
-@media print{.filter,footer{display:none}.wide{overflow:visible}figure,tr{break-inside:avoid}}
+@media (max-width:600px){th,td{padding:3px 6px}.board td:nth-child(3){max-width:9rem}
+dl{grid-template-columns:1fr}dt{font-weight:600}}
+@media print{.filter,footer{display:none}.wide,.wide:has(.board){overflow:visible;max-height:none}
+figure,tr{break-inside:avoid}}
 """
 
 SCRIPT = """
