@@ -115,7 +115,7 @@ class Deletions:
                 sorted(set(found[name].to_pylist()) - {None}) for name in ("chain_id", "pipeline_id")
             )
             self._tables.forget_known()
-            deleted = self._tables.predictions.delete_these_in_transaction(found.select(["prediction_id", "id_key"]))
+            deleted = self._tables.predictions.delete_these_in_transaction(found)
             self._tables.metadata.sweep_in_transaction()
             emptied = self._tables.chains.delete_empty_in_transaction(chain_ids)
             sweep_compiled_in_transaction(self._database)

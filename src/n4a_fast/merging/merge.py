@@ -139,6 +139,13 @@ _ADD_LINKS = """INSERT INTO store.chain_artifacts BY NAME SELECT * FROM {shard}c
 WHERE chain_id NOT IN (SELECT chain_id FROM store.chains WHERE chain_id IN (SELECT chain_id FROM {shard}chains))"""
 _ADD_CARRIED = """INSERT INTO store.carried BY NAME SELECT * FROM {shard}carried s
 WHERE NOT EXISTS (FROM store.carried t WHERE t.table_name = s.table_name AND t.row_id = s.row_id)"""
+# chains whose predictions, or whose pipeline's state, may have changed
+_STALE = {
+    "predictions": """INSERT INTO store.stale_chains SELECT chain_id, min(nk), max(nk), count(*)
+    FROM {shard}predictions WHERE chain_id IS NOT NULL GROUP BY chain_id""",
+    "pipelines": """INSERT INTO store.stale_chains SELECT chain_id, NULL, NULL, 0
+    FROM store.chains SEMI JOIN {shard}pipelines USING (pipeline_id)""",
+}
 _WELCOME_BACK = "DELETE FROM store.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
 _NEW_FILES = """SELECT artifact_id, artifact_path FROM {shard}stored_artifacts
 WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.stored_artifacts)"""
@@ -238,6 +245,9 @@ def _merge_in_transaction(database: Database, shard: str, found: dict[str, int])
         if known[name] < found[name]:
             add = _ADD_NEW if known[name] else _ADD_ALL  # where none is known there is nothing to compare
             added[name] = database.execute(add.format(**fields))
+    for name, note in _STALE.items():
+        if added[name]:
+            database.execute(note.format(shard=shard))
     if found[_CARRIED]:
         database.execute(_ADD_CARRIED.format(shard=shard))
     return [MergedTable(name, found[name], added[name]) for name in added]

@@ -16,7 +16,8 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, UnknownDirectionError
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import one_of
-from n4a_fast.schema.ddl import scores_of_chains
+from n4a_fast.schema.chain_scores import scores_of
+from n4a_fast.tables.stale_chains import refresh
 from n4a_fast.values import checks
 
 RULE = (
@@ -27,36 +28,32 @@ RULE = (
 SCORES = {"val": "val_score", "test": "test_score", "final": "final_score"}
 GROUPS = {"model": "model_class", "preprocessing": "preprocessings"}
 
-_METRICS = "SELECT DISTINCT metric FROM predictions WHERE chain_id IS NOT NULL AND metric IS NOT NULL ORDER BY metric"
+_METRICS = "SELECT DISTINCT metric FROM {scores} WHERE metric IS NOT NULL ORDER BY metric"
 _STATES = """SELECT p.dataset_name, p.status, count(*) FROM pipelines p
 WHERE (?1 IS NULL OR p.run_id = ?1) GROUP BY ALL"""
-_FINALS = """(SELECT chain_id, avg(test_score) FILTER (isfinite(test_score)) AS final_score
-    FROM predictions WHERE refit_context IS NOT NULL AND fold_id = 'final' AND partition = 'test' GROUP BY chain_id)"""
+_ORDER = "is_last, value, created_at, chain_id"
+# the n-th best value of a board first: then few rows are left to be put in order
 _RANKED = """WITH directions AS (SELECT unnest(?1::VARCHAR[]) AS metric, unnest(?2::DOUBLE[]) AS sign),
 known AS (
-    SELECT s.dataset_name, s.metric, s.chain_id, c.pipeline_id, p.run_id, r.name AS run_name, r.status AS run_status,
-        p.status AS pipeline_status, s.task_type, s.model_name, c.model_class, c.preprocessings, s.val_score, s.val_sd,
-        s.folds, s.missing_folds, s.test_score, s.train_score, f.final_score, s.rmsecv, c.created_at, d.sign
-    FROM {scores} s
-    JOIN directions d ON d.metric = s.metric
-    JOIN chains c ON c.chain_id = s.chain_id
-    JOIN pipelines p ON p.pipeline_id = c.pipeline_id
-    LEFT JOIN runs r ON r.run_id = p.run_id
-    LEFT JOIN {finals} f ON f.chain_id = s.chain_id
-    WHERE p.status IN ('completed', ?3) AND (?4 IS NULL OR s.dataset_name = ?4) AND (?5 IS NULL OR p.run_id = ?5)),
-ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY dataset_name, metric{group} ORDER BY
-            missing_folds > 0 OR {score} IS NULL, {score} * sign, created_at, chain_id) AS place,
-        count(*) OVER (PARTITION BY dataset_name, metric) AS n_chains,
-        count(*) FILTER (missing_folds > 0) OVER (PARTITION BY dataset_name, metric) AS n_incomplete
-    FROM known{where}),
-numbered AS (
-    SELECT *, row_number() OVER (PARTITION BY dataset_name, metric ORDER BY
-        missing_folds > 0 OR {score} IS NULL, {score} * sign, created_at, chain_id) AS rank
-    FROM ranked {chosen})
-SELECT rank, * EXCLUDE (rank, place, sign) FROM numbered {page} ORDER BY dataset_name, metric, rank"""
-_PARAMS = """SELECT chain_id, arg_min(best_params, created_at) FILTER (best_params <> '{}') AS best_params
-FROM predictions WHERE chain_id IN (SELECT unnest(?)) GROUP BY chain_id"""
+    SELECT s.dataset_name, s.metric, s.chain_id, s.pipeline_id, s.run_id, r.name AS run_name, r.status AS run_status,
+        s.pipeline_status, s.task_type, s.model_name, s.model_class, s.preprocessings, s.val_score, s.val_sd,
+        s.folds, s.missing_folds, s.test_score, s.train_score, s.final_score, s.rmsecv, s.created_at, s.best_params,
+        missing_folds > 0 OR {score} IS NULL AS is_last, {score} * d.sign AS value
+    FROM {scores} s JOIN directions d ON d.metric = s.metric LEFT JOIN runs r ON r.run_id = s.run_id
+    WHERE s.pipeline_status IN ('completed', ?3) AND (?4 IS NULL OR s.dataset_name = ?4)
+        AND (?5 IS NULL OR s.run_id = ?5)),
+asked AS (SELECT * FROM known{where}),
+boards AS (
+    SELECT dataset_name, metric, count(*) AS n_chains, count(*) FILTER (missing_folds > 0) AS n_incomplete, {bound}
+    FROM asked GROUP BY dataset_name, metric),
+chosen AS (SELECT * FROM asked JOIN boards USING (dataset_name, metric) {chosen})
+SELECT row_number() OVER (PARTITION BY dataset_name, metric ORDER BY {order}) AS rank,
+    * EXCLUDE (is_last, value, bound, best_params), best_params
+FROM chosen QUALIFY {page} ORDER BY dataset_name, metric, rank"""
+_BOUND = """CASE WHEN count(*) FILTER (NOT is_last) >= {n} THEN list_last(min(value, {n}) FILTER (NOT is_last)) END
+        AS bound"""
+_BOUNDED_AT_MOST = 1000
+_BEST_OF_GROUP = "QUALIFY row_number() OVER (PARTITION BY dataset_name, metric, {group} ORDER BY {order}) = 1"
 _HAS_SCORE = """SELECT 1 FROM predictions WHERE chain_id IS NOT NULL AND contains(scores, '"' || ? || '"') LIMIT 1"""
 
 
@@ -114,8 +111,9 @@ class Ranking:
         """The chains asked for; UnknownDirectionError for a metric named that has no direction."""
         _check(question)
         with self._database.reading():
-            stored = [metric for (metric,) in self._database.rows(_METRICS)]
-            wanted, scores = self._source(question.metric, stored)
+            scores = "cached_chain_scores" if refresh(self._database) else "chain_scores"
+            stored = [metric for (metric,) in self._database.rows(_METRICS.format(scores=scores))]
+            wanted, scores = self._source(question.metric, stored, scores)
             directions, unknown = self._directions(wanted, question)
             if not directions and unknown and question.metric is not None:
                 raise UnknownDirectionError(unknown[0])
@@ -124,13 +122,13 @@ class Ranking:
         boards = tuple(_board(part, directions, states) for part in _parts(frame))
         return Ranked(boards, frame.drop("n_chains", "n_incomplete"), tuple(unknown))
 
-    def _source(self, metric: str | None, stored: list[str]) -> tuple[list[str], str]:
+    def _source(self, metric: str | None, stored: list[str], scores: str) -> tuple[list[str], str]:
         """The metrics to rank by, and where their scores come from."""
         if metric is None:
-            return stored, "chain_scores"
+            return stored, scores
         named = [name for name in stored if name.lower() == metric.lower()]
         if named or not stored:
-            return named, "chain_scores"
+            return named, scores
         if not self._database.rows(_HAS_SCORE, (metric,)):
             raise InvalidInputError(
                 f"no prediction has a score {metric!r}; the workspace is scored by {', '.join(stored)}"
@@ -144,23 +142,25 @@ class Ranking:
         return known, [name for name in wanted if name not in known]
 
     def _frame(self, question: Question, scores: str, directions: dict[str, bool]) -> pl.DataFrame:
+        is_bounded = question.n is not None and 0 < question.n <= _BOUNDED_AT_MOST and question.by is None
+        chosen = "WHERE (bound IS NULL OR value <= bound)" if is_bounded else ""
+        if question.by is not None:
+            chosen = _BEST_OF_GROUP.format(group=GROUPS[question.by], order=_ORDER)
         sql = _RANKED.format(
             scores=scores,
-            finals=_FINALS,
             score=SCORES[question.score],
             where="" if question.where is None else f" WHERE ({question.where}\n)",
-            group=f", {GROUPS[question.by]}" if question.by else "",
-            chosen="WHERE place = 1" if question.by else "",
-            page="" if question.n is None else f"WHERE rank <= {question.n}",
+            bound=_BOUND.format(n=question.n) if is_bounded else "NULL AS bound",
+            chosen=chosen,
+            order=_ORDER,
+            page="true" if question.n is None else f"rank <= {question.n}",
         )
         signs = [-1.0 if up else 1.0 for up in directions.values()]
         state = "running" if question.include_running else "completed"
         params = [list(directions), signs, state, question.dataset, question.run]
         # a condition that a user wrote may only read
         ask = self._database.frame if question.where is None else self._database.frame_of_user_sql
-        found = ask(sql, params)
-        of_chains = self._database.frame(_PARAMS, (found["chain_id"].unique().to_list(),))
-        return found.join(of_chains, on="chain_id", how="left", maintain_order="left")
+        return ask(sql, params)
 
 
 def _from_scores(metric: str) -> str:
@@ -173,7 +173,7 @@ def _from_scores(metric: str) -> str:
         for name in ("val", "test", "train")
     }
     renamed = "SELECT * REPLACE ('" + metric.replace("'", "''") + "' AS metric) FROM predictions"
-    return f"({scores_of_chains(renamed, **means)})"
+    return f"({scores_of(renamed, **means)})"
 
 
 def _check(question: Question) -> None:

@@ -1,22 +1,21 @@
 """One row per chain: cross-validation means, scores of the refit, and where the chain belongs.
 
-Computed from the predictions by the view `v_chain_summary`, so a summary is never stale. The
-ranking picks its chains before the means of all metrics are computed for them.
+The rows are those of `v_chain_summary`; they are cached, and brought up to date before they are read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.frames import as_frame
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import one_of, ranked, where_clause
-from n4a_fast.schema.ddl import CHAIN_SUMMARY
+from n4a_fast.schema.chain_scores import BOOKKEEPING
+from n4a_fast.tables.stale_chains import refresh
 from n4a_fast.values import checks
 
 FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric", "task_type")
@@ -27,26 +26,28 @@ _EARLIER_NAMES = {
     for score in ("val_score", "test_score", "train_score")
 }
 
-_COUNT = "SELECT count(*) FROM v_chain_scores{where}"
-_MATCHING = "SELECT chain_id FROM v_chain_scores{where} ORDER BY chain_id"
-_TOP = "SELECT chain_id FROM v_chain_scores{where} ORDER BY {order}, chain_id LIMIT ? OFFSET ?"
-_THESE = f"""SELECT found.* FROM ({CHAIN_SUMMARY.format(which="chain_id IN (SELECT chain_id FROM wanted)")}) found
-JOIN wanted USING (chain_id) ORDER BY wanted.place"""
+_COUNT = "SELECT count(*) FROM {source}{where}"
+_MATCHING = "SELECT {columns} FROM {source}{where} ORDER BY chain_id"
+_TOP = "SELECT {columns} FROM {source}{where} ORDER BY {order}, chain_id LIMIT ? OFFSET ?"
+_CACHED = ("cached_chain_summaries", f"* EXCLUDE ({BOOKKEEPING})")
+_VIEW = ("v_chain_summary", "*")
 
 
 class ChainSummaries:
-    """Questions about chains and how well they did; reads only."""
+    """Questions about chains and how well they did."""
 
     def __init__(self, database: Database) -> None:
         self._database, self._metrics = database, Metrics(database)
 
     def query(self, filters: dict[str, Any]) -> pl.DataFrame:
         where, params = where_clause(filters, FILTERS)
-        return self._of(self._database.rows(_MATCHING.format(where=where), params))
+        with self._source() as (source, columns):
+            return self._database.frame(_MATCHING.format(source=source, columns=columns, where=where), params)
 
     def count(self, filters: dict[str, Any]) -> int:
         where, params = where_clause(filters, FILTERS)
-        return int(self._database.rows(_COUNT.format(where=where), params)[0][0])
+        with self._source() as (source, _):
+            return int(self._database.rows(_COUNT.format(source=source, where=where), params)[0][0])
 
     def top(
         self,
@@ -61,13 +62,15 @@ class ChainSummaries:
         column = one_of(_EARLIER_NAMES.get(score_column, score_column), SCORES, "score_column")
         where, params = where_clause({**filters, "metric": metric}, FILTERS)
         page = (checks.count(n, "n"), checks.count(offset, "offset"))
-        return self._of(self._database.rows(_TOP.format(where=where, order=ranked(column, upward)), [*params, *page]))
+        with self._source() as (source, columns):
+            sql = _TOP.format(source=source, columns=columns, where=where, order=ranked(column, upward))
+            return self._database.frame(sql, [*params, *page])
+
+    @contextmanager
+    def _source(self) -> Iterator[tuple[str, str]]:
+        """Where all questions of the block find the rows of all chains, and SQL for the columns of a row."""
+        with self._database.reading():
+            yield _CACHED if refresh(self._database) else _VIEW
 
     def _is_lower_better(self, metric: str | None) -> bool:
         return metric is None or not self._metrics.require_direction(metric)
-
-    def _of(self, found: list[tuple[Any, ...]]) -> pl.DataFrame:
-        """Summaries of these chains, in this order."""
-        chain_ids = pa.array([chain_id for (chain_id,) in found], pa.string())
-        wanted = pa.table({"chain_id": chain_ids, "place": np.arange(len(found))})
-        return as_frame(self._database.select(_THESE, wanted=wanted))

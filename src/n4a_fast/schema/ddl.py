@@ -9,52 +9,11 @@ on insert and make an atomic cascade impossible, so the store itself checks ids.
 
 from __future__ import annotations
 
+from n4a_fast.schema import chain_scores
+
 CHAIN_INPUT = "ALTER TABLE chains ADD COLUMN input JSON"
 COMPILE_ANEW = "DELETE FROM compiled_chains"  # derived; older ones do not know their input
 METRICS = """CREATE TABLE metrics (name VARCHAR, higher_is_better BOOLEAN, source VARCHAR)"""
-
-# One row for each chain, data set and metric, from the chain's own folds: averaged predictions and refits do not count.
-# A fold has the score of its own partition, or else the one its other rows name. `missing_folds` are folds without
-# a finite validation score and those of which there is a model but no prediction.
-_FOLDS_OF_CHAINS = """
-    SELECT chain_id, dataset_name, metric, fold_id,
-        {val} AS val, {test} AS test, {train} AS train,
-        any_value(n_samples) FILTER (partition = 'val') AS n_val,
-        any_value(model_name) AS model_name, any_value(task_type) AS task_type
-    FROM ({predictions})
-    WHERE chain_id IS NOT NULL AND refit_context IS NULL AND NOT suffix(fold_id, '_agg')
-        AND fold_id NOT IN ('avg', 'w_avg', 'final')
-    GROUP BY chain_id, dataset_name, metric, fold_id"""
-_OF_PARTITION = "coalesce(avg({0}_score) FILTER (partition = '{0}'), avg({0}_score))"
-# favg: the order in which threads add must not decide between equal chains
-# sums of squares beyond 1e300 are out of DuckDB's range
-_SPREAD = "CASE WHEN max(abs(val)) < 1e150 THEN stddev_samp(val) FILTER (abs(val) < 1e150) END"
-_SCORES_OF_CHAINS = """SELECT f.chain_id, f.dataset_name, f.metric, f.model_name, f.task_type,
-        CASE WHEN f.unscored = 0 AND f.missing = 0 THEN f.val END AS val_score, f.sd AS val_sd, f.folds,
-        f.unscored + f.missing AS missing_folds, f.test_score, f.train_score, f.rmsecv
-    FROM (
-        SELECT s.*, greatest(len(list_filter(json_keys(c.fold_artifacts),
-            lambda name: regexp_full_match(name, '(fold_?)?[0-9]+'))) - s.folds, 0) AS missing
-        FROM (
-            SELECT chain_id, dataset_name, metric, min(model_name) AS model_name, min(task_type) AS task_type,
-                favg(val) FILTER (isfinite(val)) AS val, {spread} AS sd, count(*) AS folds,
-                count(*) FILTER (val IS NULL OR NOT isfinite(val)) AS unscored,
-                favg(test) FILTER (isfinite(test)) AS test_score, favg(train) FILTER (isfinite(train)) AS train_score,
-                CASE WHEN metric = 'rmse' AND max(abs(val)) < 1e150
-                    THEN sqrt(sum(n_val * val * val) FILTER (abs(val) < 1e150) / sum(n_val)) END AS rmsecv
-            FROM ({folds}) GROUP BY chain_id, dataset_name, metric) s
-        LEFT JOIN chains c ON c.chain_id = s.chain_id) f"""
-
-
-def scores_of_chains(predictions: str, val: str, test: str, train: str) -> str:
-    """SELECT of `chain_scores` from rows of predictions, with these expressions as the scores of a fold."""
-    folds = _FOLDS_OF_CHAINS.format(predictions=predictions, val=val, test=test, train=train)
-    return _SCORES_OF_CHAINS.format(folds=folds, spread=_SPREAD)
-
-
-CHAIN_SCORES = "CREATE VIEW chain_scores AS " + scores_of_chains(
-    "FROM predictions", *(_OF_PARTITION.format(name) for name in ("val", "test", "train"))
-)
 
 # of format 2: which store this is, and how far its log has been applied
 IDENTITY = (
@@ -135,33 +94,8 @@ _TABLES = (
         message VARCHAR, details JSON, level VARCHAR, created_at TIMESTAMP)""",
     # whether higher values of a metric are better, where a user or a program has said so
     METRICS,
+    *chain_scores.TABLES,
 )
-
-# `which` limits the chains: a filter on the view itself would be applied only after all means were computed
-CHAIN_SUMMARY = """SELECT s.* EXCLUDE (final_test_score, final_train_score, final_scores, final_agg_test_score,
-final_agg_train_score,
-    final_agg_scores, run_id, pipeline_status),
-    m.cv_scores, s.final_test_score, s.final_train_score, s.final_scores, s.final_agg_test_score,
-    s.final_agg_train_score, s.final_agg_scores, s.run_id, s.pipeline_status
-FROM (FROM v_chain_scores WHERE {which}) s
-LEFT JOIN (
-    SELECT chain_id, to_json(map(list(partition ORDER BY partition), list(means ORDER BY partition))) AS cv_scores
-    FROM (
-        SELECT chain_id, partition, map(list(name ORDER BY name), list(round(mean, 6) ORDER BY name)) AS means
-        FROM (
-            SELECT chain_id, partition, score.key AS name, avg(CAST(score.value AS DOUBLE)) AS mean
-            FROM (
-                SELECT chain_id, partition, unnest(map_entries(CAST(
-                    CASE WHEN json_type(scores, partition) = 'OBJECT' THEN scores->partition ELSE scores END AS
-                    MAP(VARCHAR, JSON)))) AS score
-                FROM predictions
-                WHERE {which} AND refit_context IS NULL AND partition IN ('train', 'val', 'test') AND NOT
-                suffix(fold_id, '_agg')
-                    AND fold_id NOT IN ('avg', 'w_avg') AND json_type(scores) = 'OBJECT')
-            WHERE json_type(score.value) IN ('DOUBLE', 'BIGINT', 'UBIGINT') AND isfinite(CAST(score.value AS DOUBLE))
-            GROUP BY ALL)
-        GROUP BY chain_id, partition)
-    GROUP BY chain_id) m ON m.chain_id = s.chain_id"""
 
 # grouped by the four keys alone, everything in one list, and joined afterwards: a third of the time and half of the
 # memory of grouping by all columns. `within` limits the chains: a filter on the view itself would be applied to groups
@@ -204,45 +138,7 @@ _VIEWS = (
             FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
             GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id""",
     AGGREGATED_VIEW,
-    # one row per chain with predictions; folds count without their averages, and scores that are no number count as
-    # missing
-    """CREATE VIEW v_chain_scores AS
-        SELECT c.chain_id, c.pipeline_id, c.model_class, c.model_step_idx, s.model_name, c.preprocessings,
-        c.branch_path,
-            c.source_index, s.metric, s.task_type, s.best_params, l.dataset_name, s.cv_val_score, s.cv_test_score,
-            s.cv_train_score, s.cv_fold_count, s.final_test_score, s.final_train_score, s.final_scores,
-            s.final_agg_test_score, s.final_agg_train_score, s.final_agg_scores, l.run_id, l.status AS pipeline_status
-        FROM chains c
-        JOIN pipelines l ON l.pipeline_id = c.pipeline_id
-        JOIN (
-            SELECT chain_id,
-                arg_min(model_name, place) AS model_name, arg_min(metric, place) AS metric,
-                arg_min(task_type, place) AS task_type, arg_min(best_params, place) FILTER (best_params <> '{}') AS
-                best_params,
-                avg(val_score) FILTER (is_fold AND NOT isnan(val_score)) AS cv_val_score,
-                avg(test_score) FILTER (is_fold AND NOT isnan(test_score)) AS cv_test_score,
-                avg(train_score) FILTER (is_fold AND NOT isnan(train_score)) AS cv_train_score,
-                CAST(count(DISTINCT nullif(fold_id, '')) FILTER (is_fold) AS INTEGER) AS cv_fold_count,
-                arg_min(test_score, place) FILTER (is_final AND partition = 'test') AS final_test_score,
-                coalesce(arg_min(train_score, place) FILTER (is_final AND partition = 'test'),
-                    arg_min(train_score, place) FILTER (is_final AND partition = 'train')) AS final_train_score,
-                coalesce(arg_min(scores, place) FILTER (is_final AND partition = 'test'),
-                    arg_min(scores, place) FILTER (is_final AND partition = 'train')) AS final_scores,
-                arg_min(test_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS
-                final_agg_test_score,
-                arg_min(train_score, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS
-                final_agg_train_score,
-                arg_min(scores, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_scores
-            FROM (
-                SELECT *, {'refit': refit_context IS NOT NULL, 'at': created_at, 'id': prediction_id} AS place,
-                    refit_context IS NULL AND NOT suffix(fold_id, '_agg') AND fold_id NOT IN ('avg', 'w_avg') AS
-                    is_fold,
-                    refit_context IS NOT NULL AND fold_id = 'final' AS is_final
-                FROM predictions WHERE chain_id IS NOT NULL)
-            GROUP BY chain_id) s ON s.chain_id = c.chain_id""",
-    # the same with the folds' mean of every metric that is a number, which costs more
-    f"CREATE VIEW v_chain_summary AS {CHAIN_SUMMARY.format(which='true')}",
-    CHAIN_SCORES,
+    *chain_scores.VIEWS,
 )
 
 STATEMENTS = (*_TABLES, *_VIEWS)

@@ -19,7 +19,7 @@ from n4a_fast.errors import (
     ReadOnlyError,
     StoreUnavailableError,
 )
-from n4a_fast.schema import ddl
+from n4a_fast.schema import chain_scores, ddl
 from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.ddl import DOCUMENTED_NAMES, STATEMENTS
 from n4a_fast.version import __version__
@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
 MIGRATIONS: Mapping[int, Sequence[str]] = {
-    1: (*ddl.IDENTITY, ddl.METRICS, ddl.CHAIN_SCORES, ddl.AGGREGATED_VIEW, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)
+    1: (*ddl.IDENTITY, ddl.METRICS, *chain_scores.CACHED, ddl.AGGREGATED_VIEW, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)
 }
 
 _READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"

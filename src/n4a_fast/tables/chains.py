@@ -17,6 +17,7 @@ from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
 from n4a_fast.tables.rows import PendingRows
+from n4a_fast.tables.stale_chains import note_in_transaction, note_of_pipelines_in_transaction
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.chain_input import read_input
 from n4a_fast.values.ids import uuid7
@@ -132,6 +133,8 @@ class Chains(PendingRows):
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         super().write_in_transaction(tables, beyond)
+        if self._table in tables and self._table not in beyond:
+            note_in_transaction(self._database, tables[self._table]["chain_id"].to_pylist())
         if "chain_artifacts" in tables:
             self._database.insert(_LINK, batch=tables["chain_artifacts"])
 
@@ -155,6 +158,7 @@ class Chains(PendingRows):
         self._database.insert(_UNLINK, batch=table_of(list(links), CHAIN_ARTIFACTS))
 
     def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
+        note_of_pipelines_in_transaction(self._database, pipeline_ids)
         self._database.execute(_UNLINK_ALL, (pipeline_ids,))
         return self._database.execute(_DELETE, (pipeline_ids,))
 

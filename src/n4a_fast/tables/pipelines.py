@@ -6,11 +6,13 @@ from collections.abc import Collection
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import PIPELINES
 from n4a_fast.tables.rows import PendingRows
+from n4a_fast.tables.stale_chains import note_of_pipelines_in_transaction
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
 
@@ -124,6 +126,11 @@ class Pipelines(PendingRows):
 
     def ids_of_run(self, run_id: str) -> list[str]:
         return [pipeline_id for (pipeline_id,) in self._database.rows(_OF_RUN, (run_id,))]
+
+    def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
+        super().write_in_transaction(tables, beyond)
+        if self._table in tables and self._table not in beyond:
+            note_of_pipelines_in_transaction(self._database, tables[self._table]["pipeline_id"].to_pylist())
 
     def delete_empty_in_transaction(self, pipeline_ids: list[str]) -> list[str]:
         """Remove those of these pipelines that have ended and hold neither chains nor predictions; their ids."""

@@ -46,9 +46,9 @@ def _source(name: str, asked: frozenset[str] | None) -> str | None:
     if name == "predictions" and (asked is None or asked & set(RELATION)):
         return _predictions()
     if name == "chains" and (asked is None or asked & {*SUMMARY, *REPLAY}):
-        return _chains(asked)
+        return _chains()
     if name == "v_chain_summary":
-        return _summary(asked)
+        return _summary()
     return None
 
 
@@ -61,33 +61,24 @@ def _predictions() -> str:
     )
 
 
-def _chains(asked: frozenset[str] | None) -> str:
-    summary = [f"s.{name}" for name in SUMMARY if name != "dataset_name" and _is_asked(name, asked)]
+def _chains() -> str:
+    summary = [f"s.{name}" for name in SUMMARY if name != "dataset_name"]
     kept = {*SUMMARY, *REPLAY}
     own = [f"t.{name}" for name in COLUMNS["chains"] if name not in kept and name != "created_at"]
     return (
         f"SELECT {', '.join([*own, *summary, 'l.dataset_name', *map(_beside, REPLAY), 't.created_at'])} FROM chains t"
-        f" LEFT JOIN {_scores(asked)} s ON s.chain_id = t.chain_id JOIN pipelines l ON l.pipeline_id = t.pipeline_id"
+        f" LEFT JOIN v_chain_summary s ON s.chain_id = t.chain_id JOIN pipelines l ON l.pipeline_id = t.pipeline_id"
         f" {_BESIDE.format('chains', 'chain_id')}"
     )
 
 
-def _summary(asked: frozenset[str] | None) -> str:
-    names = [name for name in COLUMNS["chains"] if name not in (*_HIDDEN, *REPLAY) and _is_asked(name, asked)]
+def _summary() -> str:
+    names = [name for name in COLUMNS["chains"] if name not in (*_HIDDEN, *REPLAY)]
     shown = [f"t.{name}" for name in names]
     return (
-        f"SELECT {', '.join([*shown, *map(_beside, REPLAY), 't.run_id', 't.pipeline_status'])} FROM {_scores(asked)} t"
+        f"SELECT {', '.join([*shown, *map(_beside, REPLAY), 't.run_id', 't.pipeline_status'])} FROM v_chain_summary t"
         f" {_BESIDE.format('chains', 'chain_id')}"
     )
-
-
-def _is_asked(name: str, asked: frozenset[str] | None) -> bool:
-    return asked is None or name != "cv_scores" or name in asked
-
-
-def _scores(asked: frozenset[str] | None) -> str:
-    """The view with the means of every metric, which costs more, or that without."""
-    return "v_chain_summary" if _is_asked("cv_scores", asked) else "v_chain_scores"
 
 
 def _carried_table(name: str) -> str:

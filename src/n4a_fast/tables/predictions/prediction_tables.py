@@ -15,6 +15,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
 from n4a_fast.schema.columns import LOOKUP_COLUMNS
 from n4a_fast.tables.predictions.keys import Keys
+from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction
 from n4a_fast.values import ids
 
 PREDICTION_TABLES = {"predictions", "prediction_values"}
@@ -55,9 +56,11 @@ _NEIGHBOURS = 50_000
 _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
 _DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
 _IDS_OF_PIPELINES = (
-    "SELECT prediction_id, id_key FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
+    "SELECT prediction_id, id_key, chain_id FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
 )
-_IDS_OF_CHAIN = "SELECT prediction_id, id_key FROM predictions WHERE chain_id = ?"
+_IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ?"
+_ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 
 
@@ -95,7 +98,7 @@ class PredictionTable:
         if known_new or self._are_all_new(rows, values):
             self._insert_values_in_transaction(tables)
             if rows is not None:
-                self._database.insert(_INSERT.format(table="predictions"), batch=rows)
+                self._insert_rows_in_transaction(rows)
             return
         if "prediction_values" in tables:  # before the rows: arrays of a replaced prediction move to its new id
             self._replace_values_in_transaction(tables)
@@ -114,15 +117,20 @@ class PredictionTable:
         return not questions or not self._database.select(" UNION ALL ".join(questions), **tables).num_rows
 
     def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
-        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id`
-        and `id_key`.
+        """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id`,
+        `id_key` and `chain_id`.
         """
+        note_in_transaction(self._database, prediction_ids["chain_id"].unique().to_pylist())
         arrays = self._delete_values_in_transaction(prediction_ids)
         return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
 
     def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
         bounds = ids.nk_bounds(pipeline_ids) if pipeline_ids else (0, 0)
         return self._database.arrow(_IDS_OF_PIPELINES, (pipeline_ids, *bounds))
+
+    def id_of(self, prediction_id: str) -> pa.Table:
+        """The table that `delete_in_transaction` takes, for one prediction; no row when it is not stored."""
+        return self._database.arrow(_ID_AND_CHAIN, (ids.id_key(prediction_id), prediction_id))
 
     def ids_of_chain(self, chain_id: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))
@@ -143,8 +151,15 @@ class PredictionTable:
         renamed = self._database.select(_RENAMED, batch=rows)
         if renamed.num_rows:
             self._move_values_in_transaction(renamed)
-        self._database.insert(_REPLACED_BY_KEY, batch=rows)
-        self._database.insert(_REPLACED_BY_ID, batch=rows)
+        self._database.insert(_REPLACED_BY_KEY, batch=rows)  # of the same chain
+        left = self._database.select(_CHAINS_LEFT, batch=rows)["chain_id"].to_pylist()
+        if left:
+            note_in_transaction(self._database, left)
+            self._database.insert(_REPLACED_BY_ID, batch=rows)
+        self._insert_rows_in_transaction(rows)
+
+    def _insert_rows_in_transaction(self, rows: pa.Table) -> None:
+        note_predictions_in_transaction(self._database, rows)
         self._database.insert(_INSERT.format(table="predictions"), batch=rows)
 
     def _move_values_in_transaction(self, renamed: pa.Table) -> None:
@@ -203,13 +218,3 @@ def _once_per_content(batch: pa.Table, used: set[str | None]) -> pa.Table:
         if content in used:
             first.setdefault(content, place)
     return batch if len(first) == len(hashes) else batch.take(pa.array(list(first.values()), pa.int64()))
-
-
-def one_id(prediction_id: str) -> pa.Table:
-    """The table that `delete_in_transaction` takes, for one prediction."""
-    return pa.table(
-        {
-            "prediction_id": pa.array([prediction_id], pa.string()),
-            "id_key": pa.array([ids.id_key(prediction_id)], pa.uint64()),
-        }
-    )

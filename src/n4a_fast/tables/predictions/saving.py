@@ -11,7 +11,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError
 from n4a_fast.tables.predictions import arrays, bulk
 from n4a_fast.tables.predictions.pending import PredictionBatch
-from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable, one_id
+from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable
 from n4a_fast.values import checks, ids, jsontext
 
 
@@ -159,7 +159,7 @@ class Predictions:
         self.batch = PredictionBatch()
 
     def delete_in_transaction(self, prediction_id: str) -> bool:
-        rows, _ = self._table.delete_in_transaction(one_id(prediction_id))
+        rows, _ = self._table.delete_in_transaction(self._table.id_of(prediction_id))
         return rows > 0
 
     def delete_of_chain_in_transaction(self, chain_id: str) -> int:
@@ -167,7 +167,7 @@ class Predictions:
         return sum(self._table.delete_in_transaction(self._table.ids_of_chain(chain_id)))
 
     def delete_these_in_transaction(self, prediction_ids: pa.Table) -> int:
-        """Remove predictions (`prediction_id`, `id_key`) and their arrays; how many predictions."""
+        """Remove predictions (`prediction_id`, `id_key`, `chain_id`) and their arrays; how many predictions."""
         return self._table.delete_in_transaction(prediction_ids)[0]
 
     def delete_of_pipelines_in_transaction(self, pipeline_ids: list[str]) -> int:

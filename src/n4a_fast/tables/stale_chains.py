@@ -1,0 +1,109 @@
+"""Chains whose cached scores and summaries are out of date: noted in the commit that changes them, and brought up to
+date by the next read that may write.
+
+A note is one row, so a drain pays a fraction of what it would pay to compute; a chain that is noted a hundred times
+is computed once. It says where the chain's new predictions are by their `nk`; with what the cached row says of the
+others, only the row groups between the two are read. Views give the right rows meanwhile (`schema/chain_scores`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.schema.chain_scores import scores_of, summaries_of
+
+_PREDICTIONS_AT_ONCE = 2**18  # of the chains of one commit: Ctrl-C waits for it
+_RANGES = 4  # of `nk`; each costs a comparison for every row that is left
+
+_NOTE = "INSERT INTO stale_chains SELECT chain_id, first_nk, last_nk, predictions FROM changed"
+_NOTE_IDS = "INSERT INTO stale_chains SELECT unnest(?), NULL, NULL, 0"
+_NOTE_OF_PIPELINES = """INSERT INTO stale_chains
+SELECT chain_id, NULL, NULL, 0 FROM chains WHERE list_contains(?, pipeline_id)"""
+_ANY = "SELECT 1 FROM stale_chains LIMIT 1"
+# where the predictions of stale chains are: those that were noted, and those of which the cached row knows
+_STALE = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk, sum(predictions) AS predictions
+FROM (FROM stale_chains UNION ALL
+    SELECT chain_id, first_nk, last_nk, predictions FROM cached_chain_summaries SEMI JOIN stale_chains USING (chain_id))
+GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
+_FORGET = "DELETE FROM {table} WHERE chain_id IN (SELECT chain_id FROM wanted)"
+_SOURCE = "FROM predictions SEMI JOIN wanted USING (chain_id) WHERE {ranges}"
+_REFRESH = {"cached_chain_scores": scores_of, "cached_chain_summaries": summaries_of}
+
+
+def note_predictions_in_transaction(database: Database, rows: pa.Table) -> None:
+    """Predictions (`chain_id`, `nk`) are written: their chains are stale."""
+    names = rows["chain_id"]
+    if pa.types.is_dictionary(names.type):
+        names = names.cast(pa.string())
+    rows = pa.table({"chain_id": names, "nk": rows["nk"]}).group_by("chain_id")
+    changed = rows.aggregate([("nk", "min"), ("nk", "max"), ("nk", "count")])
+    changed = changed.rename_columns(["chain_id", "first_nk", "last_nk", "predictions"]).filter(
+        changed["chain_id"].is_valid()
+    )
+    if changed.num_rows:
+        database.insert(_NOTE, changed=changed)
+
+
+def note_in_transaction(database: Database, chain_ids: Iterable[str | None]) -> None:
+    """These chains, or predictions of theirs that were there, change or go."""
+    noted = sorted({chain_id for chain_id in chain_ids if chain_id is not None})
+    if noted:
+        database.execute(_NOTE_IDS, (noted,))
+
+
+def note_of_pipelines_in_transaction(database: Database, pipeline_ids: list[str]) -> None:
+    """Pipelines change or go: so do their chains."""
+    database.execute(_NOTE_OF_PIPELINES, (pipeline_ids,))
+
+
+def refresh(database: Database) -> bool:
+    """Bring the cached rows up to date; False where that cannot be, and only the views are right.
+
+    Called inside `reading`: what is in memory is in the tables, and the file is this process's own until the end.
+    """
+    if not database.rows(_ANY):
+        return True
+    if database.read_only:
+        return False
+    try:
+        for chains in _pieces(database.arrow(_STALE)):
+            with database.transaction():
+                _refresh_in_transaction(database, chains)
+    except StoreUnavailableError:  # who reads needs no room on the disk
+        return False
+    return True
+
+
+def _refresh_in_transaction(database: Database, chains: pa.Table) -> None:
+    source = _SOURCE.format(ranges=_ranges_of(chains))
+    for table, rows_of in _REFRESH.items():
+        database.insert(_FORGET.format(table=table), wanted=chains)
+        database.insert(f"INSERT INTO {table} BY NAME {rows_of(source)}", wanted=chains)
+    database.insert(_FORGET.format(table="stale_chains"), wanted=chains)
+
+
+def _pieces(stale: pa.Table) -> Iterator[pa.Table]:
+    """Chains with about as many predictions as one commit takes, in their order."""
+    ends = np.cumsum(stale["predictions"].to_numpy().astype(np.int64)) // _PREDICTIONS_AT_ONCE
+    cuts = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), stale.num_rows]
+    return (stale.slice(first, last - first) for first, last in pairwise(cuts) if last > first)
+
+
+def _ranges_of(chains: pa.Table) -> str:
+    """SQL for the few ranges of `nk` that hold the predictions of all chains, which come by `first_nk`."""
+    placed = chains.filter(chains["first_nk"].is_valid())
+    if not placed.num_rows:
+        return "false"
+    first, last = placed["first_nk"].to_numpy(), np.maximum.accumulate(placed["last_nk"].to_numpy())
+    behind = np.flatnonzero(
+        first[1:] > last[:-1]
+    )  # places with nothing between one chain's end and the next one's begin
+    widest = np.sort(behind[np.argsort(first[behind + 1] - last[behind])[-(_RANGES - 1) :]])
+    begins, ends = first[np.r_[0, widest + 1]], last[np.r_[widest, len(last) - 1]]
+    return " OR ".join(f"nk BETWEEN {low} AND {high}" for low, high in zip(begins, ends, strict=True))

@@ -1,0 +1,177 @@
+"""Cached scores and summaries of chains are what the definitions give, whatever happened to the predictions before."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import begin_sweep, predict, save_chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreError
+from n4a_fast.schema.chain_scores import BOOKKEEPING, scores_of, summaries_of
+
+DEFINED = {"scores": scores_of("FROM predictions"), "summaries": summaries_of("FROM predictions")}
+VIEWS = {"scores": "chain_scores", "summaries": "v_chain_summary"}
+
+
+def rows_of(store: WorkspaceStore, source: str) -> list[dict[str, Any]]:
+    """All rows in one order, without what is known of where a chain's predictions are."""
+    rows = store._open().database.arrow(source).to_pylist()
+    rows.sort(key=lambda row: (row["chain_id"], row["dataset_name"], row["metric"] or ""))
+    return [{name: row[name] for name in row.keys() - set(BOOKKEEPING.split(", "))} for row in rows]
+
+
+def require_equal(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    """Rows are the same; numbers within what the order of a sum changes."""
+    assert len(found) == len(wanted)
+    for row, expected in zip(found, wanted, strict=True):
+        assert row == {
+            name: pytest.approx(value, nan_ok=True) if isinstance(value, float) else value
+            for name, value in expected.items()
+        }
+
+
+def check(store: WorkspaceStore, *, is_fresh: bool = False) -> None:
+    """Views give what the definitions give; after a refresh the cached rows do, and no chain is stale."""
+    store.flush()
+    for kind, definition in DEFINED.items():
+        wanted = rows_of(store, definition)
+        require_equal(rows_of(store, f"FROM {VIEWS[kind]}"), wanted)
+        if is_fresh:
+            require_equal(rows_of(store, f"FROM cached_chain_{kind}"), wanted)
+    if is_fresh:
+        assert store._open().database.rows("FROM stale_chains") == []
+
+
+class Workspace:
+    """What the steps of an example act on: few runs, pipelines, chains and predictions, so that they meet again."""
+
+    def __init__(self, store: WorkspaceStore, beside: Path) -> None:
+        self.store, self.beside = store, beside
+        self.pipelines: list[str] = []
+        self.chains: list[tuple[str, str]] = []
+        self.predictions: list[str] = []
+        self.begin(0, 0.0)
+
+    def begin(self, place: int, value: float) -> None:
+        sweep = begin_sweep(self.store, f"d{place % 2}")
+        self.pipelines.append(sweep.pipeline)
+        folds = {f"fold_{fold}": f"a{fold}" for fold in range(place % 3)}
+        self.chains += [
+            (sweep.pipeline, sweep.chain),
+            (sweep.pipeline, save_chain(self.store, sweep.pipeline, fold_artifacts=folds)),
+        ]
+
+    def save(self, place: int, value: float) -> None:
+        pipeline, chain = self.chains[place % len(self.chains)]
+        refit = {"refit_context": "standalone", "fold_id": "final", "partition": "test"} if place % 7 == 0 else {}
+        given = {
+            "fold_id": ("0", "1", "2", "avg", "10", "0_agg")[place % 6],
+            "partition": ("val", "test", "train")[place % 3],
+            "val_score": value,
+            "test_score": -value,
+            "metric": ("rmse", "r2")[place % 11 == 0],
+            "dataset_name": ("d0", "d1")[place % 5 == 0],
+            "scores": {"val": {"rmse": value, "r2": 0.5}},
+            **refit,
+        }
+        self.predictions.append(predict(self.store, pipeline, chain, **given))
+
+    def save_under_a_known_id(self, place: int, value: float) -> None:
+        if self.predictions:
+            pipeline, chain = self.chains[(place * 3 + 1) % len(self.chains)]
+            known = self.predictions[place % len(self.predictions)]
+            predict(self.store, pipeline, chain, val_score=value, prediction_id=known)
+
+    def save_many(self, place: int, value: float) -> None:
+        chains = [self.chains[(place + each) % len(self.chains)] for each in range(8)]
+        columns = {
+            "pipeline_id": [pipeline for pipeline, _ in chains],
+            "chain_id": [chain if place % 5 else None for _, chain in chains],
+            "dataset_name": "d0",
+            "model_name": "PLS",
+            "model_class": "PLS",
+            "fold_id": [str(each) for each in range(8)],
+            "partition": "val",
+            "val_score": value,
+            "metric": "rmse",
+        }
+        self.predictions += self.store.save_predictions(columns)
+
+    def complete(self, place: int, value: float) -> None:
+        self.store.complete_pipeline(self.pipelines[place % len(self.pipelines)], value, value, "rmse", 1)
+
+    def fail(self, place: int, value: float) -> None:
+        self.store.fail_pipeline(self.pipelines[place % len(self.pipelines)], "no")
+
+    def delete_prediction(self, place: int, value: float) -> None:
+        if self.predictions:
+            self.store.delete_prediction(self.predictions[place % len(self.predictions)])
+
+    def delete_chain(self, place: int, value: float) -> None:
+        self.store.delete_chain(self.chains[place % len(self.chains)][1])
+
+    def delete_run(self, place: int, value: float) -> None:
+        runs = self.store.list_runs()["run_id"].to_list()
+        if len(runs) > 1:
+            self.store.delete_run(runs[place % len(runs)])
+
+    def delete_dataset(self, place: int, value: float) -> None:
+        self.store.delete_dataset_predictions(f"d{place % 2}", dry_run=place % 3 == 0)
+
+    def roll_back(self, place: int, value: float) -> None:
+        with pytest.raises(ZeroDivisionError), self.store.transaction():
+            self.save(place, value)
+            if place % 2:
+                self.store.query_chain_summaries()
+                self.delete_prediction(place, value)
+            raise ZeroDivisionError
+
+    def merge(self, place: int, value: float) -> None:
+        with WorkspaceStore(self.beside) as other:
+            Workspace(other, self.beside).save(place, value)
+        self.store.merge(self.beside)
+
+    def direct(self, place: int, value: float) -> None:
+        self.store.set_metric_direction("rmse", higher_is_better=bool(place % 2))
+
+    def look(self, place: int, value: float) -> None:
+        self.store.leaderboard("rmse")
+
+    def reopen(self, place: int, value: float) -> None:
+        path = self.store.workspace_path
+        self.store.close()
+        with WorkspaceStore.open_readonly(path) as reader:
+            check(reader)
+            found = reader.leaderboard().frame, reader.query_chain_summaries()
+        self.store = WorkspaceStore(path)
+        assert_frame_equal(found[0], self.store.leaderboard().frame)
+        assert_frame_equal(found[1], self.store.query_chain_summaries())
+
+
+STEPS = [name for name in vars(Workspace) if not name.startswith("_")]
+VALUES = st.sampled_from([0.1, 0.25, 1.0, 3.0, math.nan, math.inf])
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.tuples(st.sampled_from([*STEPS, "save", "save", "save"]), st.integers(0, 40), VALUES), max_size=14))
+def test_whatever_happens_cached_rows_are_those_of_the_definitions(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, float]]
+) -> None:
+    folder = tmp_path_factory.mktemp("cached")
+    workspace = Workspace(WorkspaceStore(folder / "a"), folder / "b")
+    for name, place, value in steps:
+        try:
+            getattr(workspace, name)(place, value)
+        except StoreError:  # of what is not there any more; nothing has changed then
+            pass
+        check(workspace.store)
+    workspace.store.query_chain_summaries()
+    check(workspace.store, is_fresh=True)
+    workspace.store.close()
