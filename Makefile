@@ -89,6 +89,15 @@ wheels-check: $(READY)
 	@$(PIP) install ziglang 'cython>=3.2'
 	@$(BIN)/python tools/cross_compile.py
 
+# The suite with Windows' own Python and libraries under Wine, built for it here; what needs a fork or a signal is skipped
+# with its reason. make test-windows WINDOWS_TESTS=tests/artifacts
+WINDOWS := build/windows
+WINDOWS_TESTS := tests
+.PHONY: test-windows
+test-windows: $(READY)
+	@tools/windows.sh $(WINDOWS)
+	@$(WINDOWS)/python -m pytest -q -rs -n 0 -p no:cacheprovider $(WINDOWS_TESTS)
+
 wheel: $(READY)
 	@$(PIP) wheel --no-deps --wheel-dir dist .
 	@ls dist/*.whl

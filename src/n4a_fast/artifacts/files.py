@@ -13,6 +13,7 @@ import errno
 import hashlib
 import mmap
 import os
+import posixpath
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -173,7 +174,7 @@ class ArtifactFiles:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{folder}{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False) and _OURS.fullmatch(f"{folder}{entry.name}"):
+                    elif entry.is_file(follow_symlinks=False) and _is_ours(f"{folder}{entry.name}", entry.name):
                         yield f"{folder}{entry.name}"
 
     def changed_at(self, relative: str) -> float:
@@ -186,7 +187,8 @@ class ArtifactFiles:
     def _place(self, relative: str) -> str:
         """`path` as text: 8,000 loads a second leave no time for Path."""
         parts = relative.split("/")
-        if os.path.normpath(relative) != relative or parts[0] in ("", ".", "..", SAVING) or "\0" in relative:
+        is_plain = posixpath.normpath(relative) == relative and parts[0] not in ("", ".", "..", SAVING)
+        if not is_plain or not all(map(platform.is_name, parts)):
             raise UnsafePathError(relative, self.root)
         path = self._root
         for part in parts:
@@ -245,6 +247,10 @@ class ArtifactFiles:
     def _remember_unsynced(self, path: str) -> None:
         if path not in self._synced:
             self._unsynced[path] = None
+
+
+def _is_ours(relative: str, name: str) -> bool:
+    return _OURS.fullmatch(relative) is not None or platform.is_removed_name(name)
 
 
 def relative_path(name: str, ending: str) -> str:

@@ -50,15 +50,15 @@ def replaced_folder(target: Path, kept: Path | None = None) -> Iterator[Path]:
 
 def _take_the_place(draft: Path, target: Path, kept: Path | None) -> None:
     if not target.exists():
-        draft.replace(target)
+        platform.replace(draft, target)
         return
     if not platform.exchange(draft, target):
         previous = target.with_name(f".{target.name}.previous")
-        target.replace(previous)
-        draft.replace(target)
-        previous.replace(draft)
+        platform.replace(target, previous)
+        platform.replace(draft, target)
+        platform.replace(previous, draft)
     if kept is not None:
-        draft.replace(kept)
+        platform.replace(draft, kept)
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def _draft_of(target: Path, publish: Callable[[Path], object] | None = None) -> 
             yield draft
             for path in (*draft.rglob("*"), draft):
                 sync(path)
-            (publish or (lambda draft: draft.replace(target)))(draft)
+            (publish or (lambda draft: platform.replace(draft, target)))(draft)
             sync(target.parent)
     finally:
         _remove(draft)

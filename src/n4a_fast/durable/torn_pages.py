@@ -69,12 +69,15 @@ def mend_before_attaching(path: Path, duckdb_version: str) -> None:
 def mend(path: str) -> bool:
     """In the helper: make file and log whole, durably; False when that is not allowed."""
     try:
-        descriptor, may_write = _opened(path)
+        opened = platform.open_unshared(path)
     except OSError:
         return True  # attaching tells why
+    if opened is None:
+        return True  # in use, and whole
+    descriptor, may_write = opened
     try:
         file = DuckDBFile(lambda offset, length: platform.read_at(descriptor, length, offset))
-        if not platform.try_record_lock(descriptor, shared=not may_write) or not file.is_known:
+        if not file.is_known:
             return True
         return _mend_log(f"{path}.wal") and _mend_blocks(path, file, descriptor, may_write)
     except (FileNotFoundError, DamagedFileError):
@@ -125,13 +128,6 @@ def _torn_blocks(path: str, file: DuckDBFile) -> dict[int, tuple[int, bytes]]:
             return {}
         torn[block] = file.place_of(block), checksummed(raw)
     return torn
-
-
-def _opened(path: str) -> tuple[int, bool]:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC), True
-    except OSError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
 
 
 def _has_log(path: Path) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import Protocol
+
+from n4a_fast.platform import at_fork
 
 
 class Forkable(Protocol):
@@ -36,4 +37,4 @@ def _in_child() -> None:
 
 
 _LISTENERS: weakref.WeakSet[Forkable] = weakref.WeakSet()  # for the fork handlers alone
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+at_fork(before=_before, in_parent=_in_parent, in_child=_in_child)

@@ -175,5 +175,5 @@ _AT_ONCE = FlushLimits(rows=1)  # of stores opened while the program ends: nobod
 _OPEN: list[Workspace] = []
 _REGISTRY = threading.RLock()  # held for moments, while nothing is waited for
 _WORKERS: set[int] = set()  # this process, once it is told of the end of a worker
-os.register_at_fork(after_in_child=_forget_all_after_fork)
+platform.at_fork(in_child=_forget_all_after_fork)
 atexit.register(_close_all_at_exit)

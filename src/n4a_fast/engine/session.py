@@ -13,6 +13,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,7 +125,7 @@ class Session:
     def holder_of(self, session: str) -> Holder | None:
         """Who a session says it is, if it still says anything."""
         try:
-            head = json.loads(self._path_of(session).read_bytes().partition(b"\n")[0])
+            head = json.loads(_content(self._path_of(session)).partition(b"\n")[0])
             return Holder(int(head["pid"]), str(head["host"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -135,7 +136,7 @@ class Session:
             if self.is_alive(session):
                 path = self._path_of(session)
                 try:
-                    yield from path.read_bytes().splitlines()[1:]
+                    yield from _content(path).splitlines()[1:]
                 except FileNotFoundError:
                     continue  # it ended just now, and notes nothing any more
                 except OSError as error:
@@ -151,6 +152,8 @@ class Session:
 
     def remove_dead(self, needed: Iterable[str]) -> None:
         """Take the files of dead sessions away, but for those whose log is still to be applied."""
+        with suppress(OSError):  # another user's: it harms nobody
+            platform.finish_removals(self._store.parent)
         for session in set(self.listed()).difference(needed, (self._id,)):
             lock = FileLock(self._path_of(session))
             try:
@@ -163,6 +166,12 @@ class Session:
 
     def _path_of(self, session: str) -> Path:
         return self._store.with_name(self._prefix + session)
+
+
+def _content(path: Path) -> bytes:
+    """What a file says that its owner may remove at this moment."""
+    with open(platform.open_regular(path), "rb") as file:
+        return file.read()
 
 
 def _take(lock: FileLock) -> None:

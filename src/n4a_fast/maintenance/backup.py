@@ -95,8 +95,8 @@ def _copy_at_one_moment(
         first, blocks = 0, 1
         while first < blocks:
             with workspace.lock:
-                database.attach()
-                blocks = copying.copy(first).blocks
+                with database.open_to_readers():
+                    blocks = copying.copy(first).blocks
                 database.yield_turn()
             first += BLOCKS_AT_ONCE
             say("blocks", min(first, blocks), blocks)
@@ -108,9 +108,10 @@ def _copy_at_one_moment(
             with database.reading():
                 addresses: list[Address] = workspace.artifacts.addresses()
                 _checkpoint(workspace)
-                copying.finish()
-                late = set(addresses).difference(early)  # while the file is ours, no collection takes them away
-                unchanged += _copy_artifacts(files, sorted(late), draft / "artifacts", former, _silent)
+                with database.open_to_readers():
+                    copying.finish()
+                    late = set(addresses).difference(early)  # while the file is ours, no collection takes them away
+                    unchanged += _copy_artifacts(files, sorted(late), draft / "artifacts", former, _silent)
             database.yield_turn()
     _remove_deleted(draft / "artifacts", set(early).difference(addresses), {path for _, path, _ in addresses})
     return addresses, unchanged

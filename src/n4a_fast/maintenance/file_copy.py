@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,8 +77,17 @@ class _Pass:
 
     def __init__(self, source: str, target: str) -> None:
         self._path, self._log_copy = source, f"{target}.wal"
-        self._source = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        self._target = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._source = -1
+        self._target = platform.open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+
+    def answer(self, request: str) -> Copied:
+        """What a line asks for. The source is open meanwhile alone: on some systems it shuts DuckDB out."""
+        word, *first = request.split()
+        self._source = platform.open_regular(self._path)
+        try:
+            return self.copy(int(first[0])) if word == "copy" else self.finish()
+        finally:
+            os.close(self._source)
 
     def copy(self, first: int) -> Copied:
         file = self._file()
@@ -130,14 +138,8 @@ class _Pass:
         return platform.read_at(self._source, length, offset)
 
 
-def _answers(source: str, target: str, requests: Iterator[str]) -> Iterator[Copied]:
-    copying = _Pass(source, target)
-    for request in requests:
-        word, *first = request.split()
-        yield copying.copy(int(first[0])) if word == "copy" else copying.finish()
-
-
 def main(source: str, target: str) -> None:
     """The helper: a line with the numbers of blocks for each line that asks for some."""
-    for written, blocks in _answers(source, target, iter(sys.stdin.readline, "")):
+    copying = _Pass(source, target)
+    for written, blocks in map(copying.answer, iter(sys.stdin.readline, "")):
         print(written, blocks, flush=True)

@@ -5,7 +5,6 @@ Rows that go are first copied, as Parquet, into a folder of the workspace's `rep
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from n4a_fast import platform
 from n4a_fast.durable.publish import new_file
 from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
@@ -114,7 +114,7 @@ def _move_files(findings: Iterable[Finding], root: Path, kept: Path) -> None:
         target = kept / finding.path.relative_to(root)
         make_folder(target.parent)
         try:
-            os.replace(finding.path, target)
+            platform.replace(finding.path, target)
         except FileNotFoundError:
             continue  # collected meanwhile
         sync(target.parent)

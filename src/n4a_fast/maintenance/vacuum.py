@@ -44,10 +44,11 @@ def vacuum(database: Database) -> VacuumReport:
         try:
             database.copy_into(draft)
             sync(draft)
-            # the old file stays attached, and so locked, until its name means the new one
+            # where a file in use can be replaced it stays attached, and so locked, until its name means the new one
             database.require_same_file()
-            platform.replace(draft, path)
-            database.identity.follow(platform.identity(path), database.identity.store_id, rewrites)
+            with database.open_to_readers():
+                platform.replace(draft, path)
+                database.identity.follow(platform.identity(path), database.identity.store_id, rewrites)
         finally:
             draft.unlink(missing_ok=True)
         database.detach()

@@ -63,8 +63,8 @@ class Verification:
             first, count = 0, 1
             while first < count:
                 with self._workspace.lock:
-                    self._database.attach()
-                    count, found = reader.look(first, self._step)
+                    with self._database.open_to_readers():
+                        count, found = reader.look(first, self._step)
                     self._database.yield_turn()
                 self._note("blocks", len(range(first, min(first + BLOCKS_AT_ONCE, count), self._step)), found)
                 first += BLOCKS_AT_ONCE

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from n4a_fast import platform
 from n4a_fast.durable.duckdb_file import CHECKSUM, DamagedFileError, DuckDBFile
 from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.maintenance.findings import RESTORE, Finding
@@ -68,9 +69,9 @@ class BlockReader:
 
 def wrong_blocks(path: str, first: int, step: int) -> tuple[int, list[str]]:
     """In the helper: the number of blocks, and those of a range that are in use and damaged."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = platform.open_regular(path)
     try:
-        file = DuckDBFile(lambda offset, length: os.pread(descriptor, length, offset))
+        file = DuckDBFile(lambda offset, length: platform.read_at(descriptor, length, offset))
         blocks = file.active.blocks
         free = file.blocks().free
         wanted = (block for block in range(first, min(first + BLOCKS_AT_ONCE, blocks), step) if block not in free)

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from n4a_fast.platform import posix as system
+from n4a_fast.platform.choice import system
 
 
 class LocksUnsupportedError(OSError):

@@ -11,13 +11,16 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 Buffer = bytes | bytearray | memoryview
 AnyPath = str | Path
+
+# who has a file attached to DuckDB lets others read it
+SHUTS_READERS_OUT = False
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _WRITE_BACK = getattr(_LIBC, "sync_file_range", None)
@@ -41,6 +44,34 @@ _NO_LOCKS = frozenset(
 def open_regular(path: AnyPath, flags: int = os.O_RDONLY) -> int:
     """A descriptor of the file itself: a link is refused (`ELOOP`), and nothing in its place makes this wait."""
     return os.open(path, flags | _REGULAR, 0o666)
+
+
+def open_unshared(path: AnyPath) -> tuple[int, bool] | None:
+    """A descriptor of a file that DuckDB has not open for writing, and cannot until it is closed, and whether it may be
+    written to; None while DuckDB has it. It holds DuckDB's own lock, which this process loses with the first
+    descriptor of the file that it closes.
+    """
+    try:
+        descriptor, writable = os.open(path, os.O_RDWR | os.O_CLOEXEC), True
+    except OSError:
+        descriptor, writable = os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
+    try:
+        fcntl.lockf(descriptor, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, writable
+
+
+def is_in_use(path: AnyPath, refusal: str) -> bool:
+    """Whether DuckDB was refused a file because another process has it, by what DuckDB said. It is not asked: to close
+    a descriptor would drop a lock of this process.
+    """
+    del path
+    return "Could not set lock" in refusal
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
@@ -100,6 +131,11 @@ def mount_point(path: AnyPath) -> Path:
 def is_writable_folder(path: AnyPath) -> bool:
     """Whether files can be made in a folder, as far as its permissions tell."""
     return os.access(path, os.W_OK)
+
+
+def is_name(name: str) -> bool:
+    """Whether a part of a path means one file of this very name."""
+    return "/" not in name and "\0" not in name
 
 
 # -- syncs -----------------------------------------------------------------------------------
@@ -205,7 +241,29 @@ def remove(path: AnyPath) -> None:
     os.unlink(path)
 
 
-# -- threads ---------------------------------------------------------------------------------
+def is_removed_name(name: str) -> bool:
+    """No name: what is removed is gone at once."""
+    del name
+    return False
+
+
+def finish_removals(folder: AnyPath) -> None:
+    """Nothing is left to be deleted."""
+    del folder
+
+
+# -- threads and processes -------------------------------------------------------------------
+
+
+def at_fork(
+    *,
+    before: Callable[[], object] | None = None,
+    in_parent: Callable[[], object] | None = None,
+    in_child: Callable[[], object] | None = None,
+) -> None:
+    """Call these around every fork of this process from now on."""
+    wanted = {"before": before, "after_in_parent": in_parent, "after_in_child": in_child}
+    os.register_at_fork(**{name: call for name, call in wanted.items() if call is not None})
 
 
 def runs_threads_named(pattern: str) -> bool:
@@ -253,14 +311,3 @@ def unlock(descriptor: int) -> None:
 def has_no_locks(error: OSError) -> bool:
     """Whether an error of `try_lock` means that this disk has no locks at all."""
     return error.errno in _NO_LOCKS
-
-
-def try_record_lock(descriptor: int, *, shared: bool) -> bool:
-    """Whether the lock on a file's bytes was free and is this process's now: that of DuckDB, which every process loses
-    with the first descriptor of the file that it closes.
-    """
-    try:
-        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

@@ -348,7 +348,7 @@ class Attachment:
             self.activity.set()
             return connection
         except duckdb.Error as error:
-            if is_late or not is_lock_conflict(error):
+            if is_late or not is_lock_conflict(self.path, error):
                 self._let_go()
                 raise
         except StoreError:

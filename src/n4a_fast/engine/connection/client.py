@@ -6,7 +6,6 @@ Whose turn it is with a file, and what a statement may do, is for `Database`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.durable.torn_pages import mend_before_attaching
-from n4a_fast.platform import keep_for_ever
+from n4a_fast.platform import at_fork, keep_for_ever
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -147,4 +146,4 @@ def _leave_spare_to_parent() -> None:
 
 
 _SPARE: list[Connection] = []
-os.register_at_fork(after_in_child=_leave_spare_to_parent)
+at_fork(in_child=_leave_spare_to_parent)

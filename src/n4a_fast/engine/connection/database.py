@@ -16,6 +16,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from n4a_fast import platform
 from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
@@ -210,6 +211,25 @@ class Database(Attachment):
         with self._use() as connection:
             connection.execute("CHECKPOINT store")
 
+    @contextmanager
+    def open_to_readers(self) -> Iterator[None]:
+        """The file is ours, nobody in turn writes to it, and another process can read it, or a rename replace it: where
+        an attached file is shut to all others, it is let go of, and the turn kept.
+        """
+        with self.held():
+            self.attach()
+            if not platform.SHUTS_READERS_OUT or self._keeps_turn:
+                yield
+                return
+            self._keeps_turn = True
+            try:
+                self.detach()
+                yield
+            finally:
+                self._keeps_turn = False
+                if not self.attached:
+                    self._let_go()
+
     def copy_into(self, draft: Path) -> None:
         """Write everything committed into a new file beside this one, without its free blocks."""
         with self.reading() as connection:
@@ -250,7 +270,7 @@ class Database(Attachment):
                 client.attach(connection, self.path, name, read_only=True)
                 return
             except duckdb.Error as error:
-                if not is_lock_conflict(error) or time.monotonic() >= deadline:
+                if not is_lock_conflict(self.path, error) or time.monotonic() >= deadline:
                     raise self._translated(error) from error
             time.sleep(POLL_SECONDS)
 

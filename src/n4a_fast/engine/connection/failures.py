@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from n4a_fast import platform
 from n4a_fast.errors import (
     DamagedStoreError,
     InvalidInputError,
@@ -27,7 +28,7 @@ _HOLDER = re.compile(r"\(PID (\d+)\)")
 def translated(path: Path, error: duckdb.Error) -> StoreError:
     """The error of ours that says the same of the file at `path`."""
     text = str(error).strip()
-    if is_lock_conflict(error):
+    if is_lock_conflict(path, error):
         holder = _HOLDER.search(text)
         return StoreLockedError(path, int(holder.group(1)) if holder else None)
     if "replaying WAL" in text and "does not match" in text and "checksum" not in text:
@@ -49,6 +50,6 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
     return StoreUnavailableError(path, text)
 
 
-def is_lock_conflict(error: duckdb.Error) -> bool:
+def is_lock_conflict(path: Path, error: duckdb.Error) -> bool:
     """Whether another process has the file."""
-    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
+    return isinstance(error, duckdb.IOException) and platform.is_in_use(path, str(error))

@@ -9,7 +9,6 @@ it belongs to the store's own API.
 from __future__ import annotations
 
 import atexit
-import os
 import re
 import sys
 import threading
@@ -27,6 +26,7 @@ from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ConflictError, InvalidInputError, StoreError
 from n4a_fast.integrations.nirs4all.artifact_names import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all.host_connection import Connection
+from n4a_fast.platform import at_fork
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values import jsontext
@@ -348,7 +348,7 @@ def _fail_what_is_unfinished() -> None:
 
 # runs and pipelines begun here and not ended, with the store that has to say so
 _UNFINISHED: dict[str, WorkspaceStore] = {}
-os.register_at_fork(after_in_child=_UNFINISHED.clear)
+at_fork(in_child=_UNFINISHED.clear)
 atexit.register(
     _fail_what_is_unfinished
 )  # after the workspace's own hook, and so before it: the last one registered runs first

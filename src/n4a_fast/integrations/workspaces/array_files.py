@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from n4a_fast import platform
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.integrations.workspaces.batches import ARRAYS, pieces, views
@@ -105,7 +106,7 @@ class ArrayFiles:
                     writer.write_table(_array_table(wanted, schema))
                     written += len(wanted)
             if written:
-                os.replace(draft, target)
+                platform.replace(draft, target)
         finally:
             draft.unlink(missing_ok=True)
         return written

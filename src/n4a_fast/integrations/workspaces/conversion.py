@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from n4a_fast import platform
 from n4a_fast.artifacts.files import ZSTD, ArtifactFiles
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
@@ -53,7 +54,7 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
         report = _send_out(source, draft, told) if _is_a_store_of_ours(source) else _bring_in(source, draft, told)
         tables = (*report.tables, _copy_the_rest(source, draft))
         make_durable(draft)
-        os.rename(draft, destination)
+        platform.replace(draft, destination)
         sync(destination.parent)
     return replace(report, destination=destination, tables=tables, seconds=time.monotonic() - started)
 

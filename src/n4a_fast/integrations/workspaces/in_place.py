@@ -7,12 +7,12 @@ changed, get the ending `.nirs4all`. A migration that finds both stores ends wha
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.errors import ConflictError, StoreLockedError, StoreUnavailableError
@@ -49,7 +49,7 @@ def refuse_to_overwrite(root: Path) -> None:
 def take_its_place(root: Path, draft: Path) -> None:
     """Give the finished draft the name of a store; from now on the folder is ours."""
     sync(draft / STORE_FILE)
-    os.rename(draft / STORE_FILE, root / STORE_FILE)
+    platform.replace(draft / STORE_FILE, root / STORE_FILE)
     sync(root)
 
 
@@ -64,4 +64,4 @@ def set_aside(root: Path) -> Path:
 
 def _rename(old: Path, new: Path) -> None:
     if old.exists():
-        os.rename(old, new)
+        platform.replace(old, new)
