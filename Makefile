@@ -34,10 +34,14 @@ quick: $(READY)
 	@$(TESTS) -rs -m 'not slow' --without-processes --ignore tests/crash --ignore tests/environments --ignore tests/processes
 
 .PHONY: matrix
-# Every estimator in every way of predicting; writes the table of docs/replay.md.
-matrix: $(READY)
-	@$(PIP) install -e '.[matrix]'
-	@$(BIN)/python tests/replay/matrix_table.py
+# Every estimator in every way of predicting; writes the table of docs/replay.md: make matrix [MATRIX='--minutes 7'].
+matrix: .venv/.matrix .venv-nirs4all-1.4.10/.ready
+	@N4A_PACKAGES_BESIDE=$$(.venv-nirs4all-1.4.10/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    OMP_NUM_THREADS=1 $(BIN)/python tests/replay/matrix_table.py $(MATRIX)
+
+.venv/.matrix: $(READY) pyproject.toml
+	@$(PIP) install $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["matrix"][1:])')
+	@touch $@
 
 # Writers that are killed, and disks that refuse, at random: make crash MINUTES=60 [SEED=7]
 crash: $(READY)

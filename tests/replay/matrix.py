@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pickle
 import pkgutil
 import subprocess
@@ -30,10 +31,11 @@ from sklearn.utils import all_estimators
 from surfaces import TRUSTED, of_bundle, of_script
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import InvalidInputError, ReplayError
+from n4a_fast.errors import InvalidInputError, ReplayError, UntrustedArtifactError
 
 Array = np.ndarray[Any, Any]
 
+sys.path += [one for one in (os.environ.get("N4A_PACKAGES_BESIDE"),) if one and one not in sys.path]
 X = spectra(60)
 Y = target(X)
 LABELS = np.array(["blé", "maïs", "soja"])[np.digitize(Y, np.quantile(Y, [0.3, 0.6]))]
@@ -41,9 +43,10 @@ WAYS = ("plain", "compiled", "batch", "process", "bundle", "imported", "script")
 QUICK = {"n_estimators": 5, "max_iter": 60, "random_state": 0, "verbose": False, "iterations": 5, "n_jobs": 1}
 TOLERANCE = 1e-10
 _PROCESS = """
-import pickle, sys, warnings
+import os, pickle, sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, sys.argv[1])
+sys.path += filter(None, [os.environ.get("N4A_PACKAGES_BESIDE")])
 import numpy as np
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, ReplayError
@@ -305,6 +308,8 @@ def _ways(store: WorkspaceStore, other: WorkspaceStore, one: str, folder: Path) 
 def _cell(way: str, predict: Callable[[], Array], case: Case) -> Cell:
     try:
         found = predict()
+    except UntrustedArtifactError as error:
+        return Cell(way, refused=f"imports {error.global_name}, which is to be named in `trusted=` first")
     except (ReplayError, InvalidInputError) as error:
         named = "step " in str(error)
         return Cell(way, refused=str(error)) if named else Cell(way, wrong=f"names no step: {error}")

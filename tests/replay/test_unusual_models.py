@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 from replay_chains import spectra, target
 from replay_stores import begin, put_chain
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVR, LinearSVC, NuSVR
 from surfaces import surfaces
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, ReplayError
+from n4a_fast.replay.plan.recreate import keeps_width
 from n4a_fast.replay.plan.tags import width_of
 
 X = spectra(60)
@@ -179,3 +182,42 @@ def test_the_names_of_what_an_operator_makes_are_no_width() -> None:
         feature_names_: ClassVar = ["mean", "energy"]
 
     assert width_of(Makes()) == 0
+
+
+def test_a_classifier_of_several_labels_is_refused_though_its_classes_are_one_list(
+    store: WorkspaceStore, tmp_path: Path
+) -> None:
+    y = (np.median(X[:, :2], axis=0) < X[:, :2]).astype(int)
+    for model in (
+        OneVsRestClassifier(LogisticRegression()),
+        MLPClassifier((4,), max_iter=3, tol=10.0, n_iter_no_change=1, random_state=0),
+        KNeighborsClassifier(),
+    ):
+        folds = {f"fold_{number}": clone(model).fit(X[number::2], y[number::2]) for number in range(2)}
+        chain = put_chain(store, begin(store), [], folds)
+        for predict in surfaces(store, chain, X, tmp_path).values():
+            with pytest.raises(ReplayError, match="several targets at once"):
+                predict()
+
+
+class Moments(TransformerMixin, BaseEstimator):
+    """Gives five columns whatever it is given, and does not say how many it takes."""
+
+    def fit(self, X: Any, y: Any = None) -> Moments:
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def transform(self, X: Any) -> Any:
+        return np.stack([np.mean(X**power, axis=1) for power in range(1, 6)], axis=1)
+
+
+def test_an_operator_whose_output_is_as_wide_as_anything_tells_no_width(store: WorkspaceStore, tmp_path: Path) -> None:
+    moments, widths = Moments(), []
+    features = moments.transform(X)
+    chain = put_chain(store, begin(store), [moments], {"fold_0": Ridge().fit(features, Y)})
+    assert_everywhere(store, chain, Ridge().fit(features, Y).predict(features), tmp_path)
+    assert not keeps_width(moments.transform, features.shape[1])
+    assert keeps_width(lambda rows: (widths.append(rows.shape[1]), rows)[1], 5)
+    assert sorted(widths) == [4, 5, 6]

@@ -22,7 +22,7 @@ from n4a_fast.replay.plain.calls import asks_for_wavelengths
 from n4a_fast.replay.plain.combine import TIE, common_classes, common_type
 from n4a_fast.replay.plan.folds import FINAL
 from n4a_fast.replay.plan.load import load_chain
-from n4a_fast.replay.plan.recreate import fitted
+from n4a_fast.replay.plan.recreate import fitted, keeps_width
 from n4a_fast.replay.plan.replay_plan import AugmentationStep, FeatureStep, Place, ReplayPlan, TransformStep
 from n4a_fast.replay.plan.tags import width_of
 from n4a_fast.tables.artifacts import Artifacts
@@ -119,7 +119,9 @@ def _ready(operator: Any, step: FeatureStep, plan: ReplayPlan) -> Any:
     width = next((width for each in following if (width := width_of(each))), 0)
     probe = 1.0 + np.sin(np.linspace(0.0, 9.0, 4 * max(width, 1))).reshape(4, -1)
     made = fitted(operator, probe, None, step.place)
-    if made is not operator and (not width or np.shape(made.transform(probe.copy())) != probe.shape):
+    if made is not operator and not (
+        width and keeps_width(lambda rows: fitted(operator, rows, None, step.place).transform(rows), width)
+    ):
         raise step.place.error(
             "is made again from its parameters for each replay, on a width that the chain does not tell; save it as an"
             " artifact"

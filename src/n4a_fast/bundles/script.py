@@ -30,6 +30,7 @@ from n4a_fast.replay.fused.compiled import CompiledChain
 from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.plain.inputs import is_counted
+from n4a_fast.replay.plan.recreate import keeps_width
 from n4a_fast.replay.plan.tags import width_of
 from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.values.chain_input import ChainInput
@@ -133,13 +134,13 @@ def _width(line: Line) -> int:
     if place is None:
         return 0
     width = width_of(parts[place].operator)
-    rows = 1.0 + np.sin(np.linspace(0.0, 9.0, 4 * width)).reshape(4, width)
-    try:
+
+    def before(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         for part in parts[:place]:
             rows = np.asarray(part.operator.transform(rows.copy()))
-    except ValueError:
-        return 0  # it takes another width
-    return width if rows.shape == (4, width) else 0
+        return rows
+
+    return width if place == 0 or keeps_width(before, width) else 0
 
 
 def _likely_spectra(line: Line, width: int) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.plain.calls import check_input, predicted
 from n4a_fast.replay.plan.replay_plan import Place, TargetStep
-from n4a_fast.replay.plan.tags import estimator_type
+from n4a_fast.replay.plan.tags import estimator_type, labels_several, width_of
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -155,7 +155,8 @@ def common_classes(models: Mapping[str, Any], place: Place) -> NDArray[Any] | No
         stated = getattr(model, "classes_", None)
         if stated is None:
             return None
-        if isinstance(stated, list) and any(np.ndim(one) > 0 for one in stated):
+        by_target = isinstance(stated, list) and any(np.ndim(one) > 0 for one in stated)
+        if by_target or labels_several(model, width_of(model)):
             raise place.error("classifies several targets at once; replay takes classifiers of one target")
         classes = np.asarray(stated)
         if first is None:

@@ -115,6 +115,21 @@ def _value(value: Any, place: Place, resolve: Resolve) -> Any:
     return value
 
 
+def keeps_width(transform: Callable[[Array], Any], width: int) -> bool:
+    """Whether spectra of this many columns, and of one more or less, keep their number: then what gives `width`
+    columns was given as many. An operator may give as many whatever it is given.
+    """
+    for columns in (width, width + 1, width - 1):
+        probe = 1.0 + np.sin(np.linspace(0.0, 9.0, 4 * columns)).reshape(4, -1)
+        try:
+            found = np.shape(transform(probe))
+        except ValueError:  # it takes another width
+            found = probe.shape if columns != width else ()
+        if found != probe.shape:
+            return False
+    return True
+
+
 def _fit(operator: Any, spectra: Array, wavelengths: Array | None) -> Any:
     flag = getattr(operator, "_requires_wavelengths", None)
     takes = bool(flag) if flag is not None else "wavelengths" in inspect.signature(operator.fit).parameters

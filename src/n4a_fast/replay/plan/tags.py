@@ -49,6 +49,23 @@ def estimator_type(model: Any) -> str:
     return "classifier" if classes is not None and len(classes) else "regressor"
 
 
+def labels_several(model: Any, width: int) -> bool:
+    """Whether a classifier gives several labels a sample, though its classes are one list: then there is no vote.
+
+    Its fitted state says so nowhere in common, so one that declares to be able to is asked for a made-up spectrum.
+    """
+    if getattr(model, "multilabel_", False) is True:
+        return True
+    tags = _declared(model)
+    able = getattr(getattr(tags, "classifier_tags", None), "multi_label", tags is None)
+    if not able or getattr(model, "n_outputs_", 0) == 1:
+        return False
+    try:
+        return np.asarray(model.predict(np.ones((1, width)))).size > 1
+    except Exception:  # whatever a model says of a made-up spectrum: those of the caller will be predicted
+        return False
+
+
 def width_of(operator: Any) -> int:
     """Columns that the operator was fitted on; 0 where it does not say.
 
