@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlglot
 from helpers import begin_pipeline, predict, save_chain
 
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
+from n4a_fast.integrations.nirs4all.sqlite_ready import READY
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.integrations.workspaces import convert
 
@@ -156,3 +158,10 @@ def test_a_file_is_out_of_reach(both: tuple[Store1x, sqlite3.Connection], tmp_pa
     (tmp_path / "secret.csv").write_text("a\n1\n")
     with pytest.raises(InvalidInputError):
         store._fetch_pl(f"SELECT * FROM read_csv('{tmp_path}/secret.csv')")
+
+
+@pytest.mark.parametrize("query", READY)
+def test_what_is_translated_beforehand_is_what_the_translator_makes(query: str) -> None:
+    translation = translated(query)
+    assert sqlglot.parse_one(READY[query], read="duckdb") == sqlglot.parse_one(translation.sql, read="duckdb")
+    assert not translation.json_columns

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import begin_pipeline, begin_sweep, predict, save_chain
+from helpers import begin_pipeline, begin_sweep, child, finish, predict, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError
@@ -137,6 +137,36 @@ def test_a_pipeline_of_this_process_reads_the_same_from_memory_and_from_its_tabl
     with again(store) as later:
         assert later.get_pipeline(sweep.pipeline) == in_memory
         assert later.get_pipeline("unknown") is None
+
+
+DELETE_RUN = "import sys; from n4a_fast import WorkspaceStore; WorkspaceStore(sys.argv[1]).delete_run(sys.argv[2])"
+
+
+def test_rows_of_a_run_are_read_once_and_again_after_every_change(store: Store1x, tmp_path: Path) -> None:
+    run, other = (store.begin_run(name, {}, [{"name": "corn"}]) for name in ("first", "second"))
+    pipelines = [begin_pipeline(store, each, f"p{n}") for each in (run, other) for n in range(3)]
+    chains = [save_chain(store, pipeline) for pipeline in pipelines for _ in range(2)]
+    for pipeline in pipelines:
+        store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+
+    def told(asked: Store1x) -> list[Any]:
+        with WorkspaceStore.open_readonly(store.workspace_path) as plain:
+            wanted = [(plain.get_pipeline(each), plain.get_chains_for_pipeline(each).to_dicts()) for each in pipelines]
+        found = [(asked.get_pipeline(each), asked.get_chains_for_pipeline(each).to_dicts()) for each in pipelines]
+        assert found == wanted
+        return [len(rows) for _, rows in found]
+
+    with again(store) as later:
+        assert told(later) == [2] * 6
+        added = save_chain(later, pipelines[0])
+        assert told(later) == [3, 2, 2, 2, 2, 2]
+        with later.transaction():
+            later.delete_pipeline(pipelines[1])
+            assert later.get_pipeline(pipelines[1]) is None
+            assert later.get_chains_for_pipeline(pipelines[0])["chain_id"].to_list() == [*chains[:2], added]
+        assert told(later) == [3, 0, 2, 2, 2, 2]
+        finish(child(DELETE_RUN, store.workspace_path, other))
+        assert told(later) == [3, 0, 2, 0, 0, 0]
 
 
 def test_chains_carry_their_summary_and_their_manifest(store: Store1x) -> None:

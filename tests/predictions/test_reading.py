@@ -77,6 +77,7 @@ def test_many_arrays_are_those_of_each(
         flat = [None if value is None else np.array(value) for value in table_of_all[name].to_pylist()]
         for found in (
             list(getattr(whole, name)),
+            getattr(whole, name)[:],
             [value for piece in pieces for value in getattr(piece, name)],
             one_by_one,
         ):

@@ -87,6 +87,15 @@ class ListViews(Sequence[Any]):
         width = None if self._widths is None else self._widths[row].as_py()
         return flat if width is None else flat.reshape(-1 if width else 0, width)
 
+    def __iter__(self) -> Iterator[Any]:
+        offsets, widths = self._offsets.tolist(), None if self._widths is None else self._widths.to_pylist()
+        for row in self._rows.tolist():
+            if row < 0:
+                yield None
+                continue
+            flat, width = self._values[offsets[row] : offsets[row + 1]], widths and widths[row]
+            yield flat if width is None else flat.reshape(-1 if width else 0, width)
+
     def to_2d(self) -> np.ndarray[Any, Any]:
         """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or
         one is missing.
@@ -202,6 +211,14 @@ class ArrayReader:
             if prediction_ids is not None:
                 self._require_known(wanted.filter(pa.array(rows < 0)))
             return loaded
+
+    def load_existing(self, prediction_ids: Sequence[str], columns: Sequence[str]) -> LoadedArrays:
+        """Arrays of those of these predictions that have any, in this order."""
+        names = _checked(columns)
+        with self._database.reading():
+            wanted = self._wanted(prediction_ids, {})
+            rows, loaded = self._loaded(wanted, names)
+            return loaded if (rows >= 0).all() else self.of(wanted.filter(pa.array(rows >= 0)), names)
 
     def batches(
         self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str], batch_size: int

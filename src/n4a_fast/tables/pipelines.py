@@ -119,7 +119,11 @@ class Pipelines(PendingRows):
     def find(self, pipeline_id: str) -> dict[str, Any] | None:
         """The pipeline with its JSON columns decoded, or None."""
         row = self._database.row(_GET, (pipeline_id,))
-        return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+        return row and self.decoded(row)
+
+    def decoded(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A stored row as `find` gives it."""
+        return {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
 
     def listed(self, run_id: str | None, dataset_name: str | None) -> pl.DataFrame:
         return self._database.frame(_LIST, (run_id, dataset_name))

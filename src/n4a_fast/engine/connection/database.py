@@ -36,6 +36,12 @@ class Database(Attachment):
 
     _untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
     _readable: user_sql.Readable | None = None
+    _begun = 0  # transactions of this process
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Another one once anything may have changed the tables; asked within `reading`, outside a transaction."""
+        return self.attachment, self._begun
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -143,7 +149,7 @@ class Database(Attachment):
         then.
         """
         self.lock.acquire()
-        self._depth = 1
+        self._depth, self._begun = 1, self._begun + 1
         try:
             with self._use() as connection:
                 connection.execute("BEGIN")

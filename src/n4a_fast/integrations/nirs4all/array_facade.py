@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from n4a_fast.errors import NotFoundError
 from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded
 from n4a_fast.integrations.workspaces.array_files import ArrayFiles, file_name
+from n4a_fast.predictions.reading import ListViews
 from n4a_fast.values import jsontext
 
 if TYPE_CHECKING:
+    from n4a_fast.engine.workspace import Workspace
     from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 Array = np.ndarray[Any, Any]
@@ -28,10 +31,11 @@ Record = Mapping[str, Any]
 _BESIDE = "prediction_arrays"  # what is kept beside arrays is kept under this name
 _ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 _SPECTRA = ("X", "spectra")
-_BATCH = 2048
-_WITH_ARRAYS = "SELECT prediction_id FROM prediction_values WHERE list_contains(?, prediction_id)"
+_BATCH = 16_384
 _METADATA = """SELECT m.prediction_id, s.content FROM prediction_metadata m JOIN shared_metadata s USING (content_hash)
-WHERE list_contains(?, m.prediction_id)"""
+SEMI JOIN asked USING (prediction_id)"""
+_KEPT = f"""SELECT row_id, content FROM carried SEMI JOIN asked ON row_id = asked.prediction_id
+WHERE table_name = '{_BESIDE}'"""
 _SIZES = """SELECT p.dataset_name AS name, count(*) AS rows, CAST(sum(8 * (2 * coalesce(len(v.y_pred), 0)
 + coalesce(len(v.y_proba), 0))) AS BIGINT) AS bytes FROM predictions p
 JOIN prediction_values v ON v.id_key = p.id_key AND v.prediction_id = p.prediction_id GROUP BY 1 ORDER BY 1"""
@@ -95,20 +99,9 @@ class ArrayFacade:
         `weights`, `sample_metadata`, `result_metadata`.
         """
         asked = list(dict.fromkeys(prediction_ids))
-        with self._store.read_together():
-            known = set(self._store.sql(_WITH_ARRAYS, [asked])["prediction_id"].to_list()) if asked else set()
-            found = [each for each in asked if each in known]
-            pieces = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
-            return {name: row for piece in pieces for name, row in self._loaded(piece)}
-
-    def _loaded(self, found: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        arrays = self._store.load_arrays(found, columns=_ARRAYS)
-        metadata = dict(self._store.sql(_METADATA, [found]).iter_rows())
-        beside = self._store.beside(_BESIDE, found)
-        for place, name in enumerate(found):
-            row = {field: getattr(arrays, field)[place] for field in _ARRAYS}
-            row = {field: None if value is None else np.array(value) for field, value in row.items()}
-            yield name, _row(row, metadata.get(name), beside.get(name, {}))
+        with self._store.read_together() as workspace:
+            pieces = [asked[start : start + _BATCH] for start in range(0, len(asked), _BATCH)]
+            return {name: row for piece in pieces for name, row in _loaded(workspace, piece)}
 
     def load_dataset(self, dataset_name: str) -> pl.DataFrame:
         """All arrays of a dataset as a frame of lists; FileNotFoundError without any."""
@@ -183,10 +176,31 @@ class NoArraysError(NotFoundError, FileNotFoundError):
         super().__init__("arrays of dataset", dataset_name, "array_store.list_datasets() names those there are")
 
 
+def _loaded(workspace: Workspace, asked: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    arrays = workspace.arrays.load_existing(asked, _ARRAYS)
+    found = arrays.prediction_ids
+    named = pa.table({"prediction_id": pa.array(found, pa.string())})
+    metadata, kept = (_texts(workspace.database.select(query, asked=named)) for query in (_METADATA, _KEPT))
+    columns = [_own(getattr(arrays, name), np.int32 if name == "sample_indices" else None) for name in _ARRAYS]
+    for name, values in zip(found, zip(*columns, strict=True), strict=True):
+        row = dict(zip(_ARRAYS, values, strict=True))
+        if name in metadata or name in kept:
+            yield name, _row(row, metadata.get(name), jsontext.decode(kept.get(name)) or {})
+        else:
+            yield name, {**row, "X": None, "spectra": None, "sample_metadata": {}, "result_metadata": {}}
+
+
+def _texts(table: pa.Table) -> dict[str, str]:
+    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _own(views: ListViews, kind: type | None) -> list[Array | None]:
+    """Each array as one of its own, which may be written to."""
+    return [None if view is None else view.astype(kind or view.dtype) for view in views]
+
+
 def _row(row: dict[str, Any], metadata: str | None, beside: dict[str, Any]) -> dict[str, Any]:
     result = beside.get("result_metadata")
-    if row["sample_indices"] is not None:
-        row["sample_indices"] = row["sample_indices"].astype(np.int32)
     return {
         **row,
         **decoded(row, beside),

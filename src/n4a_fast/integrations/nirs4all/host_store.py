@@ -148,7 +148,10 @@ class Nirs4allStore(WorkspaceStore):
             ):  # nirs4all asks between the registrations and the predictions: a thread reads the files meanwhile
                 workspace.artifacts.begin_registering(self._awaiting)
             pending = workspace.chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
-        return super().get_chains_for_pipeline(pipeline_id) if pending is None else pending
+        return self._stored_chains(pipeline_id) if pending is None else pending
+
+    def _stored_chains(self, pipeline_id: str) -> pl.DataFrame:
+        return super().get_chains_for_pipeline(pipeline_id)
 
     def save_artifact(self, obj: Any, operator_class: str, artifact_type: str, format: str) -> str:
         """Like the store's; nirs4all's other names for a format ("sklearn", "json", ...) all mean a pickle."""

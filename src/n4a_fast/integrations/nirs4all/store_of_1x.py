@@ -21,6 +21,7 @@ from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection, answer
+from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values import jsontext
@@ -41,11 +42,12 @@ class Store1x(Nirs4allStore):
 
     AUTO_COMPACT_TOMBSTONE_THRESHOLD = 64  # read by its users; nothing here has to be compacted
 
+    _of_runs: RowsOfRuns
     _promised: dict[str, Written]  # by id, artifacts that were registered before their files were written
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         store = super().__new__(cls)
-        store._promised = {}
+        store._promised, store._of_runs = {}, RowsOfRuns()
         return store
 
     def __init__(self, workspace_path: str | Path, *, read_only: bool = False, **options: Any) -> None:
@@ -178,7 +180,7 @@ class Store1x(Nirs4allStore):
         workspace = self._opened()
         with workspace.lock:
             pending = workspace.pipelines.pending_row(pipeline_id)
-        return super().get_pipeline(pipeline_id) if pending is None else pending
+        return self._of_runs.pipeline(self._open(), pipeline_id) if pending is None else pending
 
     # -- chains ------------------------------------------------------------------------------
 
@@ -211,6 +213,9 @@ class Store1x(Nirs4allStore):
             }
             self.save_beside("chains", chain_id, beside)
         return chain_id
+
+    def _stored_chains(self, pipeline_id: str) -> pl.DataFrame:
+        return self._of_runs.chains(self._open(), pipeline_id)
 
     def get_chain(self, chain_id: str) -> dict[str, Any] | None:
         """The chain with its summary and its manifest."""

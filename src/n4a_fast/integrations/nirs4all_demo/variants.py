@@ -4,21 +4,23 @@
 made spectra of 1,076 channels. Owns the spectra, the pipeline and the clock around a store's
 methods and its threads. Imports nothing of n4a_fast, so that it also runs where nirs4all's own store does:
 
-    python sweep.py WORKSPACE [--scatters 5] [--filters 2] [--sizes 10] [--jobs 1] [--seed 0]
+    python sweep.py WORKSPACE [--scatters 5] [--filters 2] [--sizes 10] [--jobs 1] [--seed 0] [--engine legacy]
 
-prints seconds of wall and CPU time, and the store's share of them, as JSON.
+prints seconds of wall and CPU time, and the store's share of them, as JSON. The engine is nirs4all 1.x's choice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ class Size:
     sizes: int = 10
     jobs: int = 1
     seed: int = 0
+    engine: str = ""
 
     @property
     def variants(self) -> int:
@@ -71,25 +74,57 @@ class Clock:
 
         return call
 
+    def counted_block(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method that gives a block, with the time of its begin and its end added here."""
+
+        @contextmanager
+        def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            block = method(*args, **kwargs)
+            value = self.counted(name, block.__enter__)()
+            leave = self.counted(name, block.__exit__)
+            try:
+                yield value
+            except BaseException:
+                if not leave(*sys.exc_info()):
+                    raise
+            else:
+                leave(None, None, None)
+
+        return call
+
 
 @contextmanager
-def time_in(store: type) -> Iterator[Clock]:
-    """Let a clock run in the public methods of this class of stores."""
+def time_in(*classes: type) -> Iterator[Clock]:
+    """Let a clock run in the methods of stores and their parts that are called from outside."""
     clock = Clock()
+    libraries = _Libraries()
+    with ExitStack() as counting:
+        for each in classes:
+            counting.enter_context(_counted(each, clock))
+        try:
+            yield clock
+        finally:
+            clock.threads = libraries.others()
+
+
+_CALLED_FROM_OUTSIDE = ("__init__", "_fetch_pl", "_fetch_one", "_execute_with_retry")
+
+
+@contextmanager
+def _counted(store: type, clock: Clock) -> Iterator[None]:
     names = [
         name
         for name in dir(store)
-        if (name == "__init__" or not name.startswith("_")) and callable(getattr(store, name))
+        if (name in _CALLED_FROM_OUTSIDE or not name.startswith("_")) and callable(getattr(store, name))
     ]
     own = {name: vars(store)[name] for name in names if name in vars(store)}
     for name in names:
-        if not isinstance(own.get(name), classmethod) and name != "open_readonly":
-            setattr(store, name, clock.counted(name, getattr(store, name)))
-    libraries = _Libraries()
+        if not isinstance(own.get(name), classmethod | staticmethod) and name != "open_readonly":
+            count = clock.counted_block if name == "transaction" else clock.counted
+            setattr(store, name, count(name, getattr(store, name)))
     try:
-        yield clock
+        yield
     finally:
-        clock.threads = libraries.others()
         for name in names:
             if name in own:
                 setattr(store, name, own[name])
@@ -175,6 +210,8 @@ def run_sweep(workspace: str, size: Size, **options: Any) -> Any:
     import nirs4all
     from threadpoolctl import threadpool_limits
 
+    if size.engine:
+        options["engine"] = size.engine
     X, y = spectra(size.seed)
     with threadpool_limits(limits=1):
         return nirs4all.run(
@@ -191,7 +228,7 @@ def timed_sweep(workspace: str, size: Size) -> dict[str, Any]:
     import nirs4all  # noqa: F401  # its import is no part of the sweep
     from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
 
-    with time_in(WorkspaceStore) as clock:
+    with time_in(WorkspaceStore, *_parts(WorkspaceStore)) as clock:
         wall, cpu = time.perf_counter(), time.process_time()
         result = run_sweep(workspace, size)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -205,8 +242,19 @@ def timed_sweep(workspace: str, size: Size) -> dict[str, Any]:
         "cpu": cpu,
         "store_cpu": clock.cpu + clock.threads,
         "store_threads": clock.threads,
-        "calls": dict(slowest[:8]),
+        "calls": dict(slowest[:12]),
     }
+
+
+def _parts(store: Any) -> list[type]:
+    """The class that keeps the arrays of this class of stores, where it is one of its own."""
+    if not hasattr(store, "array_store"):
+        return []
+    with TemporaryDirectory() as folder:
+        probe = store(Path(folder))
+        arrays = type(probe.array_store)
+        probe.close()
+    return [arrays]
 
 
 def main() -> None:
@@ -216,6 +264,7 @@ def main() -> None:
     parser.add_argument("workspace")
     for name, default in (("scatters", 5), ("filters", 2), ("sizes", 10), ("jobs", 1), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--engine", default="")
     given = vars(parser.parse_args())
     print(json.dumps(timed_sweep(given.pop("workspace"), Size(**given))))
 

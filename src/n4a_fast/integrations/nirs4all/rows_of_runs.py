@@ -1,0 +1,63 @@
+"""Pipelines and chains as nirs4all 1.x asks for them: one by one, for all pipelines of a run.
+
+The first question reads the whole run; its rows answer the others, as long as nothing has changed the tables. Runs of
+more pipelines than `_AT_MOST`, and questions inside a transaction, are answered by the tables each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from n4a_fast.engine.workspace import Workspace
+
+_AT_MOST = 4096  # pipelines of a run that is kept
+_SAME_RUN = "(SELECT run_id FROM pipelines WHERE pipeline_id = ?)"
+_PIPELINES = f"SELECT * FROM pipelines WHERE run_id = {_SAME_RUN} LIMIT {_AT_MOST + 1}"
+_CHAINS = f"""SELECT c.* FROM chains c JOIN pipelines p USING (pipeline_id) WHERE p.run_id = {_SAME_RUN}
+ORDER BY c.created_at, c.chain_id"""
+
+
+class RowsOfRuns:
+    """What one store has read of the runs that it was asked for last."""
+
+    def __init__(self) -> None:
+        self._state: tuple[int, int] | None = None
+        self._pipelines: dict[str, dict[str, Any]] = {}
+        self._chains: dict[str, pl.DataFrame] = {}
+
+    def pipeline(self, workspace: Workspace, pipeline_id: str) -> dict[str, Any] | None:
+        """The pipeline with its JSON columns decoded, or None."""
+        with workspace.lock, workspace.database.reading():
+            if self._is_kept(workspace, pipeline_id):
+                return workspace.pipelines.decoded(self._pipelines[pipeline_id])
+            return workspace.pipelines.find(pipeline_id)
+
+    def chains(self, workspace: Workspace, pipeline_id: str) -> pl.DataFrame:
+        """The chains of a pipeline, oldest first."""
+        with workspace.lock, workspace.database.reading():
+            if not self._is_kept(workspace, pipeline_id):
+                return workspace.chains.of_pipeline(pipeline_id)
+            if pipeline_id not in self._chains:
+                found = workspace.database.frame(_CHAINS, (pipeline_id,))
+                of_run = self._pipelines[pipeline_id]["run_id"]
+                ids = [each for each, row in self._pipelines.items() if row["run_id"] == of_run]
+                parts = found.partition_by("pipeline_id", as_dict=True)
+                self._chains |= {each: parts.get((each,), found.clear()) for each in ids}
+            return self._chains[pipeline_id]
+
+    def _is_kept(self, workspace: Workspace, pipeline_id: str) -> bool:
+        """Whether the pipeline is among the rows that are true now; those of its run are read for that."""
+        database = workspace.database
+        if database.in_transaction:
+            return False
+        if database.state != self._state:
+            self._state = database.state
+            self._pipelines.clear()
+            self._chains.clear()
+        if pipeline_id not in self._pipelines:
+            rows = database.frame(_PIPELINES, (pipeline_id,)).to_dicts()
+            if len(rows) + len(self._pipelines) <= _AT_MOST:
+                self._pipelines |= {row["pipeline_id"]: row for row in rows}
+        return pipeline_id in self._pipelines

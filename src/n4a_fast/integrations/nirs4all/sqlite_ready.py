@@ -1,0 +1,28 @@
+"""What nirs4all 1.x sends in every sweep, translated beforehand.
+
+The translator takes a fifth of a second to be imported and to begin, more than the store takes for the sweep of
+twenty variants. A test compares each text with what the translator makes of it.
+"""
+
+from __future__ import annotations
+
+from n4a_fast.integrations.nirs4all.sqlite_tables import source_of
+
+_OF_RUN = "SELECT rowid AS _rowid, * FROM pipelines WHERE run_id = ?"
+_NUMBERED = (
+    "SELECT ROW_NUMBER() OVER (ORDER BY created_at, pipeline_id) AS _rowid, * FROM pipelines"
+    " WHERE run_id = CAST(? AS TEXT){} ORDER BY pipeline_id ASC"
+)
+_PREDICTIONS = (
+    f"WITH nirs4all_predictions AS ({source_of('predictions', None)}) SELECT * FROM nirs4all_predictions AS predictions"
+)
+_NEWEST = " ORDER BY DATE_TRUNC('second', created_at) DESC, predictions.created_at"
+
+READY = {
+    f"{_OF_RUN} ORDER BY rowid ASC": _NUMBERED.format(""),
+    f"{_OF_RUN} AND dataset_name = ? ORDER BY rowid ASC": _NUMBERED.format(" AND dataset_name = CAST(? AS TEXT)"),
+    "SELECT * FROM predictions WHERE partition = ? AND pipeline_id = ? ORDER BY created_at DESC": (
+        f"{_PREDICTIONS} WHERE partition = CAST(? AS TEXT) AND pipeline_id = CAST(? AS TEXT){_NEWEST}"
+    ),
+    "SELECT * FROM predictions ORDER BY created_at DESC": f"{_PREDICTIONS}{_NEWEST}",
+}
