@@ -19,6 +19,7 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
 MINUTES := 2
 STEPS := 100000
+PART := 1/1
 
 .PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench numbers peers environments wheel sanitize fuzz clean
 
@@ -56,9 +57,9 @@ lint: $(READY)
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --no-error-summary
 
-# Every write torn, power lost before every sync: all states of all workloads, in about half an hour.
+# Every write torn, power lost before every sync: all states of all workloads, in about half an hour; PART=2/6 is a sixth.
 crash-scan: $(READY)
-	@N4A_CRASH_SCAN=1 $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
+	@N4A_CRASH_STATES=0 N4A_CRASH_PART=$(PART) $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
 
 # Every file operation of every writing call refused: full disk, broken disk, read-only, no permission.
 fault-grid: $(READY)

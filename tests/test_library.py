@@ -15,7 +15,6 @@ from helpers import Sweep, begin_pipeline, child, kill, read_line
 from sklearn.preprocessing import StandardScaler
 
 from n4a_fast import PipelineLibrary, WorkspaceStore
-from n4a_fast import library as library_module
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -361,23 +360,3 @@ def test_a_template_that_is_being_replaced_is_always_there_and_whole(library: Pi
         step = library.load_template("pls")["step"]
         assert (library.get_template_metadata("pls")["notes"], (folder / "README.md").is_file()) == (str(step), True)
     assert [found["name"] for found in library.list_templates()] == ["pls"]
-
-
-def test_where_folders_cannot_be_exchanged_a_template_steps_aside_and_comes_back(
-    library: PipelineLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_module, "exchange", lambda *_: False)
-    library.save_template({"step": 1}, "pls")
-    library.save_template({"step": 2}, "pls", overwrite=True)
-    assert library.load_template("pls") == {"step": 2}
-    rename = Path.rename
-
-    def refused(self: Path, target: Path) -> Path:
-        if self.name.startswith(".draft"):
-            raise PermissionError(13, "Permission denied")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", refused)
-    with pytest.raises(StoreUnavailableError):
-        library.save_template({"step": 3}, "pls", overwrite=True)
-    assert library.load_template("pls") == {"step": 2}

@@ -4,7 +4,7 @@ A template is a folder of `pipeline.json` (the configuration), `metadata.json` (
 description, tags, metrics, notes, times) and `README.md` for people; nirs4all reads and writes the
 same folders. A template appears, is replaced and disappears by a rename, so no reader meets half of
 one; where the system cannot exchange two folders at once (outside Linux) it is missing for an instant
-while it is replaced. A draft that a crash left has a name with a leading dot and is ignored. Names become folder
+while it is replaced. Drafts have names with a leading dot and are ignored. Names become folder
 names as in nirs4all: lower case, spaces as underscores, characters that file systems refuse left out.
 """
 
@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from n4a_fast.durable.publish import new_folder, remove_folder, replaced_folder
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -29,9 +29,9 @@ from n4a_fast.errors import (
     TemplateMissingError,
     UnsafePathError,
 )
-from n4a_fast.platform import exchange, sync_file
 from n4a_fast.store import WorkspaceStore
 from n4a_fast.values import checks, jsontext
+from n4a_fast.values.seals import sealed, unsealed
 
 _PIPELINE, _METADATA, _README = "pipeline.json", "metadata.json", "README.md"
 _REFUSED_BY_FILE_SYSTEMS = str.maketrans("", "", '<>:"/\\|?*')
@@ -77,14 +77,10 @@ class PipelineLibrary:
             "modified_at": now,
             "version": "1.0",
         }
-        files = {
-            _PIPELINE: _json(_config(pipeline_config), "pipeline_config"),
-            _METADATA: _json(metadata, "metadata"),
-            _README: _readme(metadata),
-        }
-        with self._draft() as draft:
+        pipeline = _json(_config(pipeline_config), "pipeline_config")
+        files = {_PIPELINE: pipeline, _METADATA: _sealed(metadata, pipeline), _README: _readme(metadata)}
+        with _published(target, name, overwrite) as draft:
             _write_files(draft, files)
-            _put(draft, target, name, overwrite)
         return target
 
     def load_template(self, name: str, category: str | None = None) -> Any:
@@ -122,9 +118,7 @@ class PipelineLibrary:
 
     def delete_template(self, name: str, category: str | None = None) -> None:
         """Remove a template; without a category the name must be in one category only."""
-        folder = self._find(name, category)
-        with self._draft() as draft:
-            folder.rename(draft / folder.name)
+        remove_folder(self._find(name, category))
 
     def copy_from_pipeline(
         self,
@@ -145,9 +139,8 @@ class PipelineLibrary:
         folder, target = self._find(name, category), Path(export_path)
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise TemplateExistsError(name, target, "choose a new or an empty folder")
-        with _draft_in(target.absolute().parent) as draft:
+        with _published(target.absolute(), name) as draft:
             _copy_files(folder, draft)
-            _put(draft, target, name, False)
         return target
 
     def import_template(self, import_path: str | Path, category: str = "general", overwrite: bool = False) -> Path:
@@ -159,10 +152,11 @@ class PipelineLibrary:
         target = self._folder(name, category)
         if target.exists() and not overwrite:
             raise TemplateExistsError(name, target)
-        with self._draft() as draft:
+        with _published(target, name, overwrite) as draft:
             _copy_files(source, draft)
-            _write_files(draft, {_METADATA: _json({**metadata, "name": name, "category": category}, "metadata")})
-            _put(draft, target, name, overwrite)
+            renamed = {**metadata, "name": name, "category": category}
+            pipeline = (draft / _PIPELINE).read_text(encoding="utf-8")
+            _write_files(draft, {_METADATA: _sealed(renamed, pipeline)})
         return target
 
     def _folder(self, name: str, category: str) -> Path:
@@ -195,11 +189,6 @@ class PipelineLibrary:
             [self.library_path / _category_name(category, self.library_path)] if category else self._category_folders()
         )
         return (folder for parent in folders for folder in _visible_folders(parent) if (folder / _METADATA).is_file())
-
-    @contextmanager
-    def _draft(self) -> Iterator[Path]:
-        with _draft_in(self.library_path) as draft:
-            yield draft
 
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
         if self._store is not None:
@@ -280,6 +269,11 @@ def _json(value: Any, name: str) -> str:
     return json.dumps(jsontext.decode(jsontext.encode(value, name)), indent=2, ensure_ascii=False) + "\n"
 
 
+def _sealed(metadata: Mapping[str, Any], pipeline: str) -> str:
+    """The metadata as JSON text, with a checksum by which `verify` knows both files again."""
+    return _json(sealed(jsontext.decode(jsontext.encode(metadata, "metadata")), pipeline), "metadata")
+
+
 def _read_json(path: Path, name: str) -> Any:
     try:
         return jsontext.decode(path.read_text(encoding="utf-8"))
@@ -297,7 +291,7 @@ def _read_metadata(path: Path, name: str) -> dict[str, Any]:
     found = _read_json(path, name)
     if not isinstance(found, dict):
         raise StoreFormatError(f"{path} holds no JSON object; restore the file from a copy, or delete the template")
-    return found
+    return unsealed(found)
 
 
 def _readable_metadata(folder: Path) -> dict[str, Any] | None:
@@ -325,28 +319,20 @@ def _mentions(metadata: Mapping[str, Any], folder: Path, words: list[str]) -> bo
 
 
 @contextmanager
-def _draft_in(parent: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, gone at the end if it was not renamed; a disk's refusal as
-    StoreUnavailableError.
-    """
-    draft = parent / f".draft-{uuid4().hex}"
+def _published(target: Path, name: str, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to fill, which becomes a template, whole, when the block ends well."""
     try:
-        draft.mkdir(parents=True)
-        yield draft
-    except StoreError:
+        with (replaced_folder if overwrite else new_folder)(target) as draft:
+            yield draft
+    except (InvalidInputError, StoreUnavailableError) as error:
+        if not overwrite and target.exists():  # another process was first
+            raise TemplateExistsError(name, target) from error
         raise
-    except OSError as error:
-        raise StoreUnavailableError(parent, str(error.strerror or error)) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
-        with (folder / name).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            sync_file(file.fileno())  # or a power cut could leave the new name with an empty file
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _copy_files(source: Path, draft: Path) -> None:
@@ -355,30 +341,6 @@ def _copy_files(source: Path, draft: Path) -> None:
         if item.is_symlink():
             raise UnsafePathError(item, source)
     shutil.copytree(source, draft, dirs_exist_ok=True)
-
-
-def _put(draft: Path, target: Path, name: str, overwrite: bool) -> None:
-    """Rename the draft to its place; an old template takes the draft's, or steps aside first and comes back if that
-    fails.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if overwrite and target.exists():
-        if exchange(draft, target):
-            return
-        with _draft_in(draft.parent) as aside:
-            old = target.rename(aside / target.name)
-            try:
-                draft.rename(target)
-            except BaseException:  # an interrupt too: the old template would go with the draft
-                old.rename(target)
-                raise
-        return
-    try:
-        draft.rename(target)
-    except OSError as error:
-        if target.exists():  # another process was first
-            raise TemplateExistsError(name, target) from error
-        raise
 
 
 def _readme(metadata: Mapping[str, Any]) -> str:

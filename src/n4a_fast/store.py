@@ -1222,7 +1222,8 @@ class WorkspaceStore:
 
     @_reads
     def extract(self, run_ids: Sequence[str], to: str | Path) -> MergeReport:
-        """Make a new workspace at `to` of these runs, with all below them and their artifacts; rows by table.
+        """Make a new workspace at `to` of these runs, with all below them, in shards too, and their artifacts; rows by
+        table.
 
         The inverse of `merge`: merged into another workspace, it brings these runs there. `to` must not exist, or be an
         empty folder, and appears whole or not at all. NotFoundError for an unknown run.
@@ -1236,8 +1237,8 @@ class WorkspaceStore:
 
         The backup is a workspace that can be opened. One that is at `to` already is replaced in one step when the new
         one is whole; `incremental` takes its unchanged artifacts over. Artifacts are linked where the disk allows it.
-        Shards that were not merged are no part of it. Raises DamagedStoreError, and leaves the former backup as it is,
-        when this store is damaged.
+        Shards below this workspace are backed up with it. Raises DamagedStoreError, and leaves the former backup as it
+        is, when this store is damaged.
         """
         return backup(self._open(), Path(to), incremental, progress)
 

@@ -2,9 +2,12 @@
 
    Files are known by device and inode, so renames and links need no bookkeeping here. A record is
    kind, length of name, length of other name, unused | device | inode | offset | length of data | names | data.
-   Kinds: C created, W written, T truncated to `offset`, S synced, A all synced, N renamed, L linked, U unlinked,
-   D folder made, X folder removed, M a mark of the program's own. A change is recorded before it is made where it
-   may be torn (W), after it where it names what it made. */
+   Kinds: C created, W written, T truncated to `offset`, S synced, A all synced, N renamed, E exchanged, L linked,
+   U unlinked, D folder made, X folder removed, M a mark of the program's own. A change is recorded before it is made
+   where it may be torn (W), after it where it names what it made.
+
+   What the program starts is recorded, too, if it says in RECORD_FOLDER and RECORD_FILE what `record_start` was told:
+   each change is appended by one write. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -40,26 +43,20 @@ static ssize_t real_write(int fd, const void *data, size_t length) {
     return real(fd, data, length);
 }
 
-static void put_all(const void *data, size_t length) {
-    for (size_t done = 0; done < length;) {
-        ssize_t written = real_write(record, (const char *)data + done, length - done);
-        if (written <= 0)
-            abort();
-        done += (size_t)written;
-    }
+static ssize_t real_writev(int fd, const struct iovec *pieces, int count) {
+    REAL(writev);
+    return real(fd, pieces, count);
 }
 
 static void put(char kind, const struct stat *file, const char *name, const char *other, uint64_t offset,
                 const void *data, uint64_t length) {
     struct head head = {(uint32_t)kind, (uint32_t)strlen(name), other ? (uint32_t)strlen(other) : 0, 0,
                         file ? file->st_dev : 0, file ? file->st_ino : 0, offset, length};
+    struct iovec pieces[] = {
+        {&head, sizeof head}, {(void *)name, head.name}, {(void *)other, head.other}, {(void *)data, length}};
     pthread_mutex_lock(&order);
-    put_all(&head, sizeof head);
-    put_all(name, head.name);
-    if (other)
-        put_all(other, head.other);
-    if (length)
-        put_all(data, length);
+    if (real_writev(record, pieces, 4) != (ssize_t)(sizeof head + head.name + head.other + length))
+        abort();
     pthread_mutex_unlock(&order);
 }
 
@@ -99,8 +96,14 @@ int record_start(const char *folder, const char *target) {
     REAL(open);
     strncpy(root, folder, sizeof root - 1);
     root_length = strlen(root);
-    record = real(target, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    record = real(target, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     return record >= 0;
+}
+
+__attribute__((constructor)) static void go_on_recording(void) {
+    const char *folder = getenv("RECORD_FOLDER"), *target = getenv("RECORD_FILE");
+    if (folder && target && !record_start(folder, target))
+        abort();
 }
 
 void record_mark(const char *text) {
@@ -182,10 +185,9 @@ static void note_vector(int fd, const struct iovec *pieces, int count, off_t off
 }
 
 ssize_t writev(int fd, const struct iovec *pieces, int count) {
-    REAL(writev);
     if (record >= 0)
         note_vector(fd, pieces, count, position(fd));
-    return real(fd, pieces, count);
+    return real_writev(fd, pieces, count);
 }
 
 ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t offset) {
@@ -283,6 +285,12 @@ int renameat(int a, const char *old, int b, const char *new) {
     REAL(renameat);
     TWO_NAMES(a, b)
     return note_named(real(a, old, b, new), 'N', from, to);
+}
+
+int renameat2(int a, const char *old, int b, const char *new, unsigned flags) {
+    REAL(renameat2);
+    TWO_NAMES(a, b)
+    return note_named(real(a, old, b, new, flags), flags & RENAME_EXCHANGE ? 'E' : 'N', from, to);
 }
 
 int link(const char *old, const char *new) {

@@ -21,7 +21,8 @@ _HEAD = struct.Struct("<4I4Q")
 _SOURCE = Path(__file__).with_name("recorder.c")
 
 Inode = tuple[int, int]
-_FOLDER: Inode = (0, 0)  # a number that a removed folder had may be a file's later
+_Entry = tuple[Inode, str]  # a folder, and a name in it
+_Names = dict[_Entry, Inode | None]  # None: the name is taken away
 
 
 class Operation(NamedTuple):
@@ -42,23 +43,22 @@ class _File:
     since: list[Operation] = field(default_factory=list)  # what is not durable
 
 
-Image = dict[str, bytes]
+Image = dict[str, bytes | None]  # None: a folder
 
 
 class Disk:
-    """Files below a folder, by name and inode; `play` takes them one change further."""
+    """Files below a folder, by names and inodes; `play` takes them one change further."""
 
     def __init__(self, root: Path) -> None:
-        self._root = str(root)
-        self._names: dict[str, Inode] = {}
+        self._root, self._top = str(root), _inode(root)
         self._files: dict[Inode, _File] = {}
+        self._names: _Names = {}
         for path in root.rglob("*"):
+            self._names[_inode(path.parent), path.name] = _inode(path)
             if path.is_file():
-                status, content = path.stat(), path.read_bytes()
-                self._names[str(path)] = inode = (status.st_dev, status.st_ino)
-                self._files[inode] = _File(bytearray(content), bytearray(content))
-        self._durable_names, self._names_since = dict(self._names), list[Operation]()
-        self._new_folders: set[str] = set()
+                content = path.read_bytes()
+                self._files[_inode(path)] = _File(bytearray(content), bytearray(content))
+        self._durable_names, self._names_since = dict(self._names), list[_Names]()
         self._births: dict[Inode, int] = {}
 
     def copy(self) -> Disk:
@@ -68,52 +68,48 @@ class Disk:
     def play(self, operation: Operation) -> None:
         """Make a change, or a sync, in full."""
         kind = operation.kind
-        if kind == "C":  # numbers of removed files are given again
+        if kind in "CD":  # numbers of removed files are given again
             self._births[operation.inode] = self._births.get(operation.inode, 0) + 1
-        operation = self._of_file(operation)
+        inode = self._known(operation.inode)
         if kind in "WT":
-            file = self._files.setdefault(operation.inode, _File())
+            file = self._files.setdefault(inode, _File())
             _change(file.now, operation, None)
             file.since.append(operation)
-        elif kind == "S" and operation.inode in self._files:
-            _settle(self._files[operation.inode])
+        elif kind == "S" and inode in self._files:
+            _settle(self._files[inode])
         elif kind in "SA":
-            self._sync_names(operation.name if kind == "S" else None)
+            self._sync_names(inode if kind == "S" else None)
             for file in self._files.values() if kind == "A" else ():
                 _settle(file)
-        elif kind in "CDNLUX":
+        elif kind in "CDNELUX":
             if kind == "C":
-                self._files[operation.inode] = _File()
-            elif kind == "D":
-                self._new_folders.add(operation.name)
-            _rename(self._names, operation)
-            self._names_since.append(operation)
+                self._files[inode] = _File()
+            self._names_since.append(self._renamed(operation, inode))
+            _apply(self._names, self._names_since[-1])
 
     def content(self, name: str) -> bytes:
         """What a file holds now."""
-        return bytes(self._files[self._names[name]].now)
+        return bytes(self._file(name).now)
 
     def durable_content(self, name: str) -> bytes:
         """What a power loss is sure to leave of a file."""
-        return bytes(self._files[self._names[name]].durable)
+        return bytes(self._file(name).durable)
 
     def after_kill(self, torn: Operation | None = None, kept: set[int] | None = None) -> Image:
         """The files if the program ends now, within the write `torn`, of which only these sectors arrive."""
-        image = {name: bytes(self._files[inode].now) for name, inode in self._names.items() if inode in self._files}
-        if torn is not None:
-            torn = self._of_file(torn)
-            for name, inode in self._names.items():
-                if inode == torn.inode and inode in self._files:
-                    content = bytearray(image[name])
-                    _change(content, torn, kept)
-                    image[name] = bytes(content)
-        return self._relative(image)
+        left = {inode: bytes(self._files[inode].now) for inode in self._files.keys() & self._names.values()}
+        hit = None if torn is None else self._known(torn.inode)
+        if torn is not None and hit in left:
+            content = bytearray(left[hit])
+            _change(content, torn, kept)
+            left[hit] = bytes(content)
+        return _image(self._names, self._top, left)
 
     def after_power_loss(self, dice: random.Random) -> Image:
         """The files if power fails now: of what is not synced, any sectors of any write, and names up to any moment."""
         names = dict(self._durable_names)
-        for operation in self._names_since[: dice.randint(0, len(self._names_since))]:
-            _rename(names, operation)
+        for renamed in self._names_since[: dice.randint(0, len(self._names_since))]:
+            _apply(names, renamed)
         left: dict[Inode, bytes] = {}
         for inode in self._files.keys() & names.values():
             content = bytearray(self._files[inode].durable)
@@ -124,28 +120,71 @@ class Disk:
                     share = dice.choice((0.0, 0.5, 1.0))
                     _change(content, operation, {n for n in sectors(operation) if dice.random() < share})
             left[inode] = bytes(content)
-        lost = tuple(folder + "/" for folder in self._new_folders - names.keys())
-        return self._relative(
-            {name: left[inode] for name, inode in names.items() if inode in left and not name.startswith(lost)}
-        )
+        return _image(names, self._top, left)
 
-    def _of_file(self, operation: Operation) -> Operation:
-        """The same with a number that no other file has had."""
-        births = self._births.get(operation.inode, 0)
-        return operation._replace(inode=(operation.inode[0] + (births << 64), operation.inode[1]))
+    def _file(self, name: str) -> _File:
+        return self._files[self._names[self._entry(name)]]
 
-    def _sync_names(self, folder: str | None) -> None:
-        """Names of a folder last from now on; None: all names do."""
+    def _known(self, inode: Inode) -> Inode:
+        """A number that no other file has had."""
+        return inode[0] + (self._births.get(inode, 0) << 64), inode[1]
+
+    def _entry(self, name: str) -> _Entry:
+        """Where a name stands now."""
+        *folders, last = os.path.relpath(name, self._root).split(os.sep)
+        place = self._top
+        for folder in folders:
+            place = self._names[place, folder]
+        return place, last
+
+    def _renamed(self, operation: Operation, inode: Inode) -> _Names:
+        """What an operation makes of names."""
+        first = self._entry(operation.name)
+        if operation.kind in "CD":
+            return {first: inode}
+        if operation.kind in "UX":
+            return {first: None}
+        second = self._entry(operation.other)
+        if operation.kind == "L":
+            return {second: inode}
+        return {first: self._names[second] if operation.kind == "E" else None, second: self._names[first]}
+
+    def _sync_names(self, folder: Inode | None) -> None:
+        """Names in a folder last from now on; None: all names do."""
         waiting = []
-        for operation in self._names_since:
-            if folder is None or folder in (os.path.dirname(operation.name), os.path.dirname(operation.other)):
-                _rename(self._durable_names, operation)
+        for renamed in self._names_since:
+            if folder is None or any(place == folder for place, _ in renamed):
+                _apply(self._durable_names, renamed)
             else:
-                waiting.append(operation)
+                waiting.append(renamed)
         self._names_since = waiting
 
-    def _relative(self, image: Image) -> Image:
-        return {os.path.relpath(name, self._root): content for name, content in image.items()}
+
+def _inode(path: Path) -> Inode:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _apply(names: _Names, renamed: _Names) -> None:
+    for entry, inode in renamed.items():
+        if inode is None:
+            names.pop(entry, None)
+        else:
+            names[entry] = inode
+
+
+def _image(names: _Names, top: Inode, left: dict[Inode, bytes]) -> Image:
+    """Folders that can be reached, and files with what is left of them."""
+    within: dict[Inode, list[tuple[str, Inode]]] = {}
+    for (folder, name), inode in names.items():
+        within.setdefault(folder, []).append((name, inode))
+    image, folders = Image(), [("", top)]
+    for path, folder in folders:
+        for name, inode in within.get(folder, ()):
+            image[os.path.join(path, name)] = left.get(inode)
+            if inode not in left:
+                folders.append((os.path.join(path, name), inode))
+    return image
 
 
 def sectors(write: Operation) -> range:
@@ -153,15 +192,16 @@ def sectors(write: Operation) -> range:
     return range(write.offset // SECTOR, (write.offset + max(len(write.data), 1) - 1) // SECTOR + 1)
 
 
-def tears(write: Operation, dice: random.Random) -> Iterator[set[int]]:
-    """Some of the ways in which a write can arrive in part: its first half, its second half, any sectors."""
+def tears(write: Operation, dice: random.Random) -> list[set[int]]:
+    """Some of the ways in which a write can arrive in part: its first half, its second half, any sectors; nothing of it
+    where it is within one sector.
+    """
     touched = list(sectors(write))
-    if len(touched) > 1:
-        middle = len(touched) // 2
-        yield set(touched[:middle])
-        yield set(touched[middle:])
-        for share in (0.1, 0.5, 0.9):
-            yield {sector for sector in touched if dice.random() < share}
+    if len(touched) == 1:
+        return [set()]
+    middle = len(touched) // 2
+    some = ({sector for sector in touched if dice.random() < share} for share in (0.1, 0.5, 0.9))
+    return [set(touched[:middle]), set(touched[middle:]), *some]
 
 
 def operations(record: Path) -> Iterator[Operation]:
@@ -173,13 +213,14 @@ def operations(record: Path) -> Iterator[Operation]:
             yield Operation(chr(kind), (device, inode), *names, offset, file.read(length))
 
 
-def write_image(image: Image, root: Path) -> None:
-    """Put the files of an image below a new folder."""
+def write_image(image: Image, root: Path) -> Path:
+    """`root`, a new folder that holds the files of an image."""
     for name, content in image.items():
         path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    (root / "artifacts").mkdir(parents=True, exist_ok=True)
+        (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+    return root
 
 
 def built_recorder(folder: Path) -> Path:
@@ -208,14 +249,3 @@ def _change(content: bytearray, operation: Operation, kept: set[int] | None) -> 
     for start, stop in pieces:
         content.extend(bytes(max(start - len(content), 0)))
         content[start:stop] = operation.data[start - begin : stop - begin]
-
-
-def _rename(names: dict[str, Inode], operation: Operation) -> None:
-    if operation.kind in "CD":
-        names[operation.name] = operation.inode if operation.kind == "C" else _FOLDER
-    elif operation.kind in "UX":
-        names.pop(operation.name, None)
-    else:
-        names[operation.other] = operation.inode
-        if operation.kind == "N":
-            names.pop(operation.name, None)

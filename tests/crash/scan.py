@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import selectors
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,37 +23,39 @@ from recording import Disk, Image, Operation, operations, tears, write_image
 _PROGRAM = Path(__file__).with_name("recorded.py")
 _CHECKER = """
 import json, sys
-from pathlib import Path
 from scan import problems
 for line in sys.stdin:
     print(json.dumps(problems(**json.loads(line))), flush=True)
 """
 LOSSES = 3  # power losses tried before each sync
 
-Stored = tuple[str, str, int, float]  # folder below the workspace, pipeline, predictions, sum of all y_pred
+Stored = tuple[str, str, int, float]  # folder, pipeline, predictions, sum of all y_pred
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
     """What a program has been told at one moment."""
 
-    must: dict[str, Stored] = field(default_factory=dict)  # by pipeline, or by shard and pipeline
+    must: tuple[Stored, ...] = ()
+    if_there: tuple[Stored, ...] = ()  # of folders that appear whole, or not at all
     runs: dict[str, str] = field(default_factory=dict)  # of each pipeline
-    gone: tuple[str, ...] = ()  # runs that were deleted
+    gone: tuple[tuple[str, str], ...] = ()  # folder and run that was deleted from it
 
     def after(self, mark: str) -> Acknowledged:
         """What it has been told after one more mark."""
-        word, place, *rest = mark.split()
-        must, runs = dict(self.must), dict(self.runs)
-        if word in ("saved", "shelved"):
-            folder = "" if word == "saved" else f"shards/{place}"
-            must[folder + rest[0]] = (folder, rest[0], int(rest[1]), float(rest[2]))
-            runs[rest[0]] = place
-        elif word in ("deleting", "deleted"):
-            must = {key: stored for key, stored in must.items() if runs[stored[1]] != place}
-        elif word == "merged":
-            must |= {stored[1]: ("", *stored[1:]) for stored in must.values() if stored[0] == f"shards/{place}"}
-        return replace(self, must=must, runs=runs, gone=(*self.gone, place) if word == "deleted" else self.gone)
+        word, folder, *rest = mark.split()
+        if word == "saved":
+            stored = (folder, rest[1], int(rest[2]), float(rest[3]))
+            return replace(self, must=(*self.must, stored), runs=self.runs | {rest[1]: rest[0]})
+        if word in ("deleting", "deleted"):
+            must = tuple(each for each in self.must if (each[0], self.runs[each[1]]) != (folder, rest[0]))
+            return replace(self, must=must, gone=(*self.gone, (folder, rest[0])) if word == "deleted" else self.gone)
+        copied = tuple((rest[0], *each[1:]) for each in self.must if each[0] == folder)
+        if word == "copied":
+            must = tuple(each for each in self.must if each not in copied)
+            return replace(self, must=(*must, *copied), if_there=())
+        is_new = all(each[0] != rest[0] for each in self.must)
+        return replace(self, if_there=copied if is_new else ())
 
 
 class State(NamedTuple):
@@ -61,44 +66,72 @@ class State(NamedTuple):
     acknowledged: Acknowledged
 
 
-def recorded(workload: str, folder: Path, recorder: Path) -> tuple[Disk, list[Operation]]:
-    """A workload run with the recorder on a workspace that has been used before: its files then, and all it did."""
-    root, record = folder / "workspace", folder / "record"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_PROGRAM.parents[1]), *sys.path])}
-    command = [sys.executable, str(_PROGRAM), workload, str(root), str(record)]
-    for workload_before in ("bulk", "drain"):
-        subprocess.run(
-            [*command[:2], workload_before, str(root), os.devnull],
-            env=_preloaded(environment, recorder),
-            check=True,
-            timeout=DEADLINE,
-        )
-    disk = Disk(root)
-    subprocess.run(command, env=_preloaded(environment, recorder), check=True, timeout=DEADLINE)
-    return disk, list(operations(record))
+class Recorded(NamedTuple):
+    """The files before a program, and all that it did."""
 
+    disk: Disk
+    done: list[Operation]
 
-def states(disk: Disk, done: list[Operation], dice: random.Random) -> Iterator[State]:
-    """Each write torn by a kill in several ways, and several power losses before each sync."""
-    acknowledged = Acknowledged()
-    for number, operation in enumerate(done):
+    def moments(self) -> list[tuple[int, int]]:
+        """All states: the place of an operation, and a number of one of the ways in which a crash can hit it."""
+        moments = []
+        for place, operation in enumerate(self.done):
+            moments += [(place, way) for way in range(_ways(operation))]
+        return [*moments, *((len(self.done), way) for way in range(1 + LOSSES))]
+
+    def states(self, moments: Sequence[tuple[int, int]], seed: int) -> Iterator[State]:
+        """Those of some moments, in order."""
+        disk, played, acknowledged = self.disk.copy(), 0, Acknowledged()
+        for place, way in moments:
+            for operation in self.done[played:place]:
+                acknowledged = acknowledged.after(operation.name) if operation.kind == "M" else acknowledged
+                disk.play(operation)
+            played, dice = place, random.Random(f"{seed} {place} {way}")
+            yield State(*self._crashed(disk, place, way, dice), acknowledged)
+
+    def _crashed(self, disk: Disk, place: int, way: int, dice: random.Random) -> tuple[str, Image]:
+        if place == len(self.done):
+            return f"at the end, {way}", disk.after_power_loss(dice) if way else disk.after_kill()
+        operation = self.done[place]
         name = os.path.basename(operation.name)
-        if operation.kind == "M":
-            acknowledged = acknowledged.after(operation.name)
-            continue
         if operation.kind == "W":
-            for way, kept in enumerate(tears(operation, dice)):
-                yield State(f"{number}: {name} torn, {way}", disk.after_kill(operation, kept), acknowledged)
-        elif operation.kind in "SA":
-            for loss in range(LOSSES):
-                yield State(
-                    f"{number}: power lost before sync of {name}, {loss}", disk.after_power_loss(dice), acknowledged
-                )
-        else:
-            yield State(f"{number}: killed before {operation.kind} {name}", disk.after_kill(), acknowledged)
-        disk.play(operation)
-    yield State("at the end", disk.after_kill(), acknowledged)
-    yield State("power lost at the end", disk.after_power_loss(dice), acknowledged)
+            return f"{place}: {name} torn, {way}", disk.after_kill(operation, tears(operation, dice)[way])
+        if operation.kind in "SA":
+            return f"{place}: power lost before sync of {name}, {way}", disk.after_power_loss(dice)
+        return f"{place}: killed before {operation.kind} {name}", disk.after_kill()
+
+
+def _ways(operation: Operation) -> int:
+    """In how many ways a crash is tried at an operation; a mark is none."""
+    if operation.kind == "W":
+        return len(tears(operation, random.Random()))
+    return {"S": LOSSES, "A": LOSSES, "M": 0}.get(operation.kind, 1)
+
+
+def recorded(workload: str, folder: Path, recorder: Path) -> Recorded:
+    """A workload run with the recorder, beside a workspace that has been used before."""
+    place, record = folder / "place", folder / "record"
+    shutil.copytree(_used(), place)
+    _run("prepare", workload, place)
+    disk = Disk(place)
+    _run(workload, place, record, preloaded=recorder)
+    return Recorded(disk, list(operations(record)))
+
+
+@cache
+def _used() -> Path:
+    """A folder with a workspace that holds rows of bulk calls and of small pipelines."""
+    kept = tempfile.TemporaryDirectory(prefix="used-")
+    _used.kept = kept  # type: ignore[attr-defined]  # until this process ends
+    for workload in ("bulk", "drain"):
+        _run(workload, Path(kept.name) / "place")
+    return Path(kept.name) / "place"
+
+
+def _run(*arguments: object, preloaded: Path | None = None) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_PROGRAM.parents[1]), *sys.path])}
+    environment |= {"LD_PRELOAD": str(preloaded)} if preloaded is not None else {}
+    subprocess.run([sys.executable, _PROGRAM, *map(str, arguments)], env=environment, check=True, timeout=DEADLINE)
 
 
 class Checker:
@@ -109,10 +142,10 @@ class Checker:
 
     def problems(self, state: State) -> list[str]:
         """What is wrong with a state."""
-        root = self._folder / "state"
+        root, told = self._folder / "state", state.acknowledged
         shutil.rmtree(root, ignore_errors=True)
         write_image(state.image, root)
-        request = {"root": str(root), "must": list(state.acknowledged.must.values()), "gone": state.acknowledged.gone}
+        request = {"root": str(root), "must": told.must, "if_there": told.if_there, "gone": told.gone}
         process = self._running()
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
@@ -121,14 +154,16 @@ class Checker:
             answer = process.stdout.readline() if selector.select(DEADLINE) else ""
         if answer:
             return [f"{state.how}: {problem}" for problem in json.loads(answer)]
-        self.close()
-        return [f"{state.how}: the checker died or hung"]
+        last_words = self.close()
+        return [f"{state.how}: the checker died or hung: {last_words}"]
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-        self._process = None
+    def close(self) -> str:
+        """End the process; what it said on stderr."""
+        process, self._process = self._process, None
+        if process is None:
+            return ""
+        process.kill()
+        return str(process.communicate()[1])
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
@@ -137,40 +172,47 @@ class Checker:
         return self._process
 
 
-def problems(root: str, must: list[Stored], gone: list[str]) -> list[str]:
+def problems(root: str, must: list[Stored], if_there: list[Stored], gone: list[tuple[str, str]]) -> list[str]:
     """In the checker: what is missing of what must be there, what is there of what must not, what is not whole."""
     found = []
-    try:
-        for folder in dict.fromkeys(["", *(stored[0] for stored in must)]):
-            found += _problems_of_store(Path(root) / folder, [s for s in must if s[0] == folder], gone)
-    except Exception as error:  # any of them is a finding
-        found.append(f"{type(error).__name__}: {error}")
+    must = [*must, *(stored for stored in if_there if (Path(root) / stored[0]).exists())]
+    for folder in dict.fromkeys(["workspace", *(stored[0] for stored in must)]):
+        try:
+            left = [run for place, run in gone if place == folder]
+            found += _problems_of_store(Path(root) / folder, [each for each in must if each[0] == folder], left)
+        except Exception as error:  # any of them is a finding
+            found.append(f"{folder}: {type(error).__name__}: {error}")
     return found
 
 
 def _problems_of_store(root: Path, must: list[Stored], gone: list[str]) -> list[str]:
     from n4a_fast import WorkspaceStore
+    from n4a_fast.integrations.workspaces import migrate
 
-    found = []
+    if root.name == "foreign":
+        migrate(root)
     with WorkspaceStore(root, flush_interval=None, lock_timeout=5.0) as store:
         rows = store.sql(
             "SELECT pipeline_id, count(*), count(y_pred), sum(list_sum(y_pred)) FROM predictions"
             " LEFT JOIN prediction_arrays USING (prediction_id) GROUP BY ALL"
         ).rows()
         counted = {row[0]: row[1:] for row in rows}
-        for _, pipeline, count, value in must:
-            if counted.get(pipeline) != (count, count, value):
-                found.append(f"{pipeline} has {counted.get(pipeline)}, acknowledged was {(count, value)}")
+        found = [
+            f"{root.name}: {pipeline} has {counted.get(pipeline)}, acknowledged was {(count, value)}"
+            for _, pipeline, count, value in must
+            if not _are_equal(counted.get(pipeline), count, value)
+        ]
         found += [f"{pipeline} is not whole: {row}" for pipeline, row in counted.items() if row[0] != row[1]]
         left = set(store.list_runs(limit=1000)["run_id"]) & set(gone)
         found += [f"deleted run {run} is back" for run in left]
         for artifact in store.sql("SELECT DISTINCT artifact_id FROM chain_artifacts").rows():
-            store.load_artifact(*artifact)
-        found += [str(finding) for finding in store.verify(quick=True).findings if not finding.is_leftover]
+            if root.name != "foreign":  # its archive has not got all files
+                store.load_artifact(*artifact)
+        found += [str(each) for each in store.verify().findings if not (each.is_leftover or root.name == "foreign")]
         store.begin_run("after", {}, [])  # it can be used
         store.flush()
     return found
 
 
-def _preloaded(environment: dict[str, str], recorder: Path) -> dict[str, str]:
-    return {**environment, "LD_PRELOAD": str(recorder)}
+def _are_equal(row: tuple[int, int, float] | None, count: int, value: float) -> bool:
+    return row is not None and row[:2] == (count, count) and math.isclose(row[2], value, rel_tol=1e-12)

@@ -32,8 +32,8 @@ STORE = "store.duckdb"
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Traced]:
     """A sweep of small pipelines, recorded once; each call gives its files anew, as they were at its beginning."""
     folder = tmp_path_factory.mktemp("traced")
-    disk, done = recorded("drain", folder, built_recorder(folder))
-    return lambda: (disk.copy(), done)
+    program = recorded("drain", folder, built_recorder(folder))
+    return lambda: (program.disk.copy(), program.done)
 
 
 def layout(content: bytes) -> DuckDBFile:
@@ -70,9 +70,8 @@ def torn(trace: Callable[[], Traced], tmp_path: Path) -> Path:
     for operation, _free_parts in rewritten_in_place(disk, done):
         for kept in tears(operation, random.Random(1)):
             image = disk.after_kill(operation, kept)
-            if blocks_with_wrong_checksum(image[STORE]):
-                write_image(image, tmp_path / "torn")
-                return tmp_path / "torn"
+            if blocks_with_wrong_checksum(image[f"workspace/{STORE}"]):
+                return write_image(image, tmp_path / "torn") / "workspace"
     raise AssertionError("no block was rewritten in place")
 
 
@@ -220,9 +219,9 @@ def log_torn(trace: Callable[[], Traced], tmp_path: Path) -> tuple[Path, int]:
     last = next(place for place in writes if len(done[place].data) > 1024)
     for operation in done[:last]:
         disk.play(operation)
-    _, without_first = list(tears(done[last], random.Random(1)))[:2]
-    write_image(disk.after_kill(done[last], without_first), tmp_path / "torn")
-    return tmp_path / "torn", done[last].offset
+    _, without_first = tears(done[last], random.Random(1))[:2]
+    image = disk.after_kill(done[last], without_first)
+    return write_image(image, tmp_path / "torn") / "workspace", done[last].offset
 
 
 def test_the_torn_end_of_a_log_is_cut(log_torn: tuple[Path, int]) -> None:

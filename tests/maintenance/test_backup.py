@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Sweep, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
+from helpers import Sweep, begin_pipeline, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.durable.duckdb_file import DuckDBFile
@@ -68,6 +68,21 @@ def test_what_is_saved_or_deleted_later_is_not_in_the_backup(store: WorkspaceSto
     store.gc_artifacts()
     with WorkspaceStore.open_readonly(tmp_path / "backup") as copy:
         assert content(copy) == before
+
+
+def test_shards_that_were_not_merged_are_backed_up_and_restored(store: WorkspaceStore, tmp_path: Path) -> None:
+    fill(store)
+    shard = store.shard(run_id=store.begin_run("sharded", {}, []))
+    with shard.open() as inner:
+        fill(inner, 1)
+    assert store.backup(tmp_path / "backup").artifacts == 2
+    assert store.backup(tmp_path / "backup").unchanged == 2
+    WorkspaceStore.restore(tmp_path / "backup", tmp_path / "restored")
+    store.merge()
+    with WorkspaceStore(tmp_path / "restored") as restored:
+        assert restored.verify().checked["shards"] == 1
+        restored.merge()
+        assert content(restored) == content(store)
 
 
 def test_a_folder_that_is_no_backup_is_refused(store: WorkspaceStore, tmp_path: Path) -> None:
@@ -239,6 +254,21 @@ def test_extracted_runs_are_whole_and_merge_back(store: WorkspaceStore, tmp_path
     assert store.list_runs()["run_id"].to_list() == [other.run]
     store.merge(tmp_path / "extracted")
     assert content(store) == before
+
+
+def test_a_run_is_extracted_with_what_lies_in_shards(store: WorkspaceStore, tmp_path: Path) -> None:
+    run = store.begin_run("sharded", {}, [])
+    with store.shard(run_id=run).open() as inner:
+        pipeline = begin_pipeline(inner, run)
+        predict_with_arrays(inner, Sweep(run, pipeline, save_chain(inner, pipeline)))
+        inner.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    with store.shard(run_id=store.begin_run("other", {}, [])).open() as inner:
+        fill(inner)
+    store.extract([run], tmp_path / "extracted")
+    with WorkspaceStore(tmp_path / "extracted") as extracted:
+        assert extracted.list_runs()["run_id"].to_list() == [run]
+        assert extracted.list_pipelines()["pipeline_id"].to_list() == [pipeline]
+        assert extracted.verify().findings == []
 
 
 def test_an_unknown_run_is_not_extracted(store: WorkspaceStore, tmp_path: Path) -> None:

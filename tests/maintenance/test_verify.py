@@ -5,6 +5,7 @@ A few random cases here; `make verify-scan` takes a thousand.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from helpers import Sweep, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
+from helpers import Sweep, begin_pipeline, child, kill, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.durable.duckdb_file import DuckDBFile
@@ -43,9 +44,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound") / "workspace"
     for number in range(2):
         with WorkspaceStore(root) as store:
-            sweep = begin_sweep(store)
+            run = store.begin_run("sweep", {"cv": 5}, [])
+            pipeline = begin_pipeline(store, run)
             model = store.save_artifact({"of": number, "is": [0.5] * 300}, "dict", "model", "joblib")
-            sweep = Sweep(sweep.run, sweep.pipeline, save_chain(store, sweep.pipeline, fold_artifacts={"0": model}))
+            sweep = Sweep(run, pipeline, save_chain(store, pipeline, fold_artifacts={"0": model}))
             for fold in range(30):
                 predict_with_arrays(store, sweep, fold, fold_id=str(fold))
             store.log_step(sweep.pipeline, 1, "SNV", "end")
@@ -155,6 +157,18 @@ def test_a_damaged_template_is_found(workspace: Path) -> None:
     path.write_text("{")
     (finding,) = verified(workspace).findings
     assert (finding.kind, finding.path) == ("damaged template", path)
+
+
+def test_a_template_with_other_content_is_found_and_one_of_another_program_is_read(workspace: Path) -> None:
+    (path,) = (workspace / "library").glob("*/*/pipeline.json")
+    path.write_text(path.read_text().replace("PLS", "PCR"))
+    (finding,) = verified(workspace).findings
+    assert (finding.kind, finding.path) == ("damaged template", path)
+    metadata = path.with_name("metadata.json")
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "checksum": None}))
+    assert kinds(verified(workspace)) == {"damaged template"}
+    metadata.write_text('{"name": "written by another program"}')
+    assert verified(workspace)
 
 
 def test_quick_finds_what_is_missing(workspace: Path) -> None:

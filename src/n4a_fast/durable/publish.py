@@ -1,11 +1,15 @@
 """Where an export goes: a file or a folder that appears whole, by a rename, or not at all.
 
 Missing parent folders are made. A file of that name is replaced, a folder is refused; a new folder
-may take the place of an empty one, and of another one only where the caller says so.
+may take the place of an empty one, and of another one only where the caller says so. What is being
+written lies in a hidden folder beside its target, which is locked meanwhile: what a killed process
+left goes with the next export to the same place.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +19,9 @@ from uuid import uuid4
 from n4a_fast import platform
 from n4a_fast.durable.sync import disk_errors_told, make_folder, sync
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.platform import FileLock
+
+_SHOWN = 32  # characters of the target's name in that of its draft: names are limited to 255 bytes
 
 
 @contextmanager
@@ -39,7 +46,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 @contextmanager
 def replaced_folder(target: Path, kept: Path | None = None) -> Iterator[Path]:
     """Like `new_folder`, in place of what `target` is now, which goes, or is kept under another name. The two change
-    places in one step where the system can; elsewhere the old one is `.<name>.previous` for a moment.
+    places in one step where the system can; elsewhere the old one is `.<name>.<number>.previous` for a moment.
     """
     with _draft_of(target, lambda draft: _take_the_place(draft, target, kept)) as draft:
         if target.exists() and not target.is_dir():
@@ -48,34 +55,83 @@ def replaced_folder(target: Path, kept: Path | None = None) -> Iterator[Path]:
         yield draft
 
 
+def remove_folder(target: Path) -> None:
+    """Take a folder away, durably and in one step."""
+    with disk_errors_told(target), _hidden_folder(target) as hidden:
+        platform.replace(target, hidden / target.name)
+        sync(target.parent)
+
+
 def _take_the_place(draft: Path, target: Path, kept: Path | None) -> None:
     if not target.exists():
         platform.replace(draft, target)
         return
-    if not platform.exchange(draft, target):
-        previous = target.with_name(f".{target.name}.previous")
-        platform.replace(target, previous)
-        platform.replace(draft, target)
-        platform.replace(previous, draft)
-    if kept is not None:
+    if kept is not None:  # so that neither is ever hidden
         platform.replace(draft, kept)
+        draft = kept
+    if not platform.exchange(draft, target):
+        previous = target.with_name(f".{target.name}.{uuid4().hex}.previous")
+        platform.replace(target, previous)
+        try:
+            platform.replace(draft, target)
+        except BaseException:  # an interrupt, too
+            platform.replace(previous, target)
+            raise
+        platform.replace(previous, draft)
 
 
 @contextmanager
 def _draft_of(target: Path, publish: Callable[[Path], object] | None = None) -> Iterator[Path]:
     if not target.name or "\0" in str(target):
         raise InvalidInputError(f"{str(target)!r} names no file; give the path of one")
-    draft = target.with_name(f".{uuid4().hex}.tmp")
-    try:
-        with disk_errors_told(target):
-            make_folder(target.parent)
+    with disk_errors_told(target):
+        make_folder(target.parent)
+        with _hidden_folder(target) as folder:
+            draft = folder / target.name
             yield draft
             for path in (*draft.rglob("*"), draft):
                 sync(path)
             (publish or (lambda draft: platform.replace(draft, target)))(draft)
             sync(target.parent)
+
+
+@contextmanager
+def _hidden_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside the target, gone at the end; those of processes that were killed go first."""
+    beginning = f".{target.name[:_SHOWN]}."
+    _remove_left(target.parent, beginning)
+    folder, lock = _locked_folder(target.parent, beginning)
+    try:
+        yield folder
     finally:
-        _remove(draft)
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _locked_folder(parent: Path, beginning: str) -> tuple[Path, FileLock]:
+    while True:
+        folder = parent / f"{beginning}{uuid4().hex}.tmp"
+        folder.mkdir()
+        lock = FileLock(folder)
+        with suppress(FileNotFoundError):  # another process took it for a dead one's before it was locked
+            with suppress(platform.LocksUnsupportedError):
+                lock.acquire()
+            if lock.is_this_file():
+                return folder, lock
+        lock.close()
+
+
+def _remove_left(parent: Path, beginning: str) -> None:
+    pattern = re.compile(re.escape(beginning) + "[0-9a-f]{32}[.]tmp")
+    for name in filter(pattern.fullmatch, os.listdir(parent)):
+        lock = FileLock(parent / name)
+        try:
+            if lock.acquire(0.0):
+                shutil.rmtree(parent / name, ignore_errors=True)
+        except OSError:  # gone meanwhile, another user's, or a disk without locks
+            continue
+        finally:
+            lock.close()
 
 
 def with_suffix(target: Path, suffix: str) -> Path:
@@ -88,10 +144,3 @@ def write_text(target: Path, text: str) -> Path:
     with new_file(target) as draft:
         draft.write_text(text, encoding="utf-8")
     return target
-
-
-def _remove(draft: Path) -> None:
-    """What is left of a draft: nothing once it was renamed."""
-    shutil.rmtree(draft, ignore_errors=True)
-    with suppress(OSError):  # never made: a parent that is no folder was told already
-        draft.unlink()

@@ -1,7 +1,8 @@
 """Copies of a workspace: made beside running writers, verified, put in place by one rename, brought back.
 
 A backup is a workspace folder, to be opened like any other, with `backup.json` beside the store. It holds the
-store file, the artifacts that its rows name, and the templates; shards that were not merged are no part of it.
+store file, the artifacts that its rows name, the templates, and the shards below the workspace, each a workspace
+again. Shards are copied first: one that is merged meanwhile is in both, and merging it again adds nothing.
 Artifacts are never changed in place, so they are linked where the disk allows it.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable.publish import new_folder, replaced_folder
@@ -24,6 +26,7 @@ from n4a_fast.errors import ArtifactMissingError, DamagedStoreError, InvalidInpu
 from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
 from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
+from n4a_fast.merging.shards import shard_files, shards_below
 from n4a_fast.version import __version__
 
 NOTE = "backup.json"
@@ -38,7 +41,7 @@ class BackupReport:
     path: Path
     artifacts: int
     unchanged: int  # artifacts that the backup before had already
-    nbytes: int  # of the store file
+    nbytes: int  # of the store files
     replaced: Path | None  # where a restore keeps what it has replaced
     seconds: float
 
@@ -47,16 +50,12 @@ def backup(workspace: Workspace, to: Path, incremental: bool, progress: Progress
     """A verified copy of everything committed and flushed at one moment, in place of the one that `to` may hold."""
     begun, target, say = time.monotonic(), Path(os.path.abspath(to)), progress or _silent
     _require_place_for_backup(workspace, target)
-    former = target / "artifacts" if incremental and (target / NOTE).is_file() else None
+    former = target if incremental and (target / NOTE).is_file() else None
     with replaced_folder(target) as draft:
-        for name in _FOLDERS:
-            if (workspace.root / name).is_dir():
-                shutil.copytree(workspace.root / name, draft / name, ignore=shutil.ignore_patterns(".*"))
-        addresses, unchanged = _copy_at_one_moment(workspace, draft, former, say)
+        copied = _copy_all(workspace, draft, former, say)
         (draft / NOTE).write_text(_note(workspace))
         check_copy(draft, say)
-    nbytes = (target / STORE_FILE).stat().st_size
-    return BackupReport(target, len(addresses), unchanged, nbytes, None, round(time.monotonic() - begun, 3))
+    return copied.report(target, None, begun)
 
 
 def restore(source: Path, to: Path, replace: bool, progress: Progress | None) -> BackupReport:
@@ -72,15 +71,41 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
     workspace = open_workspace(source, read_only=True, lock_timeout=30.0)
     try:
         with opened as draft:
-            for name in _FOLDERS:
-                if (source / name).is_dir():
-                    shutil.copytree(source / name, draft / name)
-            addresses, _ = _copy_at_one_moment(workspace, draft, None, say)
+            copied = _copy_all(workspace, draft, None, say)
             check_copy(draft, say)
     finally:
         release_workspace(workspace)
-    nbytes = (target / STORE_FILE).stat().st_size
-    return BackupReport(target, len(addresses), 0, nbytes, kept, round(time.monotonic() - begun, 3))
+    return copied.report(target, kept, begun)
+
+
+class _Copied(NamedTuple):
+    """Artifacts of a workspace and its shards, and how many of them a former backup had."""
+
+    artifacts: int
+    unchanged: int
+
+    def report(self, target: Path, replaced: Path | None, begun: float) -> BackupReport:
+        nbytes = sum(path.stat().st_size for path in (target / STORE_FILE, *shard_files(target)))
+        return BackupReport(target, *self, nbytes, replaced, round(time.monotonic() - begun, 3))
+
+
+def _copy_all(workspace: Workspace, draft: Path, former: Path | None, say: Progress) -> _Copied:
+    """A workspace with its templates and shards, below a new folder."""
+    artifacts = unchanged = 0
+    for path in shards_below(workspace):
+        relative = path.relative_to(workspace.root)
+        (draft / relative).mkdir(parents=True)
+        shard = open_workspace(path, read_only=True, lock_timeout=workspace.database.lock_timeout)
+        try:
+            copied = _copy_all(shard, draft / relative, former and former / relative, _silent)
+        finally:
+            release_workspace(shard)
+        artifacts, unchanged = artifacts + copied.artifacts, unchanged + copied.unchanged
+    for name in _FOLDERS:
+        if (workspace.root / name).is_dir():
+            shutil.copytree(workspace.root / name, draft / name, ignore=shutil.ignore_patterns(".*"))
+    addresses, known = _copy_at_one_moment(workspace, draft, former and former / "artifacts", say)
+    return _Copied(artifacts + len(addresses), unchanged + known)
 
 
 def _copy_at_one_moment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
 from n4a_fast.maintenance.findings import RESTORE, Finding
+from n4a_fast.values import jsontext
+from n4a_fast.values.seals import is_broken
 
 _YOUNG_SECONDS = 3600.0  # a file that a save is about to register
-_TEMPLATE_FILES = ("pipeline.json", "metadata.json")
+_PIPELINE, _METADATA = "pipeline.json", "metadata.json"
 _CURE = "restore the file from a backup, or delete the chains that use it"
 
 
@@ -46,16 +47,26 @@ def orphans(files: ArtifactFiles, used: set[str]) -> Iterator[Finding]:
 
 
 def templates(root: Path) -> tuple[int, list[Finding]]:
-    """How many templates there are below a workspace, and the files of them that cannot be read."""
+    """How many templates there are below a workspace, and those whose files are not what was saved."""
     folders = [folder for folder in sorted((root / "library").glob("*/*")) if not folder.name.startswith(".")]
-    found = []
-    for path in (folder / name for folder in folders if folder.is_dir() for name in _TEMPLATE_FILES):
+    found = [_template(folder) for folder in folders if folder.is_dir()]
+    return len(found), [finding for finding in found if finding is not None]
+
+
+def _template(folder: Path) -> Finding | None:
+    texts = {}
+    for name in (_PIPELINE, _METADATA):
+        path = folder / name
         try:
-            json.loads(path.read_text(encoding="utf-8"))
+            texts[name] = path.read_text(encoding="utf-8")
+            content = jsontext.decode(texts[name])
         except (OSError, ValueError) as error:
             cure = "restore the file from a backup, or delete the template"
-            found.append(Finding("damaged template", path.parent.name, path, f"cannot be read: {error}", cure))
-    return len(folders), found
+            return Finding("damaged template", folder.name, path, f"cannot be read: {error}", cure)
+    if not isinstance(content, dict) or is_broken(content, texts[_PIPELINE]):
+        cure = "restore it from a backup; save it again if you have edited it yourself"
+        return Finding("damaged template", folder.name, folder / _PIPELINE, "is not what was saved", cure)
+    return None
 
 
 def unreadable(error: StoreError, path: Path) -> Finding:

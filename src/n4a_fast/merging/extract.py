@@ -1,4 +1,4 @@
-"""Some runs as a workspace of their own: what `merge` of it would bring back.
+"""Some runs as a workspace of their own, with what lies of them in shards: what `merge` of it would bring back.
 
 Rows are taken some pipelines at a time, so memory does not follow the size of a run.
 """
@@ -15,6 +15,7 @@ from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
+from n4a_fast.merging.shards import shards_below
 
 _PIPELINES_AT_ONCE = 64
 _OF_RUNS = {
@@ -53,22 +54,32 @@ def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
     """A new workspace with these runs and all below them; the source is only read."""
     if isinstance(run_ids, str):
         raise InvalidInputError(f"run_ids must be a list of ids, got the text {run_ids!r}; write [{run_ids!r}]")
-    source.flush()
-    pipelines: list[str] = []
     for run_id in run_ids:
         source.runs.require(run_id)
-        pipelines += source.pipelines.ids_of_run(run_id)
     added: dict[str, int] = {}
     with new_folder(to) as draft:
         target = open_workspace(draft, read_only=False, lock_timeout=source.database.lock_timeout)
         try:
-            _add(added, _take(source, target, _OF_RUNS, run_ids))
-            for first in range(0, len(pipelines), _PIPELINES_AT_ONCE):
-                some = pipelines[first : first + _PIPELINES_AT_ONCE]
-                _add(added, _take(source, target, _OF_PIPELINES, some))
+            _take_runs(source, target, run_ids, added)
+            for path in shards_below(source):
+                shard = open_workspace(path, read_only=True, lock_timeout=source.database.lock_timeout)
+                try:
+                    _take_runs(shard, target, run_ids, added)
+                finally:
+                    release_workspace(shard)
         finally:
             release_workspace(target)
     return MergeReport((source.root,), tuple(MergedTable(name, rows, rows) for name, rows in added.items()))
+
+
+def _take_runs(source: Workspace, target: Workspace, run_ids: Sequence[str], added: dict[str, int]) -> None:
+    """Those of the runs that a workspace has, with all below them."""
+    source.flush()
+    pipelines = [pipeline for run_id in run_ids for pipeline in source.pipelines.ids_of_run(run_id)]
+    _add(added, _take(source, target, _OF_RUNS, run_ids))
+    for first in range(0, len(pipelines), _PIPELINES_AT_ONCE):
+        some = pipelines[first : first + _PIPELINES_AT_ONCE]
+        _add(added, _take(source, target, _OF_PIPELINES, some))
 
 
 def _take(source: Workspace, target: Workspace, wanted: dict[str, str], ids: Sequence[str]) -> list[MergedTable]:

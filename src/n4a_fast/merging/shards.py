@@ -55,7 +55,12 @@ def new_shard(
 
 def shards_below(workspace: Workspace) -> Iterator[Path]:
     """The shards that were made below this workspace, oldest first."""
-    return (path.parent for path in sorted((workspace.root / FOLDER).glob(f"*/{STORE_FILE}")))
+    return (path.parent for path in shard_files(workspace.root))
+
+
+def shard_files(root: Path) -> list[Path]:
+    """The store files of the shards below a workspace, oldest first."""
+    return sorted((root / FOLDER).glob(f"*/{STORE_FILE}"))
 
 
 def merge_all(workspace: Workspace, sources: Sequence[str | Path | Shard[Any]], progress: Progress) -> MergeReport:
