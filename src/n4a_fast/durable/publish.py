@@ -104,8 +104,7 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.close()
+        _remove(folder, lock)
 
 
 def _locked_folder(parent: Path, beginning: str) -> tuple[Path, FileLock]:
@@ -127,11 +126,17 @@ def _remove_left(parent: Path, beginning: str) -> None:
         lock = FileLock(parent / name)
         try:
             if lock.acquire(0.0):
-                shutil.rmtree(parent / name, ignore_errors=True)
+                _remove(parent / name, lock)
         except OSError:  # gone meanwhile, another user's, or a disk without locks
             continue
         finally:
             lock.close()
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.close()
+    shutil.rmtree(folder, ignore_errors=True)  # where the lock is that of a file in it
 
 
 def with_suffix(target: Path, suffix: str) -> Path:
