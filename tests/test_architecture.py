@@ -28,7 +28,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "engine/fork",
         "engine/ending",
         "engine/background",
-        "engine/interrupts",
     ),
     ("durable", "engine/lease", "engine/frames", "log/record", "log/segment"),
     ("engine/connection",),

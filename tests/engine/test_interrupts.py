@@ -14,7 +14,7 @@ import pytest
 from helpers import count
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.engine.interrupts import Uninterrupted
+from n4a_fast.platform.interrupts import Uninterrupted
 
 SESSION = Path(__file__).with_name("interrupted_session.py")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from n4a_fast import platform
 from n4a_fast.errors import StoreError, StoreUnavailableError
+from n4a_fast.platform.interrupts import start
 
 sync = platform.sync_path
 start_sync = platform.start_writing  # so that a sync later finds most of a file done (0.37 ms become 0.12)
@@ -69,7 +70,7 @@ class Syncing:
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._sync, name="n4a_fast-sync", daemon=True)
         with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more: `wait` does it
-            self._thread.start()
+            start(self._thread)
 
     def wait(self) -> None:
         """Return when all of it survives a power loss; OSError if something does not."""

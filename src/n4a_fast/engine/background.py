@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Protocol
 
-from n4a_fast.engine.interrupts import Uninterrupted
+from n4a_fast.platform.interrupts import start
 
 IDLE_SECONDS = 1.0  # a sweep that stores a pipeline now and then is not interrupted in between
 LOOK_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
@@ -37,8 +37,7 @@ class Watched(Protocol):
 def watch(watched: Watched) -> threading.Thread:
     """Start the thread; it ends when the workspace is closed."""
     thread = threading.Thread(target=_watch, args=(watched,), name="n4a_fast-background", daemon=True)
-    with Uninterrupted():  # Python's own wait for the thread is not proof against Ctrl-C
-        thread.start()
+    start(thread)
     return thread
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.artifacts.gc import Collector
-from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.memtable.buffer import Buffer
 from n4a_fast.memtable.drain import DrainedDatabase
+from n4a_fast.platform.interrupts import Uninterrupted
 
 
 @dataclass(slots=True)

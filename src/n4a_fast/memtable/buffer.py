@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.memtable.drain import DrainedDatabase
+from n4a_fast.platform.interrupts import Uninterrupted
 
 _DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
 

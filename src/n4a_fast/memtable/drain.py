@@ -15,13 +15,13 @@ from pathlib import Path
 
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Connection, Database
-from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.engine.lease import Turnstile
 from n4a_fast.errors import StoreError, StoreLockedError, StoreUnavailableError
 from n4a_fast.log.recovery import Waiting
 from n4a_fast.log.write_ahead import WriteAheadLog
 from n4a_fast.memtable.key_ranges import tables_beyond
 from n4a_fast.memtable.pending_table import Tables
+from n4a_fast.platform.interrupts import Uninterrupted
 from n4a_fast.tables.table_set import TableSet
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from n4a_fast.platform.choice import system
+from n4a_fast.platform.interrupts import start
 
 
 class LocksUnsupportedError(OSError):
@@ -83,7 +84,7 @@ class FileLock:
             return True
         wait = _Wait(self.path, shared)
         try:
-            wait.start()
+            start(wait)
             wait.join(timeout)
         finally:
             descriptor = wait.result_or_give_up()

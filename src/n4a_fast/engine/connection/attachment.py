@@ -24,9 +24,9 @@ from n4a_fast.engine.connection.waiting import Patience, released
 from n4a_fast.engine.ending import refuses_this_thread, tell_of_end
 from n4a_fast.engine.fork import tell_of_forks
 from n4a_fast.engine.identity import REPLACED, StoreIdentity
-from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.engine.lease import Turnstile
 from n4a_fast.errors import StoreClosedError, StoreError, StoreLockedError, StoreMovedError, StoreUnavailableError
+from n4a_fast.platform.interrupts import Uninterrupted
 
 _READ_IDENTITY = "SELECT store_id, rewrites FROM store.main.store_info"
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms

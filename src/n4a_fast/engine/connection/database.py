@@ -21,8 +21,8 @@ from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
 from n4a_fast.engine.frames import as_frame
-from n4a_fast.engine.interrupts import Uninterrupted
 from n4a_fast.errors import InvalidInputError, StoreError, StoreFormatError
+from n4a_fast.platform.interrupts import Uninterrupted
 
 _NO_LIMIT = 2**20  # megabytes
 _TRIM_EVERY = 256 * 2**20  # bytes written

@@ -19,6 +19,7 @@ import orjson
 import pyarrow as pa
 
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.platform.interrupts import start
 
 # what the query did wrong; functions that take bytes apart tell of an IO error, too
 ERRORS = (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.IOException)
@@ -184,7 +185,7 @@ def _until_interrupted(connection: duckdb.DuckDBPyConnection, work: Callable[[],
         finally:
             done.set()
 
-    threading.Thread(target=run, name="n4a_fast sql", daemon=True).start()
+    start(threading.Thread(target=run, name="n4a_fast sql", daemon=True))
     try:
         done.wait()
     except BaseException:

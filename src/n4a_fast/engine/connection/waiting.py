@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from n4a_fast.engine.interrupts import Uninterrupted
+from n4a_fast.platform.interrupts import Uninterrupted
 
 
 class Patience(threading.local):

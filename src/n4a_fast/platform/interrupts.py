@@ -11,6 +11,12 @@ import threading
 from types import FrameType, TracebackType
 
 
+def start(thread: threading.Thread) -> None:
+    """Start a thread: Python's own wait for it, cut by Ctrl-C, may end in a RuntimeError about its locks."""
+    with Uninterrupted():
+        thread.start()
+
+
 class Uninterrupted:
     """In the main thread, Ctrl-C takes effect at the end of the outermost block; a second one at once."""
 
