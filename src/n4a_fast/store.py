@@ -457,7 +457,7 @@ class WorkspaceStore:
         """
         self._open().runs.require_known(run_id)
         described = (expanded_config, generator_choices, dataset_name, dataset_hash, original_template)
-        return self._begun.pipeline(self._open().pipelines.begin(run_id, name, *described))
+        return self._begun.pipeline(self._open().begin_pipeline(run_id, name, *described))
 
     @_writes
     def complete_pipeline(
@@ -575,8 +575,9 @@ class WorkspaceStore:
         """Id of the stored prediction.
 
         A prediction with the same pipeline, chain, fold, partition, model name and branch is
-        replaced, and keeps its arrays until new ones come. Without `prediction_id` the id follows
-        from these, so it stays the same; with another `prediction_id` than before, the earlier id is gone.
+        replaced, and keeps its arrays until new ones come. It keeps the id that it was first saved under, whatever
+        `prediction_id` says; without one, the id follows from the above. An id that another prediction
+        has is taken from that one, which goes.
         Scores may be NaN or infinite; `refit_context` marks a refit.
         """
         workspace = self._open()

@@ -37,8 +37,7 @@ class Model:
 
     def save(self, key: tuple[int, bool, str, int | None], identifier: str, score: float) -> None:
         earlier = self.rows.get(key)
-        if earlier is not None and earlier[0] != identifier and earlier[0] in self.arrays:
-            self.arrays[identifier] = self.arrays.pop(earlier[0])
+        assert earlier is None or identifier == earlier[0]
         self.rows[key] = (identifier, score)
 
     def drop(self, keys: list[tuple[int, bool, str, int | None]]) -> None:

@@ -17,6 +17,7 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ConflictError
 from n4a_fast.merging.logged_tables import logged
 from n4a_fast.tables.predictions.logged import tables_of
+from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.saving import Predictions
 
@@ -123,7 +124,9 @@ def test_journals_are_merged_like_the_tables_they_would_have_been_put_in(tmp_pat
 
 def frames_at_random(dice: random.Random) -> list[dict[str, Any]]:
     """What a journal might hold: each of several batches as its frame."""
-    predictions, contents = Predictions(None), []  # type: ignore[arg-type]  # nothing is looked up
+    nothing: Any = None  # is looked up
+    predictions, contents = Predictions(nothing, SampleMetadata(nothing)), []
+    predictions.first_ids.begin("pipeline")
     for _ in range(dice.randrange(1, 5)):
         for _ in range(dice.randrange(4)):
             fields = {**PREDICTION, **dict.fromkeys(("prediction_id", "preprocessings", "refit_context"))}

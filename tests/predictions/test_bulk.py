@@ -70,9 +70,27 @@ def test_the_newest_row_of_a_key_wins_within_one_call(store: WorkspaceStore, swe
     assert counts(store, "predictions", "prediction_arrays") == {"predictions": 2, "prediction_arrays": 2}
 
 
-def test_the_newest_row_of_a_given_id_wins_within_one_call(store: WorkspaceStore, sweep: Sweep) -> None:
-    store.save_predictions(columns(sweep, prediction_id=["a", "b", "b"], fold_id=["0", "0", "1"]))
-    assert store.query_predictions().select("prediction_id", "fold_id").rows() == [("b", "1")]
+def test_a_key_keeps_its_first_id_within_one_call(store: WorkspaceStore, sweep: Sweep) -> None:
+    saved = store.save_predictions(columns(sweep, prediction_id=["a", "b", "b"], fold_id=["0", "0", "1"]))
+    assert saved == ["a", "a", "b"]
+    assert store.query_predictions().select("prediction_id", "fold_id").sort("fold_id").rows() == [
+        ("a", "0"),
+        ("b", "1"),
+    ]
+
+
+@pytest.mark.parametrize("first", [None, ["x", "y"]], ids=["ids that follow", "given ids"])
+def test_stored_keys_keep_their_first_ids(store: WorkspaceStore, sweep: Sweep, first: list[str] | None) -> None:
+    matrix = np.arange(4.0).reshape(2, 2)
+    given = {} if first is None else {"prediction_id": first}
+    kept = store.save_predictions(columns(sweep, fold_id=["0", "1"], **given), y_pred=matrix)
+    again = store.save_predictions(
+        columns(sweep, prediction_id=["b", "c", "a"], fold_id=["1", "2", "0"]), y_pred=np.ones((3, 2))
+    )
+    assert again == [kept[1], "c", kept[0]]
+    loaded = store.load_arrays([*kept, "c"], columns=["y_pred"])
+    np.testing.assert_array_equal(loaded.y_pred_2d(), np.ones((3, 2)))
+    assert counts(store, "predictions", "prediction_arrays") == {"predictions": 3, "prediction_arrays": 3}
 
 
 def test_more_than_one_slice(store: WorkspaceStore, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

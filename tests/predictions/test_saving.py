@@ -13,8 +13,10 @@ from helpers import (
     Sweep,
     begin_pipeline,
     begin_sweep,
+    child,
     count,
     counts,
+    finish,
     predict,
     predict_with_arrays,
     save_chain,
@@ -139,80 +141,124 @@ def test_new_arrays_replace_the_old_ones(store: WorkspaceStore, sweep: Sweep, be
 
 
 @BETWEEN
-def test_arrays_move_to_the_new_id_of_their_prediction(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
-    old = predict_with_arrays(store, sweep, 1.0)
-    between(store)
-    predict(store, sweep.pipeline, sweep.chain, prediction_id="renamed")
-    between(store)
-    assert store.get_prediction(old) is None
-    assert store.get_prediction_arrays(old) is None
-    assert y_pred(store, "renamed") == [1, 2, 3, 4, 5]
-    assert counts(store, "predictions", "prediction_arrays") == {"predictions": 1, "prediction_arrays": 1}
-
-
-@BETWEEN
-def test_new_arrays_under_a_new_id_replace_those_of_the_old_one(
-    store: WorkspaceStore, sweep: Sweep, between: Between
+@pytest.mark.parametrize("first", [None, "first"], ids=["an id that follows", "a given id"])
+def test_a_prediction_keeps_the_id_it_was_first_saved_under(
+    store: WorkspaceStore, sweep: Sweep, between: Between, first: str | None
 ) -> None:
-    predict_with_arrays(store, sweep, 1.0)
+    kept = predict_with_arrays(store, sweep, 1.0, prediction_id=first)
     between(store)
-    predict_with_arrays(store, sweep, 2.0, prediction_id="renamed")
-    between(store)
-    assert y_pred(store, "renamed") == [2, 3, 4, 5, 6]
-    assert counts(store, "predictions", "prediction_arrays") == {"predictions": 1, "prediction_arrays": 1}
-
-
-@BETWEEN
-def test_arrays_saved_just_before_their_row_is_renamed_move_with_it(
-    store: WorkspaceStore, sweep: Sweep, between: Between
-) -> None:
-    old = predict(store, sweep.pipeline, sweep.chain)
-    between(store)
-    store.save_prediction_arrays(old, None, np.arange(3.0))
-    predict(store, sweep.pipeline, sweep.chain, prediction_id="renamed")
-    between(store)
-    assert y_pred(store, "renamed") == [0, 1, 2]
-    assert counts(store, "predictions", "prediction_arrays") == {"predictions": 1, "prediction_arrays": 1}
-
-
-@BETWEEN
-def test_a_replaced_id_takes_no_arrays(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
-    old = predict(store, sweep.pipeline, sweep.chain)
-    between(store)
-    predict(store, sweep.pipeline, sweep.chain, prediction_id="renamed")
-    with pytest.raises(NotFoundError, match=old):
-        store.save_prediction_arrays(old, None, np.arange(3.0))
-    assert count(store, "prediction_arrays") == 0
-
-
-@BETWEEN
-def test_an_id_moved_to_the_key_of_another_prediction_keeps_its_own_arrays(
-    store: WorkspaceStore, sweep: Sweep, between: Between
-) -> None:
-    predict_with_arrays(store, sweep, 1.0, prediction_id="a", fold_id="0")
-    predict_with_arrays(store, sweep, 2.0, prediction_id="b", fold_id="1")
-    between(store)
-    predict(store, sweep.pipeline, sweep.chain, prediction_id="a", fold_id="1")
-    between(store)
-    assert y_pred(store, "a") == [1, 2, 3, 4, 5]
-    assert store.query_predictions()["prediction_id"].to_list() == ["a"]
+    for later in ("second", None):
+        saved = predict(store, sweep.pipeline, sweep.chain, prediction_id=later, val_score=0.7)
+        assert saved == kept
+        between(store)
+    assert store.query_predictions().select("prediction_id", "val_score").rows() == [(kept, 0.7)]
+    assert y_pred(store, kept) == [1, 2, 3, 4, 5]
     assert counts(store, "predictions", "prediction_values") == {"predictions": 1, "prediction_values": 1}
 
 
 @BETWEEN
-def test_two_predictions_that_swap_their_keys_leave_nothing_doubled(
+def test_arrays_and_metadata_of_a_prediction_that_is_saved_again_under_another_id_stay(
     store: WorkspaceStore, sweep: Sweep, between: Between
 ) -> None:
-    predict_with_arrays(store, sweep, 1.0, prediction_id="a", fold_id="0")
-    predict_with_arrays(store, sweep, 2.0, prediction_id="b", fold_id="1")
-    _drained(store)
-    predict(store, sweep.pipeline, sweep.chain, prediction_id="a", fold_id="1")
+    predict(store, sweep.pipeline, sweep.chain, prediction_id="first")
+    store.save_prediction_arrays("first", np.arange(3.0), np.arange(3.0), sample_metadata={"of": "first"})
     between(store)
-    predict(store, sweep.pipeline, sweep.chain, prediction_id="b", fold_id="0")
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="second") == "first"
     between(store)
-    assert sorted(store.query_predictions()["prediction_id"]) == ["a", "b"]
-    assert y_pred(store, "a") == [1, 2, 3, 4, 5]
-    assert count(store, "prediction_values") == count(store, "prediction_arrays")
+    found = store.get_prediction("first", load_arrays=True)
+    assert found is not None
+    assert (found["y_pred"].tolist(), found["sample_metadata"]) == ([0, 1, 2], {"of": "first"})
+    assert store.get_prediction("second") is None
+    with pytest.raises(NotFoundError, match="second"):
+        store.save_prediction_arrays("second", None, np.arange(3.0))
+
+
+@BETWEEN
+def test_an_id_that_moves_to_another_prediction_leaves_arrays_and_metadata_behind(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
+    predict(store, sweep.pipeline, sweep.chain, prediction_id="a", fold_id="0")
+    store.save_prediction_arrays("a", np.arange(3.0), np.arange(3.0), sample_metadata={"fold": 0})
+    between(store)
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="a", fold_id="1") == "a"
+    between(store)
+    found = store.get_prediction("a", load_arrays=True)
+    assert found is not None
+    assert (found["fold_id"], found["y_pred"], found["sample_metadata"]) == ("1", None, {})
+    assert counts(store, "predictions", "prediction_values", "prediction_metadata") == {
+        "predictions": 1,
+        "prediction_values": 0,
+        "prediction_metadata": 0,
+    }
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="b", fold_id="0") == "b"
+
+
+@BETWEEN
+def test_a_deleted_prediction_leaves_its_key_to_the_next_id(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
+    predict(store, sweep.pipeline, sweep.chain, prediction_id="first")
+    between(store)
+    assert store.delete_prediction("first")
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="second") == "second"
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        assert predict(store, sweep.pipeline, None, prediction_id="given up") == "given up"
+        raise ZeroDivisionError
+    assert predict(store, sweep.pipeline, None, prediction_id="third") == "third"
+
+
+def test_a_later_session_and_another_process_keep_the_first_id(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        sweep = begin_sweep(store)
+        assert predict(store, sweep.pipeline, sweep.chain, prediction_id="first") == "first"
+        followed = predict(store, sweep.pipeline, sweep.chain, fold_id="1")
+    with WorkspaceStore(tmp_path) as store:
+        assert predict(store, sweep.pipeline, sweep.chain, prediction_id="second") == "first"
+        assert predict(store, sweep.pipeline, sweep.chain, prediction_id="second", fold_id="1") == followed
+        other = child(SAVES_AGAIN, tmp_path, sweep.pipeline, sweep.chain)
+        assert finish(other).split() == ["first"]
+
+
+SAVES_AGAIN = """
+import sys
+from helpers import predict
+from n4a_fast import WorkspaceStore
+with WorkspaceStore(sys.argv[1]) as store:
+    print(predict(store, *sys.argv[2:], prediction_id="third"))
+"""
+
+
+def test_a_key_that_two_processes_save_at_once_keeps_the_id_that_comes_to_the_tables_first(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, flush_interval=None) as store:
+        sweep = begin_sweep(store)
+        store.flush()
+        assert finish(child(KILLED, tmp_path, sweep.pipeline, sweep.chain)).split() == ["theirs"]
+        predict(store, sweep.pipeline, sweep.chain, prediction_id="ours")
+        store.save_prediction_arrays("ours", None, np.full(3, 2.0), sample_metadata={"of": "ours"})
+        store.flush()
+        found = store.query_predictions()["prediction_id"].to_list()
+        assert found == ["theirs"]
+        stored = store.get_prediction("theirs", load_arrays=True)
+        assert stored is not None
+        assert (stored["y_pred"].tolist(), stored["sample_metadata"]) == ([2, 2, 2], {"of": "ours"})
+        assert counts(store, "predictions", "prediction_values", "prediction_metadata") == {
+            "predictions": 1,
+            "prediction_values": 1,
+            "prediction_metadata": 1,
+        }
+
+
+KILLED = """
+import os, sys
+import numpy as np
+from helpers import predict
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+print(predict(store, *sys.argv[2:], prediction_id="theirs"), flush=True)
+store.save_prediction_arrays("theirs", None, np.ones(3), sample_metadata={"of": "theirs"})
+store.flush()
+os._exit(0)  # as killed: it is in the log alone
+"""
 
 
 def y_pred(store: WorkspaceStore, prediction: str) -> Any:

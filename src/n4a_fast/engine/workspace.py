@@ -134,6 +134,11 @@ class Workspace:
             raise result
         return result
 
+    def begin_pipeline(self, run_id: str, name: str, *described: Any) -> str:
+        pipeline_id = self.pipelines.begin(run_id, name, *described)
+        self.predictions.first_ids.begin(pipeline_id)
+        return pipeline_id
+
     def save_chain(self, pipeline_id: str, *described: Any, **texts: Any) -> str:
         """Buffer a chain; collections of other processes spare what it names from now on."""
         self.pipelines.require_known(pipeline_id)

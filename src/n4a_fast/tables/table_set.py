@@ -25,12 +25,12 @@ from n4a_fast.tables.runs import Runs
 class TableSet:
     """The tables, each with its rows in memory."""
 
-    def __init__(self, database: Database, files: ArtifactFiles, predictions: Predictions | None = None) -> None:
+    def __init__(self, database: Database, files: ArtifactFiles, predictions: type[Predictions] = Predictions) -> None:
         self._database = database
         self.runs, self.pipelines, self.chains = Runs(database), Pipelines(database), Chains(database)
-        self.logs, self.predictions = Logs(database), predictions or Predictions(database)
-        self.artifacts, self.projects = Artifacts(database, files), Projects(database)
         self.metadata = SampleMetadata(database)
+        self.logs, self.predictions = Logs(database), predictions(database, self.metadata)
+        self.artifacts, self.projects = Artifacts(database, files), Projects(database)
         self.carried = Carried(database)
         # in the order in which they are written
         self.pending: tuple[PendingTable, ...] = (
@@ -49,7 +49,7 @@ class TableSet:
     @classmethod
     def of_records(cls, database: Database, files: ArtifactFiles, records: Iterable[bytes]) -> TableSet:
         """What other processes have logged, to be written at once."""
-        tables = cls(database, files, JournaledPredictions(database))
+        tables = cls(database, files, JournaledPredictions)
         tables.replay(records)
         return tables
 

@@ -102,7 +102,7 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
         part.update(prediction_id=identifiers, id_key=id_key, nk=pa.array(keys[rows].nk), created_at=stamp)
         table = pa.table(part).select(PREDICTIONS.names)
         if may_repeat and not _are_distinct(numbers := keys[rows].numbers(), identifiers):
-            yield identifiers, _one_after_the_other(table, numbers, given)
+            yield _one_after_the_other(table, numbers, given)
         else:
             yield identifiers, {"predictions": table, **array_tables(given, identifiers, id_key)}
 
@@ -130,17 +130,19 @@ def _are_distinct(keys: list[int], identifiers: pa.StringArray) -> bool:
     return bool(len(set(keys)) == len(keys) == pc.count_distinct(identifiers).as_py())
 
 
-def _one_after_the_other(rows: pa.Table, keys: list[int], given: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """The tables that saving row by row would leave, for rows that replace one another."""
-    batch = PredictionBatch()
+def _one_after_the_other(
+    rows: pa.Table, keys: list[int], given: Mapping[str, Any]
+) -> tuple[pa.StringArray, dict[str, pa.Table]]:
+    """The ids and tables that saving row by row would give, for rows that replace one another."""
+    batch, identifiers = PredictionBatch(), []
     for place, (row, key) in enumerate(
         zip(zip(*(column.to_pylist() for column in rows.columns), strict=True), keys, strict=True)
     ):
-        batch.put(row, key)
+        identifiers.append(batch.put(row, key))
         of_row = {name: value if _is_shared(value) else value[place] for name, value in given.items()}
         if any(value is not None for value in of_row.values()):
-            batch.put_arrays(row[0], arrays.Arrays(**{name: of_row.get(name) for name in _ARRAYS}))
-    return batch.pending()
+            batch.put_arrays(identifiers[-1], arrays.Arrays(**{name: of_row.get(name) for name in _ARRAYS}))
+    return pa.array(identifiers, pa.string()), batch.pending()
 
 
 def _by_name(columns: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 from n4a_fast.tables.predictions.contents import Contents
 from n4a_fast.tables.predictions.keys import id_keys
+from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.packed import Packed, array_of, values_of
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
@@ -33,8 +34,8 @@ Content = dict[str, Any]
 class JournaledPredictions(Predictions):
     """The predictions of frames that other processes have journaled, to be written at once."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, metadata: SampleMetadata) -> None:
+        super().__init__(database, metadata)
         self._contents: list[Content] = []
 
     def replay(self, content: Content) -> None:

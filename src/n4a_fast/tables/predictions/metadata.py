@@ -34,15 +34,15 @@ class SampleMetadata(PendingRows):
     def __init__(self, database: Database) -> None:
         super().__init__(database, "prediction_metadata", PREDICTION_METADATA)
 
-    def save(self, prediction_id: str, content: str) -> None:
-        """Keep JSON text as a prediction's metadata, in place of what it had."""
-        self.put(
-            {
-                "prediction_id": prediction_id,
-                "content_hash": xxhash.xxh3_128_hexdigest(content.encode()),
-                "content": content,
-            }
-        )
+    def save(self, prediction_id: str, content: str | None) -> None:
+        """Keep JSON text as a prediction's metadata, in place of what it had; None: nothing of what is in memory."""
+        address = None if content is None else xxhash.xxh3_128_hexdigest(content.encode())
+        self.put({"prediction_id": prediction_id, "content_hash": address, "content": content})
+
+    def forget(self, prediction_id: str) -> None:
+        """The id means another prediction from now on: what is in memory under it goes."""
+        if self.get(prediction_id) is not None:
+            self.save(prediction_id, None)
 
     def replay(self, content: dict[str, Any]) -> None:
         for row in content.get("prediction_metadata", ()):
@@ -56,12 +56,15 @@ class SampleMetadata(PendingRows):
         return jsontext.decode(self._database.rows(_GET, found[0])[0][0]) if found else {}
 
     def pending(self) -> dict[str, pa.Table]:
-        contents: dict[str, Any] = {row["content_hash"]: row["content"] for row in self.values()}
-        return (
-            {**super().pending(), "shared_metadata": table_of(list(contents.items()), SHARED_METADATA)}
-            if contents
-            else {}
-        )
+        kept = [row for row in self.values() if row["content"] is not None]
+        if not kept:
+            return {}
+        contents = {row["content_hash"]: row["content"] for row in kept}
+        rows: list[tuple[object, ...]] = [(row["prediction_id"], row["content_hash"]) for row in kept]
+        return {
+            "prediction_metadata": table_of(rows, PREDICTION_METADATA),
+            "shared_metadata": table_of(list(contents.items()), SHARED_METADATA),
+        }
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         super().write_in_transaction(tables, beyond)

@@ -36,6 +36,7 @@ class PredictionBatch:
         self._rows: dict[str, tuple[Any, ...]] = {}
         self._id_of_key: dict[int, str] = {}
         self._key_of_id: dict[str, int] = {}
+        self._first_ids: dict[str, str] = {}  # of ids that came later with a natural key
         self._places: dict[str, int] = {}  # prediction id -> where its newest arrays are
         self._references: list[tuple[Any, ...]] = []
         self._y_pred, self._y_proba = ListColumn("y_pred", "float64"), ListColumn("y_proba", "float64")
@@ -66,28 +67,33 @@ class PredictionBatch:
         """Whether a row with this natural key is held here."""
         return key in self._id_of_key
 
-    def put(self, row: tuple[Any, ...], key: int) -> None:
-        """Keep a row in the order of the predictions schema; it replaces the one with its id or its natural key."""
-        prediction_id = row[0]
-        earlier = self._id_of_key.get(key)
-        if earlier is not None and earlier != prediction_id:
-            self._rename(earlier, prediction_id)
-        if (
-            self._key_of_id.get(prediction_id, key) != key
-        ):  # the id moves to another key: it no longer holds the old one
+    def id_of(self, key: int) -> str | None:
+        """The id of the row with this natural key, if it is held here."""
+        return self._id_of_key.get(key)
+
+    def holds_id_of_another(self, prediction_id: str, key: int) -> bool:
+        """Whether a row with another natural key has this id."""
+        return self._key_of_id.get(prediction_id, key) != key
+
+    def put(self, row: tuple[Any, ...], key: int) -> str:
+        """Keep a row in the order of the predictions schema, and give its id. It replaces the one with its natural key,
+        whose id and arrays it takes over, or the one with its id, which goes with its arrays.
+        """
+        given = row[0]
+        prediction_id = self._id_of_key.setdefault(key, given)
+        self._first_ids.pop(given, None)
+        if prediction_id != given:
+            self._first_ids[given] = prediction_id
+            row = (prediction_id, *row[1:-1], ids.id_key(prediction_id))
+        elif self.holds_id_of_another(prediction_id, key):
             del self._id_of_key[self._key_of_id[prediction_id]]
-        self._id_of_key[key], self._key_of_id[prediction_id] = prediction_id, key
+            for places in (self._places, self._fresh_places):
+                places.pop(prediction_id, None)
+        self._key_of_id[prediction_id] = key
         self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
         self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
         self.row_nbytes += _ROW_BYTES + len(row[_SCORES] or "") + len(row[_BEST_PARAMS] or "")
-
-    def _rename(self, earlier: str, prediction_id: str) -> None:
-        """Drop a row; its arrays move along, unless the new id has its own."""
-        del self._rows[earlier], self._key_of_id[earlier]
-        self._fresh_rows.pop(earlier, None)
-        for places in (self._places, self._fresh_places):
-            if earlier in places:
-                places.setdefault(prediction_id, places.pop(earlier))
+        return prediction_id
 
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""
@@ -155,8 +161,8 @@ class PredictionBatch:
             self._shared.replay(values["shared_arrays"])
             self._indices.replay(values["shared_indices"])
             y_pred, y_proba = unpacked(values["y_pred"], "float64"), unpacked(values["y_proba"], "float64")
-            for place, *reference in rows_of(values["references"]):
-                self._put_values(tuple(reference), y_pred[place], y_proba[place])
+            for place, name, *reference in rows_of(values["references"]):
+                self._put_values((self._first_ids.get(name, name), *reference), y_pred[place], y_proba[place])
 
     def pending(self) -> dict[str, pa.Table]:
         """What is held, as Arrow tables by table name."""

@@ -1,8 +1,9 @@
 """The prediction tables: what a flush writes, what a re-save replaces, what a delete takes along.
 
 A prediction's natural key is (pipeline, chain, fold, partition, model name, branch), a missing
-chain or branch included. Saving a key again replaces its row; the arrays stay unless new ones
-come. Arrays shared by content go when the last prediction that refers to them goes.
+chain or branch included. Saving a key again replaces its row, which keeps its id; the arrays stay unless new ones
+come. An id that comes with another key leaves what it was, arrays included. Arrays shared by content go when the last
+prediction that refers to them goes.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _SAME_KEY = "p.nk = b.nk AND " + " AND ".join(f"p.{name} IS NOT DISTINCT FROM b.
 
 _SAME_ID = "{0}.id_key = {1}.id_key AND {0}.prediction_id = {1}.prediction_id"
 
-_RENAMED = f"""SELECT p.prediction_id AS old_id, b.prediction_id AS new_id,
-    p.id_key AS old_id_key, b.id_key AS new_id_key, EXISTS (FROM prediction_values v WHERE {_SAME_ID.format("v", "b")})
-    AS has_values
-FROM predictions p JOIN batch b ON {_SAME_KEY} WHERE p.prediction_id NOT IN (SELECT prediction_id FROM batch)"""
-_RENAME_VALUES = """UPDATE prediction_values AS v SET prediction_id = new_id, id_key = new_id_key FROM renamed
-WHERE v.id_key = old_id_key AND v.prediction_id = old_id"""
+_FIRST_IDS = f"""SELECT b.prediction_id AS given, p.prediction_id AS first
+FROM predictions p JOIN batch b ON {_SAME_KEY}
+WHERE p.prediction_id <> b.prediction_id AND p.prediction_id NOT IN (SELECT prediction_id FROM batch)"""
+_MOVED = f"""SELECT p.prediction_id, p.id_key FROM predictions p JOIN batch b ON {_SAME_ID.format("p", "b")}
+WHERE NOT ({_SAME_KEY})"""
+_DELETE_METADATA = "DELETE FROM prediction_metadata WHERE prediction_id IN (SELECT prediction_id FROM moved)"
 _REPLACED_BY_KEY = f"DELETE FROM predictions p USING batch b WHERE {_SAME_KEY}"
 _REPLACED_BY_ID = f"DELETE FROM predictions p USING batch b WHERE {_SAME_ID.format('p', 'b')}"
+_NAMING_IDS = {"predictions", "prediction_values", "prediction_metadata"}  # tables of a batch
 _LARGEST = 2**64 - 1
 _HAS_KEY = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_KEY} LIMIT 1)"
 _HAS_ROW = f"(SELECT 1 FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')} LIMIT 1)"
@@ -90,20 +92,35 @@ class PredictionTable:
         ]
         return not tables_between(self._database, ranges)
 
-    def write_in_transaction(self, tables: dict[str, pa.Table], *, known_new: bool = False) -> None:
+    def write_in_transaction(self, tables: dict[str, pa.Table], *, known_new: bool = False) -> dict[str, str]:
         """Insert the batch's tables, replacing rows with the same natural key or id, and arrays with the same id;
-        `known_new` when there are none.
+        `known_new` when there are none. Given ids of natural keys that have another one: that one, which is in `tables`
+        then.
         """
         rows, values = tables.get("predictions"), tables.get("prediction_values")
         if known_new or self._are_all_new(rows, values):
             self._insert_values_in_transaction(tables)
             if rows is not None:
                 self._insert_rows_in_transaction(rows)
-            return
-        if "prediction_values" in tables:  # before the rows: arrays of a replaced prediction move to its new id
+            return {}
+        kept: dict[str, str] = {}
+        if rows is not None:
+            found = self._database.select(_FIRST_IDS, batch=rows)
+            kept = dict(zip(found["given"].to_pylist(), found["first"].to_pylist(), strict=True))
+            tables.update({name: _renamed(tables[name], kept) for name in _NAMING_IDS & tables.keys() if kept})
+            self._take_from_moved_in_transaction(tables["predictions"])
+        if "prediction_values" in tables:
             self._replace_values_in_transaction(tables)
         if "predictions" in tables:
             self._replace_rows_in_transaction(tables["predictions"])
+        return kept
+
+    def _take_from_moved_in_transaction(self, rows: pa.Table) -> None:
+        """What an id had as another prediction's is not for the new one."""
+        moved = self._database.select(_MOVED, batch=rows)
+        if moved.num_rows:
+            self._delete_values_in_transaction(moved)
+            self._database.insert(_DELETE_METADATA, moved=moved)
 
     def _are_all_new(self, rows: pa.Table | None, values: pa.Table | None) -> bool:
         """Whether nothing in the tables has the natural key, or the id, of anything in the batch."""
@@ -148,9 +165,6 @@ class PredictionTable:
         self._database.insert(_INSERT.format(table="prediction_values"), batch=tables["prediction_values"])
 
     def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
-        renamed = self._database.select(_RENAMED, batch=rows)
-        if renamed.num_rows:
-            self._move_values_in_transaction(renamed)
         self._database.insert(_REPLACED_BY_KEY, batch=rows)  # of the same chain
         left = self._database.select(_CHAINS_LEFT, batch=rows)["chain_id"].to_pylist()
         if left:
@@ -161,16 +175,6 @@ class PredictionTable:
     def _insert_rows_in_transaction(self, rows: pa.Table) -> None:
         note_predictions_in_transaction(self._database, rows)
         self._database.insert(_INSERT.format(table="predictions"), batch=rows)
-
-    def _move_values_in_transaction(self, renamed: pa.Table) -> None:
-        """Arrays follow their prediction to its new id; where that has arrays of its own, the old ones are dropped."""
-        gone = (
-            renamed.filter(renamed["has_values"])
-            .select(["old_id", "old_id_key"])
-            .rename_columns(["prediction_id", "id_key"])
-        )
-        self._delete_values_in_transaction(gone)
-        self._database.insert(_RENAME_VALUES, renamed=renamed)
 
     def _delete_values_in_transaction(self, gone: pa.Table) -> int:
         found = self._database.select(_GONE_CONTENTS, gone=gone).to_pylist()[0]
@@ -197,6 +201,16 @@ class PredictionTable:
                     }
         if left:
             self._database.insert(_DELETE_CONTENTS.format(table=table), contents=pa.table({"h": sorted(left)}))
+
+
+def _renamed(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
+    """The same rows with other ids where these say so."""
+    names = pa.array([kept.get(name, name) for name in rows["prediction_id"].to_pylist()], pa.string())
+    rows = rows.set_column(rows.column_names.index("prediction_id"), "prediction_id", names)
+    if "id_key" not in rows.column_names:
+        return rows
+    keys = pa.array([ids.id_key(name.as_py()) for name in names], pa.uint64())
+    return rows.set_column(rows.column_names.index("id_key"), "id_key", keys)
 
 
 def with_used_contents(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:

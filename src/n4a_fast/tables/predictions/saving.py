@@ -10,6 +10,8 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError
 from n4a_fast.tables.predictions import arrays, bulk
+from n4a_fast.tables.predictions.first_ids import FirstIds
+from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable
 from n4a_fast.values import checks, ids, jsontext
@@ -18,8 +20,9 @@ from n4a_fast.values import checks, ids, jsontext
 class Predictions:
     """The predictions of a workspace: the batch in memory and the tables behind it."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = PredictionTable(database)
+    def __init__(self, database: Database, metadata: SampleMetadata) -> None:
+        self._table, self._metadata = PredictionTable(database), metadata
+        self.first_ids = FirstIds(database)
         self.batch = PredictionBatch()
 
     def save(
@@ -48,13 +51,16 @@ class Predictions:
         refit_context: Any,
         prediction_id: str | None,
     ) -> str:
-        """Buffer one row, in the order of the schema; its id is `prediction_id` or follows from the natural key."""
+        """Buffer one row, in the order of the schema; its id is that of the first one with its natural key, else
+        `prediction_id`, or follows from the key.
+        """
         text, real, integer, maybe = checks.text, checks.real, checks.optional_integer, checks.optional_text
         fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
         partition, model_name = text(partition, "partition"), text(model_name, "model_name")
-        key, identifier, nk, id_key = ids.derived(pipeline_id, chain_id, fold, partition, model_name, branch)
-        if prediction_id is not None:
-            identifier = checks.identifier(prediction_id, "prediction_id")
+        columns = (pipeline_id, chain_id, fold, partition, model_name, branch)
+        key, following, nk, id_key = ids.derived(*columns)
+        identifier = self._id_of(key, columns, prediction_id) or following
+        if identifier is not following:
             id_key = ids.id_key(identifier)
         row = (
             identifier,
@@ -85,7 +91,16 @@ class Predictions:
             id_key,
         )
         self.batch.put(row, key)
+        self.first_ids.note(pipeline_id, key, identifier, follows=identifier == following)
         return identifier
+
+    def _id_of(self, key: int, columns: tuple[Any, ...], given: str | None) -> str | None:
+        """The id that a natural key has already, or the given one."""
+        if given is not None:
+            checks.identifier(given, "prediction_id")
+            if self.batch.holds_id_of_another(given, key):
+                self._metadata.forget(given)
+        return self.batch.id_of(key) or self.first_ids.find(key, columns, given) or given
 
     def save_arrays(
         self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any
@@ -147,29 +162,34 @@ class Predictions:
         known_new = given.ids_follow and given.keys_are_distinct and self._table.is_beyond(given.keys)
         identifiers: list[str] = []
         for ids_of_slice, tables in bulk.prefetched(bulk.slices(given)):
-            self._table.write_in_transaction(tables, known_new=known_new)
-            identifiers += ids_of_slice.to_pylist()
+            kept = self._table.write_in_transaction(tables, known_new=known_new)
+            identifiers += [kept.get(identifier, identifier) for identifier in ids_of_slice.to_pylist()]
+        self.first_ids.forget()
         return identifiers
 
     def forget_known(self) -> None:
-        """Nothing: which predictions the tables hold is asked anew each time."""
+        """Rows may have come or gone: ids must be looked up again."""
+        self.first_ids.forget()
 
     def clear(self) -> None:
         """Forget the batch: it is written, or given up."""
         self.batch = PredictionBatch()
 
     def delete_in_transaction(self, prediction_id: str) -> bool:
-        rows, _ = self._table.delete_in_transaction(self._table.id_of(prediction_id))
-        return rows > 0
+        return self._delete_in_transaction(self._table.id_of(prediction_id))[0] > 0
 
     def delete_of_chain_in_transaction(self, chain_id: str) -> int:
         """Remove the predictions of a chain and their arrays; the number of documented rows."""
-        return sum(self._table.delete_in_transaction(self._table.ids_of_chain(chain_id)))
+        return sum(self._delete_in_transaction(self._table.ids_of_chain(chain_id)))
 
     def delete_these_in_transaction(self, prediction_ids: pa.Table) -> int:
         """Remove predictions (`prediction_id`, `id_key`, `chain_id`) and their arrays; how many predictions."""
-        return self._table.delete_in_transaction(prediction_ids)[0]
+        return self._delete_in_transaction(prediction_ids)[0]
 
     def delete_of_pipelines_in_transaction(self, pipeline_ids: list[str]) -> int:
         """Remove the predictions of these pipelines and their arrays; the number of documented rows."""
-        return sum(self._table.delete_in_transaction(self._table.ids_of_pipelines(pipeline_ids)))
+        return sum(self._delete_in_transaction(self._table.ids_of_pipelines(pipeline_ids)))
+
+    def _delete_in_transaction(self, gone: pa.Table) -> tuple[int, int]:
+        self.first_ids.forget()
+        return self._table.delete_in_transaction(gone)

@@ -1,0 +1,84 @@
+"""Under which id a natural key was saved first: it keeps that id, whatever comes with it later.
+
+Ids that follow from the key need no memory. Given ids are noted here, by pipeline: of a pipeline that this process has
+begun all are known without a look; of another one, the tables tell them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from n4a_fast.engine.connection import Database
+from n4a_fast.tables.predictions.prediction_tables import KEY
+from n4a_fast.values import ids
+
+_OF_PIPELINE = "FROM predictions WHERE pipeline_id = ? AND nk BETWEEN ? AND ? AND id_key"
+_FOLLOWS = "nk - nk % 65536 + 32768 + nk // 16 % 4096"  # `ids.prediction_id`, its first 64 bits
+_GIVEN = f"SELECT prediction_id, {', '.join(KEY)} {_OF_PIPELINE} <> {_FOLLOWS}"
+_ANY_FOLLOWS = f"SELECT 1 {_OF_PIPELINE} = {_FOLLOWS} LIMIT 1"
+_OF_KEY = "SELECT prediction_id FROM predictions WHERE nk = ? AND " + " AND ".join(
+    f"{name} IS NOT DISTINCT FROM ?" for name in KEY
+)
+_MOST = 500_000  # given ids of pipelines other than the newest
+
+
+@dataclass(slots=True)
+class _Pipeline:
+    """The given ids of one pipeline; `any_follows`: others follow from their keys, as far as known."""
+
+    id_of: dict[int, str] = field(default_factory=dict)
+    key_of: dict[str, int] = field(default_factory=dict)
+    any_follows: bool = False
+
+    def note(self, key: int, identifier: str) -> None:
+        earlier = self.key_of.get(identifier, key)
+        if earlier != key:
+            del self.id_of[earlier]  # the id moves to another prediction, and this one is gone
+        self.id_of[key], self.key_of[identifier] = identifier, key
+
+
+class FirstIds:
+    """The ids of a workspace's predictions that are not in memory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pipelines: dict[str, _Pipeline] = {}
+        self._noted = 0
+
+    def begin(self, pipeline_id: str) -> None:
+        """A new pipeline: nothing is stored of it."""
+        self._pipelines[pipeline_id] = _Pipeline()
+        if self._noted > _MOST:
+            self._pipelines, self._noted = {pipeline_id: self._pipelines[pipeline_id]}, 0
+
+    def forget(self) -> None:
+        """Rows may have gone: the tables must be asked again."""
+        self._pipelines, self._noted = {}, 0
+
+    def find(self, key: int, columns: Sequence[Any], given: str | None) -> str | None:
+        """The id of a natural key, whose columns are given too; None when it has none, or the one that follows."""
+        known = self._pipelines.get(columns[0]) or self._looked_up(columns[0])
+        first = known.id_of.get(key)
+        if first is not None or given is None or not known.any_follows:
+            return first
+        found = self._database.rows(_OF_KEY, (ids.nk(key), *columns), own=False)
+        return str(found[0][0]) if found else None
+
+    def note(self, pipeline_id: str, key: int, identifier: str, *, follows: bool) -> None:
+        """A prediction was saved under this id."""
+        known = self._pipelines[pipeline_id]
+        if follows:
+            known.any_follows = True
+        else:
+            known.note(key, identifier)
+            self._noted += 1
+
+    def _looked_up(self, pipeline_id: str) -> _Pipeline:
+        where = (pipeline_id, *ids.nk_bounds([pipeline_id]))
+        found = _Pipeline(any_follows=bool(self._database.rows(_ANY_FOLLOWS, where, own=False)))
+        for identifier, *columns in self._database.rows(_GIVEN, where, own=False):
+            found.note(ids.natural_key(*columns), identifier)
+        self._pipelines[pipeline_id] = found
+        return found
