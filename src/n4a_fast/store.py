@@ -1210,16 +1210,18 @@ class WorkspaceStore:
         self,
         *sources: str | Path | Shard[WorkspaceStore],
         progress: Callable[[str, int, int], object] = lambda *_: None,
+        dry_run: bool = False,
     ) -> MergeReport:
         """Absorb other workspaces, or without any named all shards below this one; rows found and added by table.
 
         Each is taken in one transaction; what is here already is passed over, so merging twice, or again after a
         kill, changes nothing. Raises ConflictError for an id that has other content here; nothing of that workspace
         is taken then. `progress` gets the path of each merged workspace, how many are done, and of how many.
-        Workspaces of nirs4all, of any release since 0.7, are sources as well; they are only read.
+        Workspaces of nirs4all, of any release since 0.7, are sources as well; they are only read. With `dry_run` each
+        is taken and rolled back, so that the answer is what it would add to what is here now; no file is copied.
         """
         self._open(writing=True).require_no_unit("merge()")
-        return merge_all(self._open(), sources, progress)
+        return merge_all(self._open(), sources, progress, dry_run)
 
     @_reads
     def extract(self, run_ids: Sequence[str], to: str | Path) -> MergeReport:

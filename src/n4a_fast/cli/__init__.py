@@ -16,6 +16,17 @@ from n4a_fast.version import __version__
 
 __all__ = ["app", "asking", "changing", "drawing", "keeping", "looking", "places", "predicting", "serving", "watching"]
 
+_FAMILIES = (  # in the order of what people do
+    ("runs", "top", "show", "compare", "info", "watch", "tail", "sql"),
+    ("plot", "report", "ui"),
+    ("predict", "export", "import", "extract"),
+    ("verify", "backup", "restore"),
+    ("delete", "gc", "vacuum", "merge"),
+    ("migrate", "convert", "doctor", "demo"),
+)
+_ORDER = [name for family in _FAMILIES for name in family]
+app.registered_commands.sort(key=lambda each: _ORDER.index(str(each.name)))
+
 
 def _version(given: bool) -> None:
     if given:

@@ -97,7 +97,11 @@ def _code_of(error: Exception) -> int:
 
     if isinstance(error, StoreLockedError):
         return LOCKED
-    return NO_WORKSPACE if isinstance(error, NotFoundError) and error.kind in ("store file", "workspace") else REFUSED
+    return (
+        NO_WORKSPACE
+        if isinstance(error, NotFoundError) and error.kind in ("store file", "workspace", "backup")
+        else REFUSED
+    )
 
 
 # -- which workspace ---------------------------------------------------------------------------
@@ -120,14 +124,14 @@ Things = Annotated[
     list[str] | None,
     typer.Argument(
         help="The workspace, unless it is given otherwise, and what to show: ids, their ends, names, @best, @last.",
-        metavar="[WS] [ID]...",
+        metavar="WS ID",
         autocompletion=complete_things,
         show_default=False,
     ),
 ]
 OneWorkspace = Annotated[
     Path | None,
-    typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="[WS]", show_default=False),
+    typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="WS", show_default=False),
 ]
 WorkspaceOption = Annotated[
     Path | None,

@@ -19,6 +19,7 @@ from n4a_fast.cli.printing import (
     print_document,
     show_rows,
     style,
+    working,
     write,
 )
 
@@ -34,7 +35,7 @@ def sql(
     things: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The workspace, and one SELECT in DuckDB's SQL, @FILE, or - for stdin.", metavar="[WS] QUERY"
+            help="The workspace, and one SELECT in DuckDB's SQL, @FILE, or - for stdin.", metavar="WS QUERY"
         ),
     ] = None,
     option: WorkspaceOption = None,
@@ -53,7 +54,7 @@ def sql(
         stop("give one query, in quotes", 2)
     how = style(Format.CSV if csv else format, as_json, wide)
     query, params = _bound(_text_of(rest[0]), param or [])
-    with reading(place) as store:
+    with reading(place) as store, working("asking"):
         frame = store.sql(query, params)
     if how.format is Format.CSV:
         write(csv_text(frame).rstrip("\n"))
@@ -117,13 +118,16 @@ def export(
     partition_by: Annotated[str | None, typer.Option(help="With Parquet: a folder with a file for each value.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A chain as .n4a or .n4a.py, a run as .yaml, a pipeline's configuration as .json, predictions as .parquet."""
+    """A chain, a run, a configuration or predictions as a file.
+
+    A chain as .n4a or .n4a.py, a run as .yaml, a pipeline's configuration as .json, predictions as .parquet.
+    """
     from n4a_fast.cli.describing import found
 
     place, rest = split(things, option)
     if out is None or len(rest) > 1:
         stop("give one id, and --out FILE", 2)
-    with reading(place) as store:
+    with reading(place) as store, working("writing"):
         if out.suffix == ".parquet" or partition_by:
             filters = {f"{what.kind}_id": what.identifier for what in (found(store, text) for text in rest)}
             path = store.export_predictions_parquet(out, arrays=arrays, partition_by=partition_by, **filters)
@@ -144,16 +148,19 @@ def export(
 @command("import", "import my_sweep best.n4a")
 def import_(
     things: Annotated[
-        list[str] | None, typer.Argument(help="The workspace, and .n4a bundles.", metavar="[WS] FILE...")
+        list[str] | None, typer.Argument(help="The workspace, and .n4a bundles.", metavar="WS FILE")
     ] = None,
     option: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Chains from .n4a bundles, this package's or nirs4all's; nothing in them is run."""
+    """Chains from .n4a bundles, this package's or nirs4all's.
+
+    Nothing in them is run.
+    """
     place, rest = split(things, option)
     if not rest:
         stop("name one or more .n4a files", 2)
-    with writing(place) as store:
+    with writing(place) as store, working("importing"):
         rows = [{"file": file, "chain_id": store.import_chain(file)} for file in rest]
     show_rows("import", place, rows, columns_of(rows, kept=("file", "chain_id")), style(as_json=as_json))
 
@@ -175,7 +182,10 @@ def doctor(
     option: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Versions, extras and processors of this installation; with a workspace, its format, its lock and its disk."""
+    """Versions, extras and this machine; the state of a workspace.
+
+    With a workspace: its format, who has it, what waits, and its disk.
+    """
     from n4a_fast.cli.checking import findings, print_findings
 
     place = split(things, option)[0] if things or option else None

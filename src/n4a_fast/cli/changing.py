@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from n4a_fast.cli.application import (
     stop,
     writing,
 )
-from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, write
+from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, working, write
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without being asked.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
@@ -40,7 +41,10 @@ def delete(
     dry_run: DryOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Runs, pipelines, chains or predictions, with all that belongs to them and artifacts that nothing else uses."""
+    """Delete runs, pipelines, chains or predictions.
+
+    With all that belongs to them, and artifacts that nothing else uses.
+    """
     from n4a_fast.cli.describing import found
     from n4a_fast.cli.looking import start
 
@@ -56,12 +60,14 @@ def delete(
             targets += [("run", run_id) for run_id in runs if run_id not in spared]
         if not targets:
             say("nothing to delete")
-        rows = [_deleted(store, kind, identifier, dry_run=True) for kind, identifier in targets]
+        with working("looking at what would go"):
+            rows = [_deleted(store, kind, identifier, dry_run=True) for kind, identifier in targets]
         if not as_json and rows:
             print_table(columns_of(rows, kept=("kind", "id"), whole=False), style())
         if rows and not dry_run:
             confirmed(f"Delete {len(rows)} of {place}?", yes)
-            rows = [_deleted(store, kind, identifier, dry_run=False) for kind, identifier in targets]
+            with working("deleting"):
+                rows = [_deleted(store, kind, identifier, dry_run=False) for kind, identifier in targets]
             say(f"deleted {sum(row['rows'] for row in rows):,} rows")
         if as_json:
             print_document("delete", place, {"dry_run": dry_run, "rows": rows})
@@ -80,7 +86,7 @@ def gc(
     dry_run: DryOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove artifacts that no chain uses, and files that a crash has left."""
+    """Remove artifacts that no chain uses, and what crashes left."""
     from n4a_fast.cli.workspaces import bars
 
     place = one(workspace, option)
@@ -109,7 +115,8 @@ def vacuum(
             before = store.stats().nbytes["database"]
             content: dict[str, Any] = {"dry_run": True, "before": before, "after": None}
         else:
-            report = store.vacuum()
+            with working("writing the file anew"):
+                report = store.vacuum()
             content = {"dry_run": False, "before": report.before, "after": report.after}
     if as_json:
         print_document("vacuum", place, content)
@@ -122,13 +129,17 @@ def vacuum(
 @command("merge", "merge my_sweep other_sweep")
 def merge(
     things: Annotated[
-        list[str] | None, typer.Argument(help="The workspace to merge into, and others.", metavar="[WS] SRC...")
+        list[str] | None, typer.Argument(help="The workspace to merge into, and others.", metavar="WS SRC")
     ] = None,
     option: WorkspaceOption = None,
     shards: Annotated[bool, typer.Option("--shards", help="All shards below the workspace.")] = False,
+    dry_run: DryOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Absorb other workspaces: what is here already is passed over; a contradiction is named, and nothing is taken."""
+    """Absorb other workspaces, or name what contradicts.
+
+    What is here already is passed over; with a contradiction nothing of that workspace is taken.
+    """
     from n4a_fast.cli.workspaces import bars
     from n4a_fast.errors import ConflictError
 
@@ -137,12 +148,14 @@ def merge(
         stop("name workspaces to merge, or --shards", 2)
     with writing(place) as store, bars() as progress:
         try:
-            report = store.merge(*map(Path, sources), progress=lambda _, done, total: progress("merging", done, total))
+            told = partial(progress, "merging")
+            report = store.merge(*map(Path, sources), progress=lambda _, *done: told(*done), dry_run=dry_run)
         except ConflictError as error:
             stop(str(error), FOUND)
     rows = [{"table": each.table, "found": each.found, "added": each.added} for each in report.tables]
     if as_json:
-        print_document("merge", place, {"sources": [str(each) for each in report.sources], "rows": rows})
+        sources = [str(each) for each in report.sources]
+        print_document("merge", place, {"dry_run": dry_run, "sources": sources, "rows": rows})
         return
     print_table(columns_of([row for row in rows if row["found"]], kept=("table",)), style())
-    write(f"merged {len(report.sources)} workspaces into {place}")
+    write(f"{'would merge' if dry_run else 'merged'} {len(report.sources)} workspaces into {place}")

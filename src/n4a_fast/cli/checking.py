@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from n4a_fast.cli.application import say
 from n4a_fast.cli.printing import columns_of, print_document, print_table, size_text, style
 from n4a_fast.errors import StoreError
 from n4a_fast.version import __version__
@@ -84,3 +85,6 @@ def print_findings(place: Path | None, found: list[dict[str, Any]], as_json: boo
         print_document("doctor", place or Path(), {"rows": found})
     else:
         print_table(columns_of(found, kept=("what", "state", "found")), style())
+        for each in found:
+            if each["state"] == "bad":  # in full: it tells the cure
+                say(f"{each['what']}: {each['found']}")

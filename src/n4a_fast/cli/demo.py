@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from threadpoolctl import threadpool_limits
 
@@ -41,9 +42,9 @@ EXAMPLE_SQL = (
     "WHERE dataset_name = 'fermentation' AND fold_id = 'avg' AND partition = 'test' ORDER BY val_score LIMIT 5"
 )
 LEGEND = (
-    "  [dim]val: mean of the folds, ranks the variants; test: mean of the fold models' scores on held-out spectra.\n"
-    "  Band: 950-1200 cm-1, Linear: linear baseline, SG1 and SG2: Savitzky-Golay derivatives,\n"
-    "  SNV and MSC: scatter corrections.[/dim]\n"
+    "[dim]val: mean of the folds, ranks the variants; test: mean of the fold models' scores on held-out spectra. "
+    "Band: 950-1200 cm-1, Linear: linear baseline, SG1 and SG2: Savitzky-Golay derivatives, "
+    "SNV and MSC: scatter corrections.[/dim]"
 )
 
 
@@ -98,7 +99,7 @@ def run_demo(workspace: Path, console: Console, *, variants: int | None = None) 
             for board in leaderboard(store, run_id, dataset, SHOWN).boards:
                 text = f"{dataset.title}: best {SHOWN} of {board.chains}\n{board_text(board, console.width)[0]}\n"
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
-        console.print(LEGEND)
+        _tell(console, LEGEND)
         replays = [_replay_all(store, workspace, dataset, leaderboards[dataset.name]) for dataset in datasets]
         outcome = Outcome(run_id, leaderboards, replays)
         _show_replays(console, outcome)
@@ -211,23 +212,29 @@ def _introduce(console: Console, datasets: Sequence[Dataset], workspace: Path) -
     )
     for dataset in datasets:
         train, test = len(dataset.y_train), len(dataset.y_test)
-        console.print(
-            f"  [bold]{dataset.name:<12}[/bold] {dataset.title}: {train} spectra to train on, {test} held out"
-        )
-    console.print(
-        "  [dim]The running fermentation was recorded every 1.25 min; each HPLC sample is held against the\n"
-        "  spectrum nearest in time. Its last three spectra are constant and left out.[/dim]\n"
+        _tell(console, f"[bold]{dataset.name}[/bold]: {dataset.title}; {train} spectra to train on, {test} held out", 0)
+    _tell(
+        console,
+        "[dim]The running fermentation was recorded every 1.25 min; each HPLC sample is held against the spectrum"
+        " nearest in time. Its last three spectra are constant and left out.[/dim]",
     )
+
+
+def _tell(console: Console, text: str, below: int = 1) -> None:
+    """A paragraph, wrapped where the terminal ends."""
+    console.print(Padding(text, (0, 0, below, 2), expand=False))
 
 
 def _show_replays(console: Console, outcome: Outcome) -> None:
     console.print("[bold]Replay[/bold] of all chains from the stored artifacts, on the held-out spectra:")
     for replay in outcome.replays:
         what = "labels and probabilities" if replay.dataset.classes else "predictions"
-        console.print(
-            f"  {replay.dataset.name:<12} {replay.chains} chains in one call, {replay.seconds:.2f} s; best:"
-            f" {escape(replay.name)}\n  {'':<12} {what}: largest difference to what was stored {replay.difference:.1e}"
-            f" (limit {LIMIT:.0e})"
+        done = f"{replay.chains} chains in one call, {replay.seconds:.2f} s; best: {escape(replay.name)}"
+        _tell(console, f"[bold]{replay.dataset.name}[/bold]: {done}", 0)
+        _tell(
+            console,
+            f"{what}: largest difference to what was stored {replay.difference:.1e} (limit {LIMIT:.0e})",
+            0,
         )
 
 
@@ -266,6 +273,8 @@ def _show_report(console: Console, report: ReportFile) -> None:
         "Open it in any browser, which needs no network; from another machine, copy the file first:",
         f"  {path.as_uri()}",
         f"  scp {platform.node()}:{shlex.quote(str(path))} .",
+        "or follow a sweep in the browser while it runs, with pip install 'n4a_fast[ui]':",
+        f"  {_program()} ui {shlex.quote(str(path.parent))}",
         "",
     ]
     for line in lines:

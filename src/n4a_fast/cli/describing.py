@@ -94,24 +94,35 @@ def print_described(place: Path, what: dict[str, Any], how: Style) -> None:
             continue
         if isinstance(part, list):
             write(f"{name}:")
-            ids = ("chain_id", "run_id", "pipeline_id", "prediction_id", "log_id")
-            shown = _told(part) if name == "leaderboard" else part
-            print_table(columns_of(shown, ids=ids, whole=how.whole_ids), how)
-        else:
-            for key, value in part.items():
-                if value not in (None, "", [], {}):
-                    write(f"  {key}: {_value(value)}")
+            _print_rows(_told(part) if name == "leaderboard" else part, how)
+            continue
+        if name != "row":
+            write(f"{name}:")
+        for key, value in part.items():
+            _print_fact(key, value, how)
+
+
+def _print_fact(key: str, value: Any, how: Style) -> None:
+    if value in (None, "", [], {}):
+        return
+    if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        write(f"  {key}:")
+        names = dict.fromkeys(name for each in value for name in each)
+        _print_rows([{name: each.get(name) for name in names} for each in value], how, "    ")
+    elif isinstance(value, list) and all(isinstance(each, str) for each in value):
+        write(f"  {key}:" + "".join(f"\n    {cell(each)}" for each in value))
+    else:
+        write(f"  {key}: {cell(value)}")
+
+
+def _print_rows(rows: list[dict[str, Any]], how: Style, indent: str = "") -> None:
+    ids = ("chain_id", "run_id", "pipeline_id", "prediction_id", "log_id")
+    print_table(columns_of(rows, ids=ids, whole=how.whole_ids), how, indent)
 
 
 def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = ("rank", "chain_id", "dataset_name", "metric", "preprocessings", "model_name", "val_score", "test_score")
     return [{name: row[name] for name in names} for row in rows]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list) and value and all(isinstance(each, dict | str) for each in value):
-        return "".join(f"\n    {cell(each)}" for each in value)
-    return cell(value)
 
 
 # -- beside each other -------------------------------------------------------------------------

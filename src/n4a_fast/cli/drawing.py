@@ -27,8 +27,10 @@ def plot(
     data: Annotated[Path | None, typer.Option(help="The chart's numbers, as CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A chart, [WS] KIND [ID]: scatter, residuals, confusion of a chain; heatmap, scores, boxes, folds, impact of a
-    data set; timeline of a run.
+    """A chart of a chain, of a data set or of a run, as a file.
+
+    [WS] KIND [ID]: scatter, residuals, confusion of a chain; heatmap, scores, boxes, folds, impact of a data set;
+    timeline of a run.
     """
     from n4a_fast.errors import UnsupportedVersionError
 
@@ -65,7 +67,10 @@ def report(
     charts: ChartsOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """The workspace as one HTML file to keep and to send: no network, no scripts needed, a few megabytes at most."""
+    """The workspace as one HTML file, to keep and to send.
+
+    No network, no scripts needed, a few megabytes at most.
+    """
     from n4a_fast.report.charts import can_draw
 
     place = one(workspace, option)

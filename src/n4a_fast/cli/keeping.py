@@ -21,7 +21,7 @@ from n4a_fast.cli.application import (
     stop,
     writing,
 )
-from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, write
+from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, working, write
 
 if TYPE_CHECKING:
     from n4a_fast.maintenance.backup import BackupReport
@@ -39,7 +39,10 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what loses nothing; copies are kept.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare everything in a workspace with what can be known of it; exit code 3 when something is wrong."""
+    """Check everything in a workspace; exit code 3 for findings.
+
+    Blocks, rows, keys, references and artifacts are compared with what can be known of them.
+    """
     place = one(workspace, option)
     report = _verified(place, quick, _share(sample), repair)
     if as_json:
@@ -93,7 +96,10 @@ def backup(
     full: Annotated[bool, typer.Option("--full", help="Take nothing over from the backup before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """A verified copy, made beside running writers; it takes the place of the one before when it is whole."""
+    """A verified copy, made beside running writers.
+
+    It takes the place of the one before when it is whole.
+    """
     from n4a_fast.cli.workspaces import bars
 
     place, rest = split(things, option)
@@ -111,7 +117,7 @@ def restore(
     replace: Annotated[bool, typer.Option("--replace", help="In place of a workspace, which is kept aside.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """A workspace made of a backup, verified before it takes its place."""
+    """A workspace from a backup, verified before it takes its place."""
     from n4a_fast.cli.workspaces import bars
     from n4a_fast.store import WorkspaceStore
 
@@ -140,12 +146,15 @@ def _tell_copy(name: str, place: Path, report: BackupReport, as_json: bool) -> N
 @command("extract", "extract my_sweep 4ec8967a one_run")
 def extract(
     things: Annotated[
-        list[str] | None, typer.Argument(help="The workspace, runs, and the folder to make.", metavar="[WS] RUN... TO")
+        list[str] | None, typer.Argument(help="The workspace, runs, and the folder to make.", metavar="WS RUN TO")
     ] = None,
     option: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Some runs as a workspace of their own; `merge` brings them back, or into another one."""
+    """Some runs as a workspace of their own.
+
+    `merge` brings them back, or into another one.
+    """
     from n4a_fast.cli.describing import found
 
     place, rest = split(things, option)
@@ -155,7 +164,8 @@ def extract(
         wanted = [found(store, text) for text in rest[:-1]]
         if others := [each.identifier for each in wanted if each.kind != "run"]:
             stop(f"{others[0]} is no run; extract takes whole runs", 2)
-        report = store.extract([each.identifier for each in wanted], rest[-1])
+        with working("copying"):
+            report = store.extract([each.identifier for each in wanted], rest[-1])
     rows = [{"table": each.table, "rows": each.added} for each in report.tables]
     if as_json:
         print_document("extract", place, {"to": str(Path(rest[-1]).resolve()), "rows": rows})

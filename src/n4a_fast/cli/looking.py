@@ -18,6 +18,7 @@ from n4a_fast.cli.printing import (
     JsonOption,
     Style,
     WideOption,
+    cell,
     document,
     print_csv,
     print_markdown,
@@ -71,7 +72,7 @@ def runs(
     as_json: JsonOption = False,
     wide: WideOption = False,
 ) -> None:
-    """The runs, newest first: state, pipelines done and failed, the best chain."""
+    """The runs, newest first: state, counts, the best chain."""
     place, how = one(workspace, option), style(format, as_json, wide)
     with reading(place) as store:
         found = store.sql(_RUNS, (status, dataset, start(since), n + 1)).to_dicts()
@@ -96,7 +97,10 @@ def top(
     as_json: JsonOption = False,
     wide: WideOption = False,
 ) -> None:
-    """The leaderboard: chains by the mean validation score of their folds, a block for each data set and metric."""
+    """The leaderboard: which chain is best.
+
+    Chains by the mean validation score of their folds, a block for each data set and metric.
+    """
     place, how = one(workspace, option), style(format, as_json, wide)
     with reading(place) as store:
         board = store.leaderboard(
@@ -198,7 +202,10 @@ def show(
     format: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """One run, pipeline, chain or prediction: what it is, its scores, what belongs to it; else the last run."""
+    """One run, pipeline, chain or prediction in full.
+
+    What it is, its scores, what belongs to it; without an id the last run.
+    """
     from n4a_fast.cli.describing import described, print_described
 
     place, rest = split(things, option)
@@ -215,7 +222,10 @@ def compare(
     format: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """Runs or chains beside each other: only what differs; for chains also the difference of each fold."""
+    """Runs or chains beside each other: only what differs.
+
+    For chains also the difference of each fold.
+    """
     from n4a_fast.cli.describing import compared
 
     place, rest = split(things, option)
@@ -227,9 +237,12 @@ def compare(
     if how.format is Format.CSV:
         print_csv(rows)
         return
-    from n4a_fast.cli.printing import columns_of
-
-    show_rows("compare", place, rows, columns_of(rows, kept=("what",)), how, nothing="they do not differ")
+    columns = (
+        [Column(name, [plain(cell(row[name])) for row in rows], kept=True, cut=True) for name in rows[0]]
+        if rows
+        else []
+    )
+    show_rows("compare", place, rows, columns, how, nothing="they do not differ")
 
 
 @command("info", "info my_sweep")
@@ -239,7 +252,10 @@ def info(
     format: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """Rows per table, sizes on disk, who writes and the newest runs of a workspace, also while a sweep is running."""
+    """Rows, sizes, writers and the newest runs.
+
+    Also while a sweep is running.
+    """
     from n4a_fast.cli.describing import overview, print_overview
 
     place, how = one(workspace, option), style(format, as_json)

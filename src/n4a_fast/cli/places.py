@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from n4a_fast.cli.application import command, stop
+from n4a_fast.cli.changing import DryOption
 from n4a_fast.cli.printing import JsonOption, print_document
 
 DEMO_PACKAGES = {
@@ -27,7 +28,7 @@ def demo(
         bool, typer.Option("--nirs4all", help="Run a sweep of 100 variants through nirs4all 0.7.1 instead.")
     ] = False,
 ) -> None:
-    """Run a sweep on real spectra, show the leaderboard, replay the best chains, draw plots and a report."""
+    """A sweep on real spectra, with leaderboard, replay and report."""
     from n4a_fast.cli.workspaces import console
 
     if nirs4all:
@@ -66,15 +67,19 @@ def migrate(
             help="Workspace folder of nirs4all, of any release since 0.7, or the store file in it.", metavar="PATH"
         ),
     ],
+    dry_run: DryOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a workspace of nirs4all one of n4a_fast, in place; the original is kept beside it."""
+    """Make a workspace of nirs4all one of n4a_fast, in place.
+
+    The original is kept beside it.
+    """
     from n4a_fast.cli import workspaces
     from n4a_fast.integrations.workspaces import migrate as migrate_workspace
 
     with workspaces.bars() as progress:
-        done = migrate_workspace(path, progress=progress)
-    _tell("migrate", done, as_json)
+        done = migrate_workspace(path, progress=progress, dry_run=dry_run)
+    _tell("migrate", done, as_json, dry_run)
 
 
 @command("convert", "convert nirs4all_workspace new_folder")
@@ -83,27 +88,29 @@ def convert(
     dst: Annotated[
         Path, typer.Argument(help="New folder: n4a_fast's for the first, nirs4all 1.4's for the second.", metavar="DST")
     ],
+    dry_run: DryOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a workspace anew in another folder: nirs4all's as n4a_fast's, n4a_fast's as nirs4all's."""
+    """Write a workspace anew: nirs4all's as ours, ours as nirs4all's."""
     from n4a_fast.cli import workspaces
     from n4a_fast.integrations.workspaces import convert as convert_workspace
 
     with workspaces.bars() as progress:
-        done = convert_workspace(src, dst, progress=progress)
-    _tell("convert", done, as_json)
+        done = convert_workspace(src, dst, progress=progress, dry_run=dry_run)
+    _tell("convert", done, as_json, dry_run)
 
 
-def _tell(name: str, done: Any, as_json: bool) -> None:
+def _tell(name: str, done: Any, as_json: bool, dry_run: bool) -> None:
     from n4a_fast.cli import workspaces
 
     if not as_json:
-        workspaces.show(done)
+        workspaces.show(done, dry_run)
         return
     tables = [
         {"table": each.table, "found": each.found, "written": each.written, "note": each.note} for each in done.tables
     ]
     content = {
+        "dry_run": dry_run,
         "kind": done.kind,
         "already_done": done.already_done,
         "arrays_compared": done.arrays_compared,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,9 +31,13 @@ def predict(
         bool | None, typer.Option("--header/--no-header", help="Whether the first line is a head.")
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Probabilities of the classes.")] = False,
+    folds: Annotated[bool, typer.Option("--folds", help="Also what the model of each fold predicts.")] = False,
     chunk: Annotated[int, typer.Option(help="Spectra at a time.", min=1)] = 10_000,
 ) -> None:
-    """Predictions of one or more chains on the spectra of a CSV, Parquet, npy or npz file: [WS] CHAIN... FILE."""
+    """Predictions of stored chains for the spectra in a file.
+
+    [WS] CHAIN... FILE: one or more chains, the best one without any; a CSV, Parquet, npy or npz file.
+    """
     from n4a_fast.cli.spectra import read_spectra_file
 
     place, rest = split(things, option)
@@ -43,7 +49,7 @@ def predict(
         for chain in chains:
             _require_width(store, chain, spectra, rest[-1])
         say(spectra.told())
-        heads, columns = _columns(store, chains, spectra, proba, chunk)
+        heads, columns = _columns(store, chains, spectra, proba, folds, chunk)
     _write(out, spectra, heads, columns)
 
 
@@ -55,29 +61,59 @@ def _require_width(store: WorkspaceStore, chain: str, spectra: Spectra, file: st
 
 
 def _columns(
-    store: WorkspaceStore, chains: list[str], spectra: Spectra, proba: bool, chunk: int
+    store: WorkspaceStore, chains: list[str], spectra: Spectra, proba: bool, folds: bool, chunk: int
 ) -> tuple[list[str], list[Any]]:
-    """Heads and values of the columns: one a chain, or with probabilities, or targets, one for each."""
-    import numpy as np
-
+    """Heads and values of the columns: one a chain and fold, or with probabilities, or targets, one for each."""
     from n4a_fast.cli.workspaces import bars
 
     heads: list[str] = []
     columns: list[Any] = []
+    models = [(chain, fold) for chain in chains for fold in ["auto", *(_folds_of(store, chain) if folds else [])]]
     with bars() as progress:
-        for number, chain in enumerate(chains):
-            parts = []
-            for start in range(0, len(spectra.X), chunk):
-                part = spectra.X[start : start + chunk]
-                parts.append(store.replay_chain(chain, part, spectra.wavelengths, return_proba=proba))
-                done = number * len(spectra.X) + start + len(part)
-                progress("predicting", done, len(chains) * len(spectra.X))
-            found = np.concatenate(parts) if parts else np.zeros(0)
+        for number, (chain, fold) in enumerate(models):
+            told = partial(_told, progress, number * len(spectra.X), len(models) * len(spectra.X))
+            found = _predicted(store, chain, fold, spectra, proba, chunk, told)
             name = chain[-8:] if len(chains) > 1 else "p" if proba else "prediction"
-            for place, column in enumerate(found.T if found.ndim == 2 else [found]):
-                heads.append(f"{name}_{place}" if found.ndim == 2 else name)
-                columns.append(column.tolist())
+            name = name if fold == "auto" else f"{name}_fold_{fold}"
+            parts = _names_of_parts(store, chain, found) if found.ndim == 2 else []
+            heads += [f"{name}_{part}" for part in parts] or [name]
+            columns += [column.tolist() for column in (found.T if parts else [found])]
     return heads, columns
+
+
+def _told(progress: Any, before: int, total: int, done: int) -> None:
+    progress("predicting", before + done, total)
+
+
+def _predicted(
+    store: WorkspaceStore, chain: str, fold: str, spectra: Spectra, proba: bool, chunk: int, told: Callable[[int], None]
+) -> Any:
+    import numpy as np
+
+    parts = []
+    for start in range(0, len(spectra.X), chunk):
+        part = spectra.X[start : start + chunk]
+        wanted: Any = fold if fold == "auto" else [fold]
+        parts.append(store.replay_chain(chain, part, spectra.wavelengths, folds=wanted, return_proba=proba))
+        told(start + len(part))
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _folds_of(store: WorkspaceStore, chain: str) -> list[str]:
+    """The chain's folds that have a model, by number, the refit last."""
+    from n4a_fast.replay.plan.folds import fold_key
+
+    saved = (store.get_chain(chain) or {}).get("fold_artifacts") or {}
+    keys = {fold_key(each) for each in saved} - {"avg", "w_avg"}
+    return sorted(keys, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
+
+
+def _names_of_parts(store: WorkspaceStore, chain: str, found: Any) -> list[str]:
+    """Names of the columns of one chain: its classes, its targets, or their places."""
+    known = store.describe_chain(chain).input
+    width = found.shape[1]
+    named = next((each for each in (known.classes, known.targets) if len(each) == width), range(width))
+    return [str(each) for each in named]
 
 
 def _write(out: Path | None, spectra: Spectra, heads: list[str], columns: list[Any]) -> None:

@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -82,6 +83,18 @@ def write(text: str) -> None:
         sys.stdout.write(told[start : start + _PIECE])
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """On a terminal, a bar that moves while the block works, and goes with its end; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from n4a_fast.cli.workspaces import moving_bar
+
+    with moving_bar(what):
+        yield
+
+
 def document(name: str, place: Path, rows: Sequence[dict[str, Any]], truncated: bool = False, **more: Any) -> str:
     """Rows as the JSON document of a command."""
     head = {"schema": f"n4a_fast.{name}/1", "workspace": str(place.resolve()), "truncated": truncated}
@@ -120,9 +133,9 @@ def show_rows(
         say(nothing)
 
 
-def print_table(columns: Sequence[Column], how: Style) -> None:
+def print_table(columns: Sequence[Column], how: Style, indent: str = "") -> None:
     """A table, and on stderr what had no room."""
-    lines = table(columns, how.width)
+    lines = table(columns, how.width, indent)
     write(str(lines))
     if lines.left_out:
         say(f"+{len(lines.left_out)} columns ({', '.join(lines.left_out)}): --wide")

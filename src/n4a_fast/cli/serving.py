@@ -31,7 +31,10 @@ def ui(
     charts: ChartsOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """The report as a page that follows a running sweep, read-only, for browsers on this machine."""
+    """The report as a page that follows a running sweep.
+
+    Read-only, for browsers on this machine.
+    """
     from n4a_fast.store import WorkspaceStore
 
     place = one(workspace, option)

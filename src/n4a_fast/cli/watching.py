@@ -46,7 +46,7 @@ def watch(
     until_done: Annotated[bool, typer.Option("--until-done", help="End when the run has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """How far a run is: pipelines, rate, time left, the best chains, the newest error, who writes."""
+    """How far a run is: rate, time left, best chains, newest error."""
     place, rest = split(things, option)
     with reading(place) as store:
         run = store.find(rest[0], "run") if rest else None

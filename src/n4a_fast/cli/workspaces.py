@@ -40,8 +40,17 @@ def bars(shown_on: Console | None = None) -> Iterator[Progress]:
         yield told
 
 
-def show(done: Report) -> None:
-    """What a migration or conversion did."""
+@contextmanager
+def moving_bar(what: str) -> Iterator[None]:
+    """A bar on the terminal for work whose end is not known."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(file=sys.stderr, highlight=False), transient=True) as drawn:
+        drawn.add_task(what, total=None)
+        yield
+
+
+def show(done: Report, dry_run: bool = False) -> None:
+    """What a migration or conversion did, or would do."""
     if done.already_done:
         write(f"{done.source} is an n4a_fast workspace already; there is nothing to do")
         return
@@ -52,6 +61,9 @@ def show(done: Report) -> None:
     ]
     print_table(columns_of(rows, kept=("table", "found", "written")), style())
     write(f"{done.kind}: every row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s")
+    if dry_run:
+        write(f"nothing was changed; without --dry-run this is written to {done.destination}")
+        return
     write(f"written to {done.destination}")
     if done.backup is not None:
         write(f"the original is kept as {done.backup}")

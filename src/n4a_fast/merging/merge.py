@@ -151,13 +151,21 @@ _NEW_FILES = """SELECT artifact_id, artifact_path FROM {shard}stored_artifacts
 WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.stored_artifacts)"""
 
 
-def merge(target: Workspace, sources: Sequence[Path], progress: Progress) -> MergeReport:
-    """Absorb workspaces, one after the other; each is taken whole or not at all."""
+class _Rehearsed(Exception):
+    """Rolls back what was done for its answer."""
+
+    def __init__(self, tables: list[MergedTable]) -> None:
+        self.tables = tables
+
+
+def merge(target: Workspace, sources: Sequence[Path], progress: Progress, dry_run: bool = False) -> MergeReport:
+    """Absorb workspaces, one after the other; each is taken whole or not at all, and with `dry_run` rolled back."""
     roots = tuple(_checked(target, sources))
     found: dict[str, int] = {}
     added: dict[str, int] = {}
     for number, (root, tables) in enumerate(read_each(roots, target.database.lock_timeout), 1):
-        for table in _merge_stored(target, root) if tables is None else merge_tables(target, root, tables):
+        taken = _merge_stored(target, root, dry_run) if tables is None else merge_tables(target, root, tables, dry_run)
+        for table in taken:
             found[table.table] = found.get(table.table, 0) + table.found
             added[table.table] = added.get(table.table, 0) + table.added
         progress(str(root), number, len(roots))
@@ -177,18 +185,20 @@ def _checked(target: Workspace, sources: Iterable[Path]) -> Iterable[Path]:
         yield root
 
 
-def _merge_stored(target: Workspace, root: Path) -> list[MergedTable]:
+def _merge_stored(target: Workspace, root: Path, dry_run: bool) -> list[MergedTable]:
     """Take a workspace from its file: one of ours, or one of nirs4all."""
     if (root / STORE_FILE).is_file():
         with suppress(ForeignStoreError):
-            return _merge_attached(target, root)
+            return _merge_attached(target, root, dry_run)
     from n4a_fast.merging.foreign_sources import made_ours  # what brings it in is rarely needed, and needs this module
 
     with made_ours(root, target.root) as draft:
-        return _merge_attached(target, draft, ArtifactFiles(root / "artifacts"))
+        return _merge_attached(target, draft, dry_run, ArtifactFiles(root / "artifacts"))
 
 
-def _merge_attached(target: Workspace, root: Path, files: ArtifactFiles | None = None) -> list[MergedTable]:
+def _merge_attached(
+    target: Workspace, root: Path, dry_run: bool, files: ArtifactFiles | None = None
+) -> list[MergedTable]:
     source = open_workspace(root, read_only=True, lock_timeout=target.database.lock_timeout)
     try:
         with source.lock:
@@ -197,28 +207,36 @@ def _merge_attached(target: Workspace, root: Path, files: ArtifactFiles | None =
             source.flush()
             source.database.drain()
             with target.database.beside(source.database, "shard"):
-                tables = _take(target, _ATTACHED, dict(target.database.rows(_FOUND)), files or source.artifacts.files)
+                found, files = dict(target.database.rows(_FOUND)), files or source.artifacts.files
+                tables = _take(target, _ATTACHED, found, files, dry_run)
             target.database.yield_turn()
             return tables
     finally:
         release_workspace(source)
 
 
-def merge_tables(target: Workspace, root: Path, tables: Tables) -> list[MergedTable]:
+def merge_tables(target: Workspace, root: Path, tables: Tables, dry_run: bool = False) -> list[MergedTable]:
     """Absorb rows in memory, whose artifacts are below another workspace's folder; whole or not at all."""
     with target.lock:
         with target.database.registered({f"{_REGISTERED}{name}": table for name, table in tables.items()}):
             found = {name: tables[name].num_rows if name in tables else 0 for name in _NAMES}
-            merged = _take(target, _REGISTERED, found, ArtifactFiles(root / "artifacts"))
+            merged = _take(target, _REGISTERED, found, ArtifactFiles(root / "artifacts"), dry_run)
         target.database.yield_turn()
         return merged
 
 
-def _take(target: Workspace, shard: str, found: dict[str, int], files: ArtifactFiles) -> list[MergedTable]:
-    new = target.database.rows(_NEW_FILES.format(shard=shard)) if found["stored_artifacts"] else []
+def _take(
+    target: Workspace, shard: str, found: dict[str, int], files: ArtifactFiles, dry_run: bool
+) -> list[MergedTable]:
+    new = target.database.rows(_NEW_FILES.format(shard=shard)) if found["stored_artifacts"] and not dry_run else []
     _bring_files(target.artifacts.files, files, [(str(name), str(path)) for name, path in new])
-    with target.database.transaction():
-        tables = _merge_in_transaction(target.database, shard, found)
+    try:
+        with target.database.transaction():
+            tables = _merge_in_transaction(target.database, shard, found)
+            if dry_run:
+                raise _Rehearsed(tables)
+    except _Rehearsed as rehearsed:
+        return rehearsed.tables
     target.artifacts.release_claims()
     target.tables.forget_known()
     return tables

@@ -63,10 +63,12 @@ def shard_files(root: Path) -> list[Path]:
     return sorted((root / FOLDER).glob(f"*/{STORE_FILE}"))
 
 
-def merge_all(workspace: Workspace, sources: Sequence[str | Path | Shard[Any]], progress: Progress) -> MergeReport:
+def merge_all(
+    workspace: Workspace, sources: Sequence[str | Path | Shard[Any]], progress: Progress, dry_run: bool
+) -> MergeReport:
     """Merge these workspaces, or all shards below this one when none is named."""
     paths = [source.path if isinstance(source, Shard) else Path(source) for source in sources]
-    return merge(workspace, paths or list(shards_below(workspace)), progress)
+    return merge(workspace, paths or list(shards_below(workspace)), progress, dry_run)
 
 
 def _introduce(workspace: Workspace, runs: tuple[Mapping[str, Any], ...], is_new: bool) -> None:

@@ -37,14 +37,15 @@ _STORES = (STORE_FILE, "store.sqlite", ".")
 _ARTIFACTS = "SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts ORDER BY artifact_id"
 
 
-def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = None) -> Report:
+def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = None, dry_run: bool = False) -> Report:
     """Write the workspace `src` to the new folder `dst`: nirs4all's (SQLite or DuckDB) as ours, ours as one of nirs4all
     1.4.
 
     `src` stays as it is. `dst` must not exist, or be an empty folder (InvalidInputError otherwise).
     Every row, array and artifact is compared with the source before `dst` appears; CopyDiffersError,
     ArtifactCorruptError, and `dst` does not appear, if they differ. Raises NotFoundError for a `src`
-    that is not there, NotAStoreError for one that is no workspace.
+    that is not there, NotAStoreError for one that is no workspace. With `dry_run` everything is written and compared,
+    and then goes instead of appearing at `dst`.
     """
     started = time.monotonic()
     source, destination = Path(os.path.realpath(src)), Path(os.path.abspath(dst))
@@ -53,9 +54,10 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
     with draft_in(destination.with_name(f".{destination.name}.n4a_fast-conversion")) as draft:
         report = _send_out(source, draft, told) if _is_a_store_of_ours(source) else _bring_in(source, draft, told)
         tables = (*report.tables, _copy_the_rest(source, draft))
-        make_durable(draft)
-        platform.replace(draft, destination)
-        sync(destination.parent)
+        if not dry_run:
+            make_durable(draft)
+            platform.replace(draft, destination)
+            sync(destination.parent)
     return replace(report, destination=destination, tables=tables, seconds=time.monotonic() - started)
 
 

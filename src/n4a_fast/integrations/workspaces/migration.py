@@ -43,7 +43,7 @@ DRAFT_FOLDER = ".n4a_fast-migration"
 _LOG, _JOURNAL = ".wal", ".journal"
 
 
-def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
+def migrate(path: str | Path, *, progress: Progress | None = None, dry_run: bool = False) -> Report:
     """Make a workspace of nirs4all one of ours, in place; what was done, table by table.
 
     The original stays beside it, as `store.duckdb.nirs4all` (0.7, early 0.8), or as `store.sqlite.nirs4all` and
@@ -51,18 +51,17 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
     alone and reported so. Raises NotFoundError for a path that is not there, NotAStoreError for one that is no
     workspace, ConflictError when a backup would be overwritten, StoreLockedError while another process uses the
     file, CopyDiffersError when the copy is not equal; the original is then as it was.
-    `progress(what, done, total)` is called as rows are copied and compared.
+    `progress(what, done, total)` is called as rows are copied and compared. With `dry_run` everything is copied and
+    compared, and then the copy goes instead of taking its place.
     """
     started = time.monotonic()
     root = _folder(Path(path))
     if not (root / STORE_FILE).is_file():
-        done = _migrate_sqlite(root, progress or silent)
+        done = _migrate_sqlite(root, progress or silent, dry_run)
         return replace(done, seconds=time.monotonic() - started)
     if is_ours(root):
-        if (root / in_place.SQLITE_FILE).exists():  # a migration was killed before its last step
-            in_place.refuse_to_overwrite(root)
-            in_place.set_aside(root)
-        shutil.rmtree(root / DRAFT_FOLDER, ignore_errors=True)  # a migration may have been killed after its last step
+        if not dry_run:
+            _finish_a_killed_one(root)
         return Report(root, root, "n4a_fast workspace", (), 0, time.monotonic() - started, already_done=True)
     with draft_in(root / DRAFT_FOLDER) as draft:
         _undo_half_a_swap(root)
@@ -70,18 +69,28 @@ def migrate(path: str | Path, *, progress: Progress | None = None) -> Report:
         with reading(root), closing(DuckDBSource(root)) as source:
             report = take_in(source, draft, progress or silent)
             tables = (*report.tables, _artifact_files(source))
-            _swap(root, draft)
-    return replace(
-        report, destination=root, tables=tables, backup=root / BACKUP_FILE, seconds=time.monotonic() - started
-    )
+            if not dry_run:
+                _swap(root, draft)
+    backup = None if dry_run else root / BACKUP_FILE
+    return replace(report, destination=root, tables=tables, backup=backup, seconds=time.monotonic() - started)
 
 
-def _migrate_sqlite(root: Path, progress: Progress) -> Report:
+def _finish_a_killed_one(root: Path) -> None:
+    """What a migration that was killed before or after its last step has left to do."""
+    if (root / in_place.SQLITE_FILE).exists():
+        in_place.refuse_to_overwrite(root)
+        in_place.set_aside(root)
+    shutil.rmtree(root / DRAFT_FOLDER, ignore_errors=True)
+
+
+def _migrate_sqlite(root: Path, progress: Progress, dry_run: bool) -> Report:
     with draft_in(root / DRAFT_FOLDER) as draft, in_place.nobody_writes(root):
         in_place.refuse_to_overwrite(root)
         with closing(SQLiteSource(root)) as source:
             report = take_in(source, draft, progress)
             tables = (*report.tables, _artifact_files(source))
+        if dry_run:
+            return replace(report, destination=root, tables=tables)
         in_place.take_its_place(root, draft)
     return replace(report, destination=root, tables=tables, backup=in_place.set_aside(root))
 
