@@ -228,7 +228,7 @@ class WorkspaceStore:
     @_reads
     def sql(self, query: str, params: Sequence[Any] = ()) -> pl.DataFrame:
         """Result of one SELECT in DuckDB's SQL, with `?` bound to `params`; anything that writes is refused."""
-        return self._open().database.frame_of_user_sql(query, params)
+        return self._open().sql(query, params)
 
     # -- looking -----------------------------------------------------------------------------
 

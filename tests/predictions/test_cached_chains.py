@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
-from helpers import begin_sweep, predict, save_chain
+from helpers import Sweep, begin_sweep, child, kill, predict, read_line, save_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -175,3 +176,93 @@ def test_whatever_happens_cached_rows_are_those_of_the_definitions(
     workspace.store.query_chain_summaries()
     check(workspace.store, is_fresh=True)
     workspace.store.close()
+
+
+WRITER = """
+import sys
+from helpers import Sweep, begin_sweep, child, kill, predict, read_line, save_chain
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+sweep = begin_sweep(store)
+for fold in range(3):
+    predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=fold / 10)
+store.complete_pipeline(sweep.pipeline, 0.1, 0.1, "rmse", 1)
+print(sweep.chain)
+input()
+predict(store, sweep.pipeline, sweep.chain, fold_id="3", val_score=9.0)
+store.flush()
+print("saved")
+input()
+"""
+
+
+def test_another_process_and_one_that_is_killed_leave_no_outdated_score(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        writer = child(WRITER, tmp_path)
+        chain = read_line(writer)
+        assert store.leaderboard().frame.select("chain_id", "folds").rows() == [(chain, 3)]
+        check(store, is_fresh=True)
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+        assert read_line(writer) == "saved"
+        kill(writer)
+        assert store.query_chain_summaries()["cv_fold_count"].to_list() == [4]
+        check(store, is_fresh=True)
+
+
+def test_a_closed_store_of_some_size_leaves_nothing_for_readers_to_compute(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        sweep = begin_sweep(store)
+        columns = {"dataset_name": "d", "model_name": "m", "model_class": "PLS", "partition": "val", "metric": "rmse"}
+        given = {"pipeline_id": sweep.pipeline, "chain_id": sweep.chain, "fold_id": [str(each) for each in range(2000)]}
+        store.save_predictions({**columns, **given, "val_score": 0.5})
+    with WorkspaceStore.open_readonly(tmp_path) as reader:
+        check(reader, is_fresh=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE cached_chain_scores SET val_score = val_score + 1e-6",
+        "UPDATE cached_chain_summaries SET cv_scores = NULL",
+        "DELETE FROM cached_chain_scores",
+        "UPDATE cached_chain_summaries SET last_nk = last_nk - 1",
+        "INSERT INTO cached_chain_scores BY NAME SELECT * REPLACE ('mae' AS metric) FROM cached_chain_scores",
+    ],
+)
+def test_verify_finds_cached_rows_that_are_wrong_and_has_them_computed_again(
+    store: WorkspaceStore, sweep: Sweep, damage: str
+) -> None:
+    for fold in range(3):
+        predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold))
+    store.query_chain_summaries()
+    assert store.verify().findings == []
+    database = store._open().database
+    with database.transaction():
+        database.execute(damage)
+    (finding,) = store.verify(repair=True).findings
+    assert (finding.kind, finding.id, finding.is_repaired) == ("wrong score", f"chains {sweep.chain}", True)
+    assert store.verify().findings == []
+    store.leaderboard()
+    check(store, is_fresh=True)
+
+
+SCORED = st.lists(st.none() | st.sampled_from([0.1, 0.2, 0.30000000000000004, math.nan, math.inf]), max_size=12)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SCORED, st.integers(1, 6), st.booleans())
+def test_the_first_of_a_board_are_the_first_of_the_whole_board(
+    tmp_path_factory: pytest.TempPathFactory, scores: list[float | None], n: int, upward: bool
+) -> None:
+    with WorkspaceStore(tmp_path_factory.mktemp("board")) as store:
+        for place, score in enumerate(scores):
+            sweep = begin_sweep(store, f"d'{place % 2}")
+            given = {"dataset_name": f"d'{place % 2}", "metric": ("rmse", "mae")[place % 3 == 0], "val_score": score}
+            predict(store, sweep.pipeline, sweep.chain, **given)
+            store.complete_pipeline(sweep.pipeline, None, None, None, None)
+        whole = store.leaderboard(n=None, higher_is_better=upward)
+        first = store.leaderboard(n=n, higher_is_better=upward)
+        assert_frame_equal(first.frame, whole.frame.filter(pl.col("rank") <= n))
+        assert [board.chains for board in first.boards] == [board.chains for board in whole.boards]

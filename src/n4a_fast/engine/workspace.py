@@ -7,12 +7,15 @@ Here is what concerns several of them at once: cascades, collections, closing. W
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from n4a_fast import platform, schema
 from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
@@ -35,9 +38,11 @@ from n4a_fast.predictions.summaries import ChainSummaries
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.tables.predictions import bulk
+from n4a_fast.tables.stale_chains import refresh, refresh_at_rest
 from n4a_fast.values import checks, jsontext
 
 STORE_FILE = "store.duckdb"
+_CHAIN_VIEWS = re.compile(r"chain_(scores|summary)", re.IGNORECASE)
 
 
 class Workspace:
@@ -111,6 +116,23 @@ class Workspace:
     def transaction(self) -> AbstractContextManager[None]:
         """What the block saves is committed at its end, or not at all if it raises; other threads wait."""
         return self.units.unit()
+
+    @contextmanager
+    def reading_chains(self) -> Iterator[bool]:
+        """All reads of the block see one moment; it tells whether the cached rows of chains are up to date in it, or
+        only the views give the right ones.
+        """
+        with self.lock:
+            self.flush()
+            with self.database.reading():
+                yield refresh(self.database)
+
+    def sql(self, query: str, params: Sequence[Any]) -> pl.DataFrame:
+        """The answer to a user's SELECT; where it asks for chains, the views find their rows up to date."""
+        if not _CHAIN_VIEWS.search(query):
+            return self.database.frame_of_user_sql(query, params)
+        with self.reading_chains():
+            return self.database.frame_of_user_sql(query, params)
 
     def require_no_unit(self, call: str) -> None:
         """InvalidInputError inside a transaction, which the call cannot be a part of."""
@@ -262,6 +284,8 @@ class Workspace:
         self.flush()
         with suppress(StoreLockedError):  # it is durable in the log, and whoever uses the file next drains it
             self.database.rest()
+            if self.database.attached:
+                refresh_at_rest(self.database)
             self.replayer.keep()
         self.database.detach()
 

@@ -19,8 +19,9 @@ from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.maintenance.findings import Finding, VerificationReport
-from n4a_fast.maintenance.verify_rows import LEFTOVERS, RowCheck
+from n4a_fast.maintenance.verify_rows import CACHE, LEFTOVERS, RowCheck
 from n4a_fast.tables.chains import artifacts_of
+from n4a_fast.tables.stale_chains import note_wrong_in_transaction
 
 FOLDER = "repairs"
 LINKS, ORPHAN = "wrong link", "orphaned file"
@@ -65,12 +66,18 @@ def repair(workspace: Workspace, report: VerificationReport) -> None:
             _delete_rows(workspace.database, check, kept)
         if (LINKS, "chains") in wanted:
             _mend_links(workspace.database, kept)
+        wrong = [finding.id.partition(" ")[2] for finding in report.findings if finding.kind == CACHE]
+        if wrong:
+            with workspace.database.transaction():
+                note_wrong_in_transaction(workspace.database, wrong)
         workspace.tables.forget_known()
     _move_files([finding for finding in report.findings if finding.kind == ORPHAN], workspace.root, kept)
     report.kept = kept
     report.findings = [
         replace(finding, is_repaired=True)
-        if _place(finding) in mended or finding.kind == LINKS or (finding.kind == ORPHAN and not finding.path.exists())
+        if _place(finding) in mended
+        or finding.kind in (LINKS, CACHE)
+        or (finding.kind == ORPHAN and not finding.path.exists())
         else finding
         for finding in report.findings
     ]

@@ -79,6 +79,7 @@ class Verification:
             self._progress("rows", done, len(checks))
         if not self._quick:
             self._keys()
+            self._try("scores of chains", partial(verify_rows.wrong_caches, self._database))
             for table in verify_rows.SHARED:
                 self._try("shared contents", partial(verify_rows.wrong_contents, self._database, table))
 

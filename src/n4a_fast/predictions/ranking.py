@@ -28,32 +28,30 @@ RULE = (
 SCORES = {"val": "val_score", "test": "test_score", "final": "final_score"}
 GROUPS = {"model": "model_class", "preprocessing": "preprocessings"}
 
-_METRICS = "SELECT DISTINCT metric FROM {scores} WHERE metric IS NOT NULL ORDER BY metric"
 _STATES = """SELECT p.dataset_name, p.status, count(*) FROM pipelines p
 WHERE (?1 IS NULL OR p.run_id = ?1) GROUP BY ALL"""
+_BOARDS = """SELECT dataset_name, metric, count(*) FILTER ({asked}), count(*) FILTER (missing_folds > 0 AND {asked})
+FROM {scores} s WHERE metric IS NOT NULL GROUP BY dataset_name, metric ORDER BY metric, dataset_name"""
+_ASKED = """s.pipeline_status IN ('completed', ?1) AND (?2 IS NULL OR s.dataset_name = ?2)
+    AND (?3 IS NULL OR s.run_id = ?3)"""
+_KNOWN = """(SELECT s.dataset_name, s.metric, s.chain_id, s.pipeline_id, s.run_id, r.name AS run_name,
+        r.status AS run_status, s.pipeline_status, s.task_type, s.model_name, s.model_class, s.preprocessings,
+        s.val_score, s.val_sd, s.folds, s.missing_folds, s.test_score, s.train_score, s.final_score, s.rmsecv,
+        s.created_at, s.best_params, missing_folds > 0 OR {score} IS NULL AS is_last, {score} * d.sign AS value
+    FROM {scores} s JOIN (SELECT unnest(?4::VARCHAR[]) AS metric, unnest(?5::DOUBLE[]) AS sign) d ON d.metric = s.metric
+    LEFT JOIN runs r ON r.run_id = s.run_id
+    WHERE {asked}{near})"""
+_RANKED = """SELECT row_number() OVER (PARTITION BY dataset_name, metric ORDER BY {order}) AS rank,
+    * EXCLUDE (is_last, value)
+FROM (FROM {known}{where} {chosen}) QUALIFY {page} ORDER BY dataset_name, metric, rank"""
+_COUNTED = """SELECT dataset_name, metric, count(*), count(*) FILTER (missing_folds > 0)
+FROM {known}{where} GROUP BY ALL"""
 _ORDER = "is_last, value, created_at, chain_id"
-# the n-th best value of a board first: then few rows are left to be put in order
-_RANKED = """WITH directions AS (SELECT unnest(?1::VARCHAR[]) AS metric, unnest(?2::DOUBLE[]) AS sign),
-known AS (
-    SELECT s.dataset_name, s.metric, s.chain_id, s.pipeline_id, s.run_id, r.name AS run_name, r.status AS run_status,
-        s.pipeline_status, s.task_type, s.model_name, s.model_class, s.preprocessings, s.val_score, s.val_sd,
-        s.folds, s.missing_folds, s.test_score, s.train_score, s.final_score, s.rmsecv, s.created_at, s.best_params,
-        missing_folds > 0 OR {score} IS NULL AS is_last, {score} * d.sign AS value
-    FROM {scores} s JOIN directions d ON d.metric = s.metric LEFT JOIN runs r ON r.run_id = s.run_id
-    WHERE s.pipeline_status IN ('completed', ?3) AND (?4 IS NULL OR s.dataset_name = ?4)
-        AND (?5 IS NULL OR s.run_id = ?5)),
-asked AS (SELECT * FROM known{where}),
-boards AS (
-    SELECT dataset_name, metric, count(*) AS n_chains, count(*) FILTER (missing_folds > 0) AS n_incomplete, {bound}
-    FROM asked GROUP BY dataset_name, metric),
-chosen AS (SELECT * FROM asked JOIN boards USING (dataset_name, metric) {chosen})
-SELECT row_number() OVER (PARTITION BY dataset_name, metric ORDER BY {order}) AS rank,
-    * EXCLUDE (is_last, value, bound, best_params), best_params
-FROM chosen QUALIFY {page} ORDER BY dataset_name, metric, rank"""
-_BOUND = """CASE WHEN count(*) FILTER (NOT is_last) >= {n} THEN list_last(min(value, {n}) FILTER (NOT is_last)) END
-        AS bound"""
-_BOUNDED_AT_MOST = 1000
 _BEST_OF_GROUP = "QUALIFY row_number() OVER (PARTITION BY dataset_name, metric, {group} ORDER BY {order}) = 1"
+# the n-th best of a board, without grouping: then few rows are left to be put in order
+_BOUND = """SELECT list_last({best}({score}, {n})), count(*) FROM {scores} s
+WHERE {asked} AND s.metric = ?4 AND s.dataset_name = ?5 AND missing_folds = 0 AND {score} IS NOT NULL"""
+_BOUNDED_AT_MOST, _BOARDS_AT_MOST = 1000, 16
 _HAS_SCORE = """SELECT 1 FROM predictions WHERE chain_id IS NOT NULL AND contains(scores, '"' || ? || '"') LIMIT 1"""
 
 
@@ -101,6 +99,9 @@ class Ranked:
     unranked: tuple[str, ...]
 
 
+Boards = dict[tuple[str, str], tuple[int, int]]  # by data set and metric: chains, and how many lack a fold
+
+
 class Ranking:
     """The ranking of a workspace; reads only."""
 
@@ -112,15 +113,29 @@ class Ranking:
         _check(question)
         with self._database.reading():
             scores = "cached_chain_scores" if refresh(self._database) else "chain_scores"
-            stored = [metric for (metric,) in self._database.rows(_METRICS.format(scores=scores))]
-            wanted, scores = self._source(question.metric, stored, scores)
+            boards = self._boards(scores, question)
+            wanted, scores = self._source(question.metric, list(dict.fromkeys(metric for _, metric in boards)), scores)
             directions, unknown = self._directions(wanted, question)
             if not directions and unknown and question.metric is not None:
                 raise UnknownDirectionError(unknown[0])
-            frame = self._frame(question, scores, directions)
+            if question.where is not None or scores.startswith("("):
+                boards = self._counted(scores, question, directions)
+                frame = self._frame(scores, question, directions)
+            else:
+                frame = self._frame(scores, question, directions, self._near(scores, question, directions, boards))
             states = self._database.rows(_STATES, (question.run,))
-        boards = tuple(_board(part, directions, states) for part in _parts(frame))
-        return Ranked(boards, frame.drop("n_chains", "n_incomplete"), tuple(unknown))
+        parts = frame.partition_by("dataset_name", "metric", maintain_order=True) if frame.height else []
+        return Ranked(tuple(_board(part, directions, boards, states) for part in parts), frame, tuple(unknown))
+
+    def _boards(self, scores: str, question: Question) -> Boards:
+        """How many chains each data set and metric has of those asked for, and how many of them lack a fold."""
+        rows = self._database.rows(_BOARDS.format(scores=scores, asked=_ASKED), _asked(question))
+        return {(dataset, metric): (chains, incomplete) for dataset, metric, chains, incomplete in rows}
+
+    def _counted(self, scores: str, question: Question, directions: dict[str, bool]) -> Boards:
+        """The same, with a condition of the user."""
+        rows = self._ask(_COUNTED, scores, question, directions).rows()
+        return {(dataset, metric): (chains, incomplete) for dataset, metric, chains, incomplete in rows}
 
     def _source(self, metric: str | None, stored: list[str], scores: str) -> tuple[list[str], str]:
         """The metrics to rank by, and where their scores come from."""
@@ -141,26 +156,48 @@ class Ranking:
         known = {name: up for name, up in found.items() if up is not None}
         return known, [name for name in wanted if name not in known]
 
-    def _frame(self, question: Question, scores: str, directions: dict[str, bool]) -> pl.DataFrame:
-        is_bounded = question.n is not None and 0 < question.n <= _BOUNDED_AT_MOST and question.by is None
-        chosen = "WHERE (bound IS NULL OR value <= bound)" if is_bounded else ""
-        if question.by is not None:
-            chosen = _BEST_OF_GROUP.format(group=GROUPS[question.by], order=_ORDER)
-        sql = _RANKED.format(
-            scores=scores,
-            score=SCORES[question.score],
+    def _near(self, scores: str, question: Question, directions: dict[str, bool], boards: Boards) -> str:
+        """SQL that leaves out what is behind the last place asked for, where few boards have many chains."""
+        asked = [(*names, chains) for names, (chains, _) in boards.items() if names[1] in directions and chains]
+        n = question.n
+        if n is None or not 0 < n <= _BOUNDED_AT_MOST or question.by is not None or len(asked) > _BOARDS_AT_MOST:
+            return ""
+        score, terms = SCORES[question.score], []
+        for dataset, metric, chains in asked:
+            up = directions[metric]
+            sql = _BOUND.format(scores=scores, score=score, n=n, best="max" if up else "min", asked=_ASKED)
+            ((bound, scored),) = self._database.rows(sql, [*_asked(question), metric, dataset])
+            if chains > n and scored >= n:
+                within = f"missing_folds = 0 AND {score} {'>=' if up else '<='} '{bound!r}'::DOUBLE"
+                terms.append(f"s.dataset_name <> {_quoted(dataset)} OR s.metric <> {_quoted(metric)} OR ({within})")
+        return "".join(f" AND ({term})" for term in terms)
+
+    def _frame(self, scores: str, question: Question, directions: dict[str, bool], near: str = "") -> pl.DataFrame:
+        return self._ask(_RANKED, scores, question, directions, near)
+
+    def _ask(
+        self, sql: str, scores: str, question: Question, directions: dict[str, bool], near: str = ""
+    ) -> pl.DataFrame:
+        by = question.by
+        text = sql.format(
+            known=_KNOWN.format(scores=scores, score=SCORES[question.score], asked=_ASKED, near=near),
             where="" if question.where is None else f" WHERE ({question.where}\n)",
-            bound=_BOUND.format(n=question.n) if is_bounded else "NULL AS bound",
-            chosen=chosen,
+            chosen="" if by is None else _BEST_OF_GROUP.format(group=GROUPS[by], order=_ORDER),
             order=_ORDER,
             page="true" if question.n is None else f"rank <= {question.n}",
         )
-        signs = [-1.0 if up else 1.0 for up in directions.values()]
-        state = "running" if question.include_running else "completed"
-        params = [list(directions), signs, state, question.dataset, question.run]
         # a condition that a user wrote may only read
         ask = self._database.frame if question.where is None else self._database.frame_of_user_sql
-        return ask(sql, params)
+        return ask(text, [*_asked(question), list(directions), [-1.0 if up else 1.0 for up in directions.values()]])
+
+
+def _asked(question: Question) -> list[str | None]:
+    """The parameters of `_ASKED`."""
+    return ["running" if question.include_running else "completed", question.dataset, question.run]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _from_scores(metric: str) -> str:
@@ -172,7 +209,7 @@ def _from_scores(metric: str) -> str:
         name: f"coalesce(avg({value.format(name, key)}), avg({flat}) FILTER (partition = '{name}'))"
         for name in ("val", "test", "train")
     }
-    renamed = "SELECT * REPLACE ('" + metric.replace("'", "''") + "' AS metric) FROM predictions"
+    renamed = f"SELECT * REPLACE ({_quoted(metric)} AS metric) FROM predictions"
     return f"({scores_of(renamed, **means)})"
 
 
@@ -184,19 +221,9 @@ def _check(question: Question) -> None:
         checks.count(question.n, "n")
 
 
-def _parts(frame: pl.DataFrame) -> list[pl.DataFrame]:
-    return frame.partition_by("dataset_name", "metric", maintain_order=True) if frame.height else []
-
-
-def _board(frame: pl.DataFrame, directions: dict[str, bool], states: list[tuple[Any, ...]]) -> Board:
+def _board(frame: pl.DataFrame, directions: dict[str, bool], boards: Boards, states: list[tuple[Any, ...]]) -> Board:
     first = frame.row(0, named=True)
-    counts = {status: number for dataset, status, number in states if dataset == first["dataset_name"]}
-    return Board(
-        first["dataset_name"],
-        first["metric"],
-        directions[first["metric"]],
-        frame.drop("n_chains", "n_incomplete"),
-        first["n_chains"],
-        first["n_incomplete"],
-        *(counts.get(status, 0) for status in ("completed", "running", "failed")),
-    )
+    dataset, metric = first["dataset_name"], first["metric"]
+    counts = {status: number for of_dataset, status, number in states if of_dataset == dataset}
+    ended = [counts.get(status, 0) for status in ("completed", "running", "failed")]
+    return Board(dataset, metric, directions[metric], frame, *boards[dataset, metric], *ended)

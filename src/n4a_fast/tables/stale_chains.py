@@ -19,6 +19,8 @@ from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.schema.chain_scores import scores_of, summaries_of
 
 _PREDICTIONS_AT_ONCE = 2**18  # of the chains of one commit: Ctrl-C waits for it
+_PREDICTIONS_AT_REST = 2**16  # that a store computes when it is closed: some tenths of a second
+_WORTH_REFRESHING = 2**10  # predictions; of fewer, a reader computes the rows itself in no time
 _RANGES = 4  # of `nk`; each costs a comparison for every row that is left
 
 _NOTE = "INSERT INTO stale_chains SELECT chain_id, first_nk, last_nk, predictions FROM changed"
@@ -31,6 +33,21 @@ _STALE = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk,
 FROM (FROM stale_chains UNION ALL
     SELECT chain_id, first_nk, last_nk, predictions FROM cached_chain_summaries SEMI JOIN stale_chains USING (chain_id))
 GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
+_NOTED = "SELECT coalesce(sum(predictions), 0) FROM stale_chains"
+_NOTE_WHERE = """INSERT INTO stale_chains SELECT chain_id, min(nk), max(nk), count(nk) FROM wanted
+LEFT JOIN predictions USING (chain_id) GROUP BY chain_id"""
+# where the predictions of all other chains are, and chains that have cached rows and no predictions
+_CURRENT = """SELECT chain_id, min(nk) AS first_nk, max(nk) AS last_nk, count(nk) AS predictions
+FROM (SELECT chain_id, nk FROM predictions WHERE chain_id IS NOT NULL UNION ALL
+    SELECT chain_id, NULL FROM cached_chain_scores UNION ALL SELECT chain_id, NULL FROM cached_chain_summaries)
+ANTI JOIN stale_chains USING (chain_id) GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
+_DIFFERENT = """SELECT DISTINCT coalesce(c.chain_id, d.chain_id) FROM (FROM {table} SEMI JOIN wanted USING (chain_id)) c
+FULL JOIN ({rows}) d ON {keys} WHERE c.chain_id IS NULL OR d.chain_id IS NULL OR {differs}"""
+_KEYS = {
+    "cached_chain_scores": ("chain_id", "dataset_name", "metric"),
+    "cached_chain_summaries": ("chain_id",),
+}
+_ROUNDING = 1e-9  # the order in which threads add changes the last digits
 _FORGET = "DELETE FROM {table} WHERE chain_id IN (SELECT chain_id FROM wanted)"
 _SOURCE = "FROM predictions SEMI JOIN wanted USING (chain_id) WHERE {ranges}"
 _REFRESH = {"cached_chain_scores": scores_of, "cached_chain_summaries": summaries_of}
@@ -78,6 +95,47 @@ def refresh(database: Database) -> bool:
     except StoreUnavailableError:  # who reads needs no room on the disk
         return False
     return True
+
+
+def refresh_at_rest(database: Database) -> None:
+    """Refresh for readers to come that may not write, where that spares them something and takes no long time."""
+    ((noted,),) = database.rows_undrained(_NOTED)
+    if _WORTH_REFRESHING <= noted <= _PREDICTIONS_AT_REST:
+        with database.undrained():
+            refresh(database)
+
+
+def wrong_chains(database: Database) -> list[str]:
+    """Chains that nobody has noted as stale, and whose cached rows are not what the definitions give."""
+    with database.reading():
+        return sorted({name for chains in _pieces(database.arrow(_CURRENT)) for name in _wrong_among(database, chains)})
+
+
+def _wrong_among(database: Database, chains: pa.Table) -> list[str]:
+    source, wrong = _SOURCE.format(ranges=_ranges_of(chains)), []
+    for table, rows_of in _REFRESH.items():
+        keys = _KEYS[table]
+        columns = database.arrow(f"FROM {table} LIMIT 0").schema
+        differs = " OR ".join(_differs(field) for field in columns if field.name not in keys)
+        same = " AND ".join(f"c.{key} IS NOT DISTINCT FROM d.{key}" for key in keys)
+        sql = _DIFFERENT.format(table=table, rows=rows_of(source), keys=same, differs=differs)
+        wrong += database.select(sql, wanted=chains).columns[0].to_pylist()
+    return wrong
+
+
+def _differs(column: pa.Field) -> str:
+    ours, computed = f"c.{column.name}", f"d.{column.name}"
+    if column.name in ("first_nk", "last_nk", "predictions"):  # what was noted may be more than there is now
+        return {"first_nk": f"{ours} > {computed}", "last_nk": f"{ours} < {computed}"}.get(column.name, "false")
+    if not pa.types.is_floating(column.type):
+        return f"{ours} IS DISTINCT FROM {computed}"
+    near = f"abs({ours} - {computed}) <= {_ROUNDING} * greatest(abs({ours}), abs({computed}))"
+    return f"({ours} IS DISTINCT FROM {computed} AND NOT coalesce({near}, false))"
+
+
+def note_wrong_in_transaction(database: Database, chain_ids: list[str]) -> None:
+    """Chains are stale, wherever their predictions are."""
+    database.insert(_NOTE_WHERE, wanted=pa.table({"chain_id": pa.array(chain_ids, pa.string())}))
 
 
 def _refresh_in_transaction(database: Database, chains: pa.Table) -> None:

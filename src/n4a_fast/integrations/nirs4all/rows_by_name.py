@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from n4a_fast.integrations.nirs4all.sqlite_ready import READY
-from n4a_fast.integrations.nirs4all.sqlite_tables import columns_of
+from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, SUMMARIES, columns_of
 from n4a_fast.integrations.workspaces.sqlite_schema import VERSION
 from n4a_fast.values import jsontext
 
@@ -100,7 +100,13 @@ def answer(
     from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator takes a while to import
 
     translation = translated(query, times_as_text)
-    frame = store.sql(translation.sql, given)
+    if SUMMARIES in translation.sql:
+        with store._open().reading_chains() as are_cached:
+            if are_cached:
+                translation = translated(query, times_as_text, CACHED_SUMMARIES)
+            frame = store.sql(translation.sql, given)
+    else:
+        frame = store.sql(translation.sql, given)
     for place in translation.json_columns:
         name = frame.columns[place]
         values = [jsontext.decode(text) for text in frame[name].to_list()]

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES
 from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, RELATION, REPLAY, SUMMARY, type_of
 
+SUMMARIES, CACHED_SUMMARIES = "v_chain_summary", "cached_chain_summaries"
 TIMES = ("created_at", "completed_at", "updated_at")
 NAMES = frozenset({*COLUMNS, "v_chain_summary"})
 COLUMN_NAMES = frozenset({name for names in COLUMNS.values() for name in names} | {"pipeline_status"})
@@ -27,28 +28,30 @@ _BESIDE = (
 )
 
 
-def source_of(name: str, asked: Collection[str] | None, *, times_as_text: bool = False) -> str | None:
+def source_of(
+    name: str, asked: Collection[str] | None, *, times_as_text: bool = False, summaries: str = SUMMARIES
+) -> str | None:
     """A SELECT that gives the table; None where ours of this name will do.
 
     `asked` names the columns that the query mentions, None all of them. Times are given as texts of
-    whole seconds, as plain SQLite has them, if `times_as_text`.
+    whole seconds, as plain SQLite has them, if `times_as_text`. `summaries` is the table or view of summaries.
     """
-    source = _source(name, None if asked is None else frozenset(asked))
+    source = _source(name, None if asked is None else frozenset(asked), summaries)
     if not times_as_text or not set(COLUMNS.get(name, ())) & set(TIMES):
         return source
     times = [time for time in TIMES if time in COLUMNS[name]]
     return f"SELECT * REPLACE ({', '.join(map(_AS_TEXT.format, times))}) FROM ({source or f'FROM {name}'})"
 
 
-def _source(name: str, asked: frozenset[str] | None) -> str | None:
+def _source(name: str, asked: frozenset[str] | None, summaries: str) -> str | None:
     if name in CARRIED_TABLES:
         return _carried_table(name)
     if name == "predictions" and (asked is None or asked & set(RELATION)):
         return _predictions()
     if name == "chains" and (asked is None or asked & {*SUMMARY, *REPLAY}):
-        return _chains()
+        return _chains(summaries)
     if name == "v_chain_summary":
-        return _summary()
+        return _summary(summaries)
     return None
 
 
@@ -61,22 +64,22 @@ def _predictions() -> str:
     )
 
 
-def _chains() -> str:
+def _chains(summaries: str) -> str:
     summary = [f"s.{name}" for name in SUMMARY if name != "dataset_name"]
     kept = {*SUMMARY, *REPLAY}
     own = [f"t.{name}" for name in COLUMNS["chains"] if name not in kept and name != "created_at"]
     return (
         f"SELECT {', '.join([*own, *summary, 'l.dataset_name', *map(_beside, REPLAY), 't.created_at'])} FROM chains t"
-        f" LEFT JOIN v_chain_summary s ON s.chain_id = t.chain_id JOIN pipelines l ON l.pipeline_id = t.pipeline_id"
+        f" LEFT JOIN {summaries} s ON s.chain_id = t.chain_id JOIN pipelines l ON l.pipeline_id = t.pipeline_id"
         f" {_BESIDE.format('chains', 'chain_id')}"
     )
 
 
-def _summary() -> str:
+def _summary(summaries: str) -> str:
     names = [name for name in COLUMNS["chains"] if name not in (*_HIDDEN, *REPLAY)]
     shown = [f"t.{name}" for name in names]
     return (
-        f"SELECT {', '.join([*shown, *map(_beside, REPLAY), 't.run_id', 't.pipeline_status'])} FROM v_chain_summary t"
+        f"SELECT {', '.join([*shown, *map(_beside, REPLAY), 't.run_id', 't.pipeline_status'])} FROM {summaries} t"
         f" {_BESIDE.format('chains', 'chain_id')}"
     )
 
