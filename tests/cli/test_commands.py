@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv as csv_module
 import io
 import json
@@ -59,14 +60,58 @@ def test_module_runs_as_a_program() -> None:
     assert __version__ in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["top", "--help"]])
-def test_what_must_be_quick_imports_nothing_heavy(arguments: list[str]) -> None:
-    code = (
-        f"import sys; from n4a_fast.cli import app; app({arguments!r}, standalone_mode=False); "
-        "print(sorted({'duckdb', 'polars', 'numpy', 'pyarrow', 'sklearn', 'rich'} & set(sys.modules)))"
+# prints which packages beside Python's own a program has imported
+IMPORTED = """
+import atexit, sys
+known = {*sys.modules}
+def tell():
+    print(sorted({name.partition(".")[0] for name in {*sys.modules} - known} - {*sys.stdlib_module_names}))
+atexit.register(tell)
+"""
+
+
+HEAVY = {"cloudpickle", "duckdb", "joblib", "msgspec", "numpy", "orjson", "polars", "psutil", "pyarrow", "rich"}
+HEAVY |= {"sklearn", "sqlglot", "xxhash", "yaml"}
+
+
+def imported(code: str, environment: dict[str, str] | None = None) -> set[str]:
+    """Packages that `code` imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED + code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        check=False,
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    return set(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["top", "--help"], ["completion"]])
+def test_what_must_be_quick_imports_no_dependency_but_typer(arguments: list[str]) -> None:
+    completion = {"_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": "n4a-fast ru", "COMP_CWORD": "1"}
+    code = f"from n4a_fast.cli import app; app({arguments!r}, prog_name='n4a-fast')"
+    found = imported(code, completion if arguments == ["completion"] else None)
+    assert "n4a_fast" in found
+    assert found & HEAVY == set()
+
+
+def test_a_package_that_nothing_is_used_of_imports_nothing() -> None:
+    assert imported("import n4a_fast; n4a_fast.__version__; dir(n4a_fast)") == {"n4a_fast"}
+    assert "sklearn" not in imported("import n4a_fast; n4a_fast.WorkspaceStore")
+    assert "duckdb" not in imported("from n4a_fast import errors")
+
+
+@pytest.mark.parametrize("command", [("vacuum",), ("sql", "SELECT 1")])
+def test_a_terminal_sees_that_a_command_works_and_a_pipe_does_not(copy: Path, command: tuple[str, ...]) -> None:
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "n4a_fast", command[0], str(copy), *command[1:]]
+    with os.fdopen(ours, "rb", 0) as terminal:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, check=True)
+        os.close(theirs)
+        shown = terminal.read(2**16).decode()
+    assert {"vacuum": "writing the file anew", "sql": "asking"}[command[0]] in shown
+    assert done.stdout.isascii()
+    assert subprocess.run(words, capture_output=True, check=True).stderr == b""
 
 
 def test_completion_offers_commands_and_the_newest_runs(workspace: Path, ids: dict[str, str]) -> None:
