@@ -49,7 +49,7 @@ cdef extern from "forest.h" nogil:
 cdef enum:
     NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
 
-__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine", "trees_are_sound"]
+__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine", "tree_sizes_fit", "trees_are_sound"]
 
 cdef int _widest = n4a_levels() - 1
 cdef object _empty = np.empty
@@ -141,6 +141,16 @@ def trees_are_sound(nodes: list, features: list, stride: int) -> bool:
         if count < 0:
             raise ValueError(f"a tree is no array of nodes of {stride} bytes")
     return sound
+
+
+def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:
+    """Whether a tree may be made of these: a number of classes for each output, as int64, all within reason."""
+    cdef int64_t features = n_features, outputs = n_outputs, output
+    cdef const int64_t[::1] classes = n_classes
+    cdef bint fit = 1 <= features <= 2**31 and 1 <= outputs <= 2**20 and classes.shape[0] == outputs
+    for output in range(outputs if fit else 0):
+        fit &= 1 <= classes[output] <= 2**31
+    return fit
 
 
 _NODE = np.dtype([("threshold", np.float64), ("value", np.float64), ("feature", np.int32), ("children", np.int32, 2)], align=True)

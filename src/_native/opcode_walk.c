@@ -5,10 +5,11 @@
 
 enum { MOST_GLOBALS = 100000 };
 enum { DEEPEST = 200 }; /* of tuples within tuples: Python's hash of one calls itself */
-enum { OK, CUT, NO_OPCODE, NO_VALUE, OUTSIDE, TOO_DEEP, TOO_MUCH, NOT_CALLABLE, NO_TARGET, NO_TEXT };
+enum { OK, JOBLIB = N4A_JOBLIB, CUT, NO_OPCODE, NO_VALUE, OUTSIDE, TOO_DEEP, TOO_MUCH, NOT_CALLABLE, NO_TARGET, NO_TEXT, NO_FRAME, AGAIN };
 
 static const char *const ERRORS[] = {
     "",
+    "joblib's arrays lie between its opcodes",
     "it ends within an opcode",
     "it has an opcode that there is not",
     "an opcode finds nothing to work on",
@@ -18,13 +19,15 @@ static const char *const ERRORS[] = {
     "it calls what is no global",
     "it changes what cannot be changed",
     "it names a global by what is no text",
+    "its frames do not end where its opcodes do",
+    "it gives state to an object that has its state",
 };
 
 /* What an opcode leaves on the stack: a kind, and what matters of it. */
 typedef struct {
   int64_t a; /* global or object: its place among the globals; string: where it begins */
-  int32_t b; /* string: its length */
-  uint8_t kind, form, depth;
+  int32_t b; /* string: its length; tuple: how many it holds; object: its number */
+  uint8_t kind, form, depth; /* form: how a string is written; whether an object comes from a call */
 } value;
 
 typedef struct {
@@ -32,7 +35,9 @@ typedef struct {
   int64_t length, at, limit, used;
   value *stack, *memo;
   int64_t *marks;
-  int64_t top, stack_room, memo_room, memo_count, marked, marks_room, globals_room;
+  int64_t top, stack_room, memo_room, memo_count, marked, marks_room, globals_room, builds_room;
+  int64_t frame_end, objects, has_state_room;
+  uint8_t *has_state; /* by the number of an object */
   n4a_scan *found;
 } walk;
 
@@ -156,8 +161,13 @@ static int put(walk *w, int bytes) {
   return failed ? failed : put_at(w, at);
 }
 
+static int says(const walk *w, n4a_text text, const char *wanted) {
+  return text.length == (int64_t)strlen(wanted) && !memcmp(w->data + text.start, wanted, (size_t)text.length);
+}
+
 static int named(walk *w, n4a_text module, n4a_text name) {
   n4a_scan *found = w->found;
+  if (says(w, name, "NumpyArrayWrapper") && says(w, module, "joblib.numpy_pickle")) return JOBLIB;
   if (found->count >= MOST_GLOBALS) return TOO_MUCH;
   int failed = grow(w, (void **)&found->globals, &w->globals_room, found->count + 1, sizeof(n4a_named));
   if (failed) return failed;
@@ -199,12 +209,12 @@ static int deepest(const walk *w, int64_t count) {
   return depth;
 }
 
-/* Values become one that holds them; `b` of a tuple tells whether it holds any. */
+/* Values become one that holds them. */
 static int gathered(walk *w, int kind, int64_t count) {
   int depth = deepest(w, count) + 1;
   if (depth > DEEPEST) return TOO_DEEP;
   w->top -= count;
-  return push(w, (value){-1, count > 0, (uint8_t)kind, 0, (uint8_t)depth});
+  return push(w, (value){-1, count < INT32_MAX ? (int32_t)count : INT32_MAX, (uint8_t)kind, 0, (uint8_t)depth});
 }
 
 static int gathered_marked(walk *w, int kind) {
@@ -225,7 +235,8 @@ static int called(walk *w, int64_t count, int how) {
   if (kind.kind == N4A_OBJECT) how = N4A_CHANGED;
   else if (kind.kind != N4A_GLOBAL) return NOT_CALLABLE;
   used(w, kind, how);
-  return push(w, (value){kind.a, 0, N4A_OBJECT, 0, (uint8_t)depth});
+  if (w->objects >= INT32_MAX) return TOO_MUCH;
+  return push(w, (value){kind.a, (int32_t)w->objects++, N4A_OBJECT, how != N4A_MADE, (uint8_t)depth});
 }
 
 static int reduced(walk *w) {
@@ -275,13 +286,28 @@ static int filled_marked(walk *w, int own, int pairs) {
   return pairs && count % 2 ? NO_VALUE : filled(w, count, own);
 }
 
+static int noted(walk *w, value target) {
+  n4a_scan *found = w->found;
+  int failed = grow(w, (void **)&found->builds, &w->builds_room, found->built + 1, sizeof(n4a_build));
+  if (!failed) found->builds[found->built++] = (n4a_build){w->at - 1, target.a};
+  return failed;
+}
+
+static int built_once(walk *w, value target, value state) {
+  int failed = grow(w, (void **)&w->has_state, &w->has_state_room, (int64_t)target.b + 1, 1);
+  if (failed) return failed;
+  if (w->has_state[target.b]) return AGAIN;
+  w->has_state[target.b] = 1;
+  used(w, target, N4A_BUILT);
+  return target.form || (state.kind == N4A_TUPLE && state.b == 2) ? noted(w, target) : OK;
+}
+
 static int built(walk *w) {
   if (!has(w, 2)) return NO_VALUE;
-  w->top--;
-  value target = w->stack[w->top - 1];
-  if (target.kind == N4A_GLOBAL) used(w, target, N4A_CHANGED);
-  else if (target.kind == N4A_OBJECT) used(w, target, N4A_BUILT);
-  else return NO_TARGET;
+  value state = w->stack[--w->top], target = w->stack[w->top - 1];
+  if (target.kind == N4A_OBJECT) return built_once(w, target, state);
+  if (target.kind != N4A_GLOBAL) return NO_TARGET;
+  used(w, target, N4A_CHANGED);
   return OK;
 }
 
@@ -309,6 +335,16 @@ static int passed_counted(walk *w, int bytes) {
   int failed = number(w, bytes, &length);
   if (!failed) failed = skip(w, length);
   return failed ? failed : push_kind(w, N4A_PLAIN);
+}
+
+static int frame(walk *w) {
+  uint64_t length;
+  if (w->at - 1 < w->frame_end) return NO_FRAME;
+  int failed = number(w, 8, &length);
+  if (failed) return failed;
+  if (length > (uint64_t)(w->length - w->at)) return CUT;
+  w->frame_end = w->at + (int64_t)length;
+  return OK;
 }
 
 static int containers(walk *w, int op) {
@@ -357,7 +393,7 @@ static int values(walk *w, int op) {
 static int step(walk *w, int op) {
   switch (op) {
   case 0x80: return skip(w, 1);
-  case 0x95: return skip(w, 8);
+  case 0x95: return frame(w);
   case '(': return mark(w);
   case '0': return popped(w);
   case '1': return popped_to_mark(w);
@@ -393,7 +429,10 @@ int n4a_scan_run(const uint8_t *data, int64_t length, int64_t limit, n4a_scan *f
       failed = has(&w, 1) && !w.marked ? OK : NO_VALUE;
       break;
     }
+    int framed = w.at <= w.frame_end;
     if ((failed = step(&w, op))) break;
+    failed = NO_FRAME;
+    if (framed && w.at > w.frame_end) break;
     failed = CUT;
   }
   found->end = w.at;
@@ -405,5 +444,6 @@ int n4a_scan_run(const uint8_t *data, int64_t length, int64_t limit, n4a_scan *f
   free(w.stack);
   free(w.memo);
   free(w.marks);
+  free(w.has_state);
   return failed;
 }

@@ -1,6 +1,9 @@
 /* A walk over the opcodes of a pickle that makes nothing of it: which globals it names and what it would do with them.
- * Promises: every byte is read once and within bounds; memory is bounded by the caller's limit; no Python, no recursion.
- * Leaves what may be done to the caller. */
+ * Promises: every byte is read once and within bounds; memory is bounded by the caller's limit; no Python, no recursion;
+ * C's unpickler finds the same opcodes at the same places. Leaves what may be done to the caller.
+ *
+ * (a) C's unpickler drops what is left of a frame when an opcode reads beyond it, so here nothing may.
+ * (b) An object is given state once: what a first state has put in the place of a method, a second one would call. */
 #ifndef N4A_OPCODE_WALK_H
 #define N4A_OPCODE_WALK_H
 
@@ -29,15 +32,24 @@ typedef struct {
   int uses;
 } n4a_named;
 
+/* Where a state is given to what was made by a call, or by a state in two parts: the caller may look at both first. */
+typedef struct {
+  int64_t at, global;
+} n4a_build;
+
 typedef struct {
   n4a_named *globals;
-  int64_t count;
+  n4a_build *builds;
+  int64_t count, built;
   int64_t end;    /* behind the last opcode, or where it went wrong */
   int kind;       /* of the result */
   int64_t global; /* of an object or a global: its place in `globals`, else -1 */
 } n4a_scan;
 
-/* 0, or why the walk ended: see n4a_scan_error. `globals` is the caller's to free, in any case. */
+/* Not an error: joblib's arrays lie between the opcodes of this file, and this walk does not pass them. */
+enum { N4A_JOBLIB = 1 };
+
+/* 0, N4A_JOBLIB, or why the walk ended: see n4a_scan_error. `globals` and `builds` are the caller's to free, in any case. */
 int n4a_scan_run(const uint8_t *data, int64_t length, int64_t limit, n4a_scan *found);
 const char *n4a_scan_error(int code);
 

@@ -1,17 +1,20 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
 """Which globals a pickle names and what it would do with them, told without making anything of it.
 
-Owns: the decoding of their names. Promises: nothing of the pickle is imported, called or made; every byte is read once;
+Owns: the decoding of their names, and the places where a pickle is to ask. Promises: nothing of the pickle is imported, called or made; every byte is read once;
 no more memory than the caller allows. Leaves to others: what may be done, and joblib's files, whose arrays lie between
 the opcodes.
 
 (a) Python's own unpickler with harmless opcodes takes 20 s for 100 MB of them; this takes 0.5 s, and a few microseconds
     for the pickle of a model, so it can come before every load.
+(b) C's unpickler gives an object its state without asking anybody. `Asking` is the pickle as a file in which it asks its
+    `persistent_load` instead, wherever the caller wants that; frames are read at once, as they are from any file.
 """
 
-from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
+from libc.string cimport memchr, memcpy
 
 import codecs
 
@@ -24,26 +27,32 @@ cdef extern from "opcode_walk.h" nogil:
         N4A_FILLED
         N4A_BUILT
         N4A_OBJECT
+        N4A_JOBLIB
     ctypedef struct n4a_text:
         int64_t start, length
         int form
     ctypedef struct n4a_named:
         n4a_text module, name
         int uses
+    ctypedef struct n4a_build:
+        int64_t at
+        int64_t made_by "global"
     ctypedef struct n4a_scan:
         n4a_named *globals
-        int64_t count, end
+        n4a_build *builds
+        int64_t count, built, end
         int kind
         int64_t result "global"
     int n4a_scan_run(const uint8_t *data, int64_t length, int64_t limit, n4a_scan *found)
     const char *n4a_scan_error(int code)
 
-__all__ = ["scan"]
+__all__ = ["Asking", "scan"]
 
 
-def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None]:
-    """The globals of a pickle as module and name, each with its uses, and the one that made the object in it, None for
-    plain data.
+def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None, dict[tuple[str, str], list[int]]] | None:
+    """The globals of a pickle as module and name, each with its uses; the one that made the object in it, None for
+    plain data; and where state is given to what was made by a call of each, or in two parts. None for a file of
+    joblib's, whose arrays lie between the opcodes.
 
     Uses are flags: 1 called with arguments, 4 made with arguments by its `__new__`, 8 changed itself (or its result
     called), 16 filled with items by its own methods; 0 for one that is only passed along or made empty and given its
@@ -60,18 +69,78 @@ def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], in
     try:
         with nogil:
             failed = n4a_scan_run(start, view.len, most, &found)
+        if failed == N4A_JOBLIB:
+            return None
         if failed:
             raise ValueError(f"{n4a_scan_error(failed).decode()}, at byte {found.end}")
-        uses, listed = {}, []
+        names = [(_text(start, &found.globals[place].module), _text(start, &found.globals[place].name)) for place in range(found.count)]
+        uses, builds = {}, {}
         for place in range(found.count):
-            name = _text(start, &found.globals[place].module), _text(start, &found.globals[place].name)
+            name = names[place]
             uses[name] = uses.get(name, 0) | found.globals[place].uses & (N4A_CALLED | N4A_MADE_WITH | N4A_CHANGED | N4A_FILLED)
-            if place == found.result:
-                listed.append(name)
-        return uses, listed[0] if listed and found.kind == N4A_OBJECT else None
+        for place in range(found.built):
+            builds.setdefault(names[found.builds[place].made_by], []).append(found.builds[place].at)
+        return uses, names[found.result] if found.kind == N4A_OBJECT else None, builds
     finally:
         free(found.globals)
+        free(found.builds)
         PyBuffer_Release(&view)
+
+
+cdef class Asking:
+    """A pickle as a file for C's unpickler, with the BUILDs at some places turned into a question.
+
+    `places` are those of BUILD opcodes that `scan` has told, in order. There the unpickler calls its `persistent_load`
+    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive.
+    """
+
+    cdef Py_buffer view
+    cdef Py_ssize_t at
+    cdef list places
+    cdef Py_ssize_t asked
+
+    def __cinit__(self, data, list places):
+        PyObject_GetBuffer(data, &self.view, PyBUF_SIMPLE)
+        self.places = places
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    cdef bytes _plain(self, Py_ssize_t end):
+        found = (<const char *>self.view.buf)[self.at:end]
+        self.at = end
+        return found
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes of the pickle, longer by what is asked among them."""
+        cdef Py_ssize_t end = min(self.at + <Py_ssize_t>size, self.view.len), place
+        if self.asked >= len(self.places) or <Py_ssize_t>self.places[self.asked] >= end:
+            return self._plain(end)
+        parts = []
+        while self.asked < len(self.places) and <Py_ssize_t>self.places[self.asked] < end:
+            place = self.places[self.asked]
+            parts += self._plain(place), b"\x86Q"
+            self.at = place + 1
+            self.asked += 1
+        parts.append(self._plain(end))
+        return b"".join(parts)
+
+    def readinto(self, target) -> int:
+        """Bytes of a large value, straight to where they belong."""
+        cdef Py_buffer wanted
+        cdef Py_ssize_t length
+        PyObject_GetBuffer(target, &wanted, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        length = min(wanted.len, self.view.len - self.at)
+        memcpy(wanted.buf, <const char *>self.view.buf + self.at, length)
+        self.at += length
+        PyBuffer_Release(&wanted)
+        return length
+
+    def readline(self) -> bytes:
+        """The rest of a line: an argument, in which nothing is asked."""
+        cdef const char *start = <const char *>self.view.buf + self.at
+        cdef const char *end = <const char *>memchr(start, 10, self.view.len - self.at)
+        return self._plain(self.view.len if end == NULL else self.at + (end - start) + 1)
 
 
 cdef str _text(const uint8_t *data, const n4a_text *text):

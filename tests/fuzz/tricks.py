@@ -1,4 +1,4 @@
-"""Pickles that try to run something: each creates the file MARK names if any part of it is run."""
+"""Pickles that try to run or break something: each creates the file MARK names if any part of it is run."""
 
 from __future__ import annotations
 
@@ -69,6 +69,152 @@ def far_field() -> bytes:
     record += b"(K\x03" + text("|") + b"N" + text("a") + b"\x85" + fields + b"K\x08K\x01K\x00tb"
     array = called("numpy._core.multiarray._reconstruct", named("numpy.ndarray"), b"K\x00\x85", b"C\x01b")
     return whole(array + b"(K\x01K\x01\x85" + record + b"\x89C\x08AAAAAAAAtb")
+
+
+def array(shape: bytes, dtype: bytes, values: bytes, kind: str = "numpy.ndarray") -> bytes:
+    """An array and its state."""
+    made = called("numpy._core.multiarray._reconstruct", named(kind), b"K\x00\x85", b"C\x01b")
+    return made + b"(K\x01" + shape + dtype + b"\x89" + values + b"tb"
+
+
+def dtype(name: str, *state: bytes) -> bytes:
+    """A type of values; its state as order, part, names, fields, size, alignment and flags."""
+    made = called("numpy.dtype", text(name), b"\x89", b"\x88")
+    return made + (b"(K\x03" + b"".join(state) + b"tb" if state else b"")
+
+
+_ANY = b"J\xff\xff\xff\xff"
+_OBJECTS = dtype("O8", text("|"), b"NNN", _ANY, _ANY, b"K\x3f")
+_FLOATS = dtype("f8", text("<"), b"NNN", _ANY, _ANY, b"K\x00")
+
+
+def on_faith() -> dict[str, bytes]:
+    """States that native code would take as they are."""
+    from sklearn.neighbors import KDTree
+
+    tree = list(KDTree(np.arange(20.0).reshape(10, 2)).__getstate__())
+    weighted, far = [*tree[:12], np.ones(1)], np.random.Philox(0).state | {"buffer_pos": -(10**6)}
+    twister = np.random.MT19937(0).state
+    twister["state"]["pos"] = 10**6
+    long_ago = called("numpy.random._pickle.__randomstate_ctor", text("MT19937"))
+    states = {"far": far, "twister": twister, "tree": (*tree[:11], None, None), "weighted": tuple(weighted)}
+    written = {name: pickle.dumps(state, 3)[2:-1] for name, state in states.items()}
+    space = named("sklearn.neighbors._kd_tree.KDTree") + b")\x81"
+    record = b"}" + text("a") + _FLOATS + b"K\x00\x86s"
+    short = b"]" + text("a") + b"a"
+    frames = b"\x80\x04\x95" + (8).to_bytes(8, "little")
+    return {
+        "numpy, a short list of objects": whole(array(b"K\x64\x85", _OBJECTS, b"]")),
+        "numpy, a short list in a matrix": whole(array(b"K\x64K\x64\x86", _OBJECTS, short, "numpy.matrix")),
+        "numpy, objects from no list": whole(array(b"K\x01\x85", _OBJECTS, b"C\x08AAAAAAAA")),
+        "numpy, objects in a tuple": whole(array(b"K\x01\x85", _OBJECTS, b"N\x85")),
+        "numpy, objects without a flag": whole(
+            array(b"K\x01\x85", dtype("O8", text("|"), b"NNN", _ANY, _ANY, b"K\x01"), b"C\x08AAAAAAAA")
+        ),
+        "numpy, objects with no flag at all": whole(
+            array(b"K\x01\x85", dtype("O8", text("|"), b"NNN", _ANY, _ANY, b"K\x00"), b"C\x08AAAAAAAA")
+        ),
+        "numpy, numbers with every flag": whole(
+            array(b"K\x64\x85", dtype("f8", text("<"), b"NNN", _ANY, _ANY, b"K\x3f"), b"]")
+        ),
+        "numpy, numbers of another size": whole(
+            array(b"K\x01\x85", dtype("f8", text("<"), b"NNNK\x01", _ANY, b"K\x00"), b"C\x01A")
+        ),
+        "numpy, a name without a field": whole(
+            dtype("V8", text("|"), b"N", text("b") + b"\x85", record, b"K\x08K\x01K\x10")
+        ),
+        "numpy, names that are none": whole(dtype("V8", text("|"), b"N", text("a"), record, b"K\x08K\x01K\x10")),
+        "numpy, fields that are none": whole(
+            dtype("V8", text("|"), b"N", text("a") + b"\x85", b"K\x01", b"K\x08K\x01K\x10")
+        ),
+        "numpy, a record of objects": whole(dtype("V8", text("|"), _OBJECTS + b"K\x01\x85\x86NNK\x08K\x01K\x3f")),
+        "numpy, a type that is two": whole(called("numpy.dtype", text("f8,O"))),
+        "numpy, an array that is two": whole(
+            b"]\x94"
+            + array(b"K\x01\x85", _FLOATS, b"C\x08AAAAAAAA")
+            + b"(K\x01K\x01\x85"
+            + _FLOATS
+            + b"\x89C\x08BBBBBBBBtb"
+        ),
+        "numpy, a masked array from a short list": whole(
+            called(
+                "numpy.ma.core._mareconstruct",
+                named("numpy.ma.MaskedArray"),
+                named("numpy.ndarray"),
+                b"K\x00\x85",
+                b"C\x01b",
+            )
+            + b"(K\x01K\x64\x85"
+            + _OBJECTS
+            + b"\x89]C\x64"
+            + bytes(100)
+            + b"Ntb"
+        ),
+        "numpy, a masked array of objects": whole(
+            called(
+                "numpy.ma.core._mareconstruct",
+                named("numpy.ma.MaskedArray"),
+                named("numpy.ndarray"),
+                b"K\x64\x85",
+                _OBJECTS,
+            )
+        ),
+        "numpy, a masked array of another class": whole(
+            called(
+                "numpy.ma.core._mareconstruct",
+                named("sklearn.pipeline.Pipeline"),
+                named("numpy.ndarray"),
+                b"K\x00\x85",
+                b"C\x01b",
+            )
+        ),
+        "numpy, an array that is made large": whole(
+            called("numpy._core.multiarray._reconstruct", named("numpy.ndarray"), b"K\x64\x85", text("O"))
+        ),
+        "numpy, a generator far along, by its name": whole(long_ago + written["twister"] + b"b"),
+        "numpy, a generator far before its beginning": whole(
+            called("numpy.random._pickle.__bit_generator_ctor", text("Philox")) + written["far"] + b"b"
+        ),
+        "a distance tree without a distance": whole(space + written["tree"] + b"b"),
+        "a distance tree with few weights": whole(space + written["weighted"] + b"b"),
+        "an opcode beyond the end of its frame": frames
+        + b"X\x01\x00\x00\x00a0X\x02\x00\x00\x00os"
+        + text("system")
+        + b"\x93.",
+        "a frame within a frame": frames + frames[2:] + b"NNNNNNNN" + b".",
+        "a state in the place of a method": whole(
+            named("sklearn.dummy.DummyRegressor")
+            + b")\x81}"
+            + text("__setstate__")
+            + named("numpy.linalg.pinv")
+            + b"sbNb"
+        ),
+        "a class among slots": whole(
+            named("sklearn._loss.link.Interval")
+            + b")\x81N}"
+            + text("__class__")
+            + named("sklearn.pipeline.Pipeline")
+            + b"s\x86b"
+        ),
+        "an object that begins as a model": whole(
+            called(
+                "copyreg._reconstructor",
+                named("sklearn.linear_model._ridge.Ridge"),
+                named("sklearn.linear_model._ridge.Ridge"),
+                b"K\x01",
+            )
+        ),
+        "a set of what an object says": whole(called("builtins.set", named("sklearn.pipeline.Pipeline") + b")\x81")),
+        "short objects, joblib": as_joblib(_Short()),
+    }
+
+
+class _Short:
+    """Pickles, beside one of joblib's arrays, as an array whose list is too short."""
+
+    def __reduce__(self) -> Any:
+        made, arguments, state = np.array([None, 1], dtype=object).__reduce__()
+        return made, arguments, (state[0], (1000,), state[2], False, [np.arange(3)])
 
 
 def tricks(mark: str) -> dict[str, bytes]:
@@ -229,6 +375,7 @@ def tricks(mark: str) -> dict[str, bytes]:
         "deep tuples as a key": b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.",
         "deep tuples, joblib": b"\x80\x04" + text("joblib.numpy_pickle") + b"0}" + b")" + b"\x85" * 100_000 + b"Ns.",
         "no end": b"\x80\x04N",
+        **on_faith(),
         "bomb": zlib.compress(b"\x80\x04B" + (2**31 - 4096).to_bytes(4, "little") + bytes(2**28)),
     }
     return found

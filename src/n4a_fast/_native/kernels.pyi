@@ -19,6 +19,7 @@ __all__ = [
     "norm_affine",
     "snv",
     "snv_affine",
+    "tree_sizes_fit",
     "trees_are_sound",
 ]
 
@@ -93,6 +94,9 @@ def forest_sum(nodes: npt.NDArray[np.void], roots: npt.NDArray[np.int32], X: npt
     its own child. A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError
     before any work.
     """
+
+def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:
+    """Whether a tree may be made of these: a number of classes for each output, as int64, all within reason."""
 
 def trees_are_sound(nodes: list[npt.NDArray[Any]], features: list[int], stride: int) -> bool:
     """Whether every way down scikit-learn's trees ends inside them, over features that there are.

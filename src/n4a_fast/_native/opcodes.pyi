@@ -1,13 +1,33 @@
 """Which globals a pickle names and what it would do with them, told without making anything of it."""
 
-__all__ = ["scan"]
+__all__ = ["Asking", "scan"]
 
-def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None]:
-    """The globals of a pickle as module and name, each with its uses, and the one that made the object in it, None for
-    plain data.
+def scan(
+    data: bytes | memoryview, limit: int
+) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None, dict[tuple[str, str], list[int]]] | None:
+    """The globals of a pickle as module and name, each with its uses; the one that made the object in it, None for
+    plain data; and where state is given to what was made by a call of each, or in two parts. None for a file of
+    joblib's, whose arrays lie between the opcodes.
 
     Uses are flags: 1 called with arguments, 4 made with arguments by its `__new__`, 8 changed itself (or its result
     called), 16 filled with items by its own methods; 0 for one that is only passed along or made empty and given its
     state. `limit` bounds the memory of the walk in bytes. Raises ValueError, with the reason, for what is no whole
     pickle.
     """
+
+class Asking:
+    """A pickle as a file for C's unpickler, with the BUILDs at some places turned into a question.
+
+    `places` are those of BUILD opcodes that `scan` has told, in order. There the unpickler calls its `persistent_load`
+    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive.
+    """
+
+    def __init__(self, data: bytes | memoryview, places: list[int]) -> None: ...
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes of the pickle, longer by what is asked among them."""
+
+    def readinto(self, target: bytearray | memoryview) -> int:
+        """Bytes of a large value, straight to where they belong."""
+
+    def readline(self) -> bytes:
+        """The rest of a line: an argument, in which nothing is asked."""

@@ -31,7 +31,6 @@ _ALWAYS_ALLOWED = 256 * 2**20  # bytes unpacked
 _WALKING_ROOM = 64 * 2**20
 _EXPANSION = 20  # times the bytes that are there
 _MOST_OPCODES = 1_000_000  # of a joblib file, whose arrays carry the numbers; it takes Python a second
-_JOBLIB = b"joblib"
 _NOTED_VERSION = re.compile(
     rb"\x10(?:\0\0\0)?_sklearn_version(?:\x94|q.|r....)?[X\x8c].(?:\0\0\0)?([0-9][\w.+]{0,30})", re.DOTALL
 )
@@ -72,12 +71,12 @@ def contents_of(data: bytes | memoryview, room: int | None = None) -> Contents:
     """
     room = room or room_for(len(data))
     try:
-        raw = unpacked(bytes(data), room)
-        if _JOBLIB not in raw:
-            uses, made = opcodes.scan(raw, walking_room(len(raw)))
+        raw = unpacked(data, room)
+        if (scanned := opcodes.scan(raw, walking_room(len(raw)))) is not None:
+            uses, made, _ = scanned
             found = Contents(".".join(made) if made else "", tuple(sorted(map(".".join, uses))), _sklearn_version(raw))
         else:
-            found = _walked(raw)
+            found = _walked(bytes(raw))
     except Exception as error:  # a damaged stream can fail in any opcode
         raise InvalidInputError(
             f"these bytes are no pickle that can be read ({type(error).__name__}: {error}); nothing was loaded"
@@ -101,7 +100,7 @@ def _walked(raw: bytes) -> Contents:
     return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)), _sklearn_version(raw))
 
 
-def _sklearn_version(raw: bytes) -> str | None:
+def _sklearn_version(raw: bytes | memoryview) -> str | None:
     found = _NOTED_VERSION.search(raw)
     return found[1].decode() if found else None
 
@@ -259,10 +258,11 @@ def _layout(dtype: Any) -> tuple[int, bool]:
     return (size if plain.kind in "SUV" and isinstance(size, int) and size >= 0 else plain.itemsize), plain.kind == "O"
 
 
-def unpacked(data: bytes, room: int) -> bytes:
+def unpacked(data: bytes | memoryview, room: int) -> bytes | memoryview:
     """The pickle in a file that joblib may have compressed; ValueError for one that unpacks to more than `room`."""
+    head = bytes(data[:6])
     for mark, opener in _PACKED:
-        if data.startswith(mark):
+        if head.startswith(mark):
             found: bytes = opener().decompress(data, room)
             if len(found) == room:
                 raise ValueError(f"holds more than {room} bytes")

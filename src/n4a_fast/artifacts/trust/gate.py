@@ -25,7 +25,7 @@ from n4a_fast.errors import ArtifactUnreadableError, InvalidInputError, Untruste
 WORKSPACE, NONE = "workspace", "none"
 OWN_ORIGINS = ("saved", "registered", "promised")
 
-Uses = Mapping[tuple[str, str], int]
+Builds = Mapping[tuple[str, str], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +123,17 @@ class _Rules:
         if not may:
             raise UntrustedArtifactError(self.artifact_id, path, str(self.trust))
 
-    def require_all(self, data: bytes | memoryview) -> None:
-        """The same for every global of a pickle, before any of them is imported."""
+    def require_all(self, data: bytes | memoryview) -> Builds | None:
+        """The same for every global of a pickle, before any of them is imported; where it gives state to what it has
+        called. None for a file of joblib's.
+        """
         try:
-            found, _ = opcodes.scan(data, walking_room(len(data)))
+            found = opcodes.scan(data, walking_room(len(data)))
         except ValueError as error:
             raise ArtifactUnreadableError(self.artifact_id, str(error)) from error
-        for (module, name), uses in found.items():
+        for (module, name), uses in found[0].items() if found else ():
             self.require(module, name, uses)
+        return found[2] if found else None
 
     def imported(self, module: str, name: str) -> Any:
         """A global that was asked about."""

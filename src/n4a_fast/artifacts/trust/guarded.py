@@ -1,22 +1,23 @@
 """Unpickling of what came from outside: asked about before it is imported, looked at before it is given away.
 
 A plain pickle is read by the native scanner first, so that nothing of a refused file runs; then C's unpickler makes
-it. Joblib's files, compressed or with arrays between the opcodes, are read here and not by joblib, which would unpickle
-arrays of objects without asking anybody; each opcode that calls, changes or fills asks first.
+it, and asks where an object that a call has made gets its state. Joblib's files with arrays between the opcodes are
+read here and not by joblib, which would unpickle arrays of objects without asking anybody; each opcode that calls,
+changes or fills asks first.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from n4a_fast.artifacts import codec
+from n4a_fast._native import opcodes
 from n4a_fast.artifacts.pickles import JOBLIB_ARRAY, Use, room_for, unpacked
+from n4a_fast.artifacts.trust.array_states import require_shape
 from n4a_fast.artifacts.trust.known import CONTAINERS
 from n4a_fast.artifacts.trust.makers import Makers
 from n4a_fast.artifacts.trust.soundness import require_sound
@@ -24,6 +25,7 @@ from n4a_fast.errors import StoreError
 
 _CONTAINERS = (list, dict, set)
 _DEEPEST = 200  # tuples within tuples: Python's hash of one calls itself
+_CHECKS_ITS_STATE = frozenset({("sklearn.tree._tree", "Tree")})  # as far as nobody walks it before it is looked at
 # references to objects outside the file, and the one opcode that names what it calls in the same breath
 _OUTSIDE = (pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST)
 
@@ -33,7 +35,7 @@ class Rules(Protocol):
 
     def require(self, module: str, name: str, uses: int = 0) -> None: ...
 
-    def require_all(self, data: bytes | memoryview) -> None: ...
+    def require_all(self, data: bytes | memoryview) -> Mapping[tuple[str, str], list[int]] | None: ...
 
     def imported(self, module: str, name: str) -> Any: ...
 
@@ -46,11 +48,12 @@ def loads(data: bytes | memoryview, rules: Rules) -> Any:
     """
     makers = Makers()
     try:
-        if codec.is_plain(data):
-            rules.require_all(data)
-            found = _Guarded(io.BytesIO(data), rules, makers).load()
+        raw = unpacked(data, room_for(len(data)))
+        if (builds := rules.require_all(raw)) is None:
+            found = _GuardedJoblib(io.BytesIO(raw), rules, makers).load()
         else:
-            found = _GuardedJoblib(io.BytesIO(unpacked(bytes(data), room_for(len(data)))), rules, makers).load()
+            places = sorted(place for name, at in builds.items() if name not in _CHECKS_ITS_STATE for place in at)
+            found = _Guarded(opcodes.Asking(raw, places), rules, makers).load()
         require_sound(found, makers)
         return found
     except StoreError:
@@ -62,12 +65,17 @@ def loads(data: bytes | memoryview, rules: Rules) -> Any:
 class _Guarded(pickle.Unpickler):
     """For what the scanner has read."""
 
-    def __init__(self, file: io.BytesIO, rules: Rules, makers: Makers) -> None:
+    def __init__(self, file: opcodes.Asking, rules: Rules, makers: Makers) -> None:
         super().__init__(file)
         self._rules, self._makers = rules, makers
 
     def find_class(self, module: str, name: str) -> Any:
         return self._makers.of(module, name) or self._rules.imported(module, name)
+
+    def persistent_load(self, asked: tuple[Any, Any]) -> Any:
+        """Where the file gives an object its state; the scanner passes none that refers to objects outside."""
+        self._makers.give(*asked)
+        return asked[0]
 
 
 class _Array:
@@ -87,22 +95,23 @@ class _GuardedJoblib(pickle._Unpickler):
     def __init__(self, file: io.BytesIO, rules: Rules, makers: Makers) -> None:
         super().__init__(file)
         self._file, self._rules, self._makers = file, rules, makers
-        self._names: dict[int, tuple[str, str]] = {}  # of what was imported, by identity
+        self._names: dict[int, tuple[tuple[str, str], Any]] = {}  # of what was imported, by identity
+        self._have_state: dict[int, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == JOBLIB_ARRAY:
             return _Array
         self._rules.require(module, name)
         found = self._makers.of(module, name) or self._rules.imported(module, name)
-        self._names[id(found)] = module, name
+        self._names[id(found)] = (module, name), found
         return found
 
     def _ask(self, kind: Any, uses: int) -> None:
         if kind is _Array and not uses:
             return
-        if (name := self._names.get(id(kind))) is None:
+        if (known := self._names.get(id(kind))) is None:
             raise pickle.UnpicklingError("calls what is no global")
-        self._rules.require(*name, uses)
+        self._rules.require(*known[0], uses)
 
     def _call(self) -> None:
         self._ask(self.stack[-2], Use.CALLED)
@@ -124,24 +133,26 @@ class _GuardedJoblib(pickle._Unpickler):
         raise pickle.UnpicklingError("refers to objects outside the file, or calls what it does not name first")
 
     def _build(self) -> None:
-        if id(self.stack[-2]) in self._names:
-            self._ask(self.stack[-2], Use.CHANGED)
-        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
-        if isinstance(self.stack[-1], _Array):
-            self.stack[-1] = self._read(self.stack[-1])
+        state, one = self.stack.pop(), self.stack[-1]
+        if id(one) in self._names:
+            self._ask(one, Use.CHANGED)
+        if self._have_state.setdefault(id(one), self) is not self:
+            raise pickle.UnpicklingError("gives state to an object that has its state")
+        self._have_state[id(one)] = one
+        self._makers.give(one, state)
+        if isinstance(one, _Array):
+            self.stack[-1] = self._read(one)
 
     def _read(self, array: _Array) -> Any:
-        dtype, shape = array.dtype, tuple(array.shape)
-        self._makers.require_dtypes()
-        if not isinstance(dtype, np.dtype) or array.subclass not in (np.ndarray, np.memmap, np.matrix):
+        dtype, shape = array.dtype, array.shape
+        length = require_shape(shape, dtype)
+        if array.subclass not in (np.ndarray, np.memmap, np.matrix):
             raise pickle.UnpicklingError("an array has no numpy type")
         if dtype.hasobject:
             return self._read_objects()
-        if any(not isinstance(length, int) or length < 0 for length in shape):
-            raise pickle.UnpicklingError(f"an array has the shape {shape}")
         if array.numpy_array_alignment_bytes is not None:
             self._file.seek(self._file.read(1)[0], io.SEEK_CUR)
-        wanted = math.prod(shape) * dtype.itemsize
+        wanted = length * dtype.itemsize
         values = bytearray(self._file.read(min(wanted, self._file.getbuffer().nbytes)))
         if len(values) != wanted:
             raise pickle.UnpicklingError("an array is cut short")

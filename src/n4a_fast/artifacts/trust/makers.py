@@ -1,31 +1,37 @@
 """Stand-ins for the constructors that a pickle calls with numbers or names which nobody has checked.
 
 Each gives what the original gives for arguments that it can write itself, and refuses others: sizes that its memory
-does not have, classes that it would call, codecs that take for ever. What is made is remembered where it can only be
-looked at when all is loaded: types of values, and trees.
+does not have, classes that it would call, codecs that take for ever. What is made by a call gets its state here, too.
+Trees are remembered, since they can only be looked at when all is loaded.
 """
 
 from __future__ import annotations
 
+import collections
 import pickle
+import types
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from n4a_fast._native.kernels import tree_sizes_fit
+from n4a_fast.artifacts.trust import array_states
 from n4a_fast.artifacts.trust.names import imported
 
 _LONGEST_RANGE = 10**6
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _CORES = ("numpy.core", "numpy._core")
-_REFCOUNT = 1  # of numpy's flags: values are pointers to objects
+_PLAIN_BASES = (object, dict, list, tuple, set, frozenset, int, float, complex, str, bytes)
+_COLLECTED = (list, tuple, dict, set, frozenset, range)
+_BITS = np.dtype(np.int8)
 
 
 class Makers:
     """The stand-ins for one load, and what they have made."""
 
     def __init__(self) -> None:
-        self.dtypes: list[Any] = []
         self.trees: list[Any] = []
         self.names: set[str] = set()  # every global that was imported
 
@@ -36,38 +42,60 @@ class Makers:
         maker = _MAKERS.get(path)
         return None if maker is None else maker.__get__(self)
 
-    def require_dtypes(self) -> None:
-        """UnpicklingError unless every type of values made so far is what it says."""
-        for dtype in self.dtypes:
-            require_dtype(dtype)
+    def give(self, one: Any, state: Any) -> None:
+        """An object gets its state as a pickle gives it, once that is looked at; UnpicklingError for what it may not
+        have.
+        """
+        own: Any = getattr(type(one), "__setstate__", None)
+        if isinstance(one, np.dtype):
+            state = array_states.type_state(one, state)
+        elif isinstance(one, np.ndarray):
+            array_states.require_array_state(one, state)
+        if own is not None:  # what stands among its attributes by this name is no method
+            own(one, state)
+            return
+        values, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
+        if values:
+            vars(one).update(values)
+        for name, value in (slots or {}).items():
+            if not isinstance(getattr(type(one), name, None), types.MemberDescriptorType):
+                raise pickle.UnpicklingError(f"a {type(one).__name__} has no slot {name!r}")
+            setattr(one, name, value)
 
     def _dtype(self, kind: Any, align: bool = False, copy: bool = True) -> Any:
         if not isinstance(kind, str | type):
             raise pickle.UnpicklingError(f"a dtype is made from a {type(kind).__name__}")
         made = np.dtype(kind, align=bool(align), copy=True)  # never numpy's own, which everybody shares
-        self.dtypes.append(made)
+        if not array_states.is_honest(made):
+            raise pickle.UnpicklingError("a dtype holds objects in its fields")
         return made
+
+    def _array(self, kind: Any, shape: Any, dtype: Any) -> Any:
+        if not isinstance(kind, type) or not issubclass(kind, np.ndarray) or shape != (0,) or dtype not in (b"b", "b"):
+            raise pickle.UnpicklingError("an array is not made empty")
+        return _reconstruct(kind, (0,), _BITS)
+
+    def _masked(self, kind: Any, base: Any, shape: Any, dtype: Any) -> Any:
+        if kind is not np.ma.MaskedArray or base is not np.ndarray or shape != (0,) or dtype not in (b"b", "b"):
+            raise pickle.UnpicklingError("a masked array is not made empty")
+        return np.ma.MaskedArray(np.empty(0, _BITS), mask=np.empty(0, bool), dtype=_BITS)
 
     def _scalar(self, dtype: Any, value: Any = None) -> Any:
-        require_dtype(dtype)
-        if dtype.hasobject:
+        if not array_states.is_honest(dtype) or dtype.hasobject:
             raise pickle.UnpicklingError("a number is an object")
-        return imported("numpy._core.multiarray", "scalar")(dtype, value)
+        return _original("numpy._core.multiarray", "scalar")(dtype, value)
 
     def _tree(self, n_features: Any, n_classes: Any, n_outputs: Any) -> Any:
-        if (
-            not isinstance(n_classes, np.ndarray)
-            or n_classes.dtype != np.intp
-            or n_classes.ndim != 1
-            or len(n_classes) != n_outputs
-            or not 1 <= n_outputs <= 2**20
-            or not 1 <= n_classes.min() <= n_classes.max() <= 2**31
-            or not 1 <= n_features <= 2**31
-        ):
+        if type(n_classes) is not np.ndarray or not tree_sizes_fit(n_features, n_classes, n_outputs):
             raise pickle.UnpicklingError("a tree has sizes that do not fit")
-        made = imported("sklearn.tree._tree", "Tree")(n_features, n_classes, n_outputs)
+        made = _original("sklearn.tree._tree", "Tree")(n_features, n_classes, n_outputs)
         self.trees.append(made)
         return made
+
+    def _reconstructor(self, kind: Any, base: Any, state: Any) -> Any:
+        if base not in _PLAIN_BASES:
+            raise pickle.UnpicklingError("an object begins as another than a plain one")
+        return _original("copyreg", "_reconstructor")(kind, base, state)
 
     def _range(self, *numbers: int) -> range:
         made = range(*numbers)
@@ -88,7 +116,7 @@ class Makers:
     def _decimal(self, text: str) -> Any:
         if not isinstance(text, str) or len(text) > 1000:
             raise pickle.UnpicklingError("a decimal number is no short text")
-        return imported("decimal", "Decimal")(text)
+        return _original("decimal", "Decimal")(text)
 
     def _bit_generator(self, name: Any = "MT19937") -> Any:
         if isinstance(name, type) and issubclass(name, np.random.BitGenerator):
@@ -104,8 +132,29 @@ class Makers:
         return np.random.RandomState(kind if isinstance(kind, np.random.BitGenerator) else self._bit_generator(kind))
 
 
+def _collecting(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a collection of what the file holds, not of an object of its own that is asked for one after the other."""
+
+    def make(_: Makers, *given: Any) -> Any:
+        if any(type(one) not in _COLLECTED for one in given[:1]):
+            raise pickle.UnpicklingError("a collection is made from another object")
+        return kind(*given)
+
+    return make
+
+
+_original = lru_cache(maxsize=64)(imported)
+_reconstruct: Any = np.empty(0).__reduce__()[0]
+
 _MAKERS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": Makers._dtype,
+    **{f"{core}.multiarray._reconstruct": Makers._array for core in _CORES},
+    "numpy.ma.core._mareconstruct": Makers._masked,
+    "copyreg._reconstructor": Makers._reconstructor,
+    "builtins.set": _collecting(set),
+    "builtins.frozenset": _collecting(frozenset),
+    "collections.Counter": _collecting(collections.Counter),
+    "collections.deque": _collecting(collections.deque),
     **{f"{core}.multiarray.scalar": Makers._scalar for core in _CORES},
     "sklearn.tree._tree.Tree": Makers._tree,
     "builtins.range": Makers._range,
@@ -116,32 +165,3 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "numpy.random._pickle.__generator_ctor": Makers._generator,
     "numpy.random._pickle.__randomstate_ctor": Makers._random_state,
 }
-
-
-def require_dtype(dtype: Any) -> None:
-    """UnpicklingError for a type of values whose state hides objects, or fields that lie outside of it."""
-    if not isinstance(dtype, np.dtype):
-        raise pickle.UnpicklingError("values have no numpy type")
-    objects, needed = _inside(dtype)
-    if objects != bool(dtype.flags & _REFCOUNT) or (objects and dtype.kind != "O") or needed > dtype.itemsize:
-        raise pickle.UnpicklingError("a dtype hides objects, or fields beyond its end")
-    if dtype.kind not in "SUVO" and dtype.itemsize != np.dtype(dtype.char).itemsize:
-        raise pickle.UnpicklingError("a dtype has a size that its kind has not")
-
-
-def _inside(dtype: Any, depth: int = 0) -> tuple[bool, int]:
-    """Whether a dtype holds objects, and the bytes that its fields take."""
-    if depth > 8:
-        raise pickle.UnpicklingError("a dtype lies too deep within itself")
-    if dtype.subdtype is not None:
-        objects, _ = _inside(dtype.subdtype[0], depth + 1)
-        return objects, int(np.prod(dtype.shape, dtype=object)) * dtype.subdtype[0].itemsize
-    if dtype.fields is None:
-        return dtype.kind == "O", 0 if dtype.kind in "SUV" else np.dtype(dtype.char).itemsize
-    objects, needed = False, 0
-    for part, offset, *_ in dtype.fields.values():
-        inner, size = _inside(part, depth + 1)
-        if not isinstance(offset, int) or offset < 0 or size > part.itemsize:
-            raise pickle.UnpicklingError("a dtype has a field before its beginning")
-        objects, needed = objects or inner, max(needed, offset + part.itemsize)
-    return objects, needed

@@ -23,34 +23,43 @@ _ATOMS = frozenset(
     {type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.NoneType}
     | {np.ufunc, str, bytes, int, float, bool}
 )
-_MT_LENGTH = 624
+_MT_LENGTH, _PHILOX_LENGTH = 624, 4
 _LINKS = ("left_child", "right_child", "feature")
 _LINKS_FIRST = [(np.dtype(np.int64), offset) for offset in (0, 8, 16)]
 
 
 def require_sound(found: Any, makers: Makers) -> None:
     """UnpicklingError unless everything in `found` that native code will walk holds together."""
-    makers.require_dtypes()
     if makers.trees:
         _checked(_trees, makers.trees)
-    if makers.trees or not _CHECKS.keys().isdisjoint(makers.names):
-        for one in _objects(found):
-            if (check := _check_of(type(one))) is not None:  # type: ignore[arg-type]  # the stubs: no class is Hashable
-                _checked(check, one)
+    if makers.trees or not makers.names.isdisjoint(_CHECKS.keys() | _MAKES_CHECKED):
+        grown: list[Any] = []
+        for one in _checkable(found):
+            check = _check_of(type(one)) or _grown_by_histogram  # type: ignore[arg-type]  # no class is Hashable
+            grown.append(one) if check is _grown_by_histogram else _checked(check, one)
+        _checked(_grown_by_histogram, grown)
 
 
-def _objects(root: Any) -> Iterator[Any]:
-    """Everything that can be reached from an object, once."""
-    seen, waiting = {id(root)}, [root]
+def _checkable(root: Any) -> Iterator[Any]:
+    """Everything with a check that can be reached from an object, once."""
+    for level in _levels(root):
+        kinds = {kind for kind in set(map(type, level)) if _check_of(kind) is not None}
+        if kinds:
+            yield from (one for one in level if type(one) in kinds)
+
+
+def _levels(root: Any) -> Iterator[list[Any]]:
+    """What can be reached from an object, by the number of steps, each once; atoms are left out."""
+    seen, waiting = {id(root): root}, [root]
     while waiting:
-        yield from waiting
+        yield waiting
         inside = gc.get_referents(*waiting)
         for one in waiting:  # arrays do not tell the collector what they hold
             if isinstance(one, np.ndarray) and one.dtype.hasobject:
                 inside += np.asarray(one).ravel().tolist()
-        found = {id(one): one for one in [one for one in inside if type(one) not in _ATOMS]}
-        waiting = [one for key, one in found.items() if key not in seen and not isinstance(one, type)]
-        seen.update(found)
+        found = {id(one): one for one in inside if type(one) not in _ATOMS}
+        waiting = [found[key] for key in found.keys() - seen.keys() if not isinstance(found[key], type)]
+        seen |= found
 
 
 @lru_cache(maxsize=1024)
@@ -126,27 +135,42 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _grown_by_histogram(predictor: Any) -> bool:
-    nodes = predictor.nodes
-    left, right, at = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64), np.arange(len(nodes))
+def _grown_by_histogram(predictors: list[Any]) -> bool:
+    """All trees of a file at once, since it has hundreds of small ones."""
+    trees = [one.nodes for one in predictors]
+    if not trees:
+        return True
+    if any(one.ndim != 1 or not len(one) or one.dtype != trees[0].dtype for one in trees):
+        return False
+    sizes, nodes = np.array([len(one) for one in trees]), _joined(trees)
+    ends = np.repeat(sizes, sizes)
+    at = np.arange(len(nodes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
     inner = nodes["is_leaf"] == 0
-    bits = (predictor.binned_left_cat_bitsets, predictor.raw_left_cat_bitsets)
-    cuts = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
-    return bool(
-        len(nodes) >= 1
-        and nodes.ndim == 1
-        and (((left > at) & (right > at) & (left < len(at)) & (right < len(at))) | ~inner).all()
-        and all(one.ndim == 2 and one.shape[1] == 8 and one.dtype == np.uint32 for one in bits)
-        and (cuts < min(map(len, bits))).all()
-    )
+    inside = (left > at) & (right > at) & (left < ends) & (right < ends)
+    return bool((inside | ~inner).all()) and _cuts_are_there(predictors, nodes, inner, sizes)
+
+
+def _joined(records: list[Any]) -> Any:
+    """Records of one type, behind each other; numpy's own way goes field by field."""
+    return np.frombuffer(b"".join(one.tobytes() for one in records), records[0].dtype)
+
+
+def _cuts_are_there(predictors: list[Any], nodes: Any, inner: Any, sizes: Any) -> bool:
+    """Whether the bits of each categorical split are there."""
+    pairs = [(one.binned_left_cat_bitsets, one.raw_left_cat_bitsets) for one in predictors]
+    cuts = np.where(inner & (nodes["is_categorical"] != 0), nodes["bitset_idx"].astype(np.int64), -1)
+    room = np.repeat([min(map(len, pair)) for pair in pairs], sizes)
+    shaped = all(one.ndim == 2 and one.shape[1] == 8 and one.dtype == np.uint32 for pair in pairs for one in pair)
+    return bool(shaped and (cuts < room).all())
 
 
 def _boosted_by_histogram(model: Any) -> bool:
-    predictors = [one for stage in vars(model).get("_predictors", ()) for one in stage]
-    width = vars(model).get("_n_features", 0)
-    return all(
-        bool((one.nodes["feature_idx"][one.nodes["is_leaf"] == 0].astype(np.int64) < width).all()) for one in predictors
-    )
+    trees = [one.nodes for stage in vars(model).get("_predictors", ()) for one in stage]
+    if not trees or any(one.dtype != trees[0].dtype for one in trees):
+        return not trees
+    nodes = _joined(trees)
+    return bool((nodes["feature_idx"][nodes["is_leaf"] == 0].astype(np.int64) < vars(model)["_n_features"]).all())
 
 
 def _compressed(matrix: Any) -> bool:
@@ -221,7 +245,7 @@ def _support_vectors(model: Any) -> bool:
 
 
 def _space_tree(tree: Any) -> bool:
-    data, order, nodes, bounds, leaf_size, n_levels, n_nodes = tree.__getstate__()[:7]
+    data, order, nodes, bounds, leaf_size, n_levels, n_nodes, *_, distance, weights = tree.__getstate__()
     starts, ends, at = nodes["idx_start"], nodes["idx_end"], np.arange(len(nodes))
     inner = nodes["is_leaf"] == 0
     return bool(
@@ -237,15 +261,23 @@ def _space_tree(tree: Any) -> bool:
         and (2 * at[inner] + 2 < len(nodes)).all()
         and bounds.ndim == 3
         and bounds.shape[1:] == (len(nodes), data.shape[1])
+        and distance is not None
+        and (weights is None or weights.shape == (len(data),))
     )
 
 
-def _twister(generator: Any) -> bool:
-    return 0 <= int(generator.state["state"]["pos"]) <= _MT_LENGTH
+def _bit_generator(generator: Any) -> bool:
+    return _in_range(generator.state)
 
 
 def _random_state(generator: Any) -> bool:
-    state = generator.get_state(legacy=False)
+    return _in_range(generator.get_state(legacy=False))
+
+
+def _in_range(state: Any) -> bool:
+    """Whether a generator's place lies within the numbers that it has made ahead."""
+    if state["bit_generator"] == "Philox":
+        return 0 <= int(state["buffer_pos"]) <= _PHILOX_LENGTH
     return state["bit_generator"] != "MT19937" or 0 <= int(state["state"]["pos"]) <= _MT_LENGTH
 
 
@@ -267,6 +299,11 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "sklearn.tree._classes.BaseDecisionTree": _tree_of,
     "sklearn.ensemble._gb.BaseGradientBoosting": _boosted,
     "scipy.interpolate._bsplines.BSpline": _spline,
-    "numpy.random._mt19937.MT19937": _twister,
+    "numpy.random._mt19937.MT19937": _bit_generator,
+    "numpy.random._philox.Philox": _bit_generator,
     "numpy.random.mtrand.RandomState": _random_state,
 }
+# functions that make objects of a class with a check, which the file need not name
+_MAKES_CHECKED = frozenset(
+    {f"numpy.random._pickle.{name}" for name in ("__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor")}
+)
