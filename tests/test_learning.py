@@ -46,6 +46,19 @@ def test_scores_and_predictions_are_scikit_learn_s(store: WorkspaceStore) -> Non
     assert (run.status, run.best.chain_id) == ("completed", chain.chain_id)
 
 
+def test_variants_are_told_apart_by_what_was_set(store: WorkspaceStore) -> None:
+    for model in (PLSRegression(3), Ridge(alpha=0.5), Ridge(), Ridge(1.0, max_iter=9), LogisticRegression(C=2.0)):
+        y = LABELS if isinstance(model, LogisticRegression) else Y
+        store.save_cross_validation(make_pipeline(StandardScaler(), model), X, y, cv=3)
+    assert {name for board in store.leaderboard().boards for name in board.frame["model_name"]} == {
+        "PLSRegression(3)",
+        "Ridge(0.5)",
+        "Ridge",
+        "Ridge(max_iter=9)",
+        "LogisticRegression(C=2.0)",
+    }
+
+
 def test_without_a_refit_the_folds_predict_together(store: WorkspaceStore) -> None:
     chain = store.save_cross_validation(Ridge(), X, Y, cv=CV, refit=False)
     models = [Ridge().fit(X[train], Y[train]) for train, _ in CV.split(X)]

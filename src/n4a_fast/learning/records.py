@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+_LONGEST_TITLE = 60  # characters
 
 # a WorkspaceStore, which imports this folder
 Store = Any
@@ -40,10 +43,21 @@ def class_name(estimator: Any) -> str:
 
 
 def parts_of(estimator: Any) -> tuple[str, str]:
-    """What comes before the model, for display, and the model's own class name."""
+    """What comes before the model, for display, and the model with the parameters that were set."""
     steps = [step for _, step in getattr(estimator, "steps", ()) if step not in (None, "passthrough")]
     model = steps[-1] if steps else estimator
-    return " > ".join(type(step).__name__ for step in steps[:-1]), type(model).__name__
+    return " > ".join(type(step).__name__ for step in steps[:-1]), _title(model)
+
+
+def _title(model: Any) -> str:
+    """An estimator as scikit-learn prints it, which leaves defaults out, if that is short; else its class.
+
+    The first parameter goes without its name: PLSRegression(5), Ridge(0.1).
+    """
+    name, told = type(model).__name__, " ".join(repr(model).split())
+    first = next(iter(inspect.signature(type(model)).parameters), "")
+    told = told.replace(f"{name}({first}=", f"{name}(", 1).removesuffix("()")
+    return told if told.startswith(name) and len(told) <= _LONGEST_TITLE else name
 
 
 def json_params(params: dict[str, Any]) -> dict[str, Any]:
