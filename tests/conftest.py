@@ -19,6 +19,22 @@ pytest_plugins = ["progress"]
 sys.path += filter(None, [os.environ.get("N4A_PACKAGES_BESIDE")])
 
 
+# the system, or the one whose rules are obeyed (see tests/systems)
+SYSTEM = os.environ.get("N4A_STRICT") or {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+
+
+# of one system alone: its own calls, its faults made by a library that is loaded before all others, its signals
+if SYSTEM == "windows":
+    collect_ignore = ["platform/test_posix.py", "durable/test_sync.py", "crash", "engine/test_fork.py", "fuzz"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("not_on"):
+            if SYSTEM in mark.args:
+                item.add_marker(pytest.mark.skip(reason=f"{SYSTEM}: {mark.kwargs['reason']}"))
+
+
 @pytest.fixture(scope="session")
 def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty workspace, made once and copied: making one costs more than most tests."""

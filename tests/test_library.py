@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline, child, kill, read_line
+from helpers import IS_ROOT, Sweep, begin_pipeline, child, kill, read_line
 from sklearn.preprocessing import StandardScaler
 
 from n4a_fast import PipelineLibrary, WorkspaceStore
@@ -302,7 +301,7 @@ def test_damaged_metadata_hides_only_its_own_template_and_is_named(library: Pipe
     assert library.load_template("damaged") == CONFIG
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(IS_ROOT, reason="root may write everywhere")
 def test_a_folder_that_refuses_writing_is_named(library: PipelineLibrary) -> None:
     library.save_template(CONFIG, "pls")
     library.library_path.chmod(0o500)

@@ -13,7 +13,7 @@ from helpers import child, finish, read_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import WorkspaceStore, platform
 from n4a_fast.durable import sync
 from n4a_fast.errors import ConflictError, StoreUnavailableError
 from n4a_fast.tables import artifacts
@@ -39,11 +39,11 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(
     store.begin_run("r", {}, [])
     store.flush()
     synced: list[str] = []
-    sync_all, fdatasync = sync.sync_all, os.fdatasync
+    sync_all, fdatasync = sync.sync_all, platform.sync_data
     monkeypatch.setattr(
         sync, "sync_all", lambda paths, *how, **rest: synced.extend(paths) or sync_all(paths, *how, **rest)
     )
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append("journal") or fdatasync(descriptor))
+    monkeypatch.setattr(platform, "sync_data", lambda descriptor: synced.append("journal") or fdatasync(descriptor))
     for number in range(3):
         register(store, f"a{number}", f"content {number}")
     store.flush()

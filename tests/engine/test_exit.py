@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, child, counts, read_line
+from helpers import DEADLINE, child, counts, names_in, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -223,7 +223,7 @@ def test_no_thread_is_inside_duckdb_when_the_program_ends(tmp_path: Path) -> Non
         program = child(STILL_READING, tmp_path / str(number))
         assert (*program.communicate(timeout=DEADLINE), program.returncode) == ("", "", 0)
         for folder in (tmp_path / str(number)).iterdir():
-            assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "store.duckdb"]
+            assert names_in(folder) == ["artifacts", "store.duckdb"]
 
 
 SLOW = """

@@ -77,6 +77,7 @@ def folder(tmp_path: Path, backup: Path) -> Path:
     return Path(shutil.copytree(backup, tmp_path / "open"))
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 @pytest.mark.parametrize("attached", [True, False], ids=["attached", "idle"])
 @pytest.mark.parametrize("happening", HAPPENINGS)
 def test_nothing_is_acknowledged_once_the_file_has_gone(
@@ -97,6 +98,7 @@ def test_nothing_is_acknowledged_once_the_file_has_gone(
         store.close()
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 @pytest.mark.parametrize("happening", HAPPENINGS)
 def test_the_path_can_be_opened_again_at_once(folder: Path, backup: Path, happening: str) -> None:
     old = WorkspaceStore(folder)
@@ -125,6 +127,7 @@ with WorkspaceStore(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 def test_a_renamed_folder_is_opened_where_it_is_with_all_that_was_acknowledged(folder: Path) -> None:
     old = WorkspaceStore(folder)
     old.begin_run("acknowledged", {}, [])
@@ -168,6 +171,7 @@ print("done")
 """
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 def test_a_transaction_on_a_file_that_has_gone_is_not_committed(folder: Path, backup: Path) -> None:
     with pytest.raises(StoreMovedError), WorkspaceStore(folder) as store, store.transaction():
         begin_sweep(store)
@@ -176,6 +180,7 @@ def test_a_transaction_on_a_file_that_has_gone_is_not_committed(folder: Path, ba
         assert count(store, "runs") == 1
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 def test_a_temporary_folder_that_is_gone_at_exit_is_told_in_one_line(tmp_path: Path) -> None:
     code = """
 import sys, tempfile
@@ -191,6 +196,7 @@ with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
     assert "was removed with its folder" in line
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 def test_the_idle_thread_of_a_store_does_not_touch_what_has_taken_its_place(folder: Path, backup: Path) -> None:
     store = WorkspaceStore(folder)
     store.list_runs()
@@ -208,6 +214,7 @@ def test_the_idle_thread_of_a_store_does_not_touch_what_has_taken_its_place(fold
     log.unlink()
 
 
+@pytest.mark.not_on("windows", reason="a file that DuckDB has open is neither read nor removed")
 def test_the_log_of_a_file_that_was_taken_away_alone_is_put_aside(folder: Path) -> None:
     store = WorkspaceStore(folder)
     with store.transaction():
@@ -220,6 +227,7 @@ def test_the_log_of_a_file_that_was_taken_away_alone_is_put_aside(folder: Path) 
     assert (folder / "store.duckdb.wal.orphaned").read_bytes() == log
 
 
+@pytest.mark.not_on("windows", reason="a file that DuckDB has open is neither read nor removed")
 def test_the_log_of_another_file_is_told_by_name(folder: Path, backup: Path) -> None:
     with WorkspaceStore(backup) as other:
         with other.transaction():
@@ -243,6 +251,7 @@ def no_longer_listed(folder: Path) -> None:
     log.unlink()
 
 
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
 @pytest.mark.parametrize("nested", [False, True], ids=["a block", "a block in a block"])
 @pytest.mark.parametrize("happening", ["renamed for a while", "log removed"])
 def test_a_block_that_is_given_up_takes_nothing_acknowledged_along(folder: Path, happening: str, nested: bool) -> None:

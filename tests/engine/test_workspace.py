@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import (
     DEADLINE,
+    IS_ROOT,
     Sweep,
     begin_pipeline,
     begin_sweep,
@@ -18,6 +19,7 @@ from helpers import (
     count,
     counts,
     finish,
+    names_in,
     plain_rows,
     predict,
     predict_with_arrays,
@@ -100,7 +102,7 @@ def kernel_folder(folder: Path) -> Path:
 
 
 def not_permitted(folder: Path) -> Path:
-    if os.geteuid() == 0:
+    if IS_ROOT:
         pytest.skip("root may write everywhere")
     (folder / "closed").mkdir(mode=0o555)
     return folder / "closed"
@@ -286,7 +288,7 @@ def test_processes_that_create_a_workspace_together_share_it(tmp_path: Path) -> 
         assert read_line(worker) == "idle"
     for worker in workers:
         assert worker.communicate("go\n", timeout=DEADLINE)[0].split() == ["3"]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(tmp_path / "new") == ["artifacts", "store.duckdb"]
 
 
 def test_a_store_that_nobody_closed_is_written_when_the_program_ends(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import child, count, finish, kill, read_line
+from helpers import IS_ROOT, child, count, finish, kill, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import LogDamagedError, StoreUnavailableError
@@ -111,7 +111,7 @@ def test_the_log_of_another_store_is_told_and_never_applied(tmp_path: Path) -> N
     assert segment.read_bytes() == content
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="takes a second user")
+@pytest.mark.skipif(not IS_ROOT, reason="takes a second user")
 def test_a_segment_that_may_not_be_read_is_told_by_name(tmp_path: Path) -> None:
     segment = killed_writer(tmp_path)
     segment.chmod(0o600)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import child, kill, read_line
 
-from n4a_fast import schema
+from n4a_fast import platform, schema
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.session import Session
 from n4a_fast.errors import LogDamagedError, StoreUnavailableError
@@ -103,7 +102,7 @@ def test_a_refused_record_does_not_turn_up_later(database: Database, monkeypatch
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", fail)
+        patch.setattr(platform, "sync_data", fail)
         with pytest.raises(StoreUnavailableError, match="Input/output error"):
             log.append(b"refused")
     assert seen_by_others(database) == [b"kept"]

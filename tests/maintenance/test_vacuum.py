@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import textwrap
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import DEADLINE, child, count, read_line
+from helpers import DEADLINE, child, count, names_in, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreUnavailableError
@@ -90,14 +89,14 @@ def test_a_kill_during_vacuum_leaves_a_whole_store(tmp_path: Path) -> None:
         try:
             child.wait(delay)
         except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
+            child.kill()
         child.stdout.close()
         child.wait()
         with WorkspaceStore(tmp_path) as store:
             assert store.load_arrays(ids).y_pred_2d().shape == (2 * ROWS, 200)
     with WorkspaceStore(tmp_path) as store:
         store.vacuum()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(tmp_path) == ["artifacts", "store.duckdb"]
 
 
 def test_a_vacuum_that_the_disk_has_no_room_for_is_refused_before_anything_is_written(
@@ -109,4 +108,4 @@ def test_a_vacuum_that_the_disk_has_no_room_for_is_refused_before_anything_is_wr
         with pytest.raises(StoreUnavailableError, match="the disk has 1"):
             store.vacuum()
         assert store.list_runs().height == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(tmp_path) == ["artifacts", "store.duckdb"]

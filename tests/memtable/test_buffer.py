@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import DEADLINE, begin_sweep, child, counts, kill, predict_with_arrays, read_line
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import WorkspaceStore, platform
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
 
 # saves predictions one by one, tells how many, and waits to be killed
@@ -83,7 +82,7 @@ def test_a_flush_that_fails_by_time_is_met_by_the_next_call(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", fail)
+        patch.setattr(platform, "sync_data", fail)
         predict_with_arrays(store, sweep)
         assert workspace.look_after() is not None  # as its thread calls it: failed, kept, still watched
         with pytest.raises(StoreUnavailableError, match="No space left"):

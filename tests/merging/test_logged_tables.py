@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import PREDICTION, Sweep, begin_pipeline, count, counts, plain_rows, predict_with_arrays, save_chain
+from helpers import (
+    PREDICTION,
+    Sweep,
+    begin_pipeline,
+    count,
+    counts,
+    names_in,
+    plain_rows,
+    predict_with_arrays,
+    save_chain,
+)
 from msgspec import msgpack
 
 from n4a_fast import WorkspaceStore
@@ -180,7 +190,7 @@ def test_a_closed_shard_rests_in_its_journal_until_it_is_read(store: WorkspaceSt
             "predictions": 3,
             "prediction_arrays": 3,
         }
-    assert sorted(file.name for file in path.iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(path) == ["artifacts", "store.duckdb"]
     assert store.merge(path).added("predictions") == 0
 
 

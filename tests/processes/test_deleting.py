@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import begin_pipeline, begin_sweep, child, counts, finish, predict_with_arrays, save_chain
+from helpers import begin_pipeline, begin_sweep, child, counts, finish, names_in, predict_with_arrays, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import NotFoundError
@@ -74,4 +74,4 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert finish(child(DELETE, tmp_path, run)).strip() == "5"
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, *TABLES) == dict.fromkeys(TABLES, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(tmp_path) == ["artifacts", "store.duckdb"]

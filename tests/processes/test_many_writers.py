@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers import DEADLINE, child, counts, read_line
+from helpers import DEADLINE, child, counts, names_in, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -167,7 +167,7 @@ def check_all(folder: Path, acknowledged: list[str], kills: int) -> None:
             range(min(7, len(stored)))
         )
         assert sum(references for _, references in artifacts) == len(stored)
-    assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(folder) == ["artifacts", "store.duckdb"]
 
 
 def test_writers_that_are_killed_and_restarted_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from foreign import unpacked
-from helpers import make_duckdb, plain_rows
+from helpers import make_duckdb, names_in, plain_rows
 
 from n4a_fast import WorkspaceStore, schema
 from n4a_fast.engine.connection import Database
@@ -56,7 +56,7 @@ def test_a_new_store_has_the_current_format(tmp_path: Path) -> None:
 
 def test_a_new_workspace_holds_one_file_and_one_folder(tmp_path: Path) -> None:
     WorkspaceStore(tmp_path / "new" / "nested").close()
-    assert sorted(path.name for path in (tmp_path / "new" / "nested").iterdir()) == ["artifacts", "store.duckdb"]
+    assert names_in(tmp_path / "new" / "nested") == ["artifacts", "store.duckdb"]
 
 
 def test_creating_where_a_file_is_leaves_that_file(tmp_path: Path) -> None:
