@@ -118,6 +118,7 @@ def test_closed_locks_leave_no_descriptor(path: Path) -> None:
     assert descriptors() == before
 
 
+@pytest.mark.not_on("windows", reason="the numbers are those of Linux and macOS")
 def test_a_disk_without_locks_is_told_apart_from_a_lock_that_is_held(path: Path) -> None:
     for number in posix._NO_LOCKS:
         assert posix.has_no_locks(OSError(number, os.strerror(number)))

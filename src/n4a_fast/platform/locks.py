@@ -57,7 +57,7 @@ class FileLock:
         """Whether the path still means the file that is open here."""
         assert self._descriptor is not None
         with suppress(FileNotFoundError):
-            return system.identity(self.path) == system.identity_of(self._descriptor)
+            return system.identity(system.lock_file(self.path)) == system.identity_of(self._descriptor)
         return False
 
     def close(self) -> None:

@@ -284,6 +284,11 @@ def runs_threads_named(pattern: str) -> bool:
 # -- locks -----------------------------------------------------------------------------------
 
 
+def lock_file(path: AnyPath) -> AnyPath:
+    """What is open while `path` is locked: itself."""
+    return path
+
+
 def open_to_lock(path: AnyPath) -> int:
     """A descriptor of a file or a folder that `try_lock` takes."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

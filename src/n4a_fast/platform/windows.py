@@ -270,11 +270,16 @@ def at_fork(
 # -- locks -----------------------------------------------------------------------------------
 
 
+def lock_file(path: AnyPath) -> AnyPath:
+    """What is open while `path` is locked: itself, or the file that stands for a folder."""
+    return os.path.join(path, _LOCK_FILE) if os.path.isdir(path) else path
+
+
 def open_to_lock(path: AnyPath) -> int:
     """A descriptor of a file, or of the one that stands for a folder, that `try_lock` takes."""
-    if not os.path.isdir(path):
+    if lock_file(path) == path:
         return open_regular(path)
-    path = os.path.join(path, _LOCK_FILE)
+    path = lock_file(path)
     try:
         return open_regular(path, os.O_RDWR | os.O_CREAT)
     except PermissionError:  # a disk that is only read
