@@ -287,7 +287,7 @@ class LogDamagedError(StoreFormatError):
     def __init__(self, path: Path, number: int, follows: int) -> None:
         super().__init__(
             f"{path}: record {number} is damaged or missing, and record {follows} follows; restore the workspace from a"
-            " backup, or move this file out of the folder to go on without the rows that it alone holds"
+            f" backup, or run `n4a-fast verify {path.parent} --repair`, which takes over what is whole and keeps a copy"
         )
         self.path, self.number, self.follows = path, number, follows
 

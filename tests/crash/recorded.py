@@ -14,10 +14,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import duckdb
 import numpy as np
 from foreign import OLD, unpacked
-from helpers import PREDICTION, Sweep, begin_pipeline, predict_with_arrays, save_chain
+from helpers import PREDICTION, Sweep, begin_pipeline, plain_rows, predict_with_arrays, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.integrations.workspaces import migrate as migrate_in_place
@@ -25,8 +24,8 @@ from n4a_fast.integrations.workspaces import migrate as migrate_in_place
 FOLDS = 4
 BULK_ROWS = 1200  # more than a journal takes
 _FORMAT_1 = Path(__file__).parents[1] / "data" / "formats" / "format_1.zip"
-_SUMS = """SELECT pipeline_id, count(*), sum(list_sum(y_pred)) FROM predictions JOIN prediction_arrays
-USING (prediction_id) GROUP BY ALL"""
+SUMS = """SELECT pipeline_id, count(*), count(y_pred), sum(list_sum(y_pred)) FROM predictions
+LEFT JOIN prediction_arrays USING (prediction_id) GROUP BY ALL"""
 
 
 class Scribe:
@@ -65,9 +64,7 @@ class Scribe:
 
     def holds(self, folder: Path) -> None:
         """All that a folder holds already must stay in it."""
-        with duckdb.connect(str(folder / "store.duckdb"), read_only=True) as connection:
-            rows = connection.execute(_SUMS).fetchall()
-        for pipeline, count, value in rows:
+        for pipeline, count, _, value in plain_rows(folder / "store.duckdb", SUMS):
             self.saved(folder, "old", pipeline, count, float(value))
 
     def copying(self, source: Path, target: Path, copy: Callable[[], object]) -> None:

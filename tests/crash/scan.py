@@ -17,8 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import DEADLINE, child
+from helpers import DEADLINE, child, plain_rows
+from recorded import SUMS
 from recording import Disk, Image, Operation, operations, tears, write_image
+
+from n4a_fast.durable.duckdb_file import DuckDBFile, is_whole
 
 _PROGRAM = Path(__file__).with_name("recorded.py")
 _CHECKER = """
@@ -186,32 +189,41 @@ def problems(root: str, must: list[Stored], if_there: list[Stored], gone: list[t
 
 
 def _problems_of_store(root: Path, must: list[Stored], gone: list[str]) -> list[str]:
+    """Opened, read, verified and written to by the store; then what is in the file, by DuckDB alone."""
     from n4a_fast import WorkspaceStore
     from n4a_fast.integrations.workspaces import migrate
 
     if root.name == "foreign":
         migrate(root)
     with WorkspaceStore(root, flush_interval=None, lock_timeout=5.0) as store:
-        rows = store.sql(
-            "SELECT pipeline_id, count(*), count(y_pred), sum(list_sum(y_pred)) FROM predictions"
-            " LEFT JOIN prediction_arrays USING (prediction_id) GROUP BY ALL"
-        ).rows()
-        counted = {row[0]: row[1:] for row in rows}
-        found = [
-            f"{root.name}: {pipeline} has {counted.get(pipeline)}, acknowledged was {(count, value)}"
-            for _, pipeline, count, value in must
-            if not _are_equal(counted.get(pipeline), count, value)
-        ]
-        found += [f"{pipeline} is not whole: {row}" for pipeline, row in counted.items() if row[0] != row[1]]
         left = set(store.list_runs(limit=1000)["run_id"]) & set(gone)
-        found += [f"deleted run {run} is back" for run in left]
-        for artifact in store.sql("SELECT DISTINCT artifact_id FROM chain_artifacts").rows():
-            if root.name != "foreign":  # its archive has not got all files
-                store.load_artifact(*artifact)
-        found += [str(each) for each in store.verify().findings if not (each.is_leftover or root.name == "foreign")]
+        found = [str(each) for each in store.verify(quick=True).findings if not each.is_leftover]
+        found += [str(each) for each in store.verify_artifacts().damaged.values()]
+        if root.name == "foreign":
+            found = []  # its archive has not got all files
         store.begin_run("after", {}, [])  # it can be used
-        store.flush()
-    return found
+    file = root / "store.duckdb"
+    counted = {row[0]: row[1:] for row in plain_rows(file, SUMS)}
+    found += [f"deleted run {run} is back" for run in left]
+    found += [
+        f"{root.name}: {pipeline} has {counted.get(pipeline)}, acknowledged was {(count, value)}"
+        for _, pipeline, count, value in must
+        if not _are_equal(counted.get(pipeline), count, value)
+    ]
+    found += [f"{pipeline} is not whole: {row}" for pipeline, row in counted.items() if row[0] != row[1]]
+    return found + [f"block {block} has a wrong checksum" for block in wrong_blocks(file.read_bytes())]
+
+
+def layout(content: bytes) -> DuckDBFile:
+    """What a store file says of itself."""
+    return DuckDBFile(lambda offset, length: content[offset : offset + length])
+
+
+def wrong_blocks(content: bytes) -> list[int]:
+    """Blocks in use whose checksum is wrong."""
+    file = layout(content)
+    free = file.blocks().free
+    return [block for block in range(file.active.blocks) if block not in free and not is_whole(file.block(block))]
 
 
 def _are_equal(row: tuple[int, int, float] | None, count: int, value: float) -> bool:

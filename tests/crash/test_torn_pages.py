@@ -17,10 +17,11 @@ import duckdb
 import pytest
 from helpers import child, finish, kill, read_line
 from recording import Disk, Operation, built_recorder, tears, write_image
-from scan import recorded
+from scan import layout, recorded
+from scan import wrong_blocks as wrong_blocks_of
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.durable.duckdb_file import FIRST_BLOCK, PARTS, DuckDBFile, is_whole, unfinished_checkpoint
+from n4a_fast.durable.duckdb_file import FIRST_BLOCK, PARTS, is_whole, unfinished_checkpoint
 from n4a_fast.durable.torn_pages import KNOWN_VERSIONS, mend_before_attaching
 from n4a_fast.errors import StoreError, StoreFormatError, StoreUnavailableError
 
@@ -34,10 +35,6 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Traced]:
     folder = tmp_path_factory.mktemp("traced")
     program = recorded("drain", folder, built_recorder(folder))
     return lambda: (program.disk.copy(), program.done)
-
-
-def layout(content: bytes) -> DuckDBFile:
-    return DuckDBFile(lambda offset, length: content[offset : offset + length])
 
 
 def rewritten_in_place(disk: Disk, done: list[Operation]) -> Iterator[tuple[Operation, int | None]]:
@@ -56,13 +53,6 @@ def rewritten_in_place(disk: Disk, done: list[Operation]) -> Iterator[tuple[Oper
         disk.play(operation)
 
 
-def blocks_with_wrong_checksum(content: bytes) -> list[int]:
-    """Blocks in use that are not whole."""
-    file = layout(content)
-    free = file.blocks().free
-    return [block for block in range(file.active.blocks) if block not in free and not is_whole(file.block(block))]
-
-
 @pytest.fixture
 def torn(trace: Callable[[], Traced], tmp_path: Path) -> Path:
     """A workspace killed within a checkpoint: half of a metadata block is new."""
@@ -70,13 +60,13 @@ def torn(trace: Callable[[], Traced], tmp_path: Path) -> Path:
     for operation, _free_parts in rewritten_in_place(disk, done):
         for kept in tears(operation, random.Random(1)):
             image = disk.after_kill(operation, kept)
-            if blocks_with_wrong_checksum(image[f"workspace/{STORE}"]):
+            if wrong_blocks_of(image[f"workspace/{STORE}"]):
                 return write_image(image, tmp_path / "torn") / "workspace"
     raise AssertionError("no block was rewritten in place")
 
 
 def wrong_blocks(store: Path) -> list[int]:
-    return blocks_with_wrong_checksum(store.read_bytes())
+    return wrong_blocks_of(store.read_bytes())
 
 
 def rot(store: Path, place: int) -> None:

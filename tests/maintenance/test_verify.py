@@ -15,16 +15,28 @@ from typing import Any
 
 import duckdb
 import pytest
-from helpers import Sweep, begin_pipeline, child, kill, predict_with_arrays, read_line, save_chain
+from helpers import Sweep, begin_pipeline, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
+from polars.testing import assert_frame_equal
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.durable.duckdb_file import DuckDBFile
 from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreError
 from n4a_fast.library import PipelineLibrary
 from n4a_fast.maintenance.findings import VerificationReport
+from n4a_fast.values.ids import uuid7
 
 CASES = int(os.environ.get("N4A_VERIFY_CASES", "8"))
-TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
+TABLES = (
+    "runs",
+    "pipelines",
+    "chains",
+    "predictions",
+    "prediction_arrays",
+    "artifacts",
+    "logs",
+    "chain_scores",
+    "v_chain_summary",
+)
 # rows that others refer to, or that follow from others
 REFERRED = (
     "runs",
@@ -35,6 +47,8 @@ REFERRED = (
     "shared_arrays",
     "shared_indices",
     "stored_artifacts",
+    "cached_chain_scores",
+    "cached_chain_summaries",
 )
 
 
@@ -53,6 +67,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             store.log_step(sweep.pipeline, 1, "SNV", "end")
             store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
             store.complete_run(sweep.run, {})
+            store.leaderboard()  # computes what is cached of chains
     PipelineLibrary(root).save_template([{"model": "PLS"}], "a template")
     return root
 
@@ -193,6 +208,7 @@ def test_a_repair_keeps_what_it_removes(workspace: Path) -> None:
     assert {finding.kind for finding in report.findings if finding.is_repaired} == {
         "leftover",
         "wrong link",
+        "wrong score",
         "orphaned file",
     }
     assert report.kept is not None
@@ -206,6 +222,111 @@ def test_a_repair_changes_nothing_that_may_be_the_only_copy(workspace: Path) -> 
     before = {table: duckdb_count(workspace, table) for table in REFERRED}
     assert not verified(workspace, repair=True)
     assert {table: duckdb_count(workspace, table) for table in REFERRED} == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE cached_chain_scores SET val_score = val_score / 2",
+        "UPDATE cached_chain_summaries SET cv_scores = replace(cv_scores, '0.1', '0.01')",
+        "UPDATE cached_chain_summaries SET first_nk = first_nk + 1",
+        "DELETE FROM cached_chain_scores",
+        "INSERT INTO cached_chain_scores FROM (SELECT * REPLACE ('of nobody' AS chain_id) FROM cached_chain_scores)",
+    ],
+)
+def test_scores_of_chains_are_computed_again_and_repaired(workspace: Path, statement: str) -> None:
+    with WorkspaceStore(workspace) as store:
+        before = store.sql("FROM chain_scores ORDER BY chain_id")
+    bare(workspace, statement)
+    assert kinds(verified(workspace)) == {"wrong score"}
+    report = verified(workspace, repair=True)
+    assert report.is_sound
+    assert report.kept is not None
+    assert (report.kept / "cached_chain_scores.parquet").is_file()
+    with WorkspaceStore(workspace) as store:
+        assert_frame_equal(store.sql("FROM chain_scores ORDER BY chain_id"), before)
+        assert store.verify().findings == []
+
+
+LOGGED = """import sys
+from helpers import *
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+sweep = begin_sweep(store)
+store.flush()
+for number in range(3):
+    predict_with_arrays(store, sweep, number, fold_id=f"logged {number}"); store.flush()
+print(sweep.pipeline); input()"""
+
+
+@pytest.fixture
+def logged(workspace: Path) -> tuple[Path, str]:
+    """The log of a killed writer with four records, of which the third is damaged; the pipeline it is about."""
+    writer = child(LOGGED, workspace)
+    pipeline = read_line(writer)
+    kill(writer)
+    (log,) = workspace.glob("store.duckdb.log-*")
+    data = bytearray(log.read_bytes())
+    data[data.index(b"logged 1") + 2] ^= 1
+    log.write_bytes(data)
+    return log, pipeline
+
+
+def test_of_a_damaged_log_all_that_is_whole_is_taken_over_and_the_file_kept(
+    workspace: Path, logged: tuple[Path, str]
+) -> None:
+    log, pipeline = logged
+    damaged = log.read_bytes()
+    (finding,) = [each for each in verified(workspace).findings if not each.is_leftover]
+    assert (finding.kind, finding.path) == ("damaged log", log)
+    assert log.read_bytes() == damaged
+    report = verified(workspace, repair=True)
+    assert report.is_sound
+    assert report.kept is not None
+    assert (report.kept / log.name).read_bytes() == damaged
+    assert not log.exists()
+    with WorkspaceStore(workspace) as store:
+        folds = store.sql("SELECT fold_id FROM predictions WHERE pipeline_id = ?", [pipeline])["fold_id"].to_list()
+        assert sorted(folds) == ["logged 0", "logged 2"]
+        assert store.verify().findings == []
+
+
+def test_what_killed_processes_left_is_told_and_taken_away(workspace: Path) -> None:
+    writer = child(
+        "import sys\nfrom helpers import *\nstore = WorkspaceStore(sys.argv[1])\nsweep = begin_sweep(store)\n"
+        "store.save_artifact([1], 'list', 'model', 'joblib'); store.list_runs(); print('held'); input()",
+        workspace,
+    )
+    read_line(writer)
+    kill(writer)
+    draft = workspace / "store.duckdb.vacuum"
+    draft.write_bytes(b"half of a copy")
+    session = workspace / f"store.duckdb.session-{uuid7()}"
+    session.write_bytes(b"of one without a log")
+    os.utime(draft, (0, 0))
+    with WorkspaceStore.open_readonly(workspace) as store:
+        report = store.verify()
+    assert report.is_sound
+    assert kinds(report) == {"stale claim", "left file"}
+    assert {finding.path for finding in report.findings if finding.kind == "left file"} == {draft, session}
+    report = verified(workspace, repair=True)
+    assert all(finding.is_repaired for finding in report.findings)
+    assert report.kept is not None
+    assert (report.kept / draft.name).read_bytes() == b"half of a copy"
+    assert verified(workspace).findings == []
+
+
+def test_a_shard_is_verified_and_repaired_on_its_own(workspace: Path) -> None:
+    with WorkspaceStore(workspace) as store, store.shard().open() as inner:
+        predict_with_arrays(inner, begin_sweep(inner))
+        inner.list_runs()
+    (shard,) = (workspace / "shards").iterdir()
+    bare(shard, "DELETE FROM predictions")
+    report = verified(workspace)
+    assert {(finding.kind, finding.path) for finding in report.findings} >= {("leftover", shard / "store.duckdb")}
+    before = (workspace / "store.duckdb").read_bytes()
+    assert verified(workspace, repair=True).is_sound
+    assert (workspace / "store.duckdb").read_bytes() == before
+    assert verified(workspace).findings == []
 
 
 def duckdb_count(root: Path, table: str) -> int:

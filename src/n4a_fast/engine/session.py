@@ -150,6 +150,11 @@ class Session:
         names = os.listdir(self._store.parent)
         return sorted(name[start:] for name in names if name.startswith(self._prefix) and _ID.fullmatch(name[start:]))
 
+    def dead(self, needed: Iterable[str]) -> list[Path]:
+        """The files of dead sessions, but for those whose log is still to be applied."""
+        others = set(self.listed()).difference(needed, (self._id,))
+        return [self._path_of(session) for session in sorted(others) if not self.is_alive(session)]
+
     def remove_dead(self, needed: Iterable[str]) -> None:
         """Take the files of dead sessions away, but for those whose log is still to be applied."""
         with suppress(OSError):  # another user's: it harms nobody

@@ -57,13 +57,13 @@ def encoded(number: int, content: bytes, schema: int, store_id: str) -> bytes:
     return head[:_CHECKED] + _checksum(head) + content
 
 
-def read_after(path: Path, number: int, store_id: str | None, *, complete: bool) -> list[Record]:
+def read_after(path: Path, number: int, store_id: str | None, *, complete: bool, salvage: bool = False) -> list[Record]:
     """The records of one store that follow record `number`, in order; none when the file is gone. Without a store: the
     records of format 1, which name none.
 
     Damage is passed over where it hides nothing that follows `number`. Of a `complete` segment, to which nobody
-    writes any more, a record that is damaged or missing before one that is whole raises LogDamagedError; a torn last
-    one was never acknowledged.
+    writes any more, a record that is damaged or missing before one that is whole raises LogDamagedError; `salvage`
+    passes over it, too. A torn last one was never acknowledged.
     """
     try:
         descriptor = platform.open_regular(path)
@@ -73,12 +73,13 @@ def read_after(path: Path, number: int, store_id: str | None, *, complete: bool)
         reader = _Reader(descriptor, None if store_id is None else UUID(store_id).bytes)
         records = list(reader.in_sequence(0, number + 1))
         while complete:
-            found = reader.next_whole(records[-1].end if records else 0, number + 1 + len(records))
+            expected = (records[-1].number if records else number) + 1
+            found = reader.next_whole(records[-1].end if records else 0, expected)
             if found is None:
                 break
             offset, follows = found
-            if follows != number + 1 + len(records):
-                raise LogDamagedError(path, number + 1 + len(records), follows)
+            if follows != expected and not salvage:
+                raise LogDamagedError(path, expected, follows)
             records += reader.in_sequence(offset, follows)
         return records
     finally:

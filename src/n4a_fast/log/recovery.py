@@ -81,11 +81,11 @@ class Segments:
         finally:
             lock.close()
 
-    def read_after(self, found: Found, number: int, *, complete: bool) -> list[record.Record]:
+    def read_after(self, found: Found, number: int, *, complete: bool, salvage: bool = False) -> list[record.Record]:
         """The records of this store in a segment; StoreUnavailableError when it may not be read."""
         store_id = self._identity.store_id if found.session else None
         try:
-            return record.read_after(found.path, number, store_id, complete=complete)
+            return record.read_after(found.path, number, store_id, complete=complete, salvage=salvage)
         except OSError as error:
             raise StoreUnavailableError(found.path, error.strerror or str(error), _UNREADABLE) from error
 

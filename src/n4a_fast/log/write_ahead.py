@@ -11,12 +11,13 @@ killed one's goes with the next process that comes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from n4a_fast import platform
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.session import Session
-from n4a_fast.errors import StoreError, StoreUnavailableError
+from n4a_fast.errors import LogDamagedError, StoreError, StoreUnavailableError
 from n4a_fast.log.recovery import Found, Segments, Waiting
 from n4a_fast.log.segment import Segment
 from n4a_fast.schema.versions import FORMAT_VERSION
@@ -79,8 +80,9 @@ class WriteAheadLog:
         """The records of this process that are not in the tables, whatever has become of its segment."""
         return list(self._waiting)
 
-    def others_waiting(self) -> list[Waiting]:
-        """The records of other processes that are not in the tables; the caller has refreshed.
+    def others_waiting(self, *, salvage: bool = False) -> list[Waiting]:
+        """The records of other processes that are not in the tables; the caller has refreshed. LogDamagedError where
+        one is damaged before a whole one, unless `salvage` passes over it.
 
         Who may not write here leaves the living to apply theirs.
         """
@@ -88,12 +90,27 @@ class WriteAheadLog:
         may_write = platform.is_writable_folder(self._database.path.parent)
         for found in self._others():
             is_dead = self._segments.is_dead(found)
-            records = self._segments.read_after(found, self._known.get(found.path.name, 0), complete=is_dead)
+            applied = self._known.get(found.path.name, 0)
+            records = self._segments.read_after(found, applied, complete=is_dead, salvage=salvage)
             if records and (may_write or is_dead):
                 waiting.append(Waiting(found, records, is_dead))
             elif not records and is_dead and not self._database.read_only:
                 self._remove(found, is_ours=found.path.name in self._known or self._segments.is_ours(found))
         return waiting
+
+    def damaged(self) -> list[LogDamagedError]:
+        """Of segments that nobody writes to, those that `others_waiting` would refuse; the caller has refreshed."""
+        errors = []
+        for found in filter(self._segments.is_dead, self._others()):
+            try:
+                self._segments.read_after(found, self._known.get(found.path.name, 0), complete=True)
+            except LogDamagedError as error:
+                errors.append(error)
+        return errors
+
+    def sessions_that_left_nothing(self) -> list[Path]:
+        """Files of processes that have ended and have no log here any more."""
+        return self._session.dead({found.session for found in self._listed()})
 
     def writers(self) -> list[tuple[int, bool, int]]:
         """Of each segment, oldest first: process id, whether it runs, how many of its records are not in the tables;

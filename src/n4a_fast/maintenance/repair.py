@@ -1,10 +1,12 @@
-"""Mending what can be mended without losing anything: what is derived is derived again, leftovers go.
+"""Mending what can be mended without losing anything: what is derived is derived again, leftovers go, and what is
+whole of a damaged log is taken over.
 
 Rows that go are first copied, as Parquet, into a folder of the workspace's `repairs/`; files are moved there.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,39 +21,20 @@ from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.maintenance.findings import Finding, VerificationReport
-from n4a_fast.maintenance.verify_rows import CACHE, LEFTOVERS, RowCheck
-from n4a_fast.tables.chains import artifacts_of
-from n4a_fast.tables.stale_chains import note_wrong_in_transaction
+from n4a_fast.maintenance.verify_derived import COMPILED, LINKS, SCORES, links_to_mend
+from n4a_fast.maintenance.verify_leftovers import HOLD, LEFT
+from n4a_fast.maintenance.verify_rows import LEFTOVERS
+from n4a_fast.tables.stale_chains import note_wrong_in_transaction, refresh
 
 FOLDER = "repairs"
-LINKS, ORPHAN = "wrong link", "orphaned file"
-_CHAINS = "SELECT chain_id, steps, fold_artifacts, shared_artifacts FROM chains"
-_LINKS = "SELECT chain_id, list(artifact_id) FROM chain_artifacts GROUP BY chain_id"
+ORPHAN, LOG = "orphaned file", "damaged log"
+_MOVED = (ORPHAN, LEFT)
 _DELETE_LINKS = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM batch)"
 _INSERT_LINKS = "INSERT INTO chain_artifacts SELECT chain_id, artifact_id FROM batch WHERE artifact_id IS NOT NULL"
-
-
-def wrong_links(database: Database) -> list[Finding]:
-    """Chains whose rows of used artifacts are not those that the chain itself names."""
-    cure = "verify(repair=True) derives them from the chain again"
-    return [
-        Finding(LINKS, f"chains {chain}", database.path, "its links to artifacts are not what the chain names", cure)
-        for chain in _links_to_mend(database)
-    ]
-
-
-def _links_to_mend(database: Database) -> dict[str, list[str]]:
-    """By chain, the artifacts that it names, where others are noted."""
-    noted: dict[str, list[str]] = dict(database.rows(_LINKS))
-    wrong = {}
-    for chain, steps, folds, shared in database.rows(_CHAINS):
-        try:
-            named = artifacts_of({"steps": steps, "fold_artifacts": folds, "shared_artifacts": shared})
-        except (ValueError, TypeError, AttributeError):
-            continue  # damaged JSON has a finding of its own
-        if sorted(named) != sorted(noted.get(chain, [])):
-            wrong[chain] = sorted(named)
-    return wrong
+_OF = {  # by kind, the table whose rows go, and the column of the ids that the findings name
+    COMPILED: ("compiled_chains", "chain_id"),
+    HOLD: ("artifact_holds", "holder"),
+}
 
 
 def repair(workspace: Workspace, report: VerificationReport) -> None:
@@ -59,28 +42,58 @@ def repair(workspace: Workspace, report: VerificationReport) -> None:
     kept = workspace.root / FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     make_folder(kept)
     with workspace.lock:
+        _take_over_logs(workspace, [finding for finding in report.findings if finding.kind == LOG], kept)
         workspace.flush()
-        wanted = {_place(finding) for finding in report.findings}
-        mended = {(check.kind, check.table): check for check in LEFTOVERS if (check.kind, check.table) in wanted}
-        for check in mended.values():
-            _delete_rows(workspace.database, check, kept)
-        if (LINKS, "chains") in wanted:
-            _mend_links(workspace.database, kept)
-        wrong = [finding.id.partition(" ")[2] for finding in report.findings if finding.kind == CACHE]
-        if wrong:
-            with workspace.database.transaction():
-                note_wrong_in_transaction(workspace.database, wrong)
+        mended = _mend_rows(workspace.database, report.findings, kept)
         workspace.tables.forget_known()
-    _move_files([finding for finding in report.findings if finding.kind == ORPHAN], workspace.root, kept)
+    _move_files([finding for finding in report.findings if finding.kind in _MOVED], workspace.root, kept)
     report.kept = kept
     report.findings = [
         replace(finding, is_repaired=True)
-        if _place(finding) in mended
-        or finding.kind in (LINKS, CACHE)
-        or (finding.kind == ORPHAN and not finding.path.exists())
+        if _place(finding) in mended or (finding.kind in (*_MOVED, LOG) and not finding.path.exists())
         else finding
         for finding in report.findings
     ]
+
+
+def _take_over_logs(workspace: Workspace, damaged: list[Finding], kept: Path) -> None:
+    """A damaged segment is kept aside; its whole records go into the tables, and none of another one."""
+    for finding in damaged:
+        with new_file(kept / finding.path.name) as draft:
+            shutil.copyfile(finding.path, draft)
+    if damaged:
+        workspace.database.drain(salvage=True)
+        workspace.tables.forget_known()
+
+
+def _mend_rows(database: Database, findings: list[Finding], kept: Path) -> set[tuple[str, str]]:
+    """Delete leftovers, and derive again what is derived; what was mended."""
+    wanted = {_place(finding) for finding in findings}
+    leftovers = {(check.kind, check.table) for check in LEFTOVERS}
+    for check in LEFTOVERS if wanted & leftovers else ():  # with rows go contents that these alone have
+        _delete_rows(database, check.table, check.where, kept)
+    for kind, (table, column) in _OF.items():
+        ids = _ids(findings, kind)
+        if ids:
+            _delete_rows(database, table, f"list_contains(?, {column})", kept, (ids,))
+    if (LINKS, "chains") in wanted:
+        _mend_links(database, kept)
+    if chains := _ids(findings, SCORES):
+        _compute_again(database, chains, kept)
+    return {place for place in wanted if place in leftovers or place[0] in (LINKS, SCORES, *_OF)}
+
+
+def _ids(findings: list[Finding], kind: str) -> list[str]:
+    return [finding.id.partition(" ")[2] for finding in findings if finding.kind == kind]
+
+
+def _compute_again(database: Database, chains: list[str], kept: Path) -> None:
+    with database.transaction():
+        for table in ("cached_chain_scores", "cached_chain_summaries"):
+            rows = database.arrow(f"FROM {table} WHERE list_contains(?, chain_id)", (chains,))
+            _keep_rows(rows, kept / f"{table}.parquet")
+        note_wrong_in_transaction(database, chains)
+    refresh(database)
 
 
 def _place(finding: Finding) -> tuple[str, str]:
@@ -88,17 +101,18 @@ def _place(finding: Finding) -> tuple[str, str]:
     return finding.kind, finding.id.partition(" ")[0]
 
 
-def _delete_rows(database: Database, check: RowCheck, kept: Path) -> None:
+def _delete_rows(database: Database, table: str, where: str, kept: Path, params: tuple[object, ...] = ()) -> None:
     with database.transaction():
-        rows = database.arrow(f"SELECT * FROM {check.table} WHERE {check.where}")
-        _keep_rows(rows, kept / f"{check.table}.parquet")
-        database.execute(f"DELETE FROM {check.table} WHERE {check.where}")
+        rows = database.arrow(f"FROM {table} WHERE {where}", params)
+        if rows.num_rows:
+            _keep_rows(rows, kept / f"{table}.parquet")
+            database.execute(f"DELETE FROM {table} WHERE {where}", params)
 
 
 def _mend_links(database: Database, kept: Path) -> None:
     with database.transaction():
         _keep_rows(database.arrow("FROM chain_artifacts"), kept / "all_chain_artifacts.parquet")
-        links = _links_to_mend(database)
+        links = links_to_mend(database)
         nothing: list[str | None] = [None]
         pairs = [(chain, name) for chain, names in links.items() for name in names or nothing]
         batch = pa.table(

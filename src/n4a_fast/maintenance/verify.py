@@ -7,17 +7,19 @@ what it wants to check is a finding, and the next one follows. Repairs are in `r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import DamagedStoreError, InvalidInputError, StoreError, StoreFormatError
-from n4a_fast.maintenance import repair, verify_files, verify_rows
+from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_leftovers, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
 from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
 from n4a_fast.merging.shards import shards_below
+from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
 
@@ -25,33 +27,52 @@ _FILES_AT_ONCE = 256
 class Verification:
     """One check of one workspace; the report grows as it goes."""
 
-    def __init__(self, workspace: Workspace, quick: bool, sample: float | None, progress: Progress | None) -> None:
+    def __init__(
+        self, workspace: Workspace, quick: bool, sample: float | None, progress: Progress | None, repairs: bool = False
+    ) -> None:
         self._workspace, self._database = workspace, workspace.database
-        self._quick, self._step = quick, _step(sample)
+        self._quick, self._step, self._repairs = quick, _step(sample), repairs
         self._progress = progress or (lambda _part, _done, _of: None)
+        self._is_drained = True
         self.report = VerificationReport(workspace.root)
 
     def run(self) -> None:
-        """All steps; quick ones leave out what reads every row or every file as a whole."""
-        for step in (self._logs, self._blocks, self._rows, self._links, self._artifacts, self._templates, self._shards):
+        """All steps; quick ones leave out what reads every row or every file as a whole. Then the repair, then shards,
+        each of which has its own.
+        """
+        steps = (self._logs, self._blocks, self._rows, self._derived, self._artifacts, self._templates, self._left)
+        for step in steps:
             try:
                 step()
             except StoreError as error:
                 self.report.findings.append(verify_files.unreadable(error, self._database.path))
+        if self._repairs and self.report.findings:
+            repair.repair(self._workspace, self.report)
+        self._shards()
 
     def _note(self, part: str, count: int, findings: Iterable[Finding] = ()) -> None:
         self.report.checked[part] = self.report.checked.get(part, 0) + count
         self.report.findings.extend(findings)
 
     def _logs(self) -> None:
-        """What waits in segments of this and other processes can be read, and goes into the tables."""
+        """What waits in segments of this and other processes can be read, and goes into the tables. Where one is
+        damaged nothing does, and the rest is looked at as it is.
+        """
         with self._workspace.lock:
-            if not self._database.read_only:
+            self._database.refresh()
+            damaged = self._database.log.damaged()
+            self._is_drained = not damaged
+            if not self._database.read_only and not damaged:
                 self._workspace.flush()
-            with self._database.reading():
+            with self._reading():
                 if not self._quick and not self._database.read_only:
                     self._database.checkpoint()  # blocks that only the log names are not looked at
-            self._note("logs", 1)
+            self._note("logs", 1, map(verify_files.damaged_log, damaged))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._database.reading() if self._is_drained else self._database.undrained():
+            yield
 
     def _blocks(self) -> None:
         if not self._quick:
@@ -79,22 +100,32 @@ class Verification:
             self._progress("rows", done, len(checks))
         if not self._quick:
             self._keys()
-            self._try("scores of chains", partial(verify_rows.wrong_caches, self._database))
             for table in verify_rows.SHARED:
                 self._try("shared contents", partial(verify_rows.wrong_contents, self._database, table))
 
     def _keys(self) -> None:
-        last = verify_rows.last_row(self._database, "predictions")
+        with self._workspace.lock, self._reading():
+            last = verify_rows.last_row(self._database, "predictions")
         for first in range(0, last, verify_rows.ROWS_AT_ONCE):
             self._try("predictions", partial(verify_rows.wrong_keys, self._database, first))
             self._progress("predictions", min(first + verify_rows.ROWS_AT_ONCE, last), last)
 
-    def _links(self) -> None:
-        """The artifacts of each chain, which keep them from a collection, follow from the chain."""
-        self._try("links of chains", partial(repair.wrong_links, self._database))
+    def _derived(self) -> None:
+        """What is kept of chains follows from other rows: their links to artifacts, which keep these from a collection,
+        and, not `quick`, scores, summaries and compiled chains.
+        """
+        self._try("links of chains", partial(verify_derived.wrong_links, self._database))
+        if self._quick:
+            return
+        self._try("compiled chains", partial(verify_derived.wrong_compilations, self._database))
+        with self._workspace.lock, self._reading():
+            pieces = list(current_chains(self._database))
+        for done, chains in enumerate(pieces, 1):
+            self._try("scores of chains", partial(verify_derived.wrong_scores, self._database, chains))
+            self._progress("scores", done, len(pieces))
 
     def _artifacts(self) -> None:
-        with self._workspace.lock:
+        with self._workspace.lock, self._reading():
             addresses = self._workspace.artifacts.addresses()
         files, found = self._workspace.artifacts.files, list[Finding]()
         for done, address in enumerate(addresses, 1):
@@ -104,22 +135,26 @@ class Verification:
             if done % _FILES_AT_ONCE == 0 or done == len(addresses):
                 self._progress("artifacts", done, len(addresses))
         found += verify_files.orphans(files, {path for _, path, _ in addresses}) if not self._quick else ()
-        with self._workspace.lock:  # a file that was collected meanwhile is not missing
+        with self._workspace.lock, self._reading():  # a file that was collected meanwhile is not missing
             stored = {f"artifact {address[0]}" for address in self._workspace.artifacts.addresses()} if found else set()
         self._note("artifacts", len(addresses), [one for one in found if one.is_leftover or one.id in stored])
 
     def _templates(self) -> None:
         self._note("templates", *verify_files.templates(self._workspace.root))
 
+    def _left(self) -> None:
+        self._try("claims", partial(verify_leftovers.stale_claims, self._workspace))
+        self._try("left files", partial(verify_leftovers.left_files, self._workspace))
+
     def _shards(self) -> None:
         for path in shards_below(self._workspace):
             try:
-                shard = open_workspace(path, read_only=True, lock_timeout=self._database.lock_timeout)
+                shard = open_workspace(path, read_only=not self._repairs, lock_timeout=self._database.lock_timeout)
             except StoreError as error:
                 self._note("shards", 1, [verify_files.unreadable(error, path)])
                 continue
             try:
-                inner = Verification(shard, self._quick, 1 / self._step, None)
+                inner = Verification(shard, self._quick, 1 / self._step, None, self._repairs)
                 inner.run()
                 self._note("shards", 1, inner.report.findings)
             finally:
@@ -129,7 +164,8 @@ class Verification:
         """A step on rows, with the file for as long as it takes."""
         try:
             with self._workspace.lock:
-                self._note(part, 1, step())
+                with self._reading():
+                    self._note(part, 1, step())
                 self._database.yield_turn()
         except StoreFormatError as error:
             finding = verify_files.unreadable(error, self._database.path)
@@ -146,11 +182,9 @@ def verify(
 ) -> VerificationReport:
     """Look at a workspace, and mend what can be mended without losing anything."""
     begun = time.monotonic()
-    verification = Verification(workspace, quick, sample, progress)
+    verification = Verification(workspace, quick, sample, progress, wants_repair)
     verification.run()
     report = verification.report
-    if wants_repair and report.findings:
-        repair.repair(workspace, report)
     report.seconds = round(time.monotonic() - begun, 3)
     return report
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from n4a_fast.artifacts.files import ArtifactFiles
-from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, LogDamagedError, StoreError
 from n4a_fast.maintenance.findings import RESTORE, Finding
 from n4a_fast.values import jsontext
 from n4a_fast.values.seals import is_broken
@@ -67,6 +67,13 @@ def _template(folder: Path) -> Finding | None:
         cure = "restore it from a backup; save it again if you have edited it yourself"
         return Finding("damaged template", folder.name, folder / _PIPELINE, "is not what was saved", cure)
     return None
+
+
+def damaged_log(error: LogDamagedError) -> Finding:
+    """A segment of the log with a record that is lost."""
+    message = f"record {error.number} is damaged or missing, and record {error.follows} follows"
+    cure = "verify(repair=True) takes over all that is whole, and keeps the file aside"
+    return Finding("damaged log", error.path.name, error.path, message, cure)
 
 
 def unreadable(error: StoreError, path: Path) -> Finding:

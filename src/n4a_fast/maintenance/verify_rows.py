@@ -14,9 +14,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.maintenance.findings import RESTORE, Finding
 from n4a_fast.tables.predictions.contents import content_hash
 from n4a_fast.tables.predictions.keys import id_keys, natural_keys
-from n4a_fast.tables.stale_chains import wrong_chains
 
-CACHE = "wrong score"
 _ROWS_AT_ONCE = 2**18
 _CONTENTS_AT_ONCE = 2**12
 _SHOWN = 100  # findings of one check; the last one counts the rest
@@ -208,12 +206,6 @@ def wrong_keys(database: Database, first: int) -> list[Finding]:
     names = rows["prediction_id"].filter(pa.array(wrong)).to_pylist()
     message = "its keys do not follow from its columns: look-ups by id, or a re-save, miss it"
     return [Finding("wrong key", f"predictions {name}", database.path, message, RESTORE) for name in names[:_SHOWN]]
-
-
-def wrong_caches(database: Database) -> list[Finding]:
-    """Chains whose cached scores or summaries are not those of their predictions."""
-    message, cure = "its cached scores are not those of its predictions", "verify(repair=True) computes them again"
-    return [Finding(CACHE, f"chains {name}", database.path, message, cure) for name in wrong_chains(database)]
 
 
 def last_row(database: Database, table: str) -> int:

@@ -79,17 +79,19 @@ class DrainedDatabase(Database):
 
     # -- draining --------------------------------------------------------------------------
 
-    def drain(self, *, others: bool = True) -> None:
-        """Write what is in memory, and what waits in the logs of other processes, to the tables, in one transaction."""
+    def drain(self, *, others: bool = True, salvage: bool = False) -> None:
+        """Write what is in memory, and what waits in the logs of other processes, to the tables, in one transaction;
+        `salvage` takes what is whole of a damaged log, which goes then.
+        """
         self.refresh()
-        waiting = self.log.others_waiting() if others else []
+        waiting = self.log.others_waiting(salvage=salvage) if others else []
         if not waiting and not self.has_own:
             return
         self.files.sync()
         with self._as_a_writer():
             if not self.log.is_current:  # a reader has attached the file anew
                 self.refresh()
-                waiting = self.log.others_waiting() if others else []
+                waiting = self.log.others_waiting(salvage=salvage) if others else []
             with Uninterrupted():
                 with self.undrained(), self.transaction():
                     self._write_in_transaction([*self._tables_of(waiting), self.tables])

@@ -41,8 +41,10 @@ _CURRENT = """SELECT chain_id, min(nk) AS first_nk, max(nk) AS last_nk, count(nk
 FROM (SELECT chain_id, nk FROM predictions WHERE chain_id IS NOT NULL UNION ALL
     SELECT chain_id, NULL FROM cached_chain_scores UNION ALL SELECT chain_id, NULL FROM cached_chain_summaries)
 ANTI JOIN stale_chains USING (chain_id) GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
-_DIFFERENT = """SELECT DISTINCT coalesce(c.chain_id, d.chain_id) FROM (FROM {table} SEMI JOIN wanted USING (chain_id)) c
-FULL JOIN ({rows}) d ON {keys} WHERE c.chain_id IS NULL OR d.chain_id IS NULL OR {differs}"""
+_DIFFERENT = """SELECT DISTINCT coalesce(c.chain_id, d.chain_id) AS chain_id
+FROM (FROM {table} SEMI JOIN wanted USING (chain_id)) c
+FULL JOIN ({rows}) d ON {keys} WHERE (c.chain_id IS NULL OR d.chain_id IS NULL OR {differs})
+    AND coalesce(c.chain_id, d.chain_id) NOT IN (SELECT chain_id FROM stale_chains)"""
 _KEYS = {
     "cached_chain_scores": ("chain_id", "dataset_name", "metric"),
     "cached_chain_summaries": ("chain_id",),
@@ -105,22 +107,22 @@ def refresh_at_rest(database: Database) -> None:
             refresh(database)
 
 
-def wrong_chains(database: Database) -> list[str]:
-    """Chains that nobody has noted as stale, and whose cached rows are not what the definitions give."""
-    with database.reading():
-        return sorted({name for chains in _pieces(database.arrow(_CURRENT)) for name in _wrong_among(database, chains)})
+def current_chains(database: Database) -> Iterator[pa.Table]:
+    """Chains that nobody has noted as stale, some at a time, as `wrong_among` takes them."""
+    return _pieces(database.arrow(_CURRENT))
 
 
-def _wrong_among(database: Database, chains: pa.Table) -> list[str]:
-    source, wrong = _SOURCE.format(ranges=_ranges_of(chains)), []
+def wrong_among(database: Database, chains: pa.Table) -> list[str]:
+    """Those of some chains whose cached rows are not what the definitions give, unless they have become stale."""
+    source, wrong = _SOURCE.format(ranges=_ranges_of(chains)), set[str]()
     for table, rows_of in _REFRESH.items():
         keys = _KEYS[table]
         columns = database.arrow(f"FROM {table} LIMIT 0").schema
         differs = " OR ".join(_differs(field) for field in columns if field.name not in keys)
         same = " AND ".join(f"c.{key} IS NOT DISTINCT FROM d.{key}" for key in keys)
         sql = _DIFFERENT.format(table=table, rows=rows_of(source), keys=same, differs=differs)
-        wrong += database.select(sql, wanted=chains).columns[0].to_pylist()
-    return wrong
+        wrong.update(database.select(sql, wanted=chains).columns[0].to_pylist())
+    return sorted(wrong)
 
 
 def _differs(column: pa.Field) -> str:

@@ -34,6 +34,8 @@ u.artifact_id)) AS sources
     GROUP BY u.chain_id)"""
 _LOAD = f"""SELECT c.* EXCLUDE (sources) FROM compiled_chains c SEMI JOIN {_SOURCES} s ON s.chain_id = c.chain_id AND
 s.sources = c.sources"""
+_IN_ORDER = "FROM compiled_chains WHERE rowid >= ? AND rowid < ?"
+_CHAINS_AT_ONCE = 2**12
 _LOAD_ARRAYS = "SELECT a.* FROM compiled_arrays a SEMI JOIN batch ON batch.content_hash = a.content_hash"
 _REPLACED = "DELETE FROM compiled_chains WHERE chain_id IN (SELECT chain_id FROM batch)"
 # a chain that another process has deleted meanwhile has no sources, and gets no row
@@ -72,13 +74,7 @@ class CompiledChains:
             found = found.filter(pa.array([current[text] for text in found["made_with"].to_pylist()], pa.bool_()))
         hashes = sorted({name for names in found["arrays"].to_pylist() for name in names or ()})
         stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
-        rows = zip(
-            stored["content_hash"].to_pylist(),
-            _values(stored["array_values"]),
-            stored["width"].to_pylist(),
-            strict=True,
-        )
-        arrays = {name: values.reshape(-1, width) for name, values, width in rows if _fits(values, width)}
+        arrays = _arrays(stored)
         centers = {name: array[0] for name, array in arrays.items()}
         restored = (_restored(row, arrays, centers) for row in _rows(found))
         return {chain.chain_id: chain for chain in restored if chain is not None}
@@ -99,6 +95,28 @@ class CompiledChains:
         self._pending = {}
 
 
+def wrong_compiled(database: Database) -> Iterator[str]:
+    """Stored compiled chains that do not hold together, or whose arrays are not what their addresses say."""
+    arrays = {
+        name: array
+        for name, array in _arrays(database.arrow("FROM compiled_arrays")).items()
+        if content_hash(array) == name
+    }
+    centers = {name: array[0] for name, array in arrays.items()}
+    ((last,),) = database.rows("SELECT coalesce(max(rowid) + 1, 0) FROM compiled_chains")
+    for first in range(0, int(last), _CHAINS_AT_ONCE):
+        found = database.arrow(_IN_ORDER, (first, first + _CHAINS_AT_ONCE))
+        yield from (row[0] for row in _rows(found) if _restored(row, arrays, centers) is None)
+
+
+def _arrays(stored: pa.Table) -> dict[str, Array]:
+    """Rows of `compiled_arrays` by their addresses."""
+    rows = zip(
+        stored["content_hash"].to_pylist(), _values(stored["array_values"]), stored["width"].to_pylist(), strict=True
+    )
+    return {name: values.reshape(-1, width) for name, values, width in rows if _fits(values, width)}
+
+
 def _arrays_of(chain: CompiledChain) -> tuple[Array, ...]:
     return (chain.center, *(chain.statistic.arrays if chain.statistic else ()))
 
@@ -116,6 +134,7 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
         "source_index": chain.source_index,
         "link": chain.link and chain.link.as_json(),
         "inputs": [known.as_json() for known in chain.inputs],
+        "digest": _digest(chain.weights.ravel(), chain.intercept),
         "statistic": (
             statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)]
         ),
@@ -130,6 +149,10 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
         chain.weights.ravel(),
         chain.intercept,
     )
+
+
+def _digest(weights: Array, intercept: Array) -> str:
+    return f"{content_hash(weights)} {content_hash(intercept)}"
 
 
 def _rows(found: pa.Table) -> Iterator[tuple[str, str, str, Array, Array]]:
@@ -149,6 +172,8 @@ def _restored(
     chain_id, made_with, text, weights, intercept = row
     try:
         recipe = orjson.loads(text)
+        if recipe["digest"] != _digest(weights, intercept):
+            return None
         stored, center = recipe["statistic"], centers[recipe["center"]]
         statistic = (
             RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
