@@ -269,6 +269,11 @@ def test_the_page_tells_its_address_by_its_schema(made: Path) -> None:
         refused(["ui", str(place)], code)
 
 
+def test_the_page_without_its_packages_names_the_cure(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert "pip install 'n4a_fast[ui]'" in refused(["ui", str(made / "w")], 2)
+
+
 # -- predicting --------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import importlib.util
 import json
 import shutil
 import signal
@@ -229,6 +230,11 @@ def test_an_open_page_follows_a_running_sweep(writer: subprocess.Popen[str], tmp
         assert page.locator("input.filter").input_value() == "second"
         assert page.locator("table.board th").nth(4).get_attribute("aria-sort") == "ascending"
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        if importlib.util.find_spec("axe_playwright_python"):
+            from axe_playwright_python.sync_playwright import Axe
+
+            found = Axe().run(page).response["violations"]
+            assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
         page.locator("table.board tbody tr:visible a").click()
         page.wait_for_url("**/chain/**")
         assert "placed second" in page.content()
