@@ -684,18 +684,26 @@ class WorkspaceStore:
         self.flush()
         return self._open().arrays.batches(prediction_ids, filters, columns, batch_size)
 
-    @_reads
     def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
         """The prediction, if `load_arrays` with numpy arrays in the shapes they were saved in, targets (n_samples, 1)
         as (n_samples,); None for an unknown id.
         """
-        return self._open().queries.find(prediction_id, load_arrays)
+        pending = self._open().pending_prediction(prediction_id, load_arrays)
+        return self._get_stored_prediction(prediction_id, load_arrays) if pending is None else pending
 
     @_reads
+    def _get_stored_prediction(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+        return self._open().queries.find(prediction_id, load_arrays)
+
     def get_prediction_arrays(self, prediction_id: str) -> dict[str, Any] | None:
         """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None; None when the prediction has
         none.
         """
+        pending = self._open().pending_arrays(prediction_id)
+        return self._get_stored_arrays(prediction_id) if pending is None else pending
+
+    @_reads
+    def _get_stored_arrays(self, prediction_id: str) -> dict[str, Any] | None:
         return self._open().queries.arrays_of(prediction_id)
 
     @_reads

@@ -158,7 +158,7 @@ class Workspace:
 
     def begin_pipeline(self, run_id: str, name: str, *described: Any) -> str:
         pipeline_id = self.pipelines.begin(run_id, name, *described)
-        self.predictions.first_ids.begin(pipeline_id)
+        self.predictions.begin_pipeline(pipeline_id)
         return pipeline_id
 
     def save_chain(self, pipeline_id: str, *described: Any, **texts: Any) -> str:
@@ -190,6 +190,16 @@ class Workspace:
             self.pipelines.fail(pipeline_id, error)
             self.end_pipeline()
             self.tables.delete_contents_in_transaction([pipeline_id])
+
+    def pending_prediction(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+        """A prediction of this process that is in memory; nothing is drained, or made durable, to find it."""
+        with self.lock:
+            return self.predictions.find_pending(prediction_id, load_arrays)
+
+    def pending_arrays(self, prediction_id: str) -> dict[str, Any] | None:
+        """The arrays of a prediction of this process that is in memory."""
+        with self.lock:
+            return self.predictions.find_pending_arrays(prediction_id)
 
     def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
         """Buffer a prediction's arrays and what is known of its samples; without metadata it keeps those it had."""

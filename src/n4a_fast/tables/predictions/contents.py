@@ -20,6 +20,7 @@ class Contents:
     def __init__(self, dtype: Literal["float64", "int64"]) -> None:
         self.values = ListColumn("array_values", dtype)
         self._widths: dict[str, int | None] = {}
+        self._places: dict[str, int] = {}
         self._kept = 0
 
     def __bool__(self) -> bool:
@@ -39,7 +40,11 @@ class Contents:
             self.values.append(values)
         finally:
             if len(self.values) > len(self._widths):  # an interrupt may strike when they are there already
-                self._widths[address] = width
+                self._places[address], self._widths[address] = len(self._widths), width
+
+    def get(self, address: str | None) -> tuple[Array | None, int | None]:
+        """A copy of the flat values under an address, and their width; None for none."""
+        return (None, None) if address is None else (self.values.values(self._places[address]), self._widths[address])
 
     def fresh(self) -> dict[str, Any]:
         """What was added since `keep`, for the journal."""

@@ -48,12 +48,16 @@ class SampleMetadata(PendingRows):
         for row in content.get("prediction_metadata", ()):
             self.save(row["prediction_id"], row["content"])
 
-    def find(self, prediction_id: str) -> dict[str, Any]:
-        """The metadata of a prediction, empty when it has none."""
-        found = self._database.rows(
-            _GET_HASH, (prediction_id,)
-        )  # a join of the two would take twice as long, most have none
-        return jsontext.decode(self._database.rows(_GET, found[0])[0][0]) if found else {}
+    def find(self, prediction_id: str, *, own: bool = True) -> dict[str, Any]:
+        """The metadata of a prediction, empty when it has none; `own=False`: what the tables have of it."""
+        # a join of the two would take twice as long, most have none
+        found = self._database.rows(_GET_HASH, (prediction_id,), own=own)
+        return jsontext.decode(self._database.rows(_GET, found[0], own=own)[0][0]) if found else {}
+
+    def pending_of(self, prediction_id: str) -> dict[str, Any] | None:
+        """The metadata of a prediction that is in memory, empty for none; None when memory says nothing of it."""
+        row = self.get(prediction_id)
+        return None if row is None else {} if row["content"] is None else jsontext.decode(row["content"])
 
     def pending(self) -> dict[str, pa.Table]:
         kept = [row for row in self.values() if row["content"] is not None]

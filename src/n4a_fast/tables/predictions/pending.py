@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
-from n4a_fast.tables.predictions.arrays import Arrays
+from n4a_fast.tables.predictions.arrays import Arrays, restored
 from n4a_fast.tables.predictions.contents import Contents, lists, unpacked, width_of
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.packed import packed, rows_of
@@ -62,6 +62,35 @@ class PredictionBatch:
     def has_arrays(self, prediction_id: str) -> bool:
         """Whether arrays of this prediction are held here."""
         return prediction_id in self._places
+
+    def row(self, prediction_id: str) -> dict[str, Any] | None:
+        """The row of an id by column, if it is held here."""
+        row = self._rows.get(prediction_id)
+        return None if row is None else dict(zip(PREDICTIONS.names, row, strict=True))
+
+    def key_of(self, prediction_id: str) -> int:
+        """The natural key of a row that is held here."""
+        return self._key_of_id[prediction_id]
+
+    def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+        """Copies of the arrays of a prediction, as `arrays.restored` gives them, if they are held here."""
+        place = self._places.get(prediction_id)
+        if place is None:
+            return None
+        _, y_pred_width, y_proba_width, y_true, sample_indices, weights = self._references[place]
+        (y_true_values, y_true_width), (weight_values, _) = self._shared.get(y_true), self._shared.get(weights)
+        return restored(
+            {
+                "y_true": y_true_values,
+                "y_true_width": y_true_width,
+                "y_pred": self._y_pred.values(place),
+                "y_pred_width": y_pred_width,
+                "y_proba": self._y_proba.values(place),
+                "y_proba_width": y_proba_width,
+                "sample_indices": self._indices.get(sample_indices)[0],
+                "weights": weight_values,
+            }
+        )
 
     def holds_key(self, key: int) -> bool:
         """Whether a row with this natural key is held here."""

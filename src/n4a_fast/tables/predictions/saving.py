@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError
+from n4a_fast.schema.columns import LOOKUP_COLUMNS
 from n4a_fast.tables.predictions import arrays, bulk
 from n4a_fast.tables.predictions.first_ids import FirstIds
 from n4a_fast.tables.predictions.metadata import SampleMetadata
@@ -23,6 +24,7 @@ class Predictions:
     def __init__(self, database: Database, metadata: SampleMetadata) -> None:
         self._table, self._metadata = PredictionTable(database), metadata
         self.first_ids = FirstIds(database)
+        self._unstored: set[str] = set()  # pipelines of which nothing can be in the tables
         self.batch = PredictionBatch()
 
     def save(
@@ -102,6 +104,41 @@ class Predictions:
                 self._metadata.forget(given)
         return self.batch.id_of(key) or self.first_ids.find(key, columns, given) or given
 
+    def begin_pipeline(self, pipeline_id: str) -> None:
+        """A new pipeline: nothing is stored of it, until its rows leave memory."""
+        self.first_ids.begin(pipeline_id)
+        self._unstored.add(pipeline_id)
+
+    def find_pending(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+        """A prediction that is in memory as the tables will give it; None when it is not, or not all that is asked."""
+        row = self.batch.row(prediction_id)
+        if row is None:
+            return None
+        found = {name: value for name, value in row.items() if name not in LOOKUP_COLUMNS}
+        found["scores"], found["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
+        if not load_arrays:
+            return found
+        held = self.find_pending_arrays(prediction_id)
+        if held is None and row["pipeline_id"] not in self._unstored:
+            return None
+        found.update(held or dict.fromkeys(arrays.Arrays._fields))
+        metadata = self._metadata.pending_of(prediction_id)
+        found["sample_metadata"] = self._stored_metadata(row) if metadata is None else metadata
+        return found
+
+    def find_pending_arrays(self, prediction_id: str) -> dict[str, Any] | None:
+        """The arrays of a prediction that is in memory; None when they are not."""
+        return self.batch.arrays_of(prediction_id) if prediction_id in self.batch else None
+
+    def _stored_metadata(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What the tables know of the samples of a prediction in memory: it may have been saved before."""
+        if row["pipeline_id"] in self._unstored:
+            return {}
+        stored = self._table.key_of(row["prediction_id"])
+        if stored is None or ids.natural_key(*stored) != self.batch.key_of(row["prediction_id"]):
+            return {}
+        return self._metadata.find(row["prediction_id"], own=False)
+
     def save_arrays(
         self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any
     ) -> None:
@@ -174,6 +211,7 @@ class Predictions:
     def clear(self) -> None:
         """Forget the batch: it is written, or given up."""
         self.batch = PredictionBatch()
+        self._unstored.clear()
 
     def delete_in_transaction(self, prediction_id: str) -> bool:
         return self._delete_in_transaction(self._table.id_of(prediction_id))[0] > 0
