@@ -111,6 +111,7 @@ def test_the_log_of_another_store_is_told_and_never_applied(tmp_path: Path) -> N
     assert segment.read_bytes() == content
 
 
+@pytest.mark.not_on("windows", reason="another user of a test's files takes an administrator")
 @pytest.mark.skipif(not IS_ROOT, reason="takes a second user")
 def test_a_segment_that_may_not_be_read_is_told_by_name(tmp_path: Path) -> None:
     segment = killed_writer(tmp_path)
