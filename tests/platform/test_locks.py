@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import DEADLINE, child, kill, read_line
 
-from n4a_fast.platform import FileLock, LocksUnsupportedError, posix
+from n4a_fast.platform import FileLock, LocksUnsupportedError
 
 HOLD = """
 import sys
@@ -120,6 +120,8 @@ def test_closed_locks_leave_no_descriptor(path: Path) -> None:
 
 @pytest.mark.not_on("windows", reason="the numbers are those of Linux and macOS")
 def test_a_disk_without_locks_is_told_apart_from_a_lock_that_is_held(path: Path) -> None:
+    from n4a_fast.platform import posix
+
     for number in posix._NO_LOCKS:
         assert posix.has_no_locks(OSError(number, os.strerror(number)))
     assert not posix.has_no_locks(BlockingIOError(11, "held"))

@@ -1,4 +1,4 @@
-"""What a workspace goes through, on every system: saved, read, replayed, bundled, copied, emptied; killed writers, several
+"""What a workspace goes through on every system: saved, read, replayed, bundled, copied, emptied; killed writers, several
 processes. `make test-windows` runs it with the Python of Windows.
 """
 
