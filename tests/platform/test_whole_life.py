@@ -1,5 +1,5 @@
-"""What a workspace goes through on every system: saved, read, replayed, bundled, copied, emptied; killed writers, several
-processes. `make test-windows` runs it with the Python of Windows.
+"""What a workspace goes through on every system: saved, read, replayed, bundled, copied, emptied; killed writers, and
+several processes. `make test-windows` runs it with the Python of Windows.
 """
 
 from __future__ import annotations
