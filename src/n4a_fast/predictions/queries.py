@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.predictions.read_ahead import VALUES, ReadAhead
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 from n4a_fast.tables.predictions import arrays
 from n4a_fast.tables.predictions.metadata import SampleMetadata
@@ -40,8 +42,7 @@ GROUPS = (
 )
 
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
-_VALUES = """SELECT y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash
-FROM prediction_values WHERE id_key = ? AND prediction_id = ?"""
+_VALUES = f"SELECT {VALUES}, rowid FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
 _IS_NUMBER = "{} < 'nan'::DOUBLE"  # neither NaN nor NULL: DuckDB puts NaN above every number
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
@@ -73,27 +74,37 @@ class PredictionQueries:
 
     def __init__(self, database: Database) -> None:
         self._database, self._metadata, self._contents = database, SampleMetadata(database), SharedContents(database)
+        self._ahead = ReadAhead(database, COLUMNS)
 
     def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
         with self._database.reading():
             return self._find(prediction_id, load_arrays)
 
     def _find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
-        row = self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
+        read = self._ahead.find(prediction_id) if load_arrays else None
+        row = read[0] if read else self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
         if row is None:
             return None
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
-            row.update(self._arrays_of(prediction_id) or dict.fromkeys(arrays.Arrays._fields))
+            values = read[1] if read else self._values_of(prediction_id)
+            row.update(self._restored(values) or dict.fromkeys(arrays.Arrays._fields))
             row["sample_metadata"] = self._metadata.find(prediction_id)
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
         with self._database.reading():
-            return self._arrays_of(prediction_id)
+            read = self._ahead.find(prediction_id)
+            return self._restored(read[1] if read else self._values_of(prediction_id))
 
-    def _arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+    def _values_of(self, prediction_id: str) -> dict[str, Any] | None:
         row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
+        if row is not None:
+            values = len(row["y_pred"] or ()) + len(row["y_proba"] or ())
+            self._ahead.note(row.pop("rowid"), values * np.dtype(np.float64).itemsize)
+        return row
+
+    def _restored(self, row: dict[str, Any] | None) -> dict[str, Any] | None:
         if row is None:
             return None
         row["y_true"], row["y_true_width"] = self._contents.reals(row["y_true_hash"]) or (None, None)
