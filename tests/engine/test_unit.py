@@ -18,7 +18,8 @@ from n4a_fast import WorkspaceStore
 
 def chain_of(store, pipeline, obj, fold):
     artifact = store.save_artifact(obj, "X", "model", "joblib")
-    return artifact, save_chain(store, pipeline, fold_artifacts={fold: artifact})
+    unused = store.save_artifact([obj], "X", "model", "joblib")  # no prediction is of this fold
+    return artifact, save_chain(store, pipeline, fold_artifacts={fold: artifact, "9": unused})
 
 def fill(store):
     ids = {"run": store.begin_run("a", {}, [{"name": "corn"}])}
@@ -39,6 +40,7 @@ WORK = {
     "delete_dataset": lambda s, i: s.delete_dataset_predictions("corn"),
     "rename_artifacts": lambda s, i: s._open().rename_artifacts(i["one chain"], {i["one artifact"]: i["two artifact"]}),
     "delete_prediction": lambda s, i: s.delete_prediction(i["prediction"]),
+    "cleanup_transient": lambda s, i: s.cleanup_transient_artifacts(i["run"], "corn", [i["one"]]),
 }
 
 def killed(folder, ids, name, number):
@@ -109,6 +111,7 @@ def state_of(folder: Path) -> dict[str, object]:
         "delete_dataset",
         "rename_artifacts",
         "delete_prediction",
+        "cleanup_transient",
     ],
 )
 def test_a_kill_anywhere_in_a_unit_leaves_before_or_after(tmp_path: Path, name: str) -> None:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers import DEADLINE, begin_sweep, child, counts, kill, predict_with_arrays, read_line
+from helpers import (
+    DEADLINE,
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    counts,
+    kill,
+    predict_with_arrays,
+    read_line,
+    save_chain,
+)
 
 from n4a_fast import WorkspaceStore, platform
 from n4a_fast.errors import InvalidInputError, StoreUnavailableError
@@ -90,6 +103,33 @@ def test_a_flush_that_fails_by_time_is_met_by_the_next_call(tmp_path: Path, monk
     store.close()
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, "predictions", "prediction_arrays") == {"predictions": 1, "prediction_arrays": 1}
+
+
+KINDS: dict[str, Callable[[WorkspaceStore, Sweep, int], object]] = {
+    "logs": lambda store, sweep, number: store.log_step(sweep.pipeline, number, "SNV", "end", message="m" * 1000),
+    "runs": lambda store, _, number: store.begin_run(str(number), {"grid": "v" * 1000}, []),
+    "pipelines": lambda store, sweep, number: begin_pipeline(store, sweep.run, "p" * 1000),
+    "chains": lambda store, sweep, number: save_chain(store, sweep.pipeline, preprocessings="c" * 1000),
+    "projects": lambda store, _, number: store.create_project(f"{number}" + "p" * 1000),
+    "metadata": lambda store, sweep, number: store.save_prediction_arrays(
+        predict_with_arrays(store, sweep), None, np.ones(1), sample_metadata={"of": f"{number}" + "m" * 1000}
+    ),
+}
+
+
+@pytest.mark.parametrize("limits", [{"flush_rows": 40}, {"flush_bytes": 40_000}], ids=["by number", "by size"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_every_kind_count_and_leave_memory(tmp_path: Path, kind: str, limits: dict[str, Any]) -> None:
+    with WorkspaceStore(tmp_path, flush_interval=None, **limits) as store:
+        sweep, buffer = begin_sweep(store), store._open().buffer
+        most = logged = 0
+        for number in range(400):
+            KINDS[kind](store, sweep, number)
+            most = max(most, sum(len(table) for table in store._open().tables.pending))
+            logged = max(logged, sum(path.stat().st_size for path in tmp_path.glob("store.duckdb.log-*")))
+        assert most < 200
+        assert logged < 400_000
+        assert buffer.unflushed < 100
 
 
 def test_rows_that_come_to_rest_a_few_at_a_time_share_the_space_of_many(tmp_path: Path) -> None:

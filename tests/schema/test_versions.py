@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from foreign import unpacked
-from helpers import make_duckdb, names_in, plain_rows
+from helpers import child, finish, make_duckdb, names_in, plain_rows
 
 from n4a_fast import WorkspaceStore, schema
 from n4a_fast.engine.connection import Database
@@ -227,3 +227,37 @@ def test_a_store_of_format_1_is_brought_up_to_the_present_one_and_keeps_its_rows
     assert definitions(tmp_path / "store.duckdb") == definitions(tmp_path / "new" / "store.duckdb")
     assert plain_rows(tmp_path / "store.duckdb", "SELECT format_version FROM store_info") == [(FORMAT_VERSION,)]
     assert (tmp_path / "store.duckdb.v1").is_file()
+
+
+# Children that open one store of an older format at the same moment, and print the exit code of each.
+OPENERS = """
+import os, sys
+from n4a_fast import WorkspaceStore
+
+def opener(gate):
+    os.read(gate, 1)
+    with WorkspaceStore(sys.argv[1]) as store:
+        store.begin_run("opened", {}, [])
+
+gate, start = os.pipe()
+children = []
+for _ in range(4):
+    if not (child := os.fork()):
+        os.close(start)
+        opener(gate)
+        os._exit(0)
+    children.append(child)
+os.close(start)
+print(*[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+def test_processes_that_open_an_older_format_at_once_migrate_it_once(tmp_path: Path) -> None:
+    archive = Path(__file__).parents[1] / "data" / "workspaces" / "n4a_fast-format-1.tar.gz"
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    runs = len(plain_rows(tmp_path / "store.duckdb", "SELECT run_id FROM runs"))
+    assert finish(child(OPENERS, tmp_path)).split() == ["0"] * 4
+    with WorkspaceStore(tmp_path) as store:
+        assert store.list_runs().height == runs + 4
+    # a second migration would have taken a copy of what the first one had made
+    assert plain_rows(tmp_path / "store.duckdb.v1", "SELECT format_version FROM store_info") == [(1,)]
