@@ -32,7 +32,13 @@ calls = {
         {**PREDICTION, "pipeline_id": sweep.pipeline, "fold_id": ["b", "c"]}, y_pred=[[1.0], [2.0]]),
     "list_runs": lambda store, sweep: store.list_runs(),
     "close": lambda store, sweep: store.close(),
+    "shard": lambda store, sweep: store.shard(run_id=sweep.run).open().close(),
+    "merge": lambda store, sweep: store.merge(folder / "other"),
 }
+with WorkspaceStore(folder / "other") as store:
+    sweep = begin_sweep(store)
+    store.save_artifact({"other": 1}, "dict", "model", "joblib")
+    predict_with_arrays(store, sweep)
 number, raw, told = 0, set(), set()
 while True:
     number += 1 if number < 8 else 3
@@ -63,7 +69,7 @@ assert number > 1 and told, "nothing was refused"
 assert not any(" space" in text for text in told), told
 print(number - 1)
 """
-CALLS = ("open", "save_artifact", "list_runs", "close")
+CALLS = ("open", "save_artifact", "list_runs", "close", "shard", "merge")
 
 
 @pytest.fixture(scope="module")

@@ -223,3 +223,25 @@ def test_many_openings_leave_no_descriptor_behind(tmp_path: Path) -> None:
     for number in range(60):
         open_and_close(number)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_note_that_the_disk_took_in_part_is_none_and_hides_no_other(
+    store_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, reader = Session(store_file), Session(store_file)
+    session.note(b"first\n")
+    write, calls = os.pwrite, iter([True, False])
+
+    def tear(descriptor: int, data: bytes, offset: int) -> int:
+        if next(calls):
+            return write(descriptor, data[:17], offset)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", tear)
+        with pytest.raises(OSError, match="No space left"):
+            session.note(b"a second note\nand a third one\n")
+    assert list(reader.notes_of_the_living()) == [b"first", b"a second note"]
+    session.note(b"fourth\n")
+    assert list(reader.notes_of_the_living()) == [b"first", b"fourth"]
+    session.end()

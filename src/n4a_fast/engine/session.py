@@ -40,7 +40,8 @@ class Session:
     def __init__(self, store: Path) -> None:
         self._store, self._prefix = store, store.name + _MARK
         self._lock: FileLock | None = None
-        self._file, self._start = -1, 0  # its descriptor, and where the notes begin
+        self._file, self._start, self._end = -1, 0, 0  # its descriptor, and where the notes begin and end
+        self._is_torn = False  # behind the notes is what a refused write has left
         self._id = ""
 
     @property
@@ -56,20 +57,21 @@ class Session:
             name = uuid7()
             path = self._path_of(name)
             try:
-                descriptor = platform.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+                descriptor = platform.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             except OSError as error:
                 raise StoreUnavailableError(path.parent, error.strerror or str(error)) from error
             lock = FileLock(path)
             try:
                 _take(lock)
                 is_ours = lock.is_this_file()  # or it was taken for a dead one's before it was locked
+                head = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode() + b"\n"
+                platform.write_at(descriptor, head, 0)
             except BaseException:
                 _discard(descriptor, lock)
                 raise
             if is_ours:
-                head = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode() + b"\n"
-                os.write(descriptor, head)
-                self._lock, self._file, self._start, self._id = lock, descriptor, len(head), name
+                self._lock, self._file, self._id = lock, descriptor, name
+                self._start = self._end = len(head)
             else:
                 _discard(descriptor, lock)
 
@@ -96,11 +98,16 @@ class Session:
     def note(self, line: bytes) -> None:
         """Write lines that others may read for as long as this session lives, and does not take them back."""
         self.id  # noqa: B018  # begun
-        os.write(self._file, line)
+        if self._is_torn:
+            os.ftruncate(self._file, self._end)
+        self._is_torn = True
+        platform.write_at(self._file, line, self._end)
+        self._is_torn, self._end = False, self._end + len(line)
 
     def take_back_notes(self) -> None:
         if self._lock is not None:
             os.ftruncate(self._file, self._start)
+            self._is_torn, self._end = False, self._start
 
     # -- others ----------------------------------------------------------------------------
 
@@ -136,7 +143,8 @@ class Session:
             if self.is_alive(session):
                 path = self._path_of(session)
                 try:
-                    yield from _content(path).splitlines()[1:]
+                    # what follows the last end of a line is of a write that was refused
+                    yield from _content(path).rpartition(b"\n")[0].split(b"\n")[1:]
                 except FileNotFoundError:
                     continue  # it ended just now, and notes nothing any more
                 except OSError as error:

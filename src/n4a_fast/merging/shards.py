@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from n4a_fast.engine.refusals import told
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.memtable.buffer import FlushLimits
@@ -33,16 +34,17 @@ class Shard(Generic[Store]):
 
     def open(self) -> Store:
         """The shard's store, created with the first opening; it knows the runs that it was made for."""
-        is_new = not (self.path / STORE_FILE).exists()
-        workspace = open_workspace(self.path, read_only=False, lock_timeout=30.0)
-        try:
-            _introduce(workspace, self.runs, is_new)
-            store = self.opener(self.path)
-            workspace.buffer.use(_LIMITS)
-            workspace.database.rest_in_log(is_new)
-            return store
-        finally:
-            release_workspace(workspace)
+        with told(self.path):
+            is_new = not (self.path / STORE_FILE).exists()
+            workspace = open_workspace(self.path, read_only=False, lock_timeout=30.0)
+            try:
+                _introduce(workspace, self.runs, is_new)
+                store = self.opener(self.path)
+                workspace.buffer.use(_LIMITS)
+                workspace.database.rest_in_log(is_new)
+                return store
+            finally:
+                release_workspace(workspace)
 
 
 def new_shard(
