@@ -37,6 +37,11 @@ class Database(Attachment):
     _untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
     _readable: user_sql.Readable | None = None
     _begun = 0  # transactions of this process
+    _accepted_in: tuple[int, int] | None = None  # the state in which SQL from outside was looked at
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._accepted = set[str]()
 
     @property
     def state(self) -> tuple[int, int]:
@@ -113,14 +118,24 @@ class Database(Attachment):
         """Like `frame`, for SQL from outside: one SELECT that only reads this store; InvalidInputError otherwise."""
         with self.reading() as connection:
             try:
-                if self._readable is None:
-                    self._readable = user_sql.Readable(connection)
                 with self._read_transaction(connection):
-                    return as_frame(user_sql.selected(connection, sql, list(params), self._readable))
+                    self._require_readable(connection, sql)
+                    return as_frame(user_sql.selected(connection, sql, list(params)))
             except user_sql.ERRORS as error:
                 if isinstance(translated(self.path, error), StoreFormatError):
                     raise
                 raise InvalidInputError(f"the query cannot run: {error}") from error
+
+    def _require_readable(self, connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+        """Look at SQL from outside, once for each state of the file: what it may name are the tables of that."""
+        if self._readable is None:
+            self._readable = user_sql.Readable(connection)
+        if self._accepted_in != self.state or self.in_transaction:
+            self._accepted_in = self.state
+            self._accepted.clear()
+        if sql not in self._accepted:
+            user_sql.require_select(connection, sql, self._readable)
+            self._accepted.add(sql)
 
     # -- writing ---------------------------------------------------------------------------
 

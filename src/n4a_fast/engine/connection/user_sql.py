@@ -106,8 +106,8 @@ class Readable:
             return False
 
 
-def selected(connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any], readable: Readable) -> pa.Table:
-    """The result of `sql`, refused with InvalidInputError unless it is one SELECT that only reads."""
+def require_select(connection: duckdb.DuckDBPyConnection, sql: str, readable: Readable) -> None:
+    """InvalidInputError unless `sql` is one SELECT that only reads."""
     try:
         sql.encode()  # half a surrogate is no text
         kinds = [statement.type for statement in connection.extract_statements(sql)]
@@ -119,6 +119,10 @@ def selected(connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any],
             " write"
         )
     readable.require(connection, sql)
+
+
+def selected(connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any]) -> pa.Table:
+    """The result of a SELECT that was looked at; Ctrl-C ends it."""
 
     def run() -> pa.Table:
         return connection.sql(sql, params=params).to_arrow_table()
