@@ -7,6 +7,7 @@ READY := .venv/.ready
 SWEEP_SIZES := 2
 RELEASES := 0.7.1 1.4.10
 SWEEPS := few
+BOOSTERS := lightgbm xgboost-cpu catboost
 SANITIZED := build/sanitized
 # an editable install knows its modules by name: this file changes when one comes or goes
 MODULES := build/.modules
@@ -148,7 +149,7 @@ peers: $(READY) environments
 .venv-nirs4all-%/.ready:
 	@test -x .venv-nirs4all-$*/bin/python || $(PYTHON) -m venv .venv-nirs4all-$*
 	@echo "installing nirs4all $* into .venv-nirs4all-$* (takes some minutes)"
-	@.venv-nirs4all-$*/bin/python -m pip -qq --disable-pip-version-check install nirs4all==$* $(if $(filter 0.%,$*),'duckdb<2')
+	@.venv-nirs4all-$*/bin/python -m pip -qq --disable-pip-version-check install nirs4all==$* $(if $(filter 0.%,$*),'duckdb<2') $(BOOSTERS)
 	@touch $@
 
 # A release of nirs4all as it is installed above, with this package and its DuckDB 2 found before what lies beside nirs4all.

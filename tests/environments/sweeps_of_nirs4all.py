@@ -10,6 +10,8 @@ import contextlib
 import inspect
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,17 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 SAMPLES, TRAINED, REPLAYED = 72, 54, 3
+RUNNER = {"verbose": 0, "save_charts": False, "random_state": 3}
 FOLDS = KFold(3, shuffle=True, random_state=0)
+
+
+class Deadly(PLSRegression):  # type: ignore[misc]
+    """A model whose third size ends the process, as a kill does."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        if self.n_components == 3:
+            os._exit(9)
+        return super().fit(X, y)
 
 
 class Broken(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -63,9 +75,26 @@ def sweep(kind: str) -> tuple[list[Any], Any]:
     }
     if kind in steps:
         return [steps[kind], FOLDS, PLSRegression(3)], plain
-    if kind == "variants":
-        scatters = {"_or_": [StandardScaler(), transforms.Detrend()]}
-        return [MinMaxScaler(), scatters, FOLDS, models(1, 2, 3, 4, 5)], plain
+    if kind in VARIANTS:
+        scatters = [
+            StandardScaler(),
+            transforms.Detrend(),
+            transforms.StandardNormalVariate(),
+            transforms.FirstDerivative(),
+        ]
+        count, sizes = VARIANTS[kind]
+        return [MinMaxScaler(), {"_or_": scatters[:count]}, FOLDS, models(*range(1, sizes + 1))], plain
+    if kind in OF_DATA:
+        return [FOLDS, PLSRegression(2)], OF_DATA[kind](X, y)
+    if kind == "resampler":
+        grid = transforms.Resampler(target_wavelengths=np.linspace(9700.0, 9950.0, 20))
+        return [grid, FOLDS, PLSRegression(3)], _with_wavelengths(X, y)
+    if kind == "transfer":
+        return [{"auto_transfer_preproc": {"preset": "fast"}}, FOLDS, PLSRegression(2)], plain
+    if kind == "boosters":
+        return [StandardScaler(), FOLDS, {"_or_": [{"model": model} for model in _boosters()]}], plain
+    if kind == "killed":
+        return [FOLDS, {"_or_": [{"model": Deadly(size)} for size in (1, 2, 3, 4)]}], plain
     if kind == "labels":
         names = np.array(["barley", "maize", "wheat"])[np.digitize(y, np.quantile(y, [0.3, 0.6]))]
         return [StandardScaler(), StratifiedKFold(3), {"model": LogisticRegression(max_iter=50)}], (
@@ -92,8 +121,85 @@ def sweep(kind: str) -> tuple[list[Any], Any]:
     raise ValueError(kind)
 
 
+def _sources(X: Any, y: Any) -> dict[str, Any]:
+    both = [X, X[:, :20] ** 2]
+    parts = {f"{part}_x": [source[rows] for source in both] for part, rows in PARTS.items()}
+    return {**parts, **{f"{part}_y": y[rows] for part, rows in PARTS.items()}}
+
+
+def _repetitions(X: Any, y: Any) -> dict[str, Any]:
+    import pandas
+
+    parts = {f"{part}_x": X[rows] for part, rows in PARTS.items()} | {
+        f"{part}_y": y[rows] for part, rows in PARTS.items()
+    }
+    samples = np.arange(SAMPLES) // 3
+    groups = {f"{part}_group": pandas.DataFrame({"sample": samples[rows]}) for part, rows in PARTS.items()}
+    return {**parts, **groups, "repetition": "sample"}
+
+
+def _with_wavelengths(X: Any, y: Any) -> Any:
+    from nirs4all.data.dataset import SpectroDataset
+
+    data = SpectroDataset("corn")
+    for part, rows in PARTS.items():
+        wavelengths = [str(1000.0 + place) for place in range(X.shape[1])]
+        data.add_samples(X[rows], {"partition": part}, headers=wavelengths, header_unit="nm")
+        data.add_targets(y[rows])
+    return data
+
+
+def _boosters() -> list[Any]:
+    import catboost
+    import lightgbm
+    import xgboost
+
+    return [
+        lightgbm.LGBMRegressor(n_estimators=8, verbose=-1, n_jobs=1, min_child_samples=4, random_state=0),
+        xgboost.XGBRegressor(n_estimators=8, n_jobs=1, random_state=0),
+        catboost.CatBoostRegressor(iterations=8, verbose=0, thread_count=1, allow_writing_files=False, random_seed=0),
+    ]
+
+
+PARTS = {"train": slice(TRAINED), "test": slice(TRAINED, SAMPLES)}
+VARIANTS = {
+    "variants": (2, 5),
+    "twenty": (4, 5),
+    "hundred": (4, 25),
+    "jobs": (2, 2),
+    "rerun": (1, 2),
+    "norefit": (1, 2),
+}
+VARIANTS |= {"project": (1, 2), "session": (1, 2), "united": (1, 2)}
+OF_DATA = {"sources": _sources, "repetitions": _repetitions}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "jobs": {"n_jobs": 2},
+    "norefit": {"refit": False},
+    "project": {"project": "grain"},
+}
+
+
+def run_all(kind: str, workspace: str, engine: str) -> str:
+    """Run what a kind of sweep consists of; the error that it ends with, or nothing."""
+    if kind == "rerun":
+        return "".join(run(kind, workspace, engine, name=name) for name in ("first", "second"))
+    if kind == "session":
+        with nirs4all.session(verbose=0, workspace_path=workspace, save_charts=False, random_state=3) as session:
+            return "".join(run(kind, workspace, engine, name=name, session=session) for name in ("first", "second"))
+    if kind == "united":
+        sources = [f"{workspace} of {part}" for part in ("variants", "norefit")]
+        for source, part in zip(sources, ("variants", "norefit"), strict=True):
+            run(part, source, engine)
+        Predictions.merge_stores(sources, workspace)
+        return ""
+    if kind == "killed":
+        command = [sys.executable, "-W", "ignore", __file__, workspace, "", engine, "killed itself"]
+        return str(subprocess.run(command, check=False).returncode)
+    return run(kind, workspace, engine, **OPTIONS.get(kind, {}))
+
+
 def run(kind: str, workspace: str, engine: str, **options: Any) -> str:
-    """Run the sweep; the error that it ends with, or nothing."""
+    """Run one sweep; the error that it ends with, or nothing."""
     pipeline, data = sweep(kind)
     known = inspect.signature(nirs4all.run).parameters
     chosen = {"engine": engine} if "engine" in known and engine else {}
@@ -103,10 +209,7 @@ def run(kind: str, workspace: str, engine: str, **options: Any) -> str:
             nirs4all.run(
                 pipeline,
                 data,
-                verbose=0,
-                workspace_path=workspace,
-                save_charts=False,
-                random_state=3,
+                **({} if "session" in options else RUNNER | {"workspace_path": workspace}),
                 **chosen,
                 **options,
             )
@@ -131,7 +234,9 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
     arrays: dict[str, Any] = {}
     said: dict[str, Any] = {}
     with contextlib.closing(WorkspaceStore(Path(workspace))) as store:
-        names = dict(store.list_pipelines().select("pipeline_id", "name").iter_rows())
+        runs = dict(store.list_runs().select("run_id", "name").iter_rows())
+        listed = store.list_pipelines().select("pipeline_id", "run_id", "name").rows()
+        names = {pipeline: f"{runs[run]}: {name}" if len(runs) > 1 else name for pipeline, run, name in listed}
         rows = store.query_predictions().to_dicts()
         for row in rows:
             place = [
@@ -139,14 +244,15 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
                 *(row[name] for name in ("model_name", "branch_id", "fold_id", "partition")),
             ]
             key = "/".join(map(str, [kind, *place, row["refit_context"]]))
+            assert key not in said, key
             said[key] = [row[name] for name in SCORES] + [json.loads(row["scores"] or "{}")]
             for name, value in arrays_of(store, row["prediction_id"]).items():
                 if isinstance(value, np.ndarray):
                     arrays[f"{key}/{name}"] = value
         said[f"{kind}: runs"] = store.list_runs().select("status").rows()
-        said[f"{kind}: pipelines"] = sorted(
-            store.list_pipelines().select("name", "status", "best_val", "metric").rows(), key=str
-        )
+        pipelines = store.list_pipelines().select("name", "status", "best_val", "metric").rows()
+        ended = [each for each in pipelines if each[1] != "running"]  # which a kill leaves is for each store to decide
+        said[f"{kind}: pipelines"] = sorted(ended, key=str)
         if hasattr(store, "array_store") and rows:
             summaries = store.query_chain_summaries().to_dicts()
             said[f"{kind}: summaries"] = sorted([[row[name] for name in SUMMARY] for row in summaries], key=str)
@@ -157,7 +263,8 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
                 said[f"{kind}: best by {scope}"] = sorted(scores, key=str)
         ranked = store.top_predictions(5)
         said[f"{kind}: best"] = [
-            [names[row["pipeline_id"]], row["fold_id"], row["val_score"]] for row in ranked.to_dicts()
+            [row["val_score"]] if len(runs) > 1 else [names[row["pipeline_id"]], row["fold_id"], row["val_score"]]
+            for row in ranked.to_dicts()  # runs of one sweep have equal scores
         ]
         chains = {
             names[pipeline] + f"/{place}": chain
@@ -175,9 +282,26 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
         except Exception:
             said[f"{kind}: replay of {key}"] = "fails"
     if hasattr(Predictions, "from_workspace") and rows and kind != "failing":
-        best = Predictions.from_workspace(workspace).top(3)
-        said[f"{kind}: top"] = [[row["model_name"], row["fold_id"], row.get("val_score")] for row in best]
+        loaded = Predictions.from_workspace(workspace)
+        if len(runs) == 1:
+            best = loaded.top(3)
+            said[f"{kind}: top"] = [[row["model_name"], row["fold_id"], row.get("val_score")] for row in best]
+        said[f"{kind}: in memory"] = sorted(map(_plain, getattr(loaded, "_buffer", [])), key=_place)
     return said, arrays
+
+
+OWN = {"id", "pipeline_uid", "pipeline_id", "prediction_id", "chain_id", "created_at", "sample_indices"}
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in memory without its ids and its time; of arrays, their kind and shape."""
+    shapes = {name: f"{value.dtype.kind} {value.shape}" for name, value in row.items() if isinstance(value, np.ndarray)}
+    return {name: value for name, value in (row | shapes).items() if name not in OWN}
+
+
+def _place(row: dict[str, Any]) -> str:
+    names = ("config_name", "model_name", "branch_id", "fold_id", "partition", "refit_context")
+    return str([row[name] for name in names])
 
 
 def _chains(store: Any, pipeline: str) -> list[str]:
@@ -195,11 +319,13 @@ def _has_files(store: Any, chain_id: str) -> bool:
 
 
 def main(workspace: str, target: str, engine: str, *kinds: str) -> None:
+    if kinds == ("killed itself",):
+        run("killed", workspace, engine)
     said: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     for kind in kinds:
         folder = f"{workspace}/{kind}"
-        said[f"{kind}: ends with"] = run(kind, folder, engine)
+        said[f"{kind}: ends with"] = run_all(kind, folder, engine)
         more, found = told(kind, folder, engine)
         said.update(more)
         arrays.update(found)

@@ -4,8 +4,8 @@ Owns the exchange of the class `WorkspaceStore` in every loaded module that has 
 that name, and a finder that does the same when nirs4all is imported later; both are undone by
 `uninstall()`. nirs4all is never imported here, so installing costs nothing until it is used.
 Promises that only a release whose calls are known is touched (`releases`). Leaves what nirs4all's callers
-ask of a store beyond the documented API to `host_store` and `store_of_1x`, and those who read past the
-store to `readers`.
+ask of a store beyond the documented API to `host_store` and `store_of_1x`, those who read past the
+store to `readers`, and the rows that nirs4all keeps in memory to `prediction_rows`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from n4a_fast.integrations.nirs4all import readers
+from n4a_fast.integrations.nirs4all import prediction_rows, readers
 from n4a_fast.integrations.nirs4all.hosting import hosted, is_of_1x
 from n4a_fast.integrations.nirs4all.releases import (
     PACKAGE,
@@ -26,8 +26,9 @@ from n4a_fast.integrations.nirs4all.releases import (
 )
 
 _HOME = "nirs4all.pipeline.storage.workspace_store"  # where nirs4all defines the class that all others import
-_PREDICTIONS = "nirs4all.data.predictions"  # whose class is told of the store's when the package is imported
 _NAME = "WorkspaceStore"
+# parts of nirs4all that are changed beside the class, each by the module that knows how
+_CHANGED: dict[str, ModuleType] = {**dict.fromkeys(readers.MODULES, readers), prediction_rows.MODULE: prediction_rows}
 _ENVIRONMENT = (
     "n4a_fast_environment"  # the module, outside the package, that the environment variable lets Python import
 )
@@ -59,8 +60,8 @@ def uninstall() -> None:
     home = sys.modules.get(_HOME)
     if home is not None and _KEPT in vars(home):
         _exchange(getattr(home, _NAME), vars(home).pop(_KEPT))
-        for module in _loaded_readers():
-            readers.give_back(module)
+        for module in _loaded():
+            _CHANGED[module.__name__].give_back(module)
 
 
 def is_installed() -> bool:
@@ -84,7 +85,7 @@ class _Finder:
     ) -> ModuleSpec | None:
         if fullname == PACKAGE and (version := metadata_version()) is not None:
             require_release(version)
-        then = _take_over if fullname == _HOME else readers.exchange if fullname in readers.MODULES else None
+        then = _take_over if fullname == _HOME else _CHANGED[fullname].exchange if fullname in _CHANGED else None
         if then is None:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
@@ -118,14 +119,14 @@ def _take_over(home: ModuleType) -> None:
     setattr(home, _KEPT, original)
     _exchange(original, hosted(original))
     if is_of_1x(original):
-        for module in _loaded_readers():
-            readers.exchange(module)
+        for module in _loaded():
+            _CHANGED[module.__name__].exchange(module)
         if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
             sys.meta_path.insert(0, _Finder())  # for those that are imported later
 
 
-def _loaded_readers() -> list[ModuleType]:
-    return [sys.modules[name] for name in readers.MODULES if name in sys.modules]
+def _loaded() -> list[ModuleType]:
+    return [sys.modules[name] for name in _CHANGED if name in sys.modules]
 
 
 def _exchange(old: type, new: type) -> None:
@@ -133,6 +134,6 @@ def _exchange(old: type, new: type) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get(_NAME) is old:
             setattr(module, _NAME, new)
-    predictions = getattr(sys.modules.get(_PREDICTIONS), "Predictions", None)
+    predictions = getattr(sys.modules.get(prediction_rows.MODULE), "Predictions", None)
     if predictions is not None and getattr(predictions, "_store_backend", None) is old:
         predictions.register_store_backend(new)
