@@ -14,6 +14,11 @@ from n4a_fast.predictions import read_ahead
 from n4a_fast.predictions.read_ahead import ReadAhead
 
 FILLED = 40
+DELETE = """
+import sys
+from n4a_fast import WorkspaceStore
+WorkspaceStore(sys.argv[1]).delete_prediction(sys.argv[2])
+"""
 
 
 @pytest.fixture
@@ -27,6 +32,8 @@ def filled(tmp_path: Path) -> tuple[Path, list[str]]:
             if number % 7:
                 y = np.arange(6.0).reshape(3, 2) * number if number % 3 else np.full(4, np.nan)
                 store.save_prediction_arrays(saved[-1], y, y, y[:, None] / 9 if y.ndim == 1 else None, range(len(y)))
+                if number % 4 == 0:
+                    store.save_prediction_arrays(saved[-1], y, y, sample_metadata={"number": number})
     return tmp_path, saved
 
 
@@ -72,8 +79,7 @@ def test_a_change_by_this_or_another_process_is_seen(filled: tuple[Path, list[st
         for each in saved[:6]:
             store.get_prediction(each, load_arrays=True)
         assert saved[9] in places(store)
-        code = "import sys; from n4a_fast import WorkspaceStore\nWorkspaceStore(sys.argv[1]).delete_prediction(sys.argv[2])"
-        finish(child(code, workspace, saved[9]))
+        finish(child(DELETE, workspace, saved[9]))
         assert store.get_prediction(saved[9], load_arrays=True) is None
 
 

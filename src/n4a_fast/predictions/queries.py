@@ -89,7 +89,8 @@ class PredictionQueries:
         if load_arrays:
             values = read[1] if read else self._values_of(prediction_id)
             row.update(self._restored(values) or dict.fromkeys(arrays.Arrays._fields))
-            row["sample_metadata"] = self._metadata.find(prediction_id)
+            is_described = read is None or self._ahead.is_described(prediction_id)
+            row["sample_metadata"] = self._metadata.find(prediction_id) if is_described else {}
         return row
 
     def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ _GROUP = f"SELECT prediction_id, {VALUES} FROM prediction_values WHERE rowid BET
 _ROWS = """SELECT {columns} FROM predictions SEMI JOIN wanted
 ON predictions.id_key = wanted.id_key AND predictions.prediction_id = wanted.prediction_id
 WHERE predictions.id_key BETWEEN {first} AND {last}"""
+_DESCRIBED = "SELECT prediction_id FROM prediction_metadata SEMI JOIN wanted USING (prediction_id)"
 
 
 class ReadAhead:
@@ -31,9 +32,9 @@ class ReadAhead:
         self._database, self._columns = database, columns
         self._state: tuple[int, int] | None = None
         self._asked = -1  # the row group of the last question
-        self._rows: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._tables: tuple[pa.Table, pa.Table] | None = None
         self._places: dict[str, tuple[int, int]] = {}
+        self._described: set[str] = set()
 
     def find(self, prediction_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The row and the values of a prediction that has been read ahead; None for any other."""
@@ -45,6 +46,10 @@ class ReadAhead:
             return None
         row, values = (_row(table, place) for table, place in zip(self._tables, places, strict=True))
         return row, values
+
+    def is_described(self, prediction_id: str) -> bool:
+        """Whether a prediction that has been read ahead has metadata of its samples."""
+        return prediction_id in self._described
 
     def note(self, position: int, nbytes: int) -> None:
         """A prediction at this position, with arrays of this size, was read alone."""
@@ -60,6 +65,7 @@ class ReadAhead:
         wanted = pa.table({"prediction_id": names, "id_key": pa.array(keys)})
         sql = _ROWS.format(columns=self._columns, first=keys.min(), last=keys.max())
         rows = self._database.select(sql, wanted=wanted).combine_chunks()
+        self._described = set(self._database.select(_DESCRIBED, wanted=wanted)["prediction_id"].to_pylist())
         of_values = {name: place for place, name in enumerate(names.to_pylist())}
         found = enumerate(rows["prediction_id"].to_pylist())
         self._places = {name: (place, of_values[name]) for place, name in found}
@@ -67,9 +73,8 @@ class ReadAhead:
 
 
 def _row(table: pa.Table, place: int) -> dict[str, Any]:
-    return {
-        name: _value(column.chunk(0)[place]) for name, column in zip(table.column_names, table.columns, strict=True)
-    }
+    columns = zip(table.column_names, table.columns, strict=True)
+    return {name: _value(column.chunk(0)[place]) for name, column in columns}
 
 
 def _value(scalar: pa.Scalar) -> Any:
