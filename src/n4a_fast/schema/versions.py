@@ -19,7 +19,7 @@ from n4a_fast.errors import (
     ReadOnlyError,
     StoreUnavailableError,
 )
-from n4a_fast.schema import chain_scores, ddl
+from n4a_fast.schema import catalogue, chain_scores, ddl
 from n4a_fast.schema.creation import create_file
 from n4a_fast.schema.ddl import DOCUMENTED_NAMES, STATEMENTS
 from n4a_fast.version import __version__
@@ -69,6 +69,7 @@ def prepare(database: Database) -> None:
     found, written_by = _version_of(database)
     if found > FORMAT_VERSION:
         raise NewerFormatError(database.path, found, FORMAT_VERSION, written_by)
+    catalogue.require_ours(database)
     if found < FORMAT_VERSION:
         migrate(database, found, FORMAT_VERSION, MIGRATIONS)
     _identify(database)
