@@ -52,11 +52,11 @@ from n4a_fast.predictions.finding import find
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.ranking import Question, Ranking
 from n4a_fast.predictions.reading import LoadedArrays
-from n4a_fast.replay.serve.batch import replay_many
 from n4a_fast.replay.serve.description import ChainDescription, describe_chain
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
 from n4a_fast.replay.serve.replayer import Choice
 from n4a_fast.replay.serve.several import Work
+from n4a_fast.replay.serve.streaming import replay_into
 from n4a_fast.report import Chart, ReportFile, figures, write_report
 from n4a_fast.report.cells import store_cell
 from n4a_fast.tables.artifact_rows import Written
@@ -344,7 +344,8 @@ class WorkspaceStore:
         `groups` are those of `sklearn.model_selection.cross_validate`, which does the work before anything is stored;
         then all rows are one transaction. The whole fitted estimator of each fold is the chain's model, with `refit`
         also one fitted on all rows, which then predicts; `X_test`, `y_test` are scored by each. Text labels are stored
-        as their places among the classes. `run` (an id) adds to an open run, without it a run is made and completed.
+        as such, with the classes in the order of the probabilities. `run` (an id) adds to an open run, without it a run
+        is made and completed.
         """
         data = Data(X, y, groups, X_test, y_test, dataset, wavelengths, target, unit)
         options = {"cv": cv, "scoring": scoring, "refit": refit, "run": run, "name": name, "n_jobs": n_jobs}
@@ -618,6 +619,8 @@ class WorkspaceStore:
         sample_indices: np.ndarray[Any, Any] | None = None,
         weights: np.ndarray[Any, Any] | None = None,
         sample_metadata: dict[str, Any] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
     ) -> None:
         """Store copies of a prediction's arrays as float64, replacing earlier ones.
 
@@ -625,8 +628,12 @@ class WorkspaceStore:
         `y_proba`: (n_samples, n_classes); `sample_indices`: (n_samples,) whole numbers; `weights`: 1-D of any length.
         Other lengths, ragged and non-numeric arrays raise InvalidInputError, an unknown prediction NotFoundError.
         `sample_metadata` (JSON, such as a list per column) comes back with `get_prediction(..., load_arrays=True)`.
+
+        Targets that are text are labels: each is stored as its place among the `classes`, by default the sorted
+        labels of both targets, and comes back as text with `labels=True`; None or NaN is a missing label.
         """
-        self._open().save_arrays(prediction_id, (y_true, y_pred, y_proba, sample_indices, weights), sample_metadata)
+        arrays = (y_true, y_pred, y_proba, sample_indices, weights, classes)
+        self._open().save_arrays(prediction_id, arrays, sample_metadata)
 
     @_reads
     def save_predictions(
@@ -638,13 +645,15 @@ class WorkspaceStore:
         y_proba: Any = None,
         sample_indices: Any = None,
         weights: Any = None,
+        classes: Sequence[str] | None = None,
     ) -> list[str]:
         """Store many predictions in one transaction, durable on return; their ids, in order.
 
         `columns`: a mapping of sequences, a pyarrow Table or a polars DataFrame with the arguments of
         `save_prediction`; single values count for every row. Each array argument is a 2-D matrix
         with a row per prediction (contiguous float64 is not copied), a list of arrays, an Arrow list
-        array, or one 1-D array for all.
+        array, or one 1-D array for all. Targets that are text are labels, as in `save_prediction_arrays`; all
+        predictions of the call have the same `classes`.
         """
         self._open(writing=True)
         arrays = {
@@ -654,7 +663,7 @@ class WorkspaceStore:
             "sample_indices": sample_indices,
             "weights": weights,
         }
-        return self._open().save_predictions(columns, arrays)
+        return self._open().save_predictions(columns, arrays, classes)
 
     @_reads
     def load_arrays(
@@ -663,14 +672,16 @@ class WorkspaceStore:
         prediction_ids: Sequence[str] | None = None,
         *,
         columns: Sequence[str] = ("y_true", "y_pred"),
+        labels: bool = False,
         **filters: Any,
     ) -> LoadedArrays:
         """Arrays of many predictions in one query, in the order of `prediction_ids` or, by filters, oldest first.
 
         `columns` names some of y_true, y_pred, y_proba, sample_indices, weights; `filters` are those of
-        `query_predictions`, and `chain_id`. The arrays are read-only views of shared buffers.
+        `query_predictions`, and `chain_id`. The arrays are read-only views of shared buffers; with `labels` targets
+        that are classes are text.
         """
-        return self._open().arrays.load(prediction_ids, filters, columns)
+        return self._open().arrays.load(prediction_ids, filters, columns, labels)
 
     def iter_arrays(
         self,
@@ -678,33 +689,36 @@ class WorkspaceStore:
         *,
         batch_size: int = 10_000,
         columns: Sequence[str] = ("y_true", "y_pred"),
+        labels: bool = False,
         **filters: Any,
     ) -> Iterator[LoadedArrays]:
         """`load_arrays` in pieces of `batch_size` predictions, for more than memory holds."""
         self.flush()
-        return self._open().arrays.batches(prediction_ids, filters, columns, batch_size)
+        return self._open().arrays.batches(prediction_ids, filters, columns, batch_size, labels)
 
-    def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
+    def get_prediction(
+        self, prediction_id: str, load_arrays: bool = False, *, labels: bool = False
+    ) -> dict[str, Any] | None:
         """The prediction, if `load_arrays` with numpy arrays in the shapes they were saved in, targets (n_samples, 1)
-        as (n_samples,); None for an unknown id.
+        as (n_samples,), and if `labels` with targets that are classes as text; None for an unknown id.
         """
-        pending = self._open().pending_prediction(prediction_id, load_arrays)
-        return self._get_stored_prediction(prediction_id, load_arrays) if pending is None else pending
+        pending = self._open().pending_prediction(prediction_id, load_arrays, labels)
+        return self._get_stored_prediction(prediction_id, load_arrays, labels) if pending is None else pending
 
     @_reads
-    def _get_stored_prediction(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
-        return self._open().queries.find(prediction_id, load_arrays)
+    def _get_stored_prediction(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
+        return self._open().queries.find(prediction_id, load_arrays, labels)
 
-    def get_prediction_arrays(self, prediction_id: str) -> dict[str, Any] | None:
-        """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None; None when the prediction has
-        none.
+    def get_prediction_arrays(self, prediction_id: str, *, labels: bool = False) -> dict[str, Any] | None:
+        """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None, with `labels` targets that are
+        classes as text; None when the prediction has none.
         """
-        pending = self._open().pending_arrays(prediction_id)
-        return self._get_stored_arrays(prediction_id) if pending is None else pending
+        pending = self._open().pending_arrays(prediction_id, labels)
+        return self._get_stored_arrays(prediction_id, labels) if pending is None else pending
 
     @_reads
-    def _get_stored_arrays(self, prediction_id: str) -> dict[str, Any] | None:
-        return self._open().queries.arrays_of(prediction_id)
+    def _get_stored_arrays(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
+        return self._open().queries.arrays_of(prediction_id, labels)
 
     @_reads
     def query_predictions(
@@ -1077,7 +1091,7 @@ class WorkspaceStore:
     def replay_chains(
         self,
         chain_ids: Sequence[str],
-        X: np.ndarray[Any, Any],
+        X: Any,
         wavelengths: np.ndarray[Any, Any] | None = None,
         *,
         folds: Any = "auto",
@@ -1087,12 +1101,13 @@ class WorkspaceStore:
         threads: int = 1,
         progress: Callable[[int, int], object] | None = None,
         max_bytes: int = 2**28,
-    ) -> np.ndarray[Any, Any]:
+        out: np.ndarray[Any, Any] | str | Path | None = None,
+    ) -> Any:
         """Predictions of many chains on the same spectra, (n_chains, n_samples[, n_targets]); see
-        `n4a_fast.replay_chains`.
+        `n4a_fast.replay_chains`. `X` may be more than memory holds, and `out` an array or a file to fill.
         """
         work = Work(X, wavelengths, Choice(folds, fold_weights), return_proba, n_jobs, threads, max_bytes)
-        return replay_many(self._open().replayer, chain_ids, work, progress)
+        return replay_into(self._open().replayer, chain_ids, work, out, progress)
 
     def replay_plan(
         self, chain_id: str, X: np.ndarray[Any, Any] | None = None, wavelengths: np.ndarray[Any, Any] | None = None
@@ -1123,16 +1138,19 @@ class WorkspaceStore:
         output_path: str | Path,
         *,
         arrays: bool = False,
+        labels: bool = False,
         partition_by: str | Sequence[str] | None = None,
         **filters: Any,
     ) -> Path:
         """Write the predictions that match every filter (those of `query_predictions`) as Parquet, in the order of
         time.
 
-        `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major. `partition_by` (columns
+        `arrays` adds y_true, y_pred, y_proba, sample_indices and weights as lists, row-major, `labels` also
+        y_true_labels and y_pred_labels, null for targets that are numbers. `partition_by` (columns
         such as "dataset_name") writes a new folder with a file for each value, `dataset_name=corn/data.parquet`.
         """
-        return parquet.export_predictions(self._open().database, Path(output_path), arrays, partition_by, filters)
+        content: parquet.Arrays = "with labels" if labels else "numbers" if arrays else "none"
+        return parquet.export_predictions(self._open().database, Path(output_path), content, partition_by, filters)
 
     @_reads
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:

@@ -115,7 +115,7 @@ def test_more_than_one_slice(store: WorkspaceStore, sweep: Sweep, monkeypatch: p
         ({"val_score": ["x"]}, {}, "val_score"),
         ({"scores": ["{not json"]}, {}, "scores"),
         ({"n_samples": [2.5]}, {}, "n_samples"),
-        ({"fold_id": ["0"]}, {"y_pred": np.array([["a"]])}, "y_pred must be numeric"),
+        ({"fold_id": ["0"]}, {"y_pred": np.array([[1j]])}, "y_pred must be numeric"),
         ({"fold_id": ["0"]}, {"sample_indices": np.array([[0.5]])}, "whole numbers"),
         ({"fold_id": ["0"]}, {"y_true": np.zeros((1, 2)), "y_pred": np.zeros((1, 3))}, "y_true"),
         ({"fold_id": ["0"]}, {"y_pred": np.zeros((1, 2)), "sample_indices": np.arange(3)}, "sample_indices"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -26,6 +26,8 @@ from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
 from n4a_fast.values.ahead import begun
 
+Arrays = Literal["none", "numbers", "with labels"]
+
 _MEMORY = 64  # MB that DuckDB may use for its share of an export
 _SLICE_BYTES = 16 * 2**20
 _FEWEST, _MOST, _FIRST = 64, 20_000, 512  # rows in a slice
@@ -37,11 +39,18 @@ _ROWS = (
     "SELECT {columns}, id_key FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
 )
 # a dictionary of numbers that hardly repeat costs time and is given up at the end
-_REPETITIVE = (*PREDICTIONS.names, *(f"{name}.list.element" for name in ("y_true", "sample_indices", "weights")))
+_REPETITIVE = (
+    *PREDICTIONS.names,
+    *(f"{name}.list.element" for name in ("y_true", "sample_indices", "weights", "y_true_labels", "y_pred_labels")),
+)
 
 
 def export_predictions(
-    database: Database, target: Path, arrays: bool, partition_by: str | Sequence[str] | None, filters: dict[str, Any]
+    database: Database,
+    target: Path,
+    arrays: Arrays,
+    partition_by: str | Sequence[str] | None,
+    filters: dict[str, Any],
 ) -> Path:
     """Write the predictions that match every filter; with `partition_by` as a folder with a file for each value of
     these columns.
@@ -65,7 +74,7 @@ def export_predictions(
 
 
 def _write_folder(
-    database: Database, folder: Path, names: tuple[str, ...], arrays: bool, where: str, params: list[Any]
+    database: Database, folder: Path, names: tuple[str, ...], arrays: Arrays, where: str, params: list[Any]
 ) -> None:
     columns = tuple(name for name in _COLUMNS if name not in names)
     values = database.rows(_VALUES.format(columns=", ".join(names), where=where), params)
@@ -92,9 +101,11 @@ def _segment(value: Any) -> str:
 class _Source:
     """Slices of the matching predictions."""
 
-    def __init__(self, database: Database, columns: Sequence[str], arrays: bool, where: str, params: list[Any]) -> None:
+    def __init__(
+        self, database: Database, columns: Sequence[str], arrays: Arrays, where: str, params: list[Any]
+    ) -> None:
         self._database, self._where, self._params = database, where, params
-        self._arrays = ArrayReader(database) if arrays else None
+        self._arrays, self._labels = ArrayReader(database) if arrays != "none" else None, arrays == "with labels"
         self._sql = _ROWS.format(columns=", ".join(columns), where=where, also="AND" if where else "WHERE")
 
     @property
@@ -122,7 +133,7 @@ class _Source:
         rows = self._database.arrow(self._sql, [*self._params, first, last])
         table = _as_text(rows.drop_columns("id_key"))
         if self._arrays is not None:
-            for name, values in self._arrays.of(rows).arrow_columns().items():
+            for name, values in self._arrays.of(rows, labels=self._labels).arrow_columns().items():
                 table = table.append_column(name, values)
         return table
 

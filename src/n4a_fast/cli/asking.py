@@ -129,7 +129,9 @@ def export(
         stop("give one id, and --out FILE", 2)
     with reading(place) as store, working("writing"):
         if out.suffix == ".parquet" or partition_by:
-            filters = {f"{what.kind}_id": what.identifier for what in (found(store, text) for text in rest)}
+            filters: dict[str, Any] = {
+                f"{what.kind}_id": what.identifier for what in (found(store, text) for text in rest)
+            }
             path = store.export_predictions_parquet(out, arrays=arrays, partition_by=partition_by, **filters)
         else:
             what = found(store, rest[0] if rest else "@best")

@@ -191,15 +191,15 @@ class Workspace:
             self.end_pipeline()
             self.tables.delete_contents_in_transaction([pipeline_id])
 
-    def pending_prediction(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+    def pending_prediction(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         """A prediction of this process that is in memory; nothing is drained, or made durable, to find it."""
         with self.lock:
-            return self.predictions.find_pending(prediction_id, load_arrays)
+            return self.predictions.find_pending(prediction_id, load_arrays or labels, labels)
 
-    def pending_arrays(self, prediction_id: str) -> dict[str, Any] | None:
+    def pending_arrays(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
         """The arrays of a prediction of this process that is in memory."""
         with self.lock:
-            return self.predictions.find_pending_arrays(prediction_id)
+            return self.predictions.find_pending_arrays(prediction_id, labels)
 
     def save_arrays(self, prediction_id: str, arrays: tuple[Any, ...], sample_metadata: dict[str, Any] | None) -> None:
         """Buffer a prediction's arrays and what is known of its samples; without metadata it keeps those it had."""
@@ -212,9 +212,9 @@ class Workspace:
         if content is not None:
             self.metadata.save(prediction_id, content)
 
-    def save_predictions(self, columns: Any, arrays: dict[str, Any]) -> list[str]:
+    def save_predictions(self, columns: Any, arrays: dict[str, Any], classes: Sequence[str] | None) -> list[str]:
         """Write many predictions in one transaction, past the buffer; durable on return."""
-        checked = bulk.checked(columns, arrays)
+        checked = bulk.checked(columns, arrays, classes)
         for pipeline_id in checked.distinct("pipeline_id"):
             self.pipelines.require_known(pipeline_id)
         for chain_id in checked.distinct("chain_id"):

@@ -228,5 +228,6 @@ class _Saving:
             refit_context=refit,
         )
         proba = estimator.predict_proba(X) if self.classifies and hasattr(estimator, "predict_proba") else None
-        y_pred = self.target.coded(estimator.predict(X))
-        self.store.save_prediction_arrays(prediction, self.target.coded(y), y_pred, proba, rows)
+        y_true, y_pred = self.target.saved(y), self.target.saved(estimator.predict(X))
+        classes = self.target.classes if self.target.is_text else None
+        self.store.save_prediction_arrays(prediction, y_true, y_pred, proba, rows, classes=classes)

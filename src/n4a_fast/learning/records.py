@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from n4a_fast.tables.predictions.labels import are_labels
+
 _LONGEST_TITLE = 60  # characters
 
 # a WorkspaceStore, which imports this folder
@@ -17,22 +19,22 @@ Store = Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Measured values as they are stored: numbers, or the places of text labels among the classes."""
+    """Measured values and what they are: numbers, or labels among the classes."""
 
     values: np.ndarray[Any, Any]
     classes: tuple[Any, ...]
     is_text: bool
 
-    def coded(self, labels: Any) -> np.ndarray[Any, Any]:
-        """Labels, or predictions, as they are stored."""
-        found = np.asarray(labels)
-        return np.searchsorted(np.asarray(self.classes), found).astype(float) if self.is_text else found.astype(float)
+    def saved(self, values: Any) -> np.ndarray[Any, Any]:
+        """Measured values, or predictions, as the store takes them."""
+        found = np.asarray(values)
+        return found if self.is_text else found.astype(float)
 
 
 def target_of(y: Any, classifies: bool) -> Target:
-    """The target; text labels become codes."""
+    """The target."""
     values = np.asarray(y)
-    is_text = values.dtype.kind in "OUS"
+    is_text = are_labels(values)
     classes = tuple(np.unique(values).tolist()) if classifies else ()
     return Target(values, classes, is_text)
 

@@ -170,6 +170,13 @@ CONTENTS = (
         OR len(y_proba) % nullif(y_proba_width, 0) <> 0""",
         "the length of its arrays is no multiple of their width",
     ),
+    RowCheck(
+        "damaged row",
+        "prediction_values",
+        """SELECT prediction_id FROM prediction_values WHERE classes IS NOT NULL AND (NOT json_valid(classes) OR
+        list_max(list_filter(y_pred, lambda code: NOT isnan(code))) >= json_array_length(classes))""",
+        "its labels are not among its classes",
+    ),
 )
 
 

@@ -76,11 +76,11 @@ class PredictionQueries:
         self._database, self._metadata, self._contents = database, SampleMetadata(database), SharedContents(database)
         self._ahead = ReadAhead(database, COLUMNS)
 
-    def find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+    def find(self, prediction_id: str, load_arrays: bool, labels: bool = False) -> dict[str, Any] | None:
         with self._database.reading():
-            return self._find(prediction_id, load_arrays)
+            return self._find(prediction_id, load_arrays or labels, labels)
 
-    def _find(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+    def _find(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         read = self._ahead.find(prediction_id) if load_arrays else None
         row = read[0] if read else self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
         if row is None:
@@ -88,15 +88,15 @@ class PredictionQueries:
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
             values = read[1] if read else self._values_of(prediction_id)
-            row.update(self._restored(values) or dict.fromkeys(arrays.Arrays._fields))
+            row.update(self._restored(values, labels) or dict.fromkeys(arrays.NAMES))
             is_described = read is None or self._ahead.is_described(prediction_id)
             row["sample_metadata"] = self._metadata.find(prediction_id) if is_described else {}
         return row
 
-    def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+    def arrays_of(self, prediction_id: str, labels: bool = False) -> dict[str, Any] | None:
         with self._database.reading():
             read = self._ahead.find(prediction_id)
-            return self._restored(read[1] if read else self._values_of(prediction_id))
+            return self._restored(read[1] if read else self._values_of(prediction_id), labels)
 
     def _values_of(self, prediction_id: str) -> dict[str, Any] | None:
         row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
@@ -105,13 +105,13 @@ class PredictionQueries:
             self._ahead.note(row.pop("rowid"), values * np.dtype(np.float64).itemsize)
         return row
 
-    def _restored(self, row: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _restored(self, row: dict[str, Any] | None, labels: bool) -> dict[str, Any] | None:
         if row is None:
             return None
         row["y_true"], row["y_true_width"] = self._contents.reals(row["y_true_hash"]) or (None, None)
         row["weights"], _ = self._contents.reals(row["weights_hash"]) or (None, None)
         row["sample_indices"], _ = self._contents.indices(row["sample_indices_hash"]) or (None, None)
-        return arrays.restored(row)
+        return arrays.restored(row, labels)
 
     def places(self, filters: dict[str, Any]) -> pa.Table:
         """Id, `id_key`, chain and pipeline of the predictions that match; `prediction_id` is one of these filters."""

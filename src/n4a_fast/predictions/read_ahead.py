@@ -17,7 +17,7 @@ from n4a_fast.tables.predictions.keys import id_keys
 _ROW_GROUP = 2048
 _MOST_BYTES = 16 * 2**20  # of the arrays of a row group
 
-VALUES = "y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash"
+VALUES = "y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash, classes"
 _GROUP = f"SELECT prediction_id, {VALUES} FROM prediction_values WHERE rowid BETWEEN ? AND ?"
 _ROWS = """SELECT {columns} FROM predictions SEMI JOIN wanted
 ON predictions.id_key = wanted.id_key AND predictions.prediction_id = wanted.prediction_id

@@ -19,6 +19,7 @@ from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
+from n4a_fast.tables.predictions.labels import TARGETS, texts_of
 from n4a_fast.tables.predictions.positions import positions, worth_locating
 from n4a_fast.values import checks
 from n4a_fast.values.notebook import arrays_cell
@@ -120,11 +121,49 @@ class ListViews(Sequence[Any]):
         return self._lists.take(pa.array(self._rows, mask=self._rows < 0))
 
 
+class LabelViews(Sequence[Any]):
+    """One array per prediction: labels as text (object arrays, None for a missing one) where they have classes."""
+
+    def __init__(self, views: ListViews, classes: Sequence[str | None]) -> None:
+        self._views, self._classes = views, classes
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Any]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        return texts_of(self._views[place], self._classes[place])
+
+    def to_2d(self) -> np.ndarray[Any, Any]:
+        """All arrays as rows of one matrix; InvalidInputError when lengths differ or one is missing."""
+        matrix, kinds = self._views.to_2d(), set(self._classes)
+        if len(kinds) == 1:
+            return np.asarray(texts_of(matrix, kinds.pop()))
+        rows = [texts_of(row, stored) for row, stored in zip(matrix, self._classes, strict=True)]
+        return np.array(rows, dtype=object).reshape(matrix.shape)
+
+    def to_arrow(self) -> pa.ListArray:
+        """One list of texts per prediction, row-major; null for targets that are numbers."""
+        texts = (None if stored is None else view for view, stored in zip(self, self._classes, strict=True))
+        return pa.array([None if one is None else one.ravel() for one in texts], pa.list_(pa.string()))
+
+
 class LoadedArrays:
     """Arrays of many predictions, in the order they were asked for."""
 
-    def __init__(self, prediction_ids: pa.ChunkedArray, views: Mapping[str, ListViews]) -> None:
-        self._ids, self._views = prediction_ids, views
+    def __init__(
+        self,
+        prediction_ids: pa.ChunkedArray,
+        views: Mapping[str, ListViews],
+        classes: Sequence[str | None] | None = None,
+    ) -> None:
+        """`classes` (JSON text) of each prediction's targets, if these are to be given as labels."""
+        self._ids, self._views, self._classes = prediction_ids, views, classes
         self.columns = tuple(views)
 
     def __len__(self) -> int:
@@ -136,14 +175,14 @@ class LoadedArrays:
         return list(self._ids.to_pylist())
 
     @property
-    def y_true(self) -> ListViews:
-        """Measured values: (n_samples,) or (n_samples, n_targets) each."""
-        return self._view("y_true")
+    def y_true(self) -> ListViews | LabelViews:
+        """Measured values: (n_samples,) or (n_samples, n_targets) each; with `labels` text where they are classes."""
+        return self._target("y_true")
 
     @property
-    def y_pred(self) -> ListViews:
-        """Predicted values: (n_samples,) or (n_samples, n_targets) each."""
-        return self._view("y_pred")
+    def y_pred(self) -> ListViews | LabelViews:
+        """Predicted values: (n_samples,) or (n_samples, n_targets) each; with `labels` text where they are classes."""
+        return self._target("y_pred")
 
     @property
     def y_proba(self) -> ListViews:
@@ -169,12 +208,16 @@ class LoadedArrays:
         return self.y_pred.to_2d()
 
     def to_arrow(self) -> pa.Table:
-        """`prediction_id` and a list column per array, row-major."""
+        """`prediction_id` and a list column per array, row-major; with `labels` also `y_true_labels`,
+        `y_pred_labels`.
+        """
         return pa.table({"prediction_id": self._ids, **self.arrow_columns()})
 
     def arrow_columns(self) -> dict[str, pa.ListArray]:
         """The list columns of `to_arrow` by name."""
-        return {name: views.to_arrow() for name, views in self._views.items()}
+        columns = {name: views.to_arrow() for name, views in self._views.items()}
+        targets = [name for name in TARGETS if name in columns and self._classes is not None]
+        return columns | {f"{name}_labels": self._target(name).to_arrow() for name in targets}
 
     def to_polars(self) -> pl.DataFrame:
         """The same as a Polars frame."""
@@ -185,6 +228,10 @@ class LoadedArrays:
 
     def _repr_html_(self) -> str | None:
         return arrays_cell(self)
+
+    def _target(self, name: str) -> ListViews | LabelViews:
+        views = self._view(name)
+        return views if self._classes is None else LabelViews(views, self._classes)
 
     def _view(self, name: str) -> ListViews:
         if name not in self._views:
@@ -199,7 +246,11 @@ class ArrayReader:
         self._database = database
 
     def load(
-        self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str]
+        self,
+        prediction_ids: Sequence[str] | None,
+        filters: dict[str, Any],
+        columns: Sequence[str],
+        labels: bool = False,
     ) -> LoadedArrays:
         """Arrays of the predictions asked for, in the order of their ids; NotFoundError for an id that is not
         stored.
@@ -207,7 +258,7 @@ class ArrayReader:
         names = _checked(columns)
         with self._database.reading():
             wanted = self._wanted(prediction_ids, filters)
-            rows, loaded = self._loaded(wanted, names)
+            rows, loaded = self._loaded(wanted, names, labels)
             if prediction_ids is not None:
                 self._require_known(wanted.filter(pa.array(rows < 0)))
             return loaded
@@ -221,7 +272,12 @@ class ArrayReader:
             return loaded if (rows >= 0).all() else self.of(wanted.filter(pa.array(rows >= 0)), names)
 
     def batches(
-        self, prediction_ids: Sequence[str] | None, filters: dict[str, Any], columns: Sequence[str], batch_size: int
+        self,
+        prediction_ids: Sequence[str] | None,
+        filters: dict[str, Any],
+        columns: Sequence[str],
+        batch_size: int,
+        labels: bool = False,
     ) -> Iterator[LoadedArrays]:
         """The same in pieces of `batch_size` predictions, each as it is stored when its turn comes."""
         names, size = _checked(columns), checks.count(batch_size, "batch_size")
@@ -231,17 +287,17 @@ class ArrayReader:
             wanted = self._wanted(prediction_ids, filters)
             if prediction_ids is not None:
                 self._require_known(wanted)
-        return (self._piece(wanted.slice(start, size), names) for start in range(0, wanted.num_rows, size))
+        return (self._piece(wanted.slice(start, size), names, labels) for start in range(0, wanted.num_rows, size))
 
-    def _piece(self, wanted: pa.Table, columns: Sequence[str]) -> LoadedArrays:
-        return self._database.in_little_memory(_STREAMED_MEMORY, lambda: self.of(wanted, columns))
+    def _piece(self, wanted: pa.Table, columns: Sequence[str], labels: bool) -> LoadedArrays:
+        return self._database.in_little_memory(_STREAMED_MEMORY, lambda: self.of(wanted, columns, labels))
 
-    def of(self, wanted: pa.Table, columns: Sequence[str] = COLUMNS) -> LoadedArrays:
+    def of(self, wanted: pa.Table, columns: Sequence[str] = COLUMNS, labels: bool = False) -> LoadedArrays:
         """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its
         order.
         """
         with self._database.reading():
-            return self._loaded(wanted, columns)[1]
+            return self._loaded(wanted, columns, labels)[1]
 
     def _wanted(self, prediction_ids: Sequence[str] | None, filters: dict[str, Any]) -> pa.Table:
         """The predictions asked for, as columns `prediction_id` and `id_key`."""
@@ -261,13 +317,18 @@ class ArrayReader:
                 "prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py())
             )
 
-    def _loaded(self, wanted: pa.Table, columns: Sequence[str]) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
+    def _loaded(
+        self, wanted: pa.Table, columns: Sequence[str], labels: bool
+    ) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
         """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
         placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
-        found = self._found(placed, ", ".join(_STORED[name] for name in columns)).combine_chunks()
+        stored = [_STORED[name] for name in columns] + ["v.classes"] * labels
+        found = self._found(placed, ", ".join(stored)).combine_chunks()
         rows = np.full(wanted.num_rows, -1)
         rows[found["place"].to_numpy()] = np.arange(len(found))
-        return rows, LoadedArrays(wanted["prediction_id"], {name: self._views(name, found, rows) for name in columns})
+        views = {name: self._views(name, found, rows) for name in columns}
+        classes = _at(found["classes"].to_pylist(), rows) if labels else None
+        return rows, LoadedArrays(wanted["prediction_id"], views, classes)
 
     def _found(self, placed: pa.Table, columns: str) -> pa.Table:
         """`place` and the stored columns of the predictions that have arrays, unordered."""
@@ -310,6 +371,12 @@ def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
 
 def _with_keys(identifiers: pa.Array) -> pa.Table:
     return pa.table({"prediction_id": identifiers, "id_key": keys.id_keys(identifiers)})
+
+
+def _at(values: list[Any], rows: np.ndarray[Any, Any]) -> list[Any]:
+    """The values of these rows, None for -1."""
+    padded = [*values, None]
+    return [padded[row] for row in rows.tolist()]
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -59,7 +59,8 @@ class Replays(Protocol):
         threads: int = 1,
         progress: Callable[[int, int], object] | None = None,
         max_bytes: int = MAX_BYTES,
-    ) -> NDArray[Any]: ...
+        out: Any = None,
+    ) -> Any: ...
 
 
 def replay_chain(
@@ -105,7 +106,8 @@ def replay_chains(
     threads: int = 1,
     progress: Callable[[int, int], object] | None = None,
     max_bytes: int = MAX_BYTES,
-) -> NDArray[Any]:
+    out: Any = None,
+) -> Any:
     """Predictions of many stored chains for the same spectra, one row a chain in the order of the ids.
 
     The other arguments are those of `replay_chain` and hold for every chain. Chains with the same row
@@ -113,7 +115,13 @@ def replay_chains(
     that are not linear; `threads` is for matrix products; `progress(done, total)` is called as chains get
     done; `max_bytes` bounds the memory beside X and the result.
 
-    Returns (n_chains, n_samples), for several targets or with `return_proba` (n_chains, n_samples, n).
+    More than memory holds: X may be a mapped array, an iterator of blocks (rows, columns), a pyarrow RecordBatchReader
+    or the path of a Parquet file (a column a wavelength, or one of lists), and `out` an array to fill, mapped or not,
+    or the path of a `.npy` or `.parquet` file, which appears whole or not at all and is returned. Spectra are read
+    block by block then, `max_bytes` holds for all of it together, and `progress` counts spectra. Chains that look at
+    several spectra at once are refused.
+
+    Returns (n_chains, n_samples), for several targets or with `return_proba` (n_chains, n_samples, n), or `out`.
     Chains whose predictions differ in shape, or labels and numbers mixed, raise InvalidInputError. One
     chain that fails fails the call.
     """
@@ -128,4 +136,5 @@ def replay_chains(
         threads=threads,
         progress=progress,
         max_bytes=max_bytes,
+        out=out,
     )

@@ -96,6 +96,7 @@ PREDICTION_VALUES = _schema(
     sample_indices_hash=_TEXT,
     weights_hash=_TEXT,
     id_key=pa.uint64(),
+    classes=_TEXT,
 )
 SHARED_ARRAYS = _schema(content_hash=_TEXT, array_values=pa.list_(_REAL), width=_INT)
 SHARED_INDICES = _schema(content_hash=_TEXT, array_values=pa.list_(_BIG))

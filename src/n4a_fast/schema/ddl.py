@@ -13,6 +13,16 @@ from n4a_fast.schema import chain_scores
 
 CHAIN_INPUT = "ALTER TABLE chains ADD COLUMN input JSON"
 COMPILE_ANEW = "DELETE FROM compiled_chains"  # derived; older ones do not know their input
+_LABEL = "CASE WHEN isnan(code) THEN NULL ELSE labels[CAST(code AS INTEGER) + 1] END"
+LABELS = f"""CREATE VIEW prediction_labels AS
+    SELECT prediction_id, labels AS classes,
+        list_transform(codes_true, lambda code: {_LABEL}) AS y_true,
+        list_transform(y_pred, lambda code: {_LABEL}) AS y_pred
+    FROM (
+        SELECT v.prediction_id, from_json(v.classes, '["VARCHAR"]') AS labels, t.array_values AS codes_true, v.y_pred
+        FROM prediction_values v LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
+        WHERE v.classes IS NOT NULL)"""
+CLASSES = ("ALTER TABLE prediction_values ADD COLUMN classes VARCHAR", LABELS)
 METRICS = """CREATE TABLE metrics (name VARCHAR, higher_is_better BOOLEAN, source VARCHAR)"""
 
 # of format 2: which store this is, and how far its log has been applied
@@ -63,10 +73,11 @@ _TABLES = (
         metric VARCHAR, task_type VARCHAR, n_samples INTEGER, n_features INTEGER, scores JSON, best_params JSON,
         preprocessings VARCHAR, branch_id INTEGER, branch_name VARCHAR, exclusion_count INTEGER, exclusion_rate DOUBLE,
         refit_context VARCHAR, created_at TIMESTAMP, nk UBIGINT, id_key UBIGINT)""",
-    # values are row-major; *_width is the number of columns of a 2-D array, NULL for 1-D
+    # values are row-major; *_width is the number of columns of a 2-D array, NULL for 1-D; classes: JSON, the labels
+    # that the targets are places among, NULL for numbers
     """CREATE TABLE prediction_values (
         prediction_id VARCHAR, y_pred DOUBLE[], y_pred_width INTEGER, y_proba DOUBLE[], y_proba_width INTEGER,
-        y_true_hash VARCHAR, sample_indices_hash VARCHAR, weights_hash VARCHAR, id_key UBIGINT)""",
+        y_true_hash VARCHAR, sample_indices_hash VARCHAR, weights_hash VARCHAR, id_key UBIGINT, classes VARCHAR)""",
     # arrays that many predictions share, once per content
     """CREATE TABLE shared_arrays (content_hash VARCHAR, array_values DOUBLE[], width INTEGER)""",
     """CREATE TABLE shared_indices (content_hash VARCHAR, array_values BIGINT[])""",
@@ -138,6 +149,7 @@ _VIEWS = (
             FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
             GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id""",
     AGGREGATED_VIEW,
+    LABELS,
     *chain_scores.VIEWS,
 )
 

@@ -28,7 +28,15 @@ FORMAT_VERSION = 2
 
 # statements that bring format n to n + 1; they run in one transaction, on a file that was copied aside
 MIGRATIONS: Mapping[int, Sequence[str]] = {
-    1: (*ddl.IDENTITY, ddl.METRICS, *chain_scores.CACHED, ddl.AGGREGATED_VIEW, ddl.CHAIN_INPUT, ddl.COMPILE_ANEW)
+    1: (
+        *ddl.IDENTITY,
+        ddl.METRICS,
+        *chain_scores.CACHED,
+        ddl.AGGREGATED_VIEW,
+        ddl.CHAIN_INPUT,
+        *ddl.CLASSES,
+        ddl.COMPILE_ANEW,
+    )
 }
 
 _READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"

@@ -268,9 +268,11 @@ class Store1x(Nirs4allStore):
             self.save_beside("predictions", prediction_id, relation)
         return prediction_id
 
-    def get_prediction(self, prediction_id: str, load_arrays: bool = False) -> dict[str, Any] | None:
+    def get_prediction(
+        self, prediction_id: str, load_arrays: bool = False, *, labels: bool = False
+    ) -> dict[str, Any] | None:
         """The prediction with its places in relations, and with `load_arrays` what `array_store` gives."""
-        row = super().get_prediction(prediction_id)
+        row = super().get_prediction(prediction_id, labels=labels)
         if row is None:
             return None
         row.update(dict.fromkeys(RELATION) | self.beside("predictions", [prediction_id]).get(prediction_id, {}))

@@ -38,7 +38,7 @@ _AT_A_TIME = 1024  # chains: enough for a matrix product at full speed, few enou
 
 def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progress: Progress | None) -> NDArray[Any]:
     """Predictions of many chains, one row a chain."""
-    ids = _checked(chain_ids, work)
+    ids = checked_ids(chain_ids, work)
     unique = list(dict.fromkeys(ids))
     tell = progress or (lambda _done, _total: None)
     with _blas_threads(work.threads):
@@ -67,7 +67,8 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
     return output.rows(ids)
 
 
-def _checked(chain_ids: Sequence[str], work: Work) -> list[str]:
+def checked_ids(chain_ids: Sequence[str], work: Work) -> list[str]:
+    """The ids as a list; InvalidInputError for arguments that no call can be made with."""
     if isinstance(chain_ids, str) or not all(isinstance(chain_id, str) for chain_id in chain_ids):
         raise InvalidInputError("chain_ids must be a sequence of chain ids; for one chain use replay_chain")
     if not len(chain_ids):

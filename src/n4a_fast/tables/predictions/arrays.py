@@ -7,11 +7,13 @@ Probabilities are 2-D `(n_samples, n_classes)` or 1-D, and come back in the shap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.tables.predictions import labels
 
 Array = np.ndarray[Any, Any]
 
@@ -26,23 +28,32 @@ class Arrays(NamedTuple):
     y_proba: Array | None
     sample_indices: Array | None
     weights: Array | None
+    classes: str | None = None  # JSON text
 
 
-def checked(y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any) -> Arrays:
+NAMES = Arrays._fields[:-1]
+
+
+def checked(
+    y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any, classes: Sequence[str] | None = None
+) -> Arrays:
     """The arguments of `save_prediction_arrays` as `Arrays`; InvalidInputError names what does not fit."""
+    stored = None
+    if classes is not None or not (_is_number(y_true) and _is_number(y_pred)):
+        targets, stored = labels.coded({"y_true": y_true, "y_pred": y_pred}, classes)
+        y_true, y_pred = targets["y_true"], targets["y_pred"]
     arrays = Arrays(
         y_true=_target(y_true, "y_true"),
         y_pred=_target(y_pred, "y_pred"),
         y_proba=_reals(y_proba, "y_proba", 2),
         sample_indices=_indices(sample_indices),
         weights=_target(weights, "weights", 1),
+        classes=stored,
     )
     per_sample = arrays[:4]
     if len({len(found) for found in per_sample if found is not None}) > 1:
         told = ", ".join(
-            f"{name} has {len(found)}"
-            for name, found in zip(Arrays._fields, per_sample, strict=False)
-            if found is not None
+            f"{name} has {len(found)}" for name, found in zip(NAMES, per_sample, strict=False) if found is not None
         )
         raise InvalidInputError(f"arrays of one prediction must have one row per sample, but {told}")
     if arrays.y_true is not None and arrays.y_pred is not None and arrays.y_true.shape != arrays.y_pred.shape:
@@ -52,15 +63,23 @@ def checked(y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights
     return arrays
 
 
-def restored(row: dict[str, Any]) -> dict[str, Array | None]:
-    """The five arrays of a stored row as arrays of their own, float64 (`sample_indices` int64), 2-D where they were."""
-    return {
+def restored(row: dict[str, Any], as_labels: bool) -> dict[str, Array | None]:
+    """The five arrays of a stored row as arrays of their own, float64 (`sample_indices` int64), 2-D where they were;
+    targets that have classes as text if `as_labels`.
+    """
+    found = {
         "y_true": _shaped(row["y_true"], row["y_true_width"]),
         "y_pred": _shaped(row["y_pred"], row["y_pred_width"]),
         "y_proba": _shaped(row["y_proba"], row["y_proba_width"]),
         "sample_indices": None if row["sample_indices"] is None else np.array(row["sample_indices"], np.int64),
         "weights": _shaped(row["weights"], None),
     }
+    return found | {name: labels.texts_of(found[name], row["classes"]) for name in labels.TARGETS if as_labels}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is surely no label."""
+    return value is None or (type(value) is np.ndarray and value.dtype.kind in "fiub")
 
 
 def _is_plain(value: Any, dtype: np.dtype[Any]) -> TypeGuard[Array]:
@@ -123,7 +142,7 @@ def _numeric(value: Any, name: str) -> Array:
     if found.size == 0 and found.dtype == object:
         found = found.astype(np.float64)
     if found.dtype.kind not in "fiub":
-        raise InvalidInputError(f"{name} must be numeric, got dtype {found.dtype}; encode labels as numbers first")
+        raise InvalidInputError(f"{name} must be numeric, got dtype {found.dtype}")
     return found
 
 

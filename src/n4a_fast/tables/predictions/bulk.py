@@ -10,9 +10,8 @@ Design choices:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -22,14 +21,11 @@ import pyarrow.compute as pc
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
-from n4a_fast.tables.predictions import arrays
+from n4a_fast.tables.predictions import arrays, labels
 from n4a_fast.tables.predictions.contents import content_hash, lists, width_of
 from n4a_fast.tables.predictions.keys import Column, Keys, id_keys, natural_keys
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.values import checks, jsontext
-from n4a_fast.values.ahead import begun
-
-T = TypeVar("T")
 
 SLICE_ROWS = 16_384  # eight row groups of DuckDB: full ones bypass its log
 
@@ -52,6 +48,7 @@ class Bulk:
     arrays: Mapping[str, Any]
     keys: Keys
     keys_are_distinct: bool
+    classes: str | None = None  # JSON text: the labels that the targets are places among
 
     @property
     def ids_follow(self) -> bool:
@@ -65,15 +62,18 @@ class Bulk:
         return [value for value in values if value is not None]
 
 
-def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
-    """The arguments of `save_predictions`; InvalidInputError names the column or array that does not fit."""
+def checked(columns: Any, given_arrays: Mapping[str, Any], labels_of: Sequence[str] | None = None) -> Bulk:
+    """The arguments of `save_predictions`, `labels_of` its `classes`; InvalidInputError names the column or array that
+    does not fit.
+    """
     by_name = _by_name(columns)
     unknown = sorted(set(by_name) - set(_GIVEN))
     missing = [name for name in _REQUIRED if name not in by_name]
     if unknown or missing:
         what = f"unknown column {', '.join(unknown)}" if unknown else f"missing column {', '.join(missing)}"
         raise InvalidInputError(f"{what}; columns are the arguments of save_prediction")
-    present = {name: value for name, value in given_arrays.items() if value is not None}
+    given = {name: value for name, value in given_arrays.items() if value is not None}
+    present, classes = labels.coded_arguments(given, labels_of)
     rows = _row_count(by_name, present)
     table = {name: _column(name, by_name.get(name, _DEFAULTS.get(name))) for name in _GIVEN}
     for name in _REQUIRED:
@@ -84,7 +84,7 @@ def checked(columns: Any, given_arrays: Mapping[str, Any]) -> Bulk:
     by_row = {name: _rows_of(name, value, rows) for name, value in present.items()}
     _check_agreement(by_row, rows)
     keys = natural_keys(table, rows)
-    return Bulk(rows, table, by_row, keys, keys.are_distinct())
+    return Bulk(rows, table, by_row, keys, keys.are_distinct(), classes)
 
 
 def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
@@ -102,18 +102,9 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
         part.update(prediction_id=identifiers, id_key=id_key, nk=pa.array(keys[rows].nk), created_at=stamp)
         table = pa.table(part).select(PREDICTIONS.names)
         if may_repeat and not _are_distinct(numbers := keys[rows].numbers(), identifiers):
-            yield _one_after_the_other(table, numbers, given)
+            yield _one_after_the_other(table, numbers, given, bulk.classes)
         else:
-            yield identifiers, {"predictions": table, **array_tables(given, identifiers, id_key)}
-
-
-def prefetched(items: Iterator[T]) -> Iterator[T]:
-    """The same items; each is made in another thread while the caller works on the one before."""
-    with ThreadPoolExecutor(1, "n4a_fast-slices") as pool:
-        following = begun(pool, next, items, None)
-        while (item := following()) is not None:
-            following = begun(pool, next, items, None)
-            yield item
+            yield identifiers, {"predictions": table, **array_tables(given, identifiers, id_key, bulk.classes)}
 
 
 def _expanded(column: Column, rows: slice) -> pa.Array | pa.ChunkedArray:
@@ -131,7 +122,7 @@ def _are_distinct(keys: list[int], identifiers: pa.StringArray) -> bool:
 
 
 def _one_after_the_other(
-    rows: pa.Table, keys: list[int], given: Mapping[str, Any]
+    rows: pa.Table, keys: list[int], given: Mapping[str, Any], classes: str | None
 ) -> tuple[pa.StringArray, dict[str, pa.Table]]:
     """The ids and tables that saving row by row would give, for rows that replace one another."""
     batch, identifiers = PredictionBatch(), []
@@ -141,7 +132,8 @@ def _one_after_the_other(
         identifiers.append(batch.put(row, key))
         of_row = {name: value if _is_shared(value) else value[place] for name, value in given.items()}
         if any(value is not None for value in of_row.values()):
-            batch.put_arrays(identifiers[-1], arrays.Arrays(**{name: of_row.get(name) for name in _ARRAYS}))
+            own = {name: of_row.get(name) for name in _ARRAYS}
+            batch.put_arrays(identifiers[-1], arrays.Arrays(**own, classes=classes))
     return pa.array(identifiers, pa.string()), batch.pending()
 
 
@@ -283,7 +275,9 @@ def _check_agreement(by_row: Mapping[str, Any], rows: int) -> None:
                 )
 
 
-def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: pa.Array) -> dict[str, pa.Table]:
+def array_tables(
+    given: Mapping[str, Any], identifiers: pa.StringArray, id_key: pa.Array, classes: str | None = None
+) -> dict[str, pa.Table]:
     """The tables of the arrays of these predictions: a matrix, one array for all, or a list of checked arrays by
     name.
     """
@@ -303,6 +297,7 @@ def array_tables(given: Mapping[str, Any], identifiers: pa.StringArray, id_key: 
         pa.array(sample_indices, text),
         pa.array(weights, text),
         id_key,
+        pa.array([classes] * count, text),
     ]
     values = pa.table(columns, schema=PREDICTION_VALUES)
     if all(isinstance(value, list) for value in given.values()):  # a row without any array keeps those it had

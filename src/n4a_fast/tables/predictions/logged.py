@@ -16,7 +16,7 @@ from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAY
 from n4a_fast.tables.predictions.contents import Contents
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.metadata import SampleMetadata
-from n4a_fast.tables.predictions.packed import Packed, array_of, values_of
+from n4a_fast.tables.predictions.packed import Packed, array_of, values_of, with_classes
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.tables.predictions.saving import Predictions
@@ -89,7 +89,7 @@ def _rows_table(rows: list[Packed]) -> pa.Table:
 
 
 def _values_table(values: list[Content]) -> pa.Table:
-    references = [value["references"] for value in values]
+    references = [with_classes(value["references"]) for value in values]
     columns = {
         name: array_of(references, place, PREDICTION_VALUES.field(name).type)
         for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS)

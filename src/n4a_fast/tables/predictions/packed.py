@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+_OF_FORMAT_1 = 7  # columns: a place, and what is stored but the values and the classes
+
 Packed = Sequence[Any]  # the number of rows, and each column: a list, or the value of all
 
 
@@ -31,6 +33,12 @@ def _once_if_shared(column: tuple[Any, ...]) -> Any:
 def rows_of(frame: Packed) -> Iterable[tuple[Any, ...]]:
     """The rows again."""
     return zip(*(_values(frame, place) for place in range(len(frame[1]))), strict=True)
+
+
+def with_classes(references: Packed) -> Packed:
+    """References to arrays with the classes of their targets, which records of format 1 do not have."""
+    rows, columns = references
+    return references if len(columns) > _OF_FORMAT_1 else (rows, [*columns, None])
 
 
 def values_of(frames: Iterable[Packed], place: int) -> list[Any]:

@@ -17,7 +17,7 @@ from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAY
 from n4a_fast.tables.predictions.arrays import Arrays, restored
 from n4a_fast.tables.predictions.contents import Contents, lists, unpacked, width_of
 from n4a_fast.tables.predictions.keys import id_keys
-from n4a_fast.tables.predictions.packed import packed, rows_of
+from n4a_fast.tables.predictions.packed import packed, rows_of, with_classes
 from n4a_fast.values import ids
 
 _KEY_PLACES = [
@@ -72,12 +72,12 @@ class PredictionBatch:
         """The natural key of a row that is held here."""
         return self._key_of_id[prediction_id]
 
-    def arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+    def arrays_of(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
         """Copies of the arrays of a prediction, as `arrays.restored` gives them, if they are held here."""
         place = self._places.get(prediction_id)
         if place is None:
             return None
-        _, y_pred_width, y_proba_width, y_true, sample_indices, weights = self._references[place]
+        _, y_pred_width, y_proba_width, y_true, sample_indices, weights, classes = self._references[place]
         (y_true_values, y_true_width), (weight_values, _) = self._shared.get(y_true), self._shared.get(weights)
         return restored(
             {
@@ -89,7 +89,9 @@ class PredictionBatch:
                 "y_proba_width": y_proba_width,
                 "sample_indices": self._indices.get(sample_indices)[0],
                 "weights": weight_values,
-            }
+                "classes": classes,
+            },
+            labels,
         )
 
     def holds_key(self, key: int) -> bool:
@@ -130,6 +132,7 @@ class PredictionBatch:
             self._shared.add(arrays.y_true),
             self._indices.add(arrays.sample_indices),
             self._shared.add(arrays.weights),
+            arrays.classes,
         )
         self._put_values(
             (prediction_id, width_of(arrays.y_pred), width_of(arrays.y_proba), *hashes), arrays.y_pred, arrays.y_proba
@@ -190,7 +193,7 @@ class PredictionBatch:
             self._shared.replay(values["shared_arrays"])
             self._indices.replay(values["shared_indices"])
             y_pred, y_proba = unpacked(values["y_pred"], "float64"), unpacked(values["y_proba"], "float64")
-            for place, name, *reference in rows_of(values["references"]):
+            for place, name, *reference in rows_of(with_classes(values["references"])):
                 self._put_values((self._first_ids.get(name, name), *reference), y_pred[place], y_proba[place])
 
     def pending(self) -> dict[str, pa.Table]:
@@ -207,7 +210,9 @@ class PredictionBatch:
         return tables
 
     def _values_table(self) -> pa.Table:
-        names, y_pred_width, y_proba_width, y_true, sample_indices, weights = zip(*self._references, strict=True)
+        names, y_pred_width, y_proba_width, y_true, sample_indices, weights, classes = zip(
+            *self._references, strict=True
+        )
         text, width = pa.string(), pa.int32()
         identifiers = pa.array(names, text)
         table = pa.table(
@@ -221,6 +226,7 @@ class PredictionBatch:
                 pa.array(sample_indices, text),
                 pa.array(weights, text),
                 id_keys(identifiers),
+                pa.array(classes, text),
             ],
             schema=PREDICTION_VALUES,
         )
@@ -229,4 +235,4 @@ class PredictionBatch:
             return table
         identifiers = pa.array(list(self._places), text)
         taken = table.take(pa.array(places)).set_column(0, "prediction_id", identifiers)
-        return taken.set_column(taken.num_columns - 1, "id_key", pa.array(id_keys(identifiers)))
+        return taken.set_column(table.column_names.index("id_key"), "id_key", pa.array(id_keys(identifiers)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable
 from n4a_fast.values import checks, ids, jsontext
+from n4a_fast.values.ahead import prefetched
 
 
 class Predictions:
@@ -109,7 +110,7 @@ class Predictions:
         self.first_ids.begin(pipeline_id)
         self._unstored.add(pipeline_id)
 
-    def find_pending(self, prediction_id: str, load_arrays: bool) -> dict[str, Any] | None:
+    def find_pending(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         """A prediction that is in memory as the tables will give it; None when it is not, or not all that is asked."""
         row = self.batch.row(prediction_id)
         if row is None:
@@ -118,17 +119,17 @@ class Predictions:
         found["scores"], found["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if not load_arrays:
             return found
-        held = self.find_pending_arrays(prediction_id)
+        held = self.find_pending_arrays(prediction_id, labels)
         if held is None and row["pipeline_id"] not in self._unstored:
             return None
-        found.update(held or dict.fromkeys(arrays.Arrays._fields))
+        found.update(held or dict.fromkeys(arrays.NAMES))
         metadata = self._metadata.pending_of(prediction_id)
         found["sample_metadata"] = self._stored_metadata(row) if metadata is None else metadata
         return found
 
-    def find_pending_arrays(self, prediction_id: str) -> dict[str, Any] | None:
+    def find_pending_arrays(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
         """The arrays of a prediction that is in memory; None when they are not."""
-        return self.batch.arrays_of(prediction_id) if prediction_id in self.batch else None
+        return self.batch.arrays_of(prediction_id, labels) if prediction_id in self.batch else None
 
     def _stored_metadata(self, row: dict[str, Any]) -> dict[str, Any]:
         """What the tables know of the samples of a prediction in memory: it may have been saved before."""
@@ -140,10 +141,17 @@ class Predictions:
         return self._metadata.find(row["prediction_id"], own=False)
 
     def save_arrays(
-        self, prediction_id: str, y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any
+        self,
+        prediction_id: str,
+        y_true: Any,
+        y_pred: Any,
+        y_proba: Any,
+        sample_indices: Any,
+        weights: Any,
+        classes: Sequence[str] | None = None,
     ) -> None:
         """Buffer copies of the arrays of a known prediction."""
-        checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights)
+        checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights, classes)
         if prediction_id not in self.batch and not self._is_stored(prediction_id):
             raise NotFoundError("prediction", prediction_id, "save the prediction before its arrays")
         self.batch.put_arrays(prediction_id, checked)
@@ -198,7 +206,7 @@ class Predictions:
         """Write the predictions of a bulk call; their ids."""
         known_new = given.ids_follow and given.keys_are_distinct and self._table.is_beyond(given.keys)
         identifiers: list[str] = []
-        for ids_of_slice, tables in bulk.prefetched(bulk.slices(given)):
+        for ids_of_slice, tables in prefetched(bulk.slices(given)):
             kept = self._table.write_in_transaction(tables, known_new=known_new)
             identifiers += [kept.get(identifier, identifier) for identifier in ids_of_slice.to_pylist()]
         self.first_ids.forget()
