@@ -318,7 +318,7 @@ class ArrayReader:
             )
 
     def _loaded(
-        self, wanted: pa.Table, columns: Sequence[str], labels: bool
+        self, wanted: pa.Table, columns: Sequence[str], labels: bool = False
     ) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
         """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
         placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
