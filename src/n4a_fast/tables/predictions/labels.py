@@ -155,7 +155,7 @@ def classes_of(stored: str) -> NDArray[Any]:
     return np.array([*jsontext.decode(stored), None], dtype=object)
 
 
-def texts_of(values: NDArray[np.float64] | None, stored: str | None) -> NDArray[Any] | None:
+def texts_of(values: NDArray[Any] | None, stored: str | None) -> NDArray[Any] | None:
     """Labels of numbers, in their shape, None for a missing one; what has no classes stays as it is."""
     if values is None or stored is None:
         return values
