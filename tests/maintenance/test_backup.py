@@ -1,9 +1,8 @@
-"""Backups made beside writers and killed at any moment, restores, and runs as workspaces of their own."""
+"""Backups made beside writers, restores, and runs as workspaces of their own."""
 
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,24 +135,6 @@ def test_a_backup_beside_a_writer_is_sound_and_has_what_was_acknowledged(store: 
     with WorkspaceStore.open_readonly(tmp_path / "backup") as copy:
         assert set(acknowledged) <= set(copy.list_pipelines()["pipeline_id"])
         assert copy.verify().findings == []
-
-
-def test_a_backup_that_is_killed_leaves_the_last_whole_one(store: WorkspaceStore, tmp_path: Path) -> None:
-    fill(store)
-    store.backup(tmp_path / "backup")
-    store.close()
-    for moment in (0.0, 0.05, 0.1, 0.2, 0.4):
-        process = child(
-            "import sys\nfrom n4a_fast import WorkspaceStore\nstore = WorkspaceStore(sys.argv[1])\nprint('now')\n"
-            "while True: store.backup(sys.argv[2])",
-            store.workspace_path,
-            tmp_path / "backup",
-        )
-        assert read_line(process) == "now"
-        time.sleep(moment)
-        kill(process)
-        with WorkspaceStore.open_readonly(tmp_path / "backup") as copy:
-            assert copy.sql("SELECT count(y_pred) FROM prediction_arrays").item() == 10
 
 
 def test_a_reader_backs_up_what_a_killed_writer_left_in_its_logs(tmp_path: Path) -> None:
