@@ -7,6 +7,7 @@ killed process leaves its durable copy, or that and more of what it saved, call 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import shutil
@@ -200,7 +201,12 @@ class Machine(RuleBasedStateMachine):
             del self.model[name]
 
     @precondition(lambda self: self.runs)
-    @rule(handle=HANDLES, place=PLACES, ends_well=st.booleans(), inner=st.sampled_from(["", "flush", "read"]))
+    @rule(
+        handle=HANDLES,
+        place=PLACES,
+        ends_well=st.booleans(),
+        inner=st.sampled_from(["", "flush", "read", "nested", "given up"]),
+    )
     def transaction(self, handle: int, place: int, ends_well: bool, inner: str) -> None:
         store, run = self.handles[handle], self.runs[place % len(self.runs)]
         before, there = copy.deepcopy(self.model), self.living()
@@ -214,6 +220,16 @@ class Machine(RuleBasedStateMachine):
                     store.flush()
                 elif inner == "read":
                     assert store.query_predictions(pipeline_id=pipeline).height == 1
+                elif inner == "nested":
+                    with store.transaction():
+                        self.save_one(store, self.model, pipeline, "1", True)
+                elif inner == "given up":
+                    outer = copy.deepcopy(self.model)
+                    with contextlib.suppress(LookupError), store.transaction():
+                        self.save_one(store, self.model, pipeline, "0", True)
+                        self.save_one(store, self.model, pipeline, "1", True)
+                        raise LookupError
+                    self.model = outer
                 if not ends_well:
                     raise KeyError
         except KeyError:

@@ -1,4 +1,4 @@
-"""Rows of a journal frame by column: nothing is lost by writing once what all have."""
+"""Rows of a log record by column: nothing is lost by writing once what all have."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import struct
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from n4a_fast.tables.predictions.packed import array_of, packed, rows_of, values_of
+from n4a_fast.tables.predictions.packed import array_of, packed, rows_of, unpacked, values_of
 
 REALS = st.none() | st.sampled_from([0.0, -0.0, 1.0, float("nan")]) | st.floats()
 ROWS = st.lists(st.tuples(st.sampled_from(["a", "b"]), REALS, st.none() | st.integers(-2, 2)), min_size=1, max_size=5)
+NAMES = ("text", "real", "integer")
 KINDS = (pa.string(), pa.float64(), pa.int32())
 
 
@@ -22,18 +23,33 @@ def exact(value: Any) -> Any:
     return struct.pack("d", value) if isinstance(value, float) else value
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_rows_come_back_as_they_were(frames: list[list[tuple[Any, ...]]]) -> None:
-    written = [msgpack.decode(msgpack.encode(packed(rows))) for rows in frames]
+    written = [unpacked(msgpack.decode(msgpack.encode(packed(NAMES, rows))), NAMES) for rows in frames]
     for rows, frame in zip(frames, written, strict=True):
-        assert [tuple(map(exact, row)) for row in rows_of(frame)] == [tuple(map(exact, row)) for row in rows]
-    for place, kind in enumerate(KINDS):
+        assert [tuple(map(exact, row)) for row in rows_of(frame, NAMES)] == [tuple(map(exact, row)) for row in rows]
+    for place, (name, kind) in enumerate(zip(NAMES, KINDS, strict=True)):
         values = [exact(row[place]) for rows in frames for row in rows]
-        assert [exact(value) for value in values_of(written, place)] == values
-        column = array_of(written, place, kind)
+        assert [exact(value) for value in values_of(written, name)] == values
+        column = array_of(written, name, kind)
         assert column.type == kind
         assert [exact(value) for value in column.to_pylist()] == values
 
 
 def test_what_all_rows_have_is_written_once() -> None:
-    assert packed([("pipeline", 1, 0.5), ("pipeline", 2, 0.5)]) == (2, ["pipeline", [1, 2], [0.5, 0.5]])
+    assert packed(NAMES, [("pipeline", 0.5, 1), ("pipeline", 0.5, 2)]) == (
+        2,
+        {"text": "pipeline", "real": [0.5, 0.5], "integer": [1, 2]},
+    )
+
+
+def test_a_record_is_read_by_names_whatever_came_or_went_since_it_was_written() -> None:
+    written = packed(("text", "gone"), [("a", 1), ("b", 2)])
+    assert list(rows_of(unpacked(written, NAMES), ("text", "new"))) == [("a", None), ("b", None)]
+    assert array_of([written], "new", pa.int32()).to_pylist() == [None, None]
+
+
+def test_records_of_format_1_are_read_by_position() -> None:
+    part = unpacked([2, ["pipeline", [0.5, 1.5]]], NAMES)
+    assert list(rows_of(part, NAMES)) == [("pipeline", 0.5, None), ("pipeline", 1.5, None)]

@@ -44,10 +44,10 @@ def open_workspace(
             f"{str(root)!r} cannot be the path of a workspace: DuckDB does not take"
             f" {' and '.join(map(repr, refused))} in a path literally; rename the folder"
         )
-    if root.is_file():
-        folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
-        raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
     with told(root):
+        if root.is_file():
+            folder = repr(str(root.parent)) if root.name == STORE_FILE else "of the workspace"
+            raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
         workspace = _joined(root, read_only, lock_timeout, limits)
         try:
             workspace.prepare(writing=not read_only)

@@ -15,7 +15,7 @@ from n4a_fast.tables.chains import Chains
 from n4a_fast.tables.derived import sweep_compiled_in_transaction
 from n4a_fast.tables.logs import Logs
 from n4a_fast.tables.pipelines import Pipelines
-from n4a_fast.tables.predictions.logged import JournaledPredictions
+from n4a_fast.tables.predictions.logged import LoggedPredictions
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.saving import Predictions
 from n4a_fast.tables.projects import Projects
@@ -49,7 +49,7 @@ class TableSet:
     @classmethod
     def of_records(cls, database: Database, files: ArtifactFiles, records: Iterable[bytes]) -> TableSet:
         """What other processes have logged, to be written at once."""
-        tables = cls(database, files, JournaledPredictions)
+        tables = cls(database, files, LoggedPredictions)
         tables.replay(records)
         return tables
 

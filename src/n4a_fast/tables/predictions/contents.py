@@ -47,11 +47,11 @@ class Contents:
         return (None, None) if address is None else (self.values.values(self._places[address]), self._widths[address])
 
     def fresh(self) -> dict[str, Any]:
-        """What was added since `keep`, for the journal."""
+        """What was added since `mark_logged`, for the log."""
         return {"widths": list(self._widths.items())[self._kept :], "values": self.values.tail(self._kept)}
 
     def mark_logged(self) -> None:
-        """What is fresh is in the journal."""
+        """What is fresh is in the log."""
         self._kept = len(self._widths)
 
     def replay(self, content: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ class Contents:
         if not content["widths"]:
             return
         for (address, width), values in zip(
-            content["widths"], unpacked(content["values"], self.values.dtype), strict=True
+            content["widths"], arrays_of(content["values"], self.values.dtype), strict=True
         ):
             if address not in self._widths and values is not None:
                 self._put(address, values, width)
@@ -95,7 +95,7 @@ def lists(column: ListColumn) -> pa.ChunkedArray:
     return pa.chunked_array(column.snapshot())
 
 
-def unpacked(tail: tuple[bytes, bytes], dtype: str) -> list[Array | None]:
+def arrays_of(tail: tuple[bytes, bytes], dtype: str) -> list[Array | None]:
     """The flat arrays of a `ListColumn.tail`."""
     lengths, values = np.frombuffer(tail[0], np.int64), np.frombuffer(tail[1], dtype)
     ends = np.cumsum(np.maximum(lengths, 0))

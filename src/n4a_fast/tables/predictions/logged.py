@@ -1,7 +1,7 @@
-"""Predictions of journal frames as tables, by column: nothing but a few checks is done for each of them.
+"""Predictions of log records as tables, by column: nothing but a few checks is done for each of them.
 
 `PredictionBatch.replay` puts them one by one, which takes three times as long. It is left for what
-replaces something: a prediction saved again, arrays saved again, or two journals with the same.
+replaces something: a prediction saved again, arrays saved again, or two logs with the same.
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAY
 from n4a_fast.tables.predictions.contents import Contents
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.metadata import SampleMetadata
-from n4a_fast.tables.predictions.packed import Packed, array_of, values_of, with_classes
-from n4a_fast.tables.predictions.pending import PredictionBatch
+from n4a_fast.tables.predictions.packed import Packed, array_of, unpacked, values_of
+from n4a_fast.tables.predictions.pending import REFERENCE, PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.tables.predictions.saving import Predictions
 
-_PLACE = {name: place for place, name in enumerate(PREDICTIONS.names)}
-_PLACE_OF_ARRAYS, _ID_OF_ARRAYS = 0, 1  # in a reference, which goes on with what the table has
-_REFERENCE = [name for name in PREDICTION_VALUES.names if name not in ("y_pred", "y_proba", "id_key")]
 _SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {
     "shared_arrays": ("float64", SHARED_ARRAYS),
     "shared_indices": ("int64", SHARED_INDICES),
@@ -31,8 +28,8 @@ _SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {
 Content = dict[str, Any]
 
 
-class JournaledPredictions(Predictions):
-    """The predictions of frames that other processes have journaled, to be written at once."""
+class LoggedPredictions(Predictions):
+    """The predictions of records that other processes have logged, to be written at once."""
 
     def __init__(self, database: Database, metadata: SampleMetadata) -> None:
         super().__init__(database, metadata)
@@ -47,9 +44,10 @@ class JournaledPredictions(Predictions):
 
 def tables_of(contents: list[Content]) -> dict[str, pa.Table]:
     """What a `PredictionBatch` holds after it has replayed these, as it gives it."""
-    rows = [content["predictions"] for content in contents if "predictions" in content]
+    rows = [unpacked(content["predictions"], PREDICTIONS.names) for content in contents if "predictions" in content]
     values = [content["prediction_values"] for content in contents if "prediction_values" in content]
-    if not (_replace_nothing(rows, values) and all(map(_is_in_order, values))):
+    references = [unpacked(value["references"], REFERENCE) for value in values]
+    if not (_replace_nothing(rows, references) and all(map(_are_in_order, references, values))):
         batch = PredictionBatch()
         for content in contents:
             batch.replay(content)
@@ -58,18 +56,18 @@ def tables_of(contents: list[Content]) -> dict[str, pa.Table]:
     if rows:
         tables["predictions"] = _rows_table(rows)
     if values:
-        tables["prediction_values"] = _values_table(values)
+        tables["prediction_values"] = _values_table(references, values)
         tables.update((name, table) for name in _SHARED if (table := _shared_table(name, values)).num_rows)
     return tables
 
 
-def _replace_nothing(rows: list[Packed], values: list[Content]) -> bool:
+def _replace_nothing(rows: list[Packed], references: list[Packed]) -> bool:
     """Whether no two rows have the same id or natural key, and no two arrays the same id."""
-    keys = (values_of(rows, _PLACE[name]) for name in KEY)
+    keys = (values_of(rows, name) for name in KEY)
     return (
-        _are_distinct(values_of(rows, _PLACE["prediction_id"]))
+        _are_distinct(values_of(rows, "prediction_id"))
         and _are_distinct(list(zip(*keys, strict=True)))
-        and _are_distinct(values_of([value["references"] for value in values], _ID_OF_ARRAYS))
+        and _are_distinct(values_of(references, "prediction_id"))
     )
 
 
@@ -77,23 +75,19 @@ def _are_distinct(keys: list[Any]) -> bool:
     return len(set(keys)) == len(keys)
 
 
-def _is_in_order(values: Content) -> bool:
-    """Whether the arrays of a frame are those of its references, one after the other."""
-    return values_of([values["references"]], _PLACE_OF_ARRAYS) == list(range(len(values["y_pred"][0]) // 8))
+def _are_in_order(references: Packed, values: Content) -> bool:
+    """Whether the arrays of a record are those of its references, one after the other."""
+    return values_of([references], "place") == list(range(len(values["y_pred"][0]) // 8))
 
 
 def _rows_table(rows: list[Packed]) -> pa.Table:
     kinds = [pa.string() if pa.types.is_timestamp(field.type) else field.type for field in PREDICTIONS]
-    arrays = [array_of(rows, place, kind) for place, kind in enumerate(kinds)]
+    arrays = [array_of(rows, name, kind) for name, kind in zip(PREDICTIONS.names, kinds, strict=True)]
     return pa.Table.from_arrays(arrays, PREDICTIONS.names).cast(PREDICTIONS)
 
 
-def _values_table(values: list[Content]) -> pa.Table:
-    references = [with_classes(value["references"]) for value in values]
-    columns = {
-        name: array_of(references, place, PREDICTION_VALUES.field(name).type)
-        for place, name in enumerate(_REFERENCE, _ID_OF_ARRAYS)
-    }
+def _values_table(references: list[Packed], values: list[Content]) -> pa.Table:
+    columns = {name: array_of(references, name, PREDICTION_VALUES.field(name).type) for name in REFERENCE[1:]}
     columns.update(
         y_pred=_lists(values, "y_pred"),
         y_proba=_lists(values, "y_proba"),
@@ -103,7 +97,7 @@ def _values_table(values: list[Content]) -> pa.Table:
 
 
 def _lists(values: list[Content], name: str) -> pa.ListArray:
-    """The arrays of all frames under one name."""
+    """The arrays of all records under one name."""
     lengths = np.frombuffer(b"".join(value[name][0] for value in values), np.int64)
     flat = np.frombuffer(b"".join(value[name][1] for value in values))
     offsets = np.zeros(len(lengths) + 1, np.int32)

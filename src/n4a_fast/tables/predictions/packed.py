@@ -1,7 +1,8 @@
-"""Rows for a journal frame, by column: what all of them share is written once.
+"""Rows for a log record, by the names of their columns: what all of them share is written once.
 
-The rows of a flush are those of one pipeline, alike in most of their columns, so their part of a frame
-takes a quarter of the bytes, and reading many frames makes a value for each of them instead of one for each row.
+The rows of a flush are those of one pipeline, alike in most of their columns, so their part of a record
+takes a quarter of the bytes, and reading many records makes a value for each of them instead of one for each row.
+A column that a record does not name is empty in its rows. Records of format 1 had positions in place of names.
 """
 
 from __future__ import annotations
@@ -13,14 +14,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-_OF_FORMAT_1 = 7  # columns: a place, and what is stored but the values and the classes
-
-Packed = Sequence[Any]  # the number of rows, and each column: a list, or the value of all
+Packed = tuple[int, dict[str, Any]]  # the number of rows, and each column: a list, or the value of all
 
 
-def packed(rows: Collection[Sequence[Any]]) -> Packed:
+def packed(names: Sequence[str], rows: Collection[Sequence[Any]]) -> Packed:
     """Rows in what msgpack knows; no value is a list."""
-    return len(rows), [_once_if_shared(column) for column in zip(*rows, strict=True)]
+    return len(rows), dict(zip(names, map(_once_if_shared, zip(*rows, strict=True)), strict=True))
+
+
+def unpacked(part: Sequence[Any], names: Sequence[str]) -> Packed:
+    """What `packed` gave, out of a record; in format 1 the columns had the order of these names."""
+    rows, columns = part
+    return rows, columns if isinstance(columns, dict) else dict(zip(names, columns, strict=False))
+
+
+def rows_of(part: Packed, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """The rows again."""
+    return zip(*(_values(part, name) for name in names), strict=True)
+
+
+def values_of(parts: Iterable[Packed], name: str) -> list[Any]:
+    """The values of one column in the rows of all parts."""
+    return list(chain.from_iterable(_values(part, name) for part in parts))
+
+
+def array_of(parts: Sequence[Packed], name: str, kind: pa.DataType) -> pa.Array:
+    """`values_of` as Arrow."""
+    if any(isinstance(columns.get(name), list) for _, columns in parts):
+        return pa.array(values_of(parts, name), kind)
+    of_parts = pa.array([columns.get(name) for _, columns in parts], kind)
+    return of_parts.take(pa.array(np.repeat(np.arange(len(parts)), [rows for rows, _ in parts])))
 
 
 def _once_if_shared(column: tuple[Any, ...]) -> Any:
@@ -30,31 +53,7 @@ def _once_if_shared(column: tuple[Any, ...]) -> Any:
     )  # 0.0 equals -0.0, and is another number
 
 
-def rows_of(frame: Packed) -> Iterable[tuple[Any, ...]]:
-    """The rows again."""
-    return zip(*(_values(frame, place) for place in range(len(frame[1]))), strict=True)
-
-
-def with_classes(references: Packed) -> Packed:
-    """References to arrays with the classes of their targets, which records of format 1 do not have."""
-    rows, columns = references
-    return references if len(columns) > _OF_FORMAT_1 else (rows, [*columns, None])
-
-
-def values_of(frames: Iterable[Packed], place: int) -> list[Any]:
-    """The values of one column in the rows of all frames."""
-    return list(chain.from_iterable(_values(frame, place) for frame in frames))
-
-
-def array_of(frames: Sequence[Packed], place: int, kind: pa.DataType) -> pa.Array:
-    """`values_of` as Arrow."""
-    if any(isinstance(columns[place], list) for _, columns in frames):
-        return pa.array(values_of(frames, place), kind)
-    of_frames = pa.array([columns[place] for _, columns in frames], kind)
-    return of_frames.take(pa.array(np.repeat(np.arange(len(frames)), [rows for rows, _ in frames])))
-
-
-def _values(frame: Packed, place: int) -> Iterable[Any]:
-    rows, columns = frame
-    column = columns[place]
+def _values(part: Packed, name: str) -> Iterable[Any]:
+    rows, columns = part
+    column = columns.get(name)
     return column if isinstance(column, list) else repeat(column, rows)

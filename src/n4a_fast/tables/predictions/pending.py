@@ -15,9 +15,9 @@ import pyarrow as pa
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
 from n4a_fast.tables.predictions.arrays import Arrays, restored
-from n4a_fast.tables.predictions.contents import Contents, lists, unpacked, width_of
+from n4a_fast.tables.predictions.contents import Contents, arrays_of, lists, width_of
 from n4a_fast.tables.predictions.keys import id_keys
-from n4a_fast.tables.predictions.packed import packed, rows_of, with_classes
+from n4a_fast.tables.predictions.packed import packed, rows_of, unpacked
 from n4a_fast.values import ids
 
 _KEY_PLACES = [
@@ -26,6 +26,8 @@ _KEY_PLACES = [
 ]
 _CREATED_AT = PREDICTIONS.names.index("created_at")
 _SCORES, _BEST_PARAMS = PREDICTIONS.names.index("scores"), PREDICTIONS.names.index("best_params")
+# of arrays in a record: where in it they are, whose, and what the table has beside them
+REFERENCE = ["place", *(name for name in PREDICTION_VALUES.names if name not in ("y_pred", "y_proba", "id_key"))]
 _ROW_BYTES = 600  # of a row in memory, beside what can be long
 
 
@@ -43,7 +45,7 @@ class PredictionBatch:
         self._shared, self._indices = Contents("float64"), Contents("int64")
         self._fresh_rows: dict[str, tuple[Any, ...]] = {}
         self._fresh_places: dict[str, int] = {}
-        self._kept = 0  # references that are in the journal
+        self._kept = 0  # references that are in the log
         self.nbytes = 0  # of the arrays held
         self.row_nbytes = 0  # about those of the rows
         self.logged_nbytes = 0  # how many of both are in the log
@@ -156,15 +158,18 @@ class PredictionBatch:
         )
 
     def fresh(self) -> dict[str, Any]:
-        """What came after `keep`, for the journal: by table name, in what msgpack knows."""
-        content: dict[str, Any] = {"predictions": packed(self._fresh_rows.values())} if self._fresh_rows else {}
+        """What came after `mark_logged`, for the log: by table name, in what msgpack knows."""
+        content: dict[str, Any] = {}
+        if self._fresh_rows:
+            content["predictions"] = packed(PREDICTIONS.names, self._fresh_rows.values())
         if self._fresh_places:
             content["prediction_values"] = {
                 "references": packed(
+                    REFERENCE,
                     [
                         (place - self._kept, name, *self._references[place][1:])
                         for name, place in self._fresh_places.items()
-                    ]
+                    ],
                 ),
                 "y_pred": self._y_pred.tail(self._kept),
                 "y_proba": self._y_proba.tail(self._kept),
@@ -174,7 +179,7 @@ class PredictionBatch:
         return content
 
     def mark_logged(self) -> None:
-        """What is fresh is in the journal."""
+        """What is fresh is in the log."""
         self._fresh_rows, self._fresh_places, self._kept = {}, {}, len(self._references)
         self.logged_nbytes = self.nbytes + self.row_nbytes
         self._shared.mark_logged()
@@ -182,7 +187,8 @@ class PredictionBatch:
 
     def replay(self, content: dict[str, Any]) -> None:
         """Put again what `fresh` once gave."""
-        for row in rows_of(content["predictions"]) if "predictions" in content else ():
+        names = PREDICTIONS.names
+        for row in rows_of(unpacked(content["predictions"], names), names) if "predictions" in content else ():
             created_at = datetime.fromisoformat(row[_CREATED_AT])
             self.put(
                 (*row[:_CREATED_AT], created_at, *row[_CREATED_AT + 1 :]),
@@ -192,8 +198,8 @@ class PredictionBatch:
         if values is not None:
             self._shared.replay(values["shared_arrays"])
             self._indices.replay(values["shared_indices"])
-            y_pred, y_proba = unpacked(values["y_pred"], "float64"), unpacked(values["y_proba"], "float64")
-            for place, name, *reference in rows_of(with_classes(values["references"])):
+            y_pred, y_proba = arrays_of(values["y_pred"], "float64"), arrays_of(values["y_proba"], "float64")
+            for place, name, *reference in rows_of(unpacked(values["references"], REFERENCE), REFERENCE):
                 self._put_values((self._first_ids.get(name, name), *reference), y_pred[place], y_proba[place])
 
     def pending(self) -> dict[str, pa.Table]:
