@@ -22,7 +22,7 @@ MINUTES := 2
 STEPS := 100000
 PART := 1/1
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all gate bench numbers peers environments wheel sanitize fuzz clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments wheel sanitize fuzz clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -133,6 +133,10 @@ test-sweeps: $(READY) .venv-embedded-0.7.1/.ready
 	@N4A_PACKAGES_BESIDE=$$(.venv-nirs4all-0.7.1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	    $(BIN)/python -m pytest -q -rs -n 0 tests/replay/test_fuse_nirs4all.py tests/replay/test_reference_chains.py
 	@N4A_SWEEP_SIZES=$(SWEEP_SIZES) $(BIN)/python -m pytest -q -n 0 tests/environments/test_sweeps_in_nirs4all.py
+
+# nirs4all's own storage tests on this store, from a checkout of its repository: make test-upstream FOLDER=../nirs4all
+test-upstream: $(READY) .venv-embedded-1.4.10/.ready
+	@$(BIN)/python tests/environments/upstream_tests.py $(FOLDER)
 
 test-nirs4all: test-bundles test-conversion
 	@$(MAKE) --no-print-directory SWEEP_SIZES=10 test-sweeps

@@ -296,6 +296,7 @@ OWN = {"id", "pipeline_uid", "pipeline_id", "prediction_id", "chain_id", "create
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """A row in memory without its ids and its time; of arrays, their kind and shape."""
     shapes = {name: f"{value.dtype.kind} {value.shape}" for name, value in row.items() if isinstance(value, np.ndarray)}
+    shapes["metadata"] = sorted(row["metadata"])  # whose ids follow from the hashes that are installed
     return {name: value for name, value in (row | shapes).items() if name not in OWN}
 
 

@@ -123,6 +123,20 @@ def test_a_new_folder_is_ours_and_is_found_by_those_who_look_for_sqlite(
         assert store.list_runs()["name"].to_list() == ["sweep"]
 
 
+def test_what_nirs4all_makes_of_the_store_s_calls_is_its_own_and_signatures_are_its(program: Program) -> None:
+    more = (
+        "def export_chain(self, chain_id, output_path, format='n4a', relation_replay_manifest=None):\n"
+        "        return f'{chain_id} of nirs4all'\n"
+        "    def save_prediction(self, pipeline_id, chain_id, prediction_id=None): ..."
+    )
+    script = (
+        ORDERS["before"]
+        + "import inspect\nstore = WorkspaceStore('w')\nnames = inspect.signature(store.save_prediction).parameters\n"
+        + "print(json.dumps([store.export_chain('a', 'b'), list(names)]))"
+    )
+    assert program(script, more=more) == ["a of nirs4all", ["pipeline_id", "chain_id", "prediction_id"]]
+
+
 def test_a_folder_with_a_store_of_nirs4all_s_own_stays_with_its_class(program: Program, tmp_path: Path) -> None:
     script = (
         ORDERS["before"]

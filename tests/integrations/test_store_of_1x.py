@@ -14,6 +14,7 @@ from helpers import begin_pipeline, begin_sweep, child, finish, predict, save_ch
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.integrations.workspaces import convert
 
@@ -297,6 +298,23 @@ def test_places_in_relations_and_missing_scores_are_kept(store: Store1x) -> None
         "SELECT unit_id, sample_influence_weight FROM predictions WHERE prediction_scope = 'reduced'"
     )
     assert frame.rows() == [("u1", 0.25)]
+
+
+@pytest.mark.parametrize("kind", [Store1x, Nirs4allStore])
+def test_a_prediction_that_is_known_keeps_its_first_id(tmp_path: Path, kind: type[Nirs4allStore]) -> None:
+    with kind(tmp_path / "w") as store:
+        sweep = begin_sweep(store)
+        first = predict(store, sweep.pipeline, sweep.chain, prediction_id="first", val_score=0.5)
+        store.save_prediction_arrays(first, np.zeros(2), np.zeros(2))
+        assert predict(store, sweep.pipeline, sweep.chain, prediction_id="second", val_score=0.25) == "first"
+        store.flush()
+        assert predict(store, sweep.pipeline, sweep.chain, prediction_id="third", val_score=0.125) == "first"
+        assert store.query_predictions().select("prediction_id", "val_score").rows() == [("first", 0.125)]
+
+
+def test_arrays_are_not_compacted_inside_a_transaction(store: Store1x) -> None:
+    with store.transaction(), pytest.raises(RuntimeError, match="outside of transaction"):
+        store.compact_arrays()
 
 
 def test_deleting_predictions_takes_what_they_leave_empty(store: Store1x) -> None:

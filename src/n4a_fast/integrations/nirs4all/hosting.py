@@ -7,6 +7,7 @@ that is installed. A folder that nirs4all itself has written stays with nirs4all
 from __future__ import annotations
 
 import inspect
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ TAKEN_OVER = (
     "count_chain_summaries",
     "query_top_chains",
     "replay_chain",
+    "export_chain",
     "_validate_chain_export",
     "get_studio_run_detail_v1",
     "get_studio_run_detail_runtime_v1",
@@ -52,6 +54,8 @@ def hosted(original: type) -> type:
 
 def _hosted_1x(original: type) -> type:
     members = {name: vars(original)[name] for name in TAKEN_OVER if name in vars(original)}
+    if hasattr(original, "save_prediction"):
+        members["save_prediction"] = _as_described(Store1x.save_prediction, original)
 
     def new(cls: type, workspace_path: Any = None, *args: Any, **options: Any) -> Any:
         if workspace_path is not None and is_of_nirs4all(Path(workspace_path)):
@@ -67,6 +71,18 @@ def _hosted_1x(original: type) -> type:
     chosen: dict[str, Any] = {"__new__": new, "open_readonly": classmethod(open_readonly)}
     store: Any = type("Store1x", (Store1x,), {**members, **chosen, **described})
     return store  # type: ignore[no-any-return]
+
+
+def _as_described(method: Any, original: type) -> Any:
+    """A method of ours that takes what it is given, with the signature that nirs4all's has."""
+
+    @wraps(method)
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        return method(self, *args, **options)
+
+    described: Any = call
+    described.__signature__ = inspect.signature(getattr(original, method.__name__))
+    return described
 
 
 def is_of_nirs4all(folder: Path) -> bool:

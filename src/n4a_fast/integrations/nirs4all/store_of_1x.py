@@ -142,6 +142,11 @@ class Store1x(Nirs4allStore):
         self._keep_promises()
         return super().load_artifact(artifact_id)
 
+    def get_artifact_path(self, artifact_id: str) -> Path:
+        """Like the store's."""
+        self._keep_promises()
+        return super().get_artifact_path(artifact_id)
+
     def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
         """Like the store's."""
         self._keep_promises()
@@ -324,6 +329,8 @@ class Store1x(Nirs4allStore):
 
     def compact_arrays(self, dataset_name: str | None = None) -> dict[str, dict[str, Any]]:
         """Nothing to do: what is deleted leaves no trace; see `array_store.compact`."""
+        if self._open().units.is_open:
+            raise RuntimeError("arrays are compacted outside of transaction()")
         return self.array_store.compact(dataset_name)
 
     # -- what is kept beside rows ------------------------------------------------------------
