@@ -1266,8 +1266,8 @@ class WorkspaceStore:
 
         The backup is a workspace that can be opened. One that is at `to` already is replaced in one step when the new
         one is whole; `incremental` takes its unchanged artifacts over. Artifacts are linked where the disk allows it.
-        Shards below this workspace are backed up with it. Raises DamagedStoreError, and leaves the former backup as it
-        is, when this store is damaged.
+        Shards below this workspace are backed up with it. The backup of another workspace is refused. Raises
+        DamagedStoreError, and leaves the former backup as it is, when this store is damaged.
         """
         return backup(self._open(), Path(to), incremental, progress)
 
@@ -1283,7 +1283,7 @@ class WorkspaceStore:
         """Make a workspace at `to` of a backup, verified before it takes its place.
 
         An existing workspace is refused unless `replace` is given; then it is kept beside `to`, under the name in the
-        report. Raises StoreLockedError while another process has it open.
+        report. Raises StoreLockedError while another process has it open for writing.
         """
         return restore(Path(backup), Path(to), replace, progress)
 

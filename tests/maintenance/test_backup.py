@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from helpers import Sweep, begin_pipeline, begin_sweep, child, kill, predict_wit
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.durable.duckdb_file import DuckDBFile
-from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError, StoreLockedError
+from n4a_fast.errors import (
+    DamagedStoreError,
+    InvalidInputError,
+    NotFoundError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
 from n4a_fast.library import PipelineLibrary
 
 TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs")
@@ -92,6 +99,57 @@ def test_a_folder_that_is_no_backup_is_refused(store: WorkspaceStore, tmp_path: 
         with pytest.raises(InvalidInputError):
             store.backup(place)
     assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
+
+
+def test_the_backup_of_another_workspace_is_not_replaced(store: WorkspaceStore, tmp_path: Path) -> None:
+    fill(store)
+    store.backup(tmp_path / "backup")
+    with WorkspaceStore(tmp_path / "other") as other, pytest.raises(InvalidInputError, match="another workspace"):
+        other.backup(tmp_path / "backup")
+    WorkspaceStore.restore(tmp_path / "backup", tmp_path / "moved")
+    with WorkspaceStore(tmp_path / "moved") as moved:
+        assert moved.backup(tmp_path / "backup").unchanged == 1
+
+
+def test_links_are_followed_before_a_place_is_judged(store: WorkspaceStore, tmp_path: Path) -> None:
+    fill(store)
+    (tmp_path / "to the workspace").symlink_to(store.workspace_path)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "to another disk").symlink_to(tmp_path / "disk")
+    with pytest.raises(InvalidInputError, match="lies in"):
+        store.backup(tmp_path / "to the workspace" / "inside")
+    assert store.backup(tmp_path / "to another disk").path == tmp_path / "disk"
+    for place in ("disk", "to another disk/inside"):
+        with pytest.raises(InvalidInputError, match="the backup"):
+            WorkspaceStore.restore(tmp_path / "disk", tmp_path / place, replace=True)
+
+
+def test_a_disk_that_refuses_a_copy_is_named(store: WorkspaceStore, tmp_path: Path) -> None:
+    fill(store)
+    path = store.workspace_path
+    store.close()
+    with WorkspaceStore.open_readonly(path) as reader:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+        try:
+            with pytest.raises(StoreUnavailableError, match=f"^{tmp_path / 'backup'} cannot be used"):
+                reader.backup(tmp_path / "backup")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [each.name for each in tmp_path.iterdir()] == ["workspace"]
+
+
+def test_a_workspace_copied_without_its_artifacts_is_told_by_its_own_path(
+    store: WorkspaceStore, tmp_path: Path
+) -> None:
+    fill(store)
+    store.close()
+    shutil.copytree(store.workspace_path, tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "artifacts")
+    with WorkspaceStore.open_readonly(tmp_path / "half") as half:
+        assert [finding.kind for finding in half.verify().findings] == ["missing file"]
+        with pytest.raises(DamagedStoreError, match=f"^{tmp_path / 'half'}/artifacts"):
+            half.backup(tmp_path / "backup")
 
 
 def test_a_damaged_store_leaves_the_former_backup_as_it_is(store: WorkspaceStore, tmp_path: Path) -> None:
@@ -184,19 +242,19 @@ def test_a_workspace_is_replaced_only_on_demand_and_kept_beside(store: Workspace
         assert kept.list_runs().height == 2
 
 
-def test_a_store_that_another_process_writes_to_is_not_replaced(store: WorkspaceStore, tmp_path: Path) -> None:
+def test_a_store_that_another_process_has_open_is_not_replaced(store: WorkspaceStore, tmp_path: Path) -> None:
     fill(store)
     store.backup(tmp_path / "backup")
     store.close()
     holder = child(
-        "import sys\nfrom n4a_fast import WorkspaceStore\nstore = WorkspaceStore(sys.argv[1])\n"
-        "with store.transaction():\n  store.begin_run('r', {}, []); store.list_runs(); print('now'); input()",
+        "import sys\nfrom n4a_fast import WorkspaceStore\nstore = WorkspaceStore(sys.argv[1])\nprint('now'); input()",
         store.workspace_path,
     )
     read_line(holder)
-    with pytest.raises(StoreLockedError):
+    with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
         WorkspaceStore.restore(tmp_path / "backup", store.workspace_path, replace=True)
     kill(holder)
+    assert WorkspaceStore.restore(tmp_path / "backup", store.workspace_path, replace=True).replaced
 
 
 def test_a_damaged_workspace_can_be_replaced(store: WorkspaceStore, tmp_path: Path) -> None:

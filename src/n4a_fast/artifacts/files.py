@@ -170,7 +170,7 @@ class ArtifactFiles:
         folders = [""]
         while folders:
             folder = folders.pop()
-            with os.scandir(self.root / folder) as entries:
+            with suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:  # not copied along, or gone
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{folder}{entry.name}/")

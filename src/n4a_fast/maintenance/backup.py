@@ -22,7 +22,13 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable.publish import new_folder, replaced_folder
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
-from n4a_fast.errors import ArtifactMissingError, DamagedStoreError, InvalidInputError, NotFoundError
+from n4a_fast.errors import (
+    ArtifactMissingError,
+    DamagedStoreError,
+    InvalidInputError,
+    NotFoundError,
+    StoreLockedError,
+)
 from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
 from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
@@ -48,21 +54,23 @@ class BackupReport:
 
 def backup(workspace: Workspace, to: Path, incremental: bool, progress: Progress | None) -> BackupReport:
     """A verified copy of everything committed and flushed at one moment, in place of the one that `to` may hold."""
-    begun, target, say = time.monotonic(), Path(os.path.abspath(to)), progress or _silent
+    begun, target, say = time.monotonic(), Path(os.path.realpath(to)), progress or _silent
     _require_place_for_backup(workspace, target)
     former = target if incremental and (target / NOTE).is_file() else None
     with replaced_folder(target) as draft:
         copied = _copy_all(workspace, draft, former, say)
         (draft / NOTE).write_text(_note(workspace))
-        check_copy(draft, say)
+        check_copy(draft, workspace.root, say)
     return copied.report(target, None, begun)
 
 
 def restore(source: Path, to: Path, replace: bool, progress: Progress | None) -> BackupReport:
     """A workspace made of a backup, verified before it takes its place; what it replaces is kept beside it."""
-    begun, target, say = time.monotonic(), Path(os.path.abspath(to)), progress or _silent
+    begun, target, say = time.monotonic(), Path(os.path.realpath(to)), progress or _silent
+    source = Path(os.path.realpath(source))
     if not (source / STORE_FILE).is_file():
         raise NotFoundError("backup", str(source), "check the path: a backup has a store.duckdb", where="")
+    _require_beside(source, target, "the backup")
     kept = None
     if replace and target.exists():
         kept = target.with_name(f"{target.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")
@@ -72,7 +80,7 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
     try:
         with opened as draft:
             copied = _copy_all(workspace, draft, None, say)
-            check_copy(draft, say)
+            check_copy(draft, source, say)
     finally:
         release_workspace(workspace)
     return copied.report(target, kept, begun)
@@ -192,10 +200,28 @@ def _remove_deleted(root: Path, deleted: Iterable[Address], used: set[str]) -> N
 
 
 def _require_place_for_backup(workspace: Workspace, target: Path) -> None:
-    if target == workspace.root or workspace.root in target.parents or target in workspace.root.parents:
-        raise InvalidInputError(f"{target} is, or lies in, or holds the workspace; give a folder beside it")
-    if target.is_dir() and any(target.iterdir()) and not (target / NOTE).is_file():
+    _require_beside(workspace.root, target, "the workspace")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    try:
+        of = json.loads((target / NOTE).read_bytes())["store"]
+    except (OSError, ValueError, KeyError, TypeError):
+        of = None
+    if of is None:
         raise InvalidInputError(f"{target} is no backup and not empty; give a new folder, or one of a backup")
+    if of != _store_id(workspace):
+        raise InvalidInputError(f"{target} holds the backup of another workspace; give a folder of its own")
+
+
+def _require_beside(root: Path, target: Path, what: str) -> None:
+    if target == root or root in target.parents or target in root.parents:
+        raise InvalidInputError(f"{target} is, or lies in, or holds {what}; give a folder beside it")
+
+
+def _store_id(workspace: Workspace) -> str:
+    with workspace.lock:
+        workspace.database.attach()  # which looks whose file it is
+        return workspace.database.identity.store_id
 
 
 def _require_unused(target: Path) -> None:
@@ -209,13 +235,18 @@ def _require_unused(target: Path) -> None:
     try:
         if workspace.users > 1:
             raise InvalidInputError(f"{target} is open in this process; close it before it is replaced")
+        session = workspace.session
+        if writing := next(filter(session.is_alive, session.listed()), None):
+            holder = session.holder_of(writing)
+            raise StoreLockedError(target / STORE_FILE, None if holder is None else holder.pid)
     finally:
         release_workspace(workspace)
 
 
 def _note(workspace: Workspace) -> str:
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-    return json.dumps({"made_at": made, "of": str(workspace.root), "written_by": __version__})
+    told = {"made_at": made, "of": str(workspace.root), "store": _store_id(workspace), "written_by": __version__}
+    return json.dumps(told)
 
 
 def _silent(_part: str, _done: int, _of: int) -> None:

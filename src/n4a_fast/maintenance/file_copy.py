@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ package = types.ModuleType("n4a_fast"); package.__path__ = [sys.argv[1]]; sys.mo
 from n4a_fast.maintenance.file_copy import main; main(sys.argv[2], sys.argv[3])"""
 _PACKAGE = str(Path(__file__).parents[1])
 BLOCKS_AT_ONCE = 256  # 64 MB
+_REFUSED = "refused: "
 
 
 class Copied(NamedTuple):
@@ -62,6 +65,9 @@ class FileCopy:
             said = self._helper.communicate()[1].strip().rpartition("\n")[2] or str(error)
             if "DamagedFileError" in said:
                 raise DamagedStoreError(self._source, said) from error
+            if said.startswith(_REFUSED):  # by the disk of the copy, which the caller names
+                refused = int(said.removeprefix(_REFUSED))
+                raise OSError(refused, os.strerror(refused)) from error
             raise StoreUnavailableError(self._source, f"it could not be copied: {said}") from error
 
     def __enter__(self) -> FileCopy:
@@ -93,7 +99,7 @@ class _Pass:
         file = self._file()
         last = min(first + BLOCKS_AT_ONCE, file.active.blocks)
         for block in range(first, last):
-            platform.write_at(self._target, file.block(block), file.place_of(block))
+            self._write(file.block(block), file.place_of(block))
         return Copied(max(0, last - first), file.active.blocks)
 
     def finish(self) -> Copied:
@@ -103,13 +109,18 @@ class _Pass:
             blocks = max(blocks, -(-(os.fstat(self._source).st_size - FIRST_BLOCK) // file.active.block_size))
         changed = [block for block in range(blocks) if self._has_changed(file.place_of(block))]
         for block in changed:
-            platform.write_at(self._target, file.block(block), file.place_of(block))
-        platform.write_at(self._target, self._read(0, FIRST_BLOCK), 0)
-        os.ftruncate(self._target, file.place_of(blocks))
-        platform.sync_file(self._target)
+            self._write(file.block(block), file.place_of(block))
+        self._write(self._read(0, FIRST_BLOCK), 0)
+        with _writing():
+            os.ftruncate(self._target, file.place_of(blocks))
+            platform.sync_file(self._target)
         if log:
             self._write_log(log)
         return Copied(len(changed), blocks)
+
+    def _write(self, content: bytes, place: int) -> None:
+        with _writing():
+            platform.write_at(self._target, content, place)
 
     def _has_changed(self, place: int) -> bool:
         return self._read(place, CHECKSUM) != platform.read_at(self._target, CHECKSUM, place)
@@ -123,7 +134,7 @@ class _Pass:
             return b""
 
     def _write_log(self, content: bytes) -> None:
-        with open(self._log_copy, "wb") as copy:
+        with _writing(), open(self._log_copy, "wb") as copy:
             copy.write(content)
             copy.flush()
             platform.sync_file(copy.fileno())
@@ -136,6 +147,15 @@ class _Pass:
 
     def _read(self, offset: int, length: int) -> bytes:
         return platform.read_at(self._source, length, offset)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """What the disk of the copy refuses ends the helper, with the number of the error as its last words."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"{_REFUSED}{error.errno}")
 
 
 def main(source: str, target: str) -> None:

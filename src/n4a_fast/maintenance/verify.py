@@ -189,8 +189,8 @@ def verify(
     return report
 
 
-def check_copy(root: Path, progress: Progress) -> None:
-    """DamagedStoreError unless a copy is sound: all its blocks, its references, and that all its files are there."""
+def check_copy(root: Path, source: Path, progress: Progress) -> None:
+    """DamagedStoreError of the source unless its copy is sound: all blocks and references, and no file is missing."""
     workspace = open_workspace(root, read_only=True, lock_timeout=30.0)
     try:
         verification = Verification(workspace, quick=True, sample=None, progress=progress)
@@ -200,7 +200,8 @@ def check_copy(root: Path, progress: Progress) -> None:
         release_workspace(workspace)
     for finding in verification.report.findings:
         if not finding.is_leftover:
-            raise DamagedStoreError(finding.path, f"the copy was given up: {finding.kind} {finding.id}")
+            wrong = source / finding.path.relative_to(workspace.root)
+            raise DamagedStoreError(wrong, f"{finding.kind} {finding.id}; the copy was given up")
 
 
 def verify_closed(root: Path, error: StoreError) -> VerificationReport:
