@@ -159,6 +159,45 @@ def test_replay_dgemm_peak(measure: Measure, many: tuple[WorkspaceStore, Chains]
     assert store.replay_chains(chains.ids, X).shape == (1_000, 1_000)
 
 
+@gate(
+    "replay_streamed",
+    workload="replay_chains: 1,000 chains, 20,000 spectra of a mapped file into a .npy file",
+    baseline="replay_chains of the same spectra in memory",
+    size=20_000,
+    seed=0,
+    threads=1,
+)
+def test_replay_streamed(measure: Measure, many: tuple[WorkspaceStore, Chains], tmp_path: Path) -> None:
+    _stream(measure, many, tmp_path, 20_000, rounds=5)
+
+
+@report(
+    "replay_streamed_200000",
+    workload="replay_chains: 1,000 chains, 200,000 spectra of a mapped file into a .npy file, 1.6 GB",
+    baseline="replay_chains of the same spectra in memory",
+    size=200_000,
+    seed=0,
+    threads=1,
+)
+def test_replay_streamed_200000(measure: Measure, many: tuple[WorkspaceStore, Chains], tmp_path: Path) -> None:
+    _stream(measure, many, tmp_path, 200_000, rounds=1)
+
+
+def _stream(measure: Measure, many: tuple[WorkspaceStore, Chains], folder: Path, rows: int, rounds: int) -> None:
+    store, chains = many
+    np.save(folder / "X.npy", spectra(rows))
+    mapped, held = np.load(folder / "X.npy", mmap_mode="r"), np.load(folder / "X.npy")
+    out = folder / "Y.npy"
+    measure.ratio(
+        lambda: store.replay_chains(chains.ids, held),
+        lambda: store.replay_chains(chains.ids, mapped, out=out),
+        rounds=rounds,
+        warmup=1,
+    )
+    some = slice(rows - 100, rows)
+    assert _agree(np.load(out, mmap_mode="r")[:, some], store.replay_chains(chains.ids, held[some]))
+
+
 FIRST_TOUCH = """
 import json, sys, time
 import numpy as np

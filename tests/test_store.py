@@ -169,6 +169,7 @@ READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "load_arrays": lambda store, unknown: store.load_arrays([unknown]),
     "replay_chain": lambda store, unknown: store.replay_chain(unknown, np.zeros((2, 3))),
     "replay_chains": lambda store, unknown: store.replay_chains([unknown], np.zeros((2, 3))),
+    "replay_and_save": lambda store, unknown: store.replay_and_save([unknown], np.zeros((2, 3)), dataset="d"),
     "replay_plan": lambda store, unknown: store.replay_plan(unknown),
     "describe_chain": lambda store, unknown: store.describe_chain(unknown),
     "export_chain": lambda store, unknown: store.export_chain(unknown, store.workspace_path / "chain.n4a"),

@@ -34,6 +34,7 @@ from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError
 from n4a_fast.leaderboard import Leaderboard
 from n4a_fast.learning.crossval import Data, save_cross_validation
+from n4a_fast.learning.replayed import NewSpectra, replay_and_save
 from n4a_fast.learning.searches import save_search
 from n4a_fast.learning.stored_estimator import estimator_of
 from n4a_fast.maintenance.backup import BackupReport, backup, restore
@@ -1108,6 +1109,30 @@ class WorkspaceStore:
         """
         work = Work(X, wavelengths, Choice(folds, fold_weights), return_proba, n_jobs, threads, max_bytes)
         return replay_into(self._open().replayer, chain_ids, work, out, progress)
+
+    def replay_and_save(
+        self,
+        chain_ids: Sequence[str],
+        X: np.ndarray[Any, Any],
+        y: Any = None,
+        *,
+        dataset: str,
+        wavelengths: Any = None,
+        sample_indices: Any = None,
+        partition: str = "test",
+        run: str | None = None,
+        folds: Any = "auto",
+        n_jobs: int = 1,
+        threads: int = 1,
+    ) -> list[str]:
+        """Predict new spectra with stored chains and keep the predictions, all of them or none; their ids, in order.
+
+        `y` (n_samples[, n_targets]), as the chains predict, gives scores: rmse, r2 and mae, or accuracy, balanced
+        accuracy and macro F1. The predictions belong to a pipeline of their own on `dataset`, in the open run `run` or
+        in one that is made and completed, under the fold "avg", which no ranking of chains counts.
+        """
+        data = NewSpectra(X, y, wavelengths, sample_indices, dataset, partition)
+        return replay_and_save(self, chain_ids, data, run, {"folds": folds, "n_jobs": n_jobs, "threads": threads})
 
     def replay_plan(
         self, chain_id: str, X: np.ndarray[Any, Any] | None = None, wavelengths: np.ndarray[Any, Any] | None = None

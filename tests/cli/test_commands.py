@@ -531,6 +531,22 @@ def test_predict_writes_a_row_for_each_spectrum(workspace: Path, ids: dict[str, 
     assert both[0] == f"id,{ids['good'][-8:]},{ids['poor'][-8:]}"
 
 
+def test_predict_keeps_its_predictions_where_that_is_asked_for(
+    workspace: Path, ids: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(workspace, tmp_path / "ws")
+    np.save(tmp_path / "new.npy", X)
+    result = invoke("predict", tmp_path / "ws", ids["good"], tmp_path / "new.npy", "--save", "autumn")
+    assert result.exit_code == 0, result.output
+    assert "kept 1 prediction of autumn" in result.stderr
+    with WorkspaceStore.open_readonly(tmp_path / "ws") as store:
+        (kept,) = store.query_predictions(dataset_name="autumn")["prediction_id"]
+        found = store.get_prediction(kept, load_arrays=True)
+        assert found is not None
+        np.testing.assert_array_equal(found["y_pred"], store.replay_chain(ids["good"], X))
+        assert found["chain_id"] == ids["good"]
+
+
 def test_predict_never_loses_or_makes_up_a_spectrum(workspace: Path, tmp_path: Path) -> None:
     bare = write_csv(tmp_path / "bare.csv", None)
     assert len(invoke("predict", workspace, "@best", bare).stdout.splitlines()) == 1 + len(X)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, say, split, stop
+from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, say, split, stop, writing
 
 if TYPE_CHECKING:
     from n4a_fast.cli.spectra import Spectra
@@ -33,6 +33,7 @@ def predict(
     proba: Annotated[bool, typer.Option("--proba", help="Probabilities of the classes.")] = False,
     folds: Annotated[bool, typer.Option("--folds", help="Also what the model of each fold predicts.")] = False,
     chunk: Annotated[int, typer.Option(help="Spectra at a time.", min=1)] = 10_000,
+    save: Annotated[str | None, typer.Option(help="Keep the predictions, too, as those of this data set.")] = None,
 ) -> None:
     """Predictions of stored chains for the spectra in a file.
 
@@ -50,6 +51,10 @@ def predict(
             _require_width(store, chain, spectra, rest[-1])
         say(spectra.told())
         heads, columns = _columns(store, chains, spectra, proba, folds, chunk)
+    if save is not None:
+        with writing(place) as store:
+            kept = store.replay_and_save(chains, spectra.X, dataset=save, wavelengths=spectra.wavelengths)
+        say(f"kept {len(kept)} prediction{'s'[: len(kept) != 1]} of {save}")
     _write(out, spectra, heads, columns)
 
 

@@ -1,0 +1,132 @@
+"""Predictions of stored chains on a new data set, kept with their scores in one unit."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import child, count
+from replay_chains import spectra, target
+from replay_stores import begin, pls_chain, put_chain
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, root_mean_squared_error
+
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import InvalidInputError, NotFoundError
+
+X = spectra(60)
+Y = target(X)
+NEW = spectra(25)[::-1]
+LABELS = np.where(np.median(Y) < Y, "wet", "dry")
+
+
+def test_predictions_are_kept_with_arrays_and_scores(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chains = [pls_chain(store, pipeline, X, Y), pls_chain(store, pipeline, X, Y, components=2)]
+    y = target(NEW) + 0.1
+    ids = store.replay_and_save(chains, NEW, y, dataset="autumn", sample_indices=np.arange(25) + 100)
+    expected = store.replay_chains(chains, NEW)
+    for chain, identifier, predicted in zip(chains, ids, expected, strict=True):
+        row = store.get_prediction(identifier, load_arrays=True)
+        assert row is not None
+        assert (row["chain_id"], row["dataset_name"], row["partition"]) == (chain, "autumn", "test")
+        assert (row["task_type"], row["metric"], row["n_samples"], row["n_features"]) == (
+            "regression",
+            "rmse",
+            25,
+            X.shape[1],
+        )
+        np.testing.assert_array_equal(row["y_pred"], predicted)
+        np.testing.assert_array_equal(row["y_true"], y)
+        np.testing.assert_array_equal(row["sample_indices"], np.arange(25) + 100)
+        assert row["test_score"] == row["scores"]["test"]["rmse"] == root_mean_squared_error(y, predicted)
+    assert store.sql("SELECT status FROM runs WHERE name = 'predictions on autumn'")["status"].to_list() == [
+        "completed"
+    ]
+
+
+def test_labels_are_kept_as_text(store: WorkspaceStore) -> None:
+    chain = put_chain(store, begin(store), [], [LogisticRegression(max_iter=500).fit(X, LABELS)])
+    (identifier,) = store.replay_and_save([chain], X, LABELS, dataset="autumn")
+    row = store.get_prediction(identifier, labels=True)
+    assert row is not None
+    assert row["y_true"].tolist() == LABELS.tolist()
+    assert row["y_pred"].tolist() == store.replay_chain(chain, X).tolist()
+    assert (row["task_type"], row["metric"]) == ("classification", "accuracy")
+    assert row["test_score"] == accuracy_score(LABELS, store.replay_chain(chain, X))
+
+
+def test_several_targets_and_nothing_measured(store: WorkspaceStore) -> None:
+    chain = put_chain(store, begin(store), [], [Ridge().fit(X, np.stack([Y, -Y], axis=1))])
+    (identifier,) = store.replay_and_save([chain], NEW, dataset="autumn")
+    row = store.get_prediction(identifier, load_arrays=True)
+    assert row is not None
+    np.testing.assert_allclose(row["y_pred"], store.replay_chain(chain, NEW), rtol=1e-12)
+    assert row["y_true"] is None
+    assert row["scores"] == {}
+
+
+def test_nothing_of_the_training_is_replaced_and_no_ranking_changes(store: WorkspaceStore) -> None:
+    model = store.save_cross_validation(Ridge(), X, Y, cv=3)
+    before = store.query_predictions().sort("prediction_id"), store.leaderboard().frame
+    first = store.replay_and_save([model.chain_id], NEW, target(NEW), dataset="data")
+    again = store.replay_and_save([model.chain_id], NEW, target(NEW), dataset="data")
+    assert set(first).isdisjoint(again)
+    kept = store.query_predictions().sort("prediction_id")
+    assert kept.filter(~kept["prediction_id"].is_in([*first, *again])).equals(before[0])
+    assert store.leaderboard().frame.equals(before[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"y": Y[:3]}, "y has shape"),
+        ({"y": LABELS[:25]}, "y holds labels"),
+        ({"X": NEW[:, :-1]}, "columns"),
+        ({"sample_indices": [1]}, "sample_indices"),
+        ({"chain_ids": 2}, "named twice"),
+    ],
+)
+def test_what_does_not_fit_keeps_nothing(store: WorkspaceStore, change: dict[str, Any], told: str) -> None:
+    chain = pls_chain(store, begin(store), X, Y)
+    before = count(store, "runs"), count(store, "pipelines")
+    given = {"chain_ids": [chain], "X": NEW, "y": None, "sample_indices": None} | change
+    if given["chain_ids"] == 2:
+        given["chain_ids"] = [chain, chain]
+    with pytest.raises(InvalidInputError, match=told):
+        store.replay_and_save(**given, dataset="autumn")
+    with pytest.raises(NotFoundError):
+        store.replay_and_save(["nobody"], NEW, dataset="autumn")
+    assert (count(store, "runs"), count(store, "pipelines")) == before
+
+
+def test_a_kill_leaves_all_or_none(tmp_path: Path, empty_workspace: Path) -> None:
+    shutil.copytree(empty_workspace, tmp_path / "ws")
+    with WorkspaceStore(tmp_path / "ws") as store:
+        chains = [put_chain(store, begin(store), [], [Ridge(alpha).fit(X, Y)]) for alpha in range(1, 21)]
+    np.save(tmp_path / "X.npy", X)
+    code = """
+import sys
+import numpy as np
+from n4a_fast import WorkspaceStore
+X, chains = np.load(sys.argv[1] + "/X.npy"), sys.argv[2:]
+with WorkspaceStore(sys.argv[1] + "/ws") as store:
+    for turn in range(10_000):
+        store.replay_and_save(chains, X, X[:, 0], dataset=f"set {turn}")
+        print(turn, flush=True)
+"""
+    process = child(code, tmp_path, *chains)
+    assert process.stdout is not None
+    for _ in range(3):
+        last = process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    last = (process.communicate(timeout=60)[0].split() or [last.strip()])[-1]
+    with WorkspaceStore(tmp_path / "ws") as store:
+        kept = store.sql("SELECT dataset_name, count(*) AS n FROM predictions GROUP BY 1")
+        assert set(kept["n"].to_list()) == {len(chains)}
+        assert set(kept["dataset_name"].to_list()) >= {f"set {turn}" for turn in range(int(last) + 1)}
+        assert count(store, "prediction_values") == kept["n"].sum()
