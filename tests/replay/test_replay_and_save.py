@@ -40,10 +40,11 @@ def test_predictions_are_kept_with_arrays_and_scores(store: WorkspaceStore) -> N
             25,
             X.shape[1],
         )
-        np.testing.assert_array_equal(row["y_pred"], predicted)
+        np.testing.assert_allclose(row["y_pred"], predicted, rtol=1e-12)
         np.testing.assert_array_equal(row["y_true"], y)
         np.testing.assert_array_equal(row["sample_indices"], np.arange(25) + 100)
-        assert row["test_score"] == row["scores"]["test"]["rmse"] == root_mean_squared_error(y, predicted)
+        assert row["test_score"] == row["scores"]["test"]["rmse"]
+        assert row["test_score"] == pytest.approx(root_mean_squared_error(y, predicted))
     assert store.sql("SELECT status FROM runs WHERE name = 'predictions on autumn'")["status"].to_list() == [
         "completed"
     ]
