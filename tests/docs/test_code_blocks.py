@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from n4a_fast import WorkspaceStore
@@ -39,6 +41,7 @@ def stored_chains() -> dict[str, Any]:
     for alpha in (0.1, 1.0):
         store.save_cross_validation(Ridge(alpha=alpha), X, y, dataset="corn")
     return {
+        "np": np,
         "store": store,
         "X": X,
         "y": y,
@@ -70,15 +73,26 @@ class MyModel:
         return np.asarray(X) @ self.coef_.T
 
 
-def operators_too() -> dict[str, Any]:
-    return {**stored_chains(), "MyFilter": MyFilter, "MyScaler": MyScaler, "MyModel": MyModel}
+def replayed() -> dict[str, Any]:
+    """Chains, spectra in files, and operators of the user's own."""
+    given = stored_chains()
+    np.save("spectra.npy", X)
+    pq.write_table(pa.table({str(900.0 + column): X[:, column] for column in range(X.shape[1])}), "spectra.parquet")
+    return {
+        **given,
+        "read": np.load,
+        "files": ["spectra.npy"],
+        "n_chains": len(given["chain_ids"]),
+        "n_samples": len(X),
+        **{kind.__name__: kind for kind in (MyFilter, MyScaler, MyModel)},
+    }
 
 
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "README.md": nothing,
     "looking.md": stored_chains,
     "processes.md": nothing,
-    "replay.md": operators_too,
+    "replay.md": replayed,
 }
 
 
