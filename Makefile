@@ -77,6 +77,12 @@ bench: $(READY)
 	@$(BIN)/python -m pytest -q $(BENCHMARK_OPTIONS) --results build/bench.json benchmarks; status=$$?; \
 	    $(BIN)/python benchmarks/page.py build/bench.json && exit $$status
 
+.PHONY: bench-10m
+# Ten million predictions beside SQLite and h5py by hand: half an hour, 35 GB; make bench-10m ROWS=1000000 takes less.
+bench-10m: $(READY)
+	@$(PIP) install h5py
+	@$(BIN)/python benchmarks/scale.py --rows $(or $(ROWS),10000000)
+
 # The table between the markers of docs/benchmarks.md, from the newest line of benchmarks/history.jsonl.
 numbers: $(READY)
 	@$(BIN)/python benchmarks/page.py --numbers

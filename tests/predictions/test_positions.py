@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from n4a_fast import WorkspaceStore
 from n4a_fast.tables.predictions import positions as positions_module
 from n4a_fast.tables.predictions.keys import id_keys
-from n4a_fast.tables.predictions.positions import positions, worth_locating
+from n4a_fast.tables.predictions.positions import positions, span, worth_locating
 
 JOINED = """SELECT wanted.place, v.rowid AS position FROM prediction_values v
 JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id ORDER BY place, position"""
@@ -72,3 +72,28 @@ def test_arrays_loaded_by_position_are_the_same(
     monkeypatch.setattr(positions_module, "_SMALL", 0)
     assert worth_locating(store._open().database, "prediction_values", wanted_of(ids))
     assert store.load_arrays(ids).to_arrow().equals(joined.to_arrow())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_arrays_that_lie_together_are_those_of_a_join(
+    filled: tuple[WorkspaceStore, list[str]], data: st.DataObject
+) -> None:
+    store, saved = filled
+    start, length = data.draw(st.integers(0, len(saved) - 1)), data.draw(st.integers(1, 400))
+    ids = data.draw(st.permutations(saved[start : start + length]))
+    ids = [*ids, *ids[: data.draw(st.integers(0, 3))]]
+    together = store.load_arrays(ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(positions_module, "_LOOSE", 0)
+        assert span(store._open().database, "prediction_values", wanted_of(ids)) is None
+        assert store.load_arrays(ids).to_arrow().equals(together.to_arrow())
+
+
+def test_rows_of_a_pipeline_lie_together(filled: tuple[WorkspaceStore, list[str]]) -> None:
+    store, saved = filled
+    database = store._open().database
+    first, last = span(database, "prediction_values", wanted_of(saved[1:701])) or (0, 0)
+    assert last - first == 699
+    assert span(database, "prediction_values", wanted_of([saved[0], saved[-9]])) is None
+    assert span(database, "prediction_values", wanted_of([])) is None

@@ -20,7 +20,7 @@ from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
 from n4a_fast.tables.predictions.labels import TARGETS, texts_of
-from n4a_fast.tables.predictions.positions import positions, worth_locating
+from n4a_fast.tables.predictions.positions import positions, span, worth_locating
 from n4a_fast.values import checks
 from n4a_fast.values.notebook import arrays_cell
 
@@ -33,6 +33,7 @@ _VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
 JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
 _VALUES_AT = """SELECT located.place, {columns} FROM (SELECT rowid AS position, * FROM prediction_values) v
 JOIN located ON v.position = located.position"""
+_VALUES_BETWEEN = "SELECT v.prediction_id, {columns} FROM prediction_values v WHERE v.rowid BETWEEN ? AND ?"
 _STORED = {
     "y_true": "v.y_true_hash",
     "y_pred": "v.y_pred, v.y_pred_width",
@@ -321,16 +322,25 @@ class ArrayReader:
         self, wanted: pa.Table, columns: Sequence[str], labels: bool = False
     ) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
         """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
-        placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
         stored = [_STORED[name] for name in columns] + ["v.classes"] * labels
-        found = self._found(placed, ", ".join(stored)).combine_chunks()
-        rows = np.full(wanted.num_rows, -1)
-        rows[found["place"].to_numpy()] = np.arange(len(found))
+        rows, found = self._found(wanted, ", ".join(stored))
         views = {name: self._views(name, found, rows) for name in columns}
         classes = _at(found["classes"].to_pylist(), rows) if labels else None
         return rows, LoadedArrays(wanted["prediction_id"], views, classes)
 
-    def _found(self, placed: pa.Table, columns: str) -> pa.Table:
+    def _found(self, wanted: pa.Table, columns: str) -> tuple[np.ndarray[Any, Any], pa.Table]:
+        """The stored columns of predictions that have arrays, and for each one wanted its row there, -1 for none."""
+        if (together := span(self._database, "prediction_values", wanted)) is not None:
+            found = self._database.arrow(_VALUES_BETWEEN.format(columns=columns), together).combine_chunks()
+            rows = pc.index_in(wanted["prediction_id"].combine_chunks(), _one_chunk(found["prediction_id"]))
+            return rows.fill_null(-1).to_numpy().astype(np.int64), found
+        placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
+        found = self._joined(placed, columns).combine_chunks()
+        places = np.full(wanted.num_rows, -1)
+        places[found["place"].to_numpy()] = np.arange(len(found))
+        return places, found
+
+    def _joined(self, placed: pa.Table, columns: str) -> pa.Table:
         """`place` and the stored columns of the predictions that have arrays, unordered."""
         if not worth_locating(self._database, "prediction_values", placed):
             return self._database.select(_VALUES.format(columns=columns), wanted=placed)

@@ -5,7 +5,8 @@ the transaction ends) are found on narrow columns, and wide ones are then read w
 
 * (a) ids begin with the time, so a few literal ranges of `id_key` leave most row groups out by their zone maps;
 * (b) `id_key` is 8 bytes a row; ids are compared among its matches alone (of one pipeline, some share a key);
-* (c) a join on rowid reads the lists of the row groups that have hits, and no others.
+* (c) a join on rowid reads the lists of the row groups that have hits, and no others;
+* (d) rows that lie together, as those of a run do, are read from the first to the last, without any join.
 
 5,000 predictions out of three places among a million take a sixth of the time that the join takes; where they are all
 over the table, as long.
@@ -22,12 +23,23 @@ _RANGES = 4  # more are compared with every row that is left, which costs more t
 _SMALL = 65_536  # rows; a table of that size is read as fast as it is searched
 _SHARE = 4  # of so large a part of all rows, most row groups are read anyway
 
+_LOOSE = 1.25  # rows from the first to the last for each row wanted, at most, to be read as they lie
+_SPAN = "SELECT count(*), min(rowid), max(rowid) FROM {table} WHERE id_key BETWEEN {first} AND {last}"
 _COUNT = "SELECT count(*) FROM {table}"
 _CANDIDATES = "SELECT t.rowid AS position FROM {table} t SEMI JOIN wanted ON t.id_key = wanted.id_key WHERE {ranges}"
 _POSITIONS = """SELECT wanted.place, t.position
 FROM (SELECT rowid AS position, id_key, prediction_id FROM {table}) t
 SEMI JOIN candidates ON t.position = candidates.position
 JOIN wanted ON t.id_key = wanted.id_key AND t.prediction_id = wanted.prediction_id"""
+
+
+def span(database: Database, table: str, wanted: pa.Table) -> tuple[int, int] | None:
+    """The first and the last position of the wanted rows in `table`, where hardly any others lie between them."""
+    if not wanted.num_rows:
+        return None
+    keys = wanted["id_key"].to_numpy()
+    ((found, first, last),) = database.rows(_SPAN.format(table=table, first=keys.min(), last=keys.max()))
+    return (first, last) if found and last - first < _LOOSE * wanted.num_rows else None
 
 
 def worth_locating(database: Database, table: str, wanted: pa.Table) -> bool:
