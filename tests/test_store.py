@@ -5,6 +5,7 @@ error.
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import threading
 import uuid
@@ -251,6 +252,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "verify_artifacts": lambda store, _: store.verify_artifacts(),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),
     "iter_aggregated_predictions": lambda store, _: list(store.iter_aggregated_predictions()),
+    "undrained": lambda store, _: contextlib.ExitStack().enter_context(store.undrained()),
 }
 WRITES = {**CALLS, **MORE_WRITES}
 ALL = {**WRITES, **READS, **MORE_READS}
