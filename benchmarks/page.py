@@ -27,6 +27,7 @@ ORDER = (
     "write",
     "read",
     "queries",
+    "chains",
     "artifacts",
     "replay",
     "bundles",
