@@ -327,9 +327,15 @@ def main(workspace: str, target: str, engine: str, *kinds: str) -> None:
     for kind in kinds:
         folder = f"{workspace}/{kind}"
         said[f"{kind}: ends with"] = run_all(kind, folder, engine)
+        assert kind != kinds[0] or "sqlglot" not in sys.modules  # a sweep sends only what is translated beforehand
         more, found = told(kind, folder, engine)
         said.update(more)
         arrays.update(found)
+    with contextlib.suppress(ImportError):
+        from nirs4all.pipeline.storage.store_protocol import WorkspaceStoreProtocol
+
+        with contextlib.closing(WorkspaceStore(Path(f"{workspace}/{kinds[0]}"))) as store:
+            said["follows the protocol"] = isinstance(store, WorkspaceStoreProtocol)
     said["store"] = WorkspaceStore.__module__
     np.savez(target, told=json.dumps(said, default=str), **arrays)
 
