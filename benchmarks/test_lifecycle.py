@@ -64,6 +64,31 @@ def _open(measure: Measure, folder: Path, tmp_path: Path) -> int:
 
 
 @gate(
+    "verify_quick",
+    workload="verify(quick=True)",
+    baseline="plain DuckDB on a copy: connect, one anti-join of predictions and arrays in each direction, close",
+    size=HUNDRED_THOUSAND,
+    seed=0,
+    threads=1,
+)
+def test_verify_quick(measure: Measure, large: Large, tmp_path: Path) -> None:
+    folder = large(HUNDRED_THOUSAND).copy(tmp_path / "w")
+    shutil.copyfile(folder / "store.duckdb", tmp_path / "bare.duckdb")
+    left = "SELECT count(*) FROM {} WHERE prediction_id NOT IN (SELECT prediction_id FROM {})"
+
+    def bare() -> None:
+        with duckdb.connect(str(tmp_path / "bare.duckdb")) as connection:
+            for one, other in (("predictions", "prediction_values"), ("prediction_values", "predictions")):
+                assert connection.execute(left.format(one, other)).fetchall() == [(0,)]
+
+    with WorkspaceStore(folder) as store:
+        measure.ratio(bare, lambda: store.verify(quick=True), rounds=5)
+        report = store.verify(quick=True)
+        assert report.findings == []
+        assert report.checked["checks of rows"] > 10
+
+
+@gate(
     "delete_run",
     workload="delete_run of 10,000 predictions with arrays",
     size=HUNDRED_THOUSAND,
