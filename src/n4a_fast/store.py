@@ -1195,7 +1195,8 @@ class WorkspaceStore:
     def import_chain(self, path: str | Path, *, max_bytes: int | None = None) -> str:
         """Id of the chain in a `.n4a` file, written by this package or by nirs4all; durable on return.
 
-        It gets a run and a pipeline of its own. The same bundle again gives the same chain. Hashes are verified
+        It gets a run and a pipeline of its own. The same bundle again gives the same chain; one with other operators
+        under the ids of a chain that is here becomes a chain of its own. Hashes are verified
         and nothing is unpickled: that happens on replay, by the store's rule for imported artifacts. BundleError,
         before anything is written, for a file that is damaged, unsafe, unpacks to more than `max_bytes`, or
         holds what no chain can.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import pickle
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from helpers import count, counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cross_decomposition import PLSRegression
+from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, QuantileTransformer, StandardScaler
 
@@ -178,6 +180,69 @@ def test_an_id_that_another_chain_has_is_not_taken_over(store: WorkspaceStore, t
     second = store.import_chain(changed)
     assert second != known
     assert store.import_chain(changed) == second
+
+
+def _changed(bundle: Path, target: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
+    """The bundle with another content of the members that `name` ends, and no hashes to tell."""
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(target, "w") as new:
+        for member in old.namelist():
+            content = old.read(member)
+            content = change(content) if member.endswith(name) else content
+            new.writestr(member, content.replace(b'"artifact_integrity"', b'"no_integrity"'))
+    return target
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_other_operators_under_known_ids_are_a_chain_of_their_own(
+    store: WorkspaceStore, tmp_path: Path, name: str
+) -> None:
+    chain = save(store, *case(name))
+    bundle = store.export_chain(chain, tmp_path / "model.n4a")
+    with zipfile.ZipFile(bundle) as archive:
+        model = [each for each in archive.namelist() if each.endswith(".joblib")][-1]
+    other = DummyRegressor(strategy="constant", constant=7.0).fit([[0.0] * 6], [7.0])
+    swapped = _changed(bundle, tmp_path / "other.n4a", model, lambda _: pickle.dumps(other))
+    assert (imported := store.import_chain(swapped)) != chain
+    assert store.import_chain(swapped) == imported
+    assert store.import_chain(bundle) == chain
+    used = {row["artifact_id"] for row in store.sql("SELECT artifact_id FROM artifacts").iter_rows(named=True)}
+    loaded = [store.load_artifact(each) for each in used]
+    assert sum(isinstance(each, DummyRegressor) for each in loaded) == 1
+
+
+def test_the_known_chain_keeps_predicting_and_the_other_predicts_what_it_brought(
+    store: WorkspaceStore, tmp_path: Path
+) -> None:
+    chain = save(store, *case("refit"))
+    before = store.replay_chain(chain, spectra())
+    other = DummyRegressor(strategy="constant", constant=7.0).fit([[0.0] * 6], [7.0])
+    bundle = _changed(
+        store.export_chain(chain, tmp_path / "m.n4a"),
+        tmp_path / "o.n4a",
+        "foldfinal.joblib",
+        lambda _: pickle.dumps(other),
+    )
+    assert (store.replay_chain(store.import_chain(bundle), spectra()) == 7.0).all()
+    np.testing.assert_array_equal(store.replay_chain(chain, spectra()), before)
+
+
+def test_operators_that_are_lost_here_come_back_with_the_bundle(store: WorkspaceStore, tmp_path: Path) -> None:
+    chain = save(store, *case("folds"))
+    expected = store.replay_chain(chain, spectra())
+    bundle = store.export_chain(chain, tmp_path / "m.n4a")
+    for file in (store.workspace_path / "artifacts").rglob("*.joblib"):
+        file.unlink()
+    np.testing.assert_allclose(store.replay_chain(store.import_chain(bundle), spectra()), expected)
+
+
+def test_other_columns_under_a_known_id_are_a_chain_of_their_own(store: WorkspaceStore, tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "other") as other:
+        bundle = other.export_chain(save(other, *case("folds")), tmp_path / "m.n4a")
+    known = store.import_chain(bundle)
+    narrow = _changed(
+        bundle, tmp_path / "n.n4a", "manifest.json", lambda text: text.replace(b'"n_features": 6', b'"n_features": 5')
+    )
+    assert store.import_chain(narrow) != known
 
 
 def test_an_imported_chain_survives_and_goes_with_its_run(tmp_path: Path) -> None:

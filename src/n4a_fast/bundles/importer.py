@@ -1,24 +1,27 @@
 """A bundle becomes a chain of this store, with a run and a pipeline of its own.
 
 Promises that the same bundle imported again gives the same chain and writes nothing; that a bundle
-which comes back to the store it came from gives the chain that is there; and that nothing is written
-unless all of it was read and verified. Operators are saved as bytes, not loaded.
+which comes back to the store it came from gives the chain that is there; that one whose operators are
+other bytes is a chain of its own, whatever ids it states; and that nothing is written unless all of
+it was read and verified. Operators are saved as bytes, not loaded.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import xxhash
-
+from n4a_fast.bundles.n4a import operators_of
 from n4a_fast.bundles.reader import ROWS, Bundle, read_bundle
+from n4a_fast.errors import StoreError
 from n4a_fast.tables.artifacts import Artifacts
-from n4a_fast.tables.chains import Chains, with_artifacts
+from n4a_fast.tables.chains import Chains, artifacts_used, with_artifacts
 from n4a_fast.tables.pipelines import Pipelines
 from n4a_fast.tables.runs import Runs
 from n4a_fast.values import checks, jsontext
+from n4a_fast.values.chain_input import ChainInput, read_input
 from n4a_fast.values.ids import content_id
 
 
@@ -36,13 +39,12 @@ class Parts(Protocol):
 def import_chain(parts: Parts, path: Path, max_bytes: int | None) -> str:
     """Id of the bundle's chain, durably saved unless it is here already."""
     bundle = read_bundle(path, max_bytes)
-    hashes = {name: xxhash.xxh3_128_hexdigest(data) for name, data in bundle.operators.items()}
-    rows = with_artifacts(bundle.rows, hashes)
     stated = checks.text(bundle.manifest.get("chain_id") or "", "chain_id")
-    derived = content_id(str(jsontext.encode([stated, rows], "chain")).encode())
+    told = [stated, _with_digests(bundle.rows, bundle.operators), bundle.input.as_json()]
+    derived = content_id(str(jsontext.encode(told, "chain")).encode())
     known = {chain_id: found for chain_id in (stated, derived) if (found := parts.chains.find(chain_id)) is not None}
     for chain_id, found in known.items():
-        if _same(found, rows) or (bundle.told is not None and _same(found, bundle.told)):
+        if _is_here(found, parts.artifacts, bundle):
             return chain_id
     free = derived if stated in known or not stated else stated
     _save(parts, bundle, free)
@@ -64,8 +66,31 @@ def _save(parts: Parts, bundle: Bundle, chain_id: str) -> None:
     )
 
 
+def _is_here(known: Mapping[str, Any], artifacts: Artifacts, bundle: Bundle) -> bool:
+    """Whether the stored chain is the bundle's, by the bytes of its operators: ids are only what a file says."""
+    if _contradicts(read_input(known["input"]), bundle.input):
+        return False
+    try:
+        stored = {name: artifacts.content(name)[0] for name in artifacts_used(known)}
+        if _same(_with_digests(known, stored), _with_digests(bundle.rows, bundle.operators)):
+            return True
+        return _same(known, bundle.told or {}) and operators_of(known, artifacts) == bundle.operators
+    except StoreError:  # an operator that is gone, damaged or not to be loaded: the bundle brings its own
+        return False
+
+
+def _contradicts(known: ChainInput, told: ChainInput) -> bool:
+    """Whether the bundle says something else of its training data; an export says more than the store was told."""
+    stored, stated = known.as_json(), told.as_json()
+    return any(stored[name] != stated[name] for name in {*stored} & {*stated} - {"prediction_range"})
+
+
+def _with_digests(rows: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
+    return with_artifacts(rows, {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
+
+
 def _same(known: Mapping[str, Any], rows: Mapping[str, Any]) -> bool:
-    """Whether the stored chain is this one; nirs4all writes the refit alone, so a part of its folds will do."""
+    """Whether both say the same; nirs4all writes the refit alone, so a part of the stored folds will do."""
     exact = all(
         known[name] == rows.get(name) for name in ROWS if name not in ("fold_artifacts", "branch_path", "source_index")
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.trust import Trust
 from n4a_fast.replay.fused.linear_operators import inverse_is_linear
 from n4a_fast.replay.plain.calls import asks_for_wavelengths
 from n4a_fast.replay.plain.combine import TIE, common_classes, common_type
@@ -70,16 +71,17 @@ class Line:
         return not any(part.composed for part in self.parts)
 
 
-def line_of_chain(chain: Mapping[str, Any], artifacts: Artifacts) -> Line:
-    """The chain as a line; its operators are loaded for it."""
+def line_of_chain(chain: Mapping[str, Any], artifacts: Artifacts, trust: Trust | None = None) -> Line:
+    """The chain as a line; its operators are loaded for it, as the store or a stricter `trust` lets them."""
+    trust = trust or artifacts.trust
     loaded: dict[int, tuple[str, Any]] = {}  # by id; the object is kept, so that its id stays its own
 
     def load(artifact_id: str) -> Any:
-        found = artifacts.load(artifact_id)
+        found = artifacts.load(artifact_id, trust)
         loaded[id(found)] = artifact_id, found
         return found
 
-    plan = load_chain(chain, load, resolve=artifacts.trust.class_named)
+    plan = load_chain(chain, load, resolve=trust.class_named)
     ids = {key: artifact_id for key, (artifact_id, _) in loaded.items()}
     if plan.n_sources != 1:
         raise plan.model.place.error(

@@ -49,6 +49,12 @@ def _members(chain: Mapping[str, Any], line: Line, artifacts: Artifacts) -> dict
     }
 
 
+def operators_of(chain: Mapping[str, Any], artifacts: Artifacts) -> dict[str, bytes]:
+    """The operators that an export of this chain holds, by member; loaded as if they had come from outside."""
+    named = _named(line_of_chain(chain, artifacts, artifacts.trust.of_strangers))
+    return {name: bytes_of(part, artifacts)[0] for name, part in named.items()}
+
+
 def _named(line: Line) -> dict[str, Part]:
     """Parts by member name, by step and in the order in which they run."""
     turns: Counter[int] = Counter()

@@ -217,12 +217,13 @@ class Artifacts(PendingRows):
         if new := artifact_ids - self._noted:
             self.files.claims.claim(*sorted(new))
 
-    def load(self, artifact_id: str) -> Any:
+    def load(self, artifact_id: str, trust: Trust | None = None) -> Any:
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
         row = self.require(artifact_id)
         data = self._read_file(row)
         try:
-            return self.trust.loads(artifact_id, data, row["format"], row["origin"], row["operator_class"])
+            trust = trust or self.trust
+            return trust.loads(artifact_id, data, row["format"], row["origin"], row["operator_class"])
         except (
             pickle.UnpicklingError,
             EOFError,

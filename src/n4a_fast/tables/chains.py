@@ -179,9 +179,15 @@ def _ids(chain_ids: Sequence[str]) -> pa.Table:
 
 def artifacts_of(row: dict[str, Any]) -> set[str]:
     """Ids of all artifacts that a pending chain refers to."""
-    steps, folds, shared = (jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts"))
-    named = [step.get(key) for step in steps for key in ("artifact_id", "artifact_ids")]
-    return set(artifact_ids(folds)) | set(artifact_ids(shared)) | set(artifact_ids(named))
+    return artifacts_used(
+        {name: jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts")}
+    )
+
+
+def artifacts_used(chain: Mapping[str, Any]) -> set[str]:
+    """The same of a chain that was found."""
+    named = [step.get(key) for step in chain["steps"] for key in ("artifact_id", "artifact_ids")]
+    return {*artifact_ids(chain["fold_artifacts"]), *artifact_ids(chain["shared_artifacts"]), *artifact_ids(named)}
 
 
 def renamed(value: Any, names: dict[str, str]) -> Any:
