@@ -5,7 +5,7 @@ here or in a worker process, which loads them itself from their files, verified.
 they get done, each as the plain path gives it.
 
 A. Forests go to threads: a tree is one call without the interpreter's lock, and a new process takes
-   two seconds to import scikit-learn.
+   two seconds to import scikit-learn. Both are hints: a backend that the caller has set for joblib counts.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def plain_predictions(
         # files alone: a thread that asked the store would wait for a transaction that waits for it
         load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
         first = load_chain(chains[listed[0]], load, folds=work.choice.folds, resolve=named)
-        backend = "threading" if all(is_forest(model) for model in first.model.models.values()) else "loky"
+        hint = "threads" if all(is_forest(model) for model in first.model.models.values()) else "processes"
         tasks = (
             joblib.delayed(_predicted)(chains[one], load, named, _for_worker(work), features, given) for one in listed
         )
         yield from zip(
-            listed, joblib.Parallel(n_jobs=work.n_jobs, backend=backend, return_as="generator")(tasks), strict=True
+            listed, joblib.Parallel(n_jobs=work.n_jobs, prefer=hint, return_as="generator")(tasks), strict=True
         )
 
 
