@@ -30,8 +30,9 @@ class Plain:
     def _populate_buffer_from_store(self, store: Any, df: Any, *, load_arrays: bool = True) -> None:
         self.calls += len(df)
         refits = {row["chain_id"]: row["val_score"] for row in df.to_dicts() if row["fold_id"] == "final_agg"}
+        stored = store.array_store.load_batch(df["prediction_id"].to_list()) if load_arrays else {}
         for row in df.to_dicts():
-            arrays = (store.array_store.load_single(row["prediction_id"]) or {}) if load_arrays else {}
+            arrays = stored.get(row["prediction_id"], {})
             (chain,) = store.get_chains_for_pipeline(row["pipeline_id"]).to_dicts() if row["chain_id"] else ({},)
             given = {name: arrays[name] for name in ("y_true", "y_pred", "y_proba") if arrays.get(name) is not None}
             indices = arrays.get("sample_indices")
@@ -83,6 +84,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store1x]:
                     record |= {"sample_indices": np.arange(3)} if number % 2 else {}
                     record |= {"sample_metadata": {"site": ["a", "b", "c"]}} if number == 2 else {}
                     opened.array_store.save_batch([record] if number != 4 else [])
+            opened.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
             predict(opened, pipeline, None, fold_id="0", partition="train")
         yield opened
 
