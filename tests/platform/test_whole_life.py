@@ -19,7 +19,7 @@ WRITER = """
 import sys
 from helpers import begin_pipeline, predict, save_chain
 from n4a_fast import WorkspaceStore
-with WorkspaceStore(sys.argv[1]) as store:
+with WorkspaceStore(sys.argv[1], lock_timeout=200.0) as store:  # a slow machine imports Polars with the file in hand
     for number in range(int(sys.argv[2])):
         pipeline = begin_pipeline(store, sys.argv[3], f"{number:04d}")
         artifact = store.save_artifact({"number": number, "of": sys.argv[4]}, "dict", "model", "joblib")
