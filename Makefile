@@ -22,7 +22,7 @@ MINUTES := 2
 STEPS := 100000
 PART := 1/1
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments sanitize fuzz clean
+.PHONY: demo docs wheels-check test quick lint crash crash-scan limits machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments sanitize fuzz clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
@@ -48,6 +48,10 @@ matrix: .venv/.matrix .venv-nirs4all-1.4.10/.ready
 # Writers that are killed, and disks that refuse, at random: make crash MINUTES=60 [SEED=7]
 crash: $(READY)
 	@$(BIN)/python tests/crash/campaign.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# 10,000 openings leave nothing behind; 2,000 shards are merged with 250 descriptors (the tests take 60 of each)
+limits: $(READY)
+	@N4A_OPENINGS=10000 N4A_SHARDS=2000 $(BIN)/python -m pytest -q -n 0 tests/engine/test_session.py tests/merging/test_merge.py -k "many_openings or many_shards"
 
 # Any order of calls by several handles, threads and processes against a plain model: make machine [STEPS=100000]
 machine: $(READY)

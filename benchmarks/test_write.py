@@ -45,6 +45,25 @@ def test_dropin_pipeline_vs_row_by_row(measure: Measure, store: WorkspaceStore, 
 
 
 @gate(
+    "pipeline_in_transaction_vs_alone",
+    workload="a drop-in pipeline of 21 predictions in a transaction() block of its own",
+    baseline="the same without the block",
+    size=21,
+    seed=0,
+    threads=1,
+)
+def test_pipeline_in_transaction_vs_alone(measure: Measure, store: WorkspaceStore) -> None:
+    sweep = Sweep(store)
+
+    def in_block() -> None:
+        with store.transaction():
+            sweep.pipeline()
+
+    measure.ratio(sweep.pipeline, in_block, rounds=40)
+    assert store.query_predictions().height > 40 * 21
+
+
+@gate(
     "dropin_growth",
     workload="a drop-in pipeline with 40,000 predictions there",
     baseline="the same with none there",

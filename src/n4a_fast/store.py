@@ -1009,7 +1009,7 @@ class WorkspaceStore:
         """Compare everything in the workspace with what can be known of it; other processes go on meanwhile.
 
         Looks at every block of the file, keys, references and derived columns of all rows, the bytes of all artifacts,
-        what waits in journals, templates and shards. `quick` leaves out blocks, keys and bytes; `sample` is the share
+        what waits in logs, templates and shards. `quick` leaves out blocks, keys and bytes; `sample` is the share
         of blocks and of artifact files that is read, between 0 and 1. `repair` removes leftovers and derives again what
         is derived, after a copy into `repairs/`; it never touches what may be the only copy of something. The report
         is true when the store is sound. `progress(part, done, total)` is called now and then.

@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import psutil
 from expected import Verdict, judge
 from found import Found
 
@@ -33,7 +34,9 @@ from n4a_fast.errors import StoreError
 
 HERE = Path(__file__).parent
 KINDS = ("lost", "doubled", "half", "undead", "wrong", "dangling", "unusable", "untyped", "hung")
-PATIENCE = 90.0  # seconds for a round's writers
+PATIENCE = 90.0  # seconds without work in which a writer counts as hung, ten times as many whatever it does
+WORK = 0.5  # seconds of CPU time: what only looks now and then whether it may go on needs less
+TOLD_EVERY = 50  # rounds
 MOST_TOLD = 6  # faults of a round
 KEPT = 10  # folders of rounds that found something
 ROUNDS_OF_A_WORKSPACE = 4
@@ -76,6 +79,25 @@ class Nursery:
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
+
+
+class Patience:
+    """How long each writer has not worked: on a busy machine one that gets no turn is not hung."""
+
+    def __init__(self) -> None:
+        self._began = self._looked = time.monotonic()
+        self._last: dict[int, tuple[float, float]] = {}  # when each was last seen at work, and its CPU time then
+
+    def runs_out(self, worker: int) -> bool:
+        now = time.monotonic()
+        if worker in self._last and now - self._looked < 1.0:
+            return False
+        self._looked = now
+        used = cpu_seconds(worker)
+        since, then = self._last.setdefault(worker, (now, used))
+        if used - then > WORK:
+            self._last[worker] = now, used
+        return now - since > PATIENCE or now - self._began > 10 * PATIENCE
 
 
 class Campaign:
@@ -140,6 +162,7 @@ class Campaign:
 
     def _wait_or_kill(self, plans: list[dict[str, Any]], dice: random.Random, verdict: Verdict) -> None:
         began = time.monotonic()
+        patience = Patience()
         waiting = dict(zip((nursery.worker for nursery in self._nurseries), plans, strict=False))
         moments = sorted(
             [(plan["killed_after"], signal.SIGKILL, worker) for worker, plan in waiting.items() if plan["killed_after"]]
@@ -157,7 +180,7 @@ class Campaign:
             for worker, plan in waiting.items():
                 if plan["end"] == "waits" and alive(worker) and has_ended(plan):
                     os.kill(worker, signal.SIGKILL)
-            if time.monotonic() - began > PATIENCE:
+            if any(patience.runs_out(worker) for worker in waiting if alive(worker)):
                 self._end_what_hangs(waiting, verdict)
             time.sleep(0.005)
         for nursery in self._nurseries[: len(plans)]:
@@ -168,10 +191,11 @@ class Campaign:
     def _end_what_hangs(self, waiting: dict[int, dict[str, Any]], verdict: Verdict) -> None:
         for worker, plan in waiting.items():
             if alive(worker):
-                os.killpg(worker, signal.SIGUSR1)  # where each thread is, into its log
-                time.sleep(1.0)
-                os.kill(worker, signal.SIGKILL)
                 verdict.fault("hung", f"{plan['name']}: see {plan['log']}")
+                with contextlib.suppress(ProcessLookupError):  # the first signal is the end of one that hardly began
+                    os.killpg(worker, signal.SIGUSR1)  # where each thread is, into its log
+                    time.sleep(1.0)
+                    os.kill(worker, signal.SIGKILL)
         time.sleep(1.0)
 
     def _look(self, verdict: Verdict, plans: list[dict[str, Any]]) -> None:
@@ -195,6 +219,11 @@ class Campaign:
         faulthandler.cancel_dump_traceback_later()
         for plan in plans:
             judge_log(Path(plan["log"]), verdict)
+
+    def tell(self) -> None:
+        """What was looked at so far, and what was wrong."""
+        print(f"{self.rounds} rounds, acknowledged: {dict(self.looked_at)}")
+        print(", ".join(f"{self.counts[kind]} {kind}" for kind in KINDS), flush=True)
 
     def renew(self) -> None:
         """The next round has a workspace of its own."""
@@ -220,6 +249,17 @@ def alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def cpu_seconds(process: int) -> float:
+    """CPU time of a process and those that it has forked."""
+    used = 0.0
+    with contextlib.suppress(psutil.Error):
+        found = psutil.Process(process)
+        for each in (found, *found.children(recursive=True)):
+            times = each.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def has_ended(plan: dict[str, Any]) -> bool:
@@ -251,10 +291,11 @@ def main() -> int:
                 break
             faults = campaign.round(seed, number)
             _tell(seed, faults)
+            if campaign.rounds % TOLD_EVERY == 0:
+                campaign.tell()
             if faults or options.round is not None or number % ROUNDS_OF_A_WORKSPACE == ROUNDS_OF_A_WORKSPACE - 1:
                 campaign.renew()
-    print(f"{campaign.rounds} rounds, acknowledged: {dict(campaign.looked_at)}")
-    print(", ".join(f"{campaign.counts[kind]} {kind}" for kind in KINDS))
+    campaign.tell()
     return 1 if campaign.counts.total() else 0
 
 

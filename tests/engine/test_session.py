@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
-from helpers import begin_sweep, child, finish, kill, read_line, save_chain
+from helpers import DEADLINE, begin_sweep, child, finish, kill, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.engine.session import Session
 from n4a_fast.errors import DiskWithoutLocksError, StoreUnavailableError
 
+OPENINGS = int(os.environ.get("N4A_OPENINGS", "60"))
 LIVE = """
 import sys
 from pathlib import Path
@@ -211,18 +215,26 @@ print(sorted(os.listdir(os.path.join(sys.argv[1], "known"))))
     assert issubclass(DiskWithoutLocksError, StoreUnavailableError)
 
 
-def test_many_openings_leave_no_descriptor_behind(tmp_path: Path) -> None:
+def test_many_openings_leave_no_descriptor_no_thread_and_no_memory_behind(tmp_path: Path) -> None:
     def open_and_close(number: int) -> None:
         with WorkspaceStore(tmp_path / str(number % 3)) as store:
             store.save_artifact({"n": number}, "dict", "model", "joblib")
             store.begin_run("run", {}, [])
 
-    for number in range(3):
+    def held() -> tuple[int, int]:
+        deadline = time.monotonic() + DEADLINE
+        while any(each.name == "n4a_fast-background" for each in threading.enumerate()):  # they end by themselves
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    for number in range(30):
         open_and_close(number)
-    before = sorted(os.listdir("/proc/self/fd"))
-    for number in range(60):
+    before, memory = held(), psutil.Process().memory_info().rss
+    for number in range(OPENINGS):
         open_and_close(number)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert held() == before
+    assert psutil.Process().memory_info().rss - memory < 100 * 2**20
 
 
 def test_a_note_that_the_disk_took_in_part_is_none_and_hides_no_other(

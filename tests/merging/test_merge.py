@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from helpers import (
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, ReadOnlyError
 
+SHARDS = int(os.environ.get("N4A_SHARDS", "60"))
+DESCRIPTORS = max(64, SHARDS // 8)
 TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "artifacts", "logs", "chain_artifacts")
 
 
@@ -283,3 +286,24 @@ def test_a_merge_that_is_killed_and_repeated_brings_everything_once(tmp_path: Pa
         )
         store.gc_artifacts()
         assert count(store, "artifacts") == 15
+
+
+MANY = """
+import resource, sys
+from helpers import begin_pipeline, begin_sweep
+from n4a_fast import WorkspaceStore
+folder, shards, descriptors = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+with WorkspaceStore(folder) as store:
+    run = begin_sweep(store).run
+    store.flush()
+    for number in range(shards):
+        with store.shard(run_id=run).open() as shard:
+            shard.complete_pipeline(begin_pipeline(shard, run, str(number)), 0.1, 0.2, "rmse", 5)
+    store.merge()
+    print(store.list_pipelines().height)
+"""
+
+
+def test_a_merge_of_many_shards_needs_few_descriptors(tmp_path: Path) -> None:
+    assert finish(child(MANY, tmp_path, SHARDS, DESCRIPTORS)).split() == [str(SHARDS + 1)]

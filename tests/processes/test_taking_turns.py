@@ -66,6 +66,45 @@ def test_a_timeout_names_the_process_in_turn(tmp_path: Path) -> None:
         assert count(store, "runs") == 1
 
 
+SAVES_BESIDE = """
+import sys
+from helpers import begin_pipeline
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreLockedError
+store = WorkspaceStore(sys.argv[1], lock_timeout=0.3)
+pipeline = begin_pipeline(store, sys.argv[2])
+store._open().database.detach()
+print("open", flush=True)
+sys.stdin.readline()
+store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+print("durable", flush=True)
+try:
+    store.list_runs()
+except StoreLockedError:
+    print("waited", flush=True)
+sys.stdin.readline()
+print(store.get_pipeline(pipeline)["status"])
+"""
+
+
+def test_a_save_beside_a_long_transaction_is_durable_at_once_and_a_read_ends(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        run = begin_sweep(store).run
+        store.flush()
+        store._open().database.detach()
+        other = child(SAVES_BESIDE, tmp_path, run)
+        assert read_line(other) == "open"
+        assert other.stdin is not None
+        with store.transaction():
+            store.begin_run("in the block", {}, [])
+            store.list_runs()
+            other.stdin.write("\n")
+            other.stdin.flush()
+            assert [read_line(other), read_line(other)] == ["durable", "waited"]
+        store._open().database.detach()
+        assert other.communicate("\n", timeout=DEADLINE)[0].split() == ["completed"]
+
+
 def test_a_killed_holder_is_in_nobodys_way_and_its_transaction_is_gone(tmp_path: Path) -> None:
     holder = child(IN_TRANSACTION, tmp_path)
     assert read_line(holder) == "held"

@@ -2,7 +2,7 @@
 
 A shard that was closed small has empty tables and all its rows in one log segment. A merge takes them
 from there: writing them into tables that are read once would take longer than all else. What these
-functions give is what the tables would hold; `tests/processes/test_journaled.py` keeps it so.
+functions give is what the tables would hold; `tests/merging/test_logged_tables.py` keeps it so.
 """
 
 from __future__ import annotations

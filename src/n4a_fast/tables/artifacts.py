@@ -83,7 +83,7 @@ class Artifacts(PendingRows):
         self._hold_changes: list[
             tuple[str | None, str]
         ] = []  # id and session since the tables were written; None ends all of a session
-        self._journaled_changes = 0
+        self._logged_changes = 0
         self._holds_are_noted = False
 
     def use(self, settings: ArtifactSettings) -> None:
@@ -200,7 +200,7 @@ class Artifacts(PendingRows):
             self._keep_stored({row["artifact_id"]: row for row in rows})
 
     def _stored_ids(self) -> set[str] | None:
-        """Ids of all stored artifacts, what other processes have journaled included; None when memory does not know
+        """Ids of all stored artifacts, what other processes have logged included; None when memory does not know
         them.
         """
         if self._database.in_transaction:
@@ -302,7 +302,7 @@ class Artifacts(PendingRows):
 
     def fresh(self) -> dict[str, Any]:
         self._note_holds()
-        changes = self._hold_changes[self._journaled_changes :]
+        changes = self._hold_changes[self._logged_changes :]
         fresh = {**super().fresh(), **self._found.fresh()}
         return {**fresh, "artifact_holds": changes} if changes else fresh
 
@@ -312,7 +312,7 @@ class Artifacts(PendingRows):
     def mark_logged(self) -> None:
         super().mark_logged()
         self._found.mark_logged()
-        self._journaled_changes = len(self._hold_changes)
+        self._logged_changes = len(self._hold_changes)
 
     def replay(self, content: dict[str, Any]) -> None:
         super().replay(content)
@@ -359,7 +359,7 @@ class Artifacts(PendingRows):
     def clear(self) -> None:
         super().clear()
         self._found.clear()
-        self._hold_changes, self._journaled_changes = [], 0
+        self._hold_changes, self._logged_changes = [], 0
         self._unwritten_holds.clear()
 
     def forget_known(self) -> None:
@@ -375,7 +375,7 @@ class Artifacts(PendingRows):
         self._ids_as_of = -1
 
     def release_claims(self) -> None:
-        """All of this is in its tables, which tell a collection what is in use; a journal would not be enough."""
+        """All of this is in its tables, which tell a collection what is in use; a log would not be enough."""
         self.files.claims.release()
 
     def close(self) -> None:
@@ -416,7 +416,7 @@ class Artifacts(PendingRows):
         return artifact_id
 
     def _row(self, artifact_id: str, own: bool = True) -> Row | None:
-        """The pending or stored row; `own=False` leaves the journal of this process alone, whose rows are all in
+        """The pending or stored row; `own=False` leaves the log of this process alone, whose rows are all in
         memory.
         """
         if (row := self._current(artifact_id)) is not None or not isinstance(artifact_id, str):

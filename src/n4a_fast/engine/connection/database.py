@@ -163,14 +163,15 @@ class Database(Attachment):
         """Begin a transaction on the file; `commit` or `roll_back` follows. The lock stays with this thread until
         then.
         """
-        self.lock.acquire()
-        self._depth, self._begun = 1, self._begun + 1
-        try:
-            with self._use() as connection:
-                connection.execute("BEGIN")
-        except BaseException:
-            self.roll_back()
-            raise
+        with Uninterrupted():
+            self.lock.acquire()
+            self._depth, self._begun = 1, self._begun + 1
+            try:
+                with self._use() as connection:
+                    connection.execute("BEGIN")
+            except BaseException:
+                self.roll_back()
+                raise
 
     def commit(self) -> None:
         """Make what the transaction wrote durable; if that fails, `roll_back` follows. `run_hooks` comes next."""

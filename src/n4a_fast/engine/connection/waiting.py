@@ -20,11 +20,11 @@ class Patience(threading.local):
 def released(lock: Any) -> Iterator[None]:
     """Let other threads go on, however often this one has taken the re-entrant lock."""
     times = 0
-    with suppress(RuntimeError):  # it is not ours any more
-        while True:
-            lock.release()
-            times += 1
     try:
+        with Uninterrupted(), suppress(RuntimeError):  # it is not ours any more
+            while True:
+                lock.release()
+                times += 1
         yield
     finally:
         with Uninterrupted():

@@ -185,11 +185,11 @@ class Predictions:
         return batch.fresh_rows >= rows or batch.nbytes + batch.row_nbytes - batch.logged_nbytes >= nbytes
 
     def fresh(self) -> dict[str, Any]:
-        """What was saved since the last flush, for the journal."""
+        """What was saved since the last flush, for the log."""
         return self.batch.fresh()
 
     def mark_logged(self) -> None:
-        """What is fresh is in the journal."""
+        """What is fresh is in the log."""
         self.batch.mark_logged()
 
     def replay(self, content: dict[str, Any]) -> None:
