@@ -195,6 +195,23 @@ def test_a_backup_beside_a_writer_is_sound_and_has_what_was_acknowledged(store: 
         assert copy.verify().findings == []
 
 
+def test_a_vacuum_and_a_delete_between_two_slices_are_in_the_backup(store: WorkspaceStore, tmp_path: Path) -> None:
+    fill(store)
+    doomed = fill(store, 1)
+
+    def meanwhile(part: str, _done: int, _total: int) -> None:
+        if part == "blocks" and store.list_runs().height == 2:
+            store.delete_run(doomed.run)
+            store.vacuum()
+            for number in (2, 3):
+                fill(store, number)
+
+    store.backup(tmp_path / "backup", progress=meanwhile)
+    with WorkspaceStore.open_readonly(tmp_path / "backup") as copy:
+        assert content(copy) == content(store)
+        assert copy.verify().findings == []
+
+
 def test_a_reader_backs_up_what_a_killed_writer_left_in_its_logs(tmp_path: Path) -> None:
     writer = child(
         "import sys\nfrom helpers import *\nstore = WorkspaceStore(sys.argv[1])\nsweep = begin_sweep(store)\n"
