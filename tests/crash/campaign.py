@@ -264,8 +264,8 @@ def cpu_seconds(process: int) -> float:
 
 def has_ended(plan: dict[str, Any]) -> bool:
     """Whether a writer has come to its end, where it waits to be killed."""
-    path = Path(plan["ledgers"]) / f"{plan['name']}-main"
-    return path.exists() and '"ends"' in path.read_text()
+    last = (Path(plan["ledgers"]) / f"{plan['name']}-{part}" for part in ("main", "end"))  # after an upheaval: end
+    return any(path.exists() and '"ends"' in path.read_text() for path in last)
 
 
 def compiled(place: Path) -> Path:

@@ -173,3 +173,30 @@ def test_random_schedules_of_everything_that_locks_end(tmp_path: Path, seed: int
         with WorkspaceStore(tmp_path / name) as store:
             assert store.list_runs().height >= 1
             assert store.verify_artifacts()
+
+
+LEAVES_A_LOG = """
+import os, sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+store.begin_run("of a killed writer", {}, [])
+store.flush()
+os._exit(0)  # as killed: it is in the log alone
+"""
+
+
+def test_a_reader_that_puts_a_killed_writers_rows_in_place_leaves_a_writer_of_its_process_writable(
+    tmp_path: Path,
+) -> None:
+    WorkspaceStore(tmp_path).close()
+    for _ in range(3):
+        finish(child(LEAVES_A_LOG, tmp_path))
+        with WorkspaceStore.open_readonly(tmp_path) as reader:
+            reading = threading.Thread(target=reader.list_runs)
+            reading.start()
+            with WorkspaceStore(tmp_path) as writer:
+                reading.join()
+                reader.list_runs()
+                writer._open().database.detach()
+                (run,) = writer.list_runs()["run_id"]
+                assert writer.delete_run(run) == 1
