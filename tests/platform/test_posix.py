@@ -49,6 +49,7 @@ with WorkspaceStore(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.not_on("macos", reason="it is one already")
 def test_a_system_without_the_calls_of_linux_keeps_what_was_saved(tmp_path: Path) -> None:
     assert finish(child(LIKE_MACOS, tmp_path / "workspace")).strip() == "['completed']"
 
