@@ -105,10 +105,10 @@ wheels-check: $(READY)
 	@$(PIP) install ziglang 'cython>=3.2'
 	@$(BIN)/python tools/cross_compile.py
 
-# The suite with Windows' own Python and libraries under Wine, built for it here; what needs a fork or a signal is skipped
+# A part of the suite with Windows' own Python and libraries under Wine, built for it here; what needs a fork or a signal is skipped
 # with its reason. make test-windows WINDOWS_TESTS=tests/artifacts
 WINDOWS := build/windows
-WINDOWS_TESTS := tests
+WINDOWS_TESTS := tests/platform
 .PHONY: test-windows
 test-windows: $(READY)
 	@tools/windows.sh $(WINDOWS)
