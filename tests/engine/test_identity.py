@@ -272,3 +272,26 @@ def test_a_block_that_is_given_up_takes_nothing_acknowledged_along(folder: Path,
         assert "given up" not in store.list_runs()["name"].to_list()
         assert "completed" in store.list_pipelines()["status"].to_list()
         assert count(store, "prediction_arrays") == 1
+
+
+LEAVES_A_LOG = """
+import os, sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+store.begin_run("of a killed writer", {}, [])
+store.flush()
+os._exit(0)  # as killed: it is in the log alone
+"""
+
+
+def test_what_a_restored_backup_has_in_a_log_is_not_taken_for_applied(folder: Path, backup: Path) -> None:
+    shutil.rmtree(backup)
+    finish(child(LEAVES_A_LOG, folder))
+    shutil.copytree(folder, backup)
+    store = WorkspaceStore(folder)
+    assert "of a killed writer" in store.list_runs()["name"].to_list()  # applied here, and not in the backup
+    restored(folder, backup)
+    with contextlib.suppress(StoreMovedError):
+        store.list_runs()
+    with WorkspaceStore(folder) as anew:
+        assert "of a killed writer" in anew.list_runs()["name"].to_list()

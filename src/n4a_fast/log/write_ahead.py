@@ -196,7 +196,7 @@ class WriteAheadLog:
             self._database.execute(_FORGET, (gone,))
 
     def _remove(self, dead: Found, *, is_ours: bool) -> None:
-        if is_ours:
+        if is_ours and not self._database.is_elsewhere():  # or it is another file's, in which it is not applied
             self._segments.remove(dead)
             self._remove_dead_sessions()
 

@@ -184,7 +184,7 @@ class Attachment:
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
                 with Uninterrupted():
                     try:
-                        if self._is_elsewhere():  # a checkpoint would write beside a path that is another file's
+                        if self.is_elsewhere():  # a checkpoint would write beside a path that is another file's
                             client.abandon_store(self._connection)
                         else:
                             client.detach_store(self._connection, joined=0 < self._inserted < _FEW)
@@ -365,7 +365,7 @@ class Attachment:
         """While this thread waits, others may have the lock, unless it is `held`."""
         return nullcontext() if self._holds else released(self.lock)
 
-    def _is_elsewhere(self) -> bool:
+    def is_elsewhere(self) -> bool:
         try:
             return self.identity.is_known and not self.identity.is_here()
         except StoreError:
