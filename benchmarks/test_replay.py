@@ -168,7 +168,8 @@ def test_replay_dgemm_peak(measure: Measure, many: tuple[WorkspaceStore, Chains]
     threads=1,
 )
 def test_replay_streamed(measure: Measure, many: tuple[WorkspaceStore, Chains], tmp_path: Path) -> None:
-    _stream(measure, many, tmp_path, 20_000, rounds=5)
+    found, expected = _stream(measure, many, tmp_path, 20_000, rounds=5)
+    assert _agree(found, expected)
 
 
 @report(
@@ -180,10 +181,14 @@ def test_replay_streamed(measure: Measure, many: tuple[WorkspaceStore, Chains], 
     threads=1,
 )
 def test_replay_streamed_200000(measure: Measure, many: tuple[WorkspaceStore, Chains], tmp_path: Path) -> None:
-    _stream(measure, many, tmp_path, 200_000, rounds=1)
+    found, expected = _stream(measure, many, tmp_path, 200_000, rounds=1)
+    assert _agree(found, expected)
 
 
-def _stream(measure: Measure, many: tuple[WorkspaceStore, Chains], folder: Path, rows: int, rounds: int) -> None:
+def _stream(
+    measure: Measure, many: tuple[WorkspaceStore, Chains], folder: Path, rows: int, rounds: int
+) -> tuple[Any, Any]:
+    """The last predictions in the file, and what they must be."""
     store, chains = many
     np.save(folder / "X.npy", spectra(rows))
     mapped, held = np.load(folder / "X.npy", mmap_mode="r"), np.load(folder / "X.npy")
@@ -195,7 +200,7 @@ def _stream(measure: Measure, many: tuple[WorkspaceStore, Chains], folder: Path,
         warmup=1,
     )
     some = slice(rows - 100, rows)
-    assert _agree(np.load(out, mmap_mode="r")[:, some], store.replay_chains(chains.ids, held[some]))
+    return np.load(out, mmap_mode="r")[:, some], store.replay_chains(chains.ids, held[some])
 
 
 FIRST_TOUCH = """
