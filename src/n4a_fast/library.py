@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.durable.publish import new_folder, remove_folder, replaced_folder
+from n4a_fast.durable.publish import new_folder, remove_folder, replaced_folder, require_plain_files
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -35,6 +35,7 @@ from n4a_fast.values.seals import sealed, unsealed
 
 _PIPELINE, _METADATA, _README = "pipeline.json", "metadata.json", "README.md"
 _REFUSED_BY_FILE_SYSTEMS = str.maketrans("", "", '<>:"/\\|?*')
+_DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))})
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a draft needs some
 
 
@@ -223,9 +224,11 @@ def _one_folder(folder: str, given: str, argument: str) -> str:
         not folder.strip("_ ")
         or folder.startswith(".")
         or not folder.isprintable()
+        or folder != folder.translate(_REFUSED_BY_FILE_SYSTEMS)
+        or folder.partition(".")[0].rstrip().upper() in _DEVICES
         or len(folder.encode()) > _LONGEST_NAME
     ):
-        rule = f"use letters and digits, no leading dot, no control characters, at most {_LONGEST_NAME} bytes"
+        rule = f"use letters and digits, no leading dot, no device of Windows, at most {_LONGEST_NAME} bytes"
         raise InvalidInputError(f"{argument} {given!r} cannot be the name of a folder; {rule}")
     return folder
 
@@ -336,10 +339,8 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _copy_files(source: Path, draft: Path) -> None:
-    """Everything in the folder; a link could bring in files from anywhere, so it is refused."""
-    for item in source.rglob("*"):
-        if item.is_symlink():
-            raise UnsafePathError(item, source)
+    """Everything in the folder."""
+    require_plain_files(source)
     shutil.copytree(source, draft, dirs_exist_ok=True)
 
 

@@ -32,6 +32,7 @@ _MEMORY = 64  # MB that DuckDB may use for its share of an export
 _SLICE_BYTES = 16 * 2**20
 _FEWEST, _MOST, _FIRST = 64, 20_000, 512  # rows in a slice
 _MOST_FILES = 10_000
+_LONGEST_FOLDER = 255  # bytes, for every file system
 _COLUMNS = tuple(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 _KEYS = "SELECT id_key FROM predictions{where}"
 _VALUES = "SELECT DISTINCT {columns} FROM predictions{where} ORDER BY ALL NULLS FIRST"
@@ -86,16 +87,22 @@ def _write_folder(
     if not values:  # a dataset without rows has its columns too
         _write(_Source(database, columns, arrays, where, params), folder / "data.parquet")
     for chosen in values:
-        place = folder.joinpath(*(f"{name}={_segment(value)}" for name, value in zip(names, chosen, strict=True)))
+        place = folder.joinpath(*(_segment(name, value) for name, value in zip(names, chosen, strict=True)))
         place.mkdir(parents=True)
         terms = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in names)
         also = f"{where} {'AND' if where else 'WHERE'} {terms}"
         _write(_Source(database, columns, arrays, also, [*params, *chosen]), place / "data.parquet")
 
 
-def _segment(value: Any) -> str:
-    """A value in a folder's name, as Hive, Spark, DuckDB and Polars read it."""
-    return "__HIVE_DEFAULT_PARTITION__" if value in (None, "") else quote(str(value), safe=" ()[]+,;@!$&~")
+def _segment(name: str, value: Any) -> str:
+    """The name of a folder that holds one value, as Hive, Spark, DuckDB and Polars read it."""
+    told = "__HIVE_DEFAULT_PARTITION__" if value in (None, "") else quote(str(value), safe=" ()[]+,;@!$&~")
+    if len(folder := f"{name}={told}") > _LONGEST_FOLDER:
+        raise InvalidInputError(
+            f"{name}={value!r} is too long for a folder's name ({len(folder)} bytes of {_LONGEST_FOLDER}); leave it out"
+            " of partition_by"
+        )
+    return folder
 
 
 class _Source:

@@ -34,6 +34,7 @@ from n4a_fast.replay.plan.recreate import keeps_width
 from n4a_fast.replay.plan.tags import width_of
 from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.values.chain_input import ChainInput
+from n4a_fast.values.texttable import plain_lines
 from n4a_fast.version import __version__
 
 _HEAD = '''#!/usr/bin/env python3
@@ -103,8 +104,8 @@ def _head(chain: Mapping[str, Any], name: str, contents: str, constants: Mapping
 
 
 def _quiet(text: str) -> str:
-    """`text` for a docstring: nothing in it can end the docstring or escape."""
-    return text.replace("\\", "/").replace('"', "'")
+    """`text` for a docstring: nothing in it can end the docstring, escape, or look like what it is not."""
+    return plain_lines(text).replace("\\", "/").replace('"', "'")
 
 
 def _compiled(line: Line) -> CompiledChain | None:
@@ -213,10 +214,15 @@ def _folds(line: Line) -> str:
 def _literal(value: Any) -> str:
     """Python source of a constant, long texts in lines."""
     if isinstance(value, str) and len(value) > _LINE:
-        return "(\n" + "".join(f'    "{value[start : start + _LINE]}"\n' for start in range(0, len(value), _LINE)) + ")"
+        return "(\n" + "".join(f"    {_quoted(value[at : at + _LINE])}\n" for at in range(0, len(value), _LINE)) + ")"
     if isinstance(value, dict):
         return "{\n" + "".join(f"    {key!r}: {_literal(item)},\n" for key, item in value.items()) + "}"
     return repr(value)
+
+
+def _quoted(text: str) -> str:
+    """A text as Python's literal of it in double quotes, where nothing in it could end that."""
+    return ascii(text) if {'"', "\\"} & {*text} or not text.isprintable() else f'"{text}"'
 
 
 def _body(name: str) -> str:

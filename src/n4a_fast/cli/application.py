@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
+from n4a_fast.values.texttable import plain_lines
+
 if TYPE_CHECKING:
     from n4a_fast.store import WorkspaceStore
 
@@ -84,7 +86,8 @@ def say(message: str) -> None:
 
 
 def readable(text: str, stream: Any) -> str:
-    """The text in characters that a stream can write."""
+    """The text in characters that a stream can write, none of which moves a terminal's cursor or changes colours."""
+    text = plain_lines(text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
         for sign, plain in (("±", "+/-"), ("…", "~"), ("·", "-"), ("→", "->")):

@@ -21,6 +21,7 @@ from n4a_fast.cli.printing import (
     style,
     working,
     write,
+    write_data,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def sql(
     with reading(place) as store, working("asking"):
         frame = store.sql(query, params)
     if how.format is Format.CSV:
-        write(csv_text(frame).rstrip("\n"))
+        write_data(csv_text(frame).rstrip("\n"))
         return
     shown = frame if how.is_json else frame.head(limit)
     rows = shown.to_dicts() if how.is_json else [_nulls(row) for row in shown.to_dicts()]

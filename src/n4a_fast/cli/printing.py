@@ -6,12 +6,13 @@ from the right, never ranks, ids or scores. JSON has every column, whole ids, ti
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -78,7 +79,18 @@ def terminal_width() -> int | None:
 
 def write(text: str) -> None:
     """A line, or lines, of data."""
-    told = readable(text, sys.stdout) + "\n"
+    _pieces(readable(text, sys.stdout) + "\n")
+
+
+def write_data(text: str) -> None:
+    """Lines for another program, as they are; a terminal gets them as `write` gives them."""
+    if sys.stdout.isatty():
+        write(text)
+    else:
+        _pieces(text + "\n")
+
+
+def _pieces(told: str) -> None:
     for start in range(0, len(told), _PIECE):  # an unbuffered stdout tells of a closed pipe with the next piece only
         sys.stdout.write(told[start : start + _PIECE])
 
@@ -98,13 +110,13 @@ def working(what: str) -> Iterator[None]:
 def document(name: str, place: Path, rows: Sequence[dict[str, Any]], truncated: bool = False, **more: Any) -> str:
     """Rows as the JSON document of a command."""
     head = {"schema": f"n4a_fast.{name}/1", "workspace": str(place.resolve()), "truncated": truncated}
-    return json.dumps({**head, **plain_json(more), "rows": [json_row(row) for row in rows]}, ensure_ascii=False)
+    return json_text({**head, **plain_json(more), "rows": [json_row(row) for row in rows]})
 
 
 def print_document(name: str, place: Path, content: dict[str, Any]) -> None:
     """One object as the JSON document of a command."""
     head = {"schema": f"n4a_fast.{name}/1", "workspace": str(place.resolve())}
-    write(json.dumps({**head, **plain_json(content)}, ensure_ascii=False))
+    write(json_text({**head, **plain_json(content)}))
 
 
 def show_rows(
@@ -122,7 +134,7 @@ def show_rows(
         write(document(name, place, rows, truncated))
     elif how.format is Format.JSONL:
         for row in rows:
-            write(json.dumps(json_row(row), ensure_ascii=False))
+            write(json_text(json_row(row)))
     elif how.format is Format.CSV:
         print_csv(rows)
     elif how.format is Format.MD:
@@ -143,14 +155,17 @@ def print_table(columns: Sequence[Column], how: Style, indent: str = "") -> None
 
 def print_csv(rows: Sequence[dict[str, Any]]) -> None:
     """Rows as CSV; lists and objects as JSON text."""
+    if rows:
+        write_data("\n".join(_csv_line(values) for values in (rows[0], *(row.values() for row in rows))))
+
+
+def _csv_line(values: Iterable[Any]) -> str:
+    """One row; Python quotes a lone carriage return only where lines end with one."""
     import csv
 
-    if not rows:
-        return
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow([_csv_cell(value) for value in row.values()])
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(map(_csv_cell, values))
+    return line.getvalue().removesuffix("\r\n")
 
 
 def print_markdown(columns: Sequence[Column]) -> None:
@@ -183,6 +198,14 @@ def cell(value: Any) -> str:
     if isinstance(value, list | dict):
         return plain(json.dumps(plain_json(value), ensure_ascii=False))
     return plain(value)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON on one line, in which every character can be seen; others are escaped, as JSON may."""
+    told = json.dumps(value, ensure_ascii=False)
+    return (
+        told if told.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in told)
+    )
 
 
 def json_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, 
 from n4a_fast.cli.printing import (
     JsonOption,
     json_row,
+    json_text,
     print_document,
     size_text,
     terminal_width,
@@ -160,7 +160,7 @@ def tail(
         while True:
             rows = store.sql(_LOG, (run, levels, *last, n if last[0] is None else 10_000)).to_dicts()[::-1]
             for row in rows:
-                write(json.dumps(json_row(row), ensure_ascii=False) if as_json else _entry(row))
+                write(json_text(json_row(row)) if as_json else _entry(row))
             if rows:
                 last = (rows[-1]["created_at"], rows[-1]["log_id"])
             if not follow:

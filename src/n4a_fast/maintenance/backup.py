@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from n4a_fast.artifacts.files import ArtifactFiles
-from n4a_fast.durable.publish import new_folder, replaced_folder
+from n4a_fast.durable.publish import new_folder, replaced_folder, require_plain_files
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import (
@@ -32,6 +32,7 @@ from n4a_fast.errors import (
 from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
 from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
+from n4a_fast.merging.shards import FOLDER as SHARDS
 from n4a_fast.merging.shards import shard_files, shards_below
 from n4a_fast.version import __version__
 
@@ -71,6 +72,8 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
     if not (source / STORE_FILE).is_file():
         raise NotFoundError("backup", str(source), "check the path: a backup has a store.duckdb", where="")
     _require_beside(source, target, "the backup")
+    for name in (*_FOLDERS, SHARDS):  # a backup holds no links; this may be somebody else's
+        require_plain_files(source / name)
     kept = None
     if replace and target.exists():
         kept = target.with_name(f"{target.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")

@@ -21,6 +21,8 @@ from n4a_fast.errors import InvalidInputError, UnsupportedVersionError
 BLUE, GREY = "#4c78a8", "#888888"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _WIDTH, _HEIGHT = 320, 240
+_ACTIONS = {"export": True, "source": False, "compiled": False, "editor": False}
+_STANDS_FOR_LESS = "\ufdd0"  # no character, so no text holds it
 _FORMS = (".svg", ".png", ".html", ".json")
 Rows = list[dict[str, Any]]
 
@@ -59,12 +61,22 @@ class Chart:
         if place.suffix == ".png":
             place.write_bytes(self.png())
         elif place.suffix == ".json":
-            place.write_text(json.dumps(self.spec, indent=1))
+            place.write_text(json.dumps(self.spec, indent=1), encoding="utf-8")
         elif place.suffix == ".svg":
-            place.write_text(self.svg())
+            place.write_text(self.svg(), encoding="utf-8")
         else:
-            place.write_text(_renderer().vegalite_to_html(self.spec, bundle=True))
+            place.write_text(self._page(), encoding="utf-8")
         return place
+
+    def _page(self) -> str:
+        """The chart as a page. The renderer writes texts into its script as they are, and its menu shows sources as
+        HTML: a name must neither end the script nor be shown there.
+        """
+        spec = json.loads(json.dumps(self.spec, ensure_ascii=False).replace("<", _STANDS_FOR_LESS))
+        page: str = _renderer().vegalite_to_html(
+            {**spec, "usermeta": {"embedOptions": {"actions": _ACTIONS}}}, bundle=True
+        )
+        return page.replace(_STANDS_FOR_LESS, r"\u003c")
 
     def __repr__(self) -> str:
         shown = f"{self.points:,} points" if self.points == self.of else f"{self.points:,} of {self.of:,} points"

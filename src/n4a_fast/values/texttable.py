@@ -63,6 +63,11 @@ def plain(value: Any) -> str:
     return "".join(each if each.isprintable() else " " if each.isspace() else "\ufffd" for each in text)
 
 
+def plain_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A score for people: four significant digits."""
     return "" if value is None else f"{value:.{digits}g}"
