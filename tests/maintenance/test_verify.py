@@ -124,6 +124,7 @@ def test_the_progress_reaches_the_end_of_each_part(workspace: Path) -> None:
         ("INSERT INTO predictions FROM predictions LIMIT 1", "duplicate"),
         ("UPDATE predictions SET fold_id = 'other' WHERE fold_id = '3'", "wrong key"),
         ("UPDATE predictions SET id_key = 5 WHERE fold_id = '3'", "wrong key"),
+        ("UPDATE prediction_values SET id_key = 5", "wrong key"),
         ("UPDATE shared_arrays SET array_values = [7.5]", "damaged row"),
         ("UPDATE prediction_values SET y_pred_width = 3", "damaged row"),
         ("INSERT INTO store_info FROM store_info", "damaged row"),

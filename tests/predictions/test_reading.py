@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_clause, where_on_predictions
 from n4a_fast.predictions.reading import COLUMNS, LoadedArrays
 from n4a_fast.tables.predictions import prediction_tables
@@ -165,6 +165,17 @@ def test_an_unknown_id_among_many_is_refused_before_the_first_piece(store: Works
     for call in (store.iter_arrays, store.load_arrays):
         with pytest.raises(NotFoundError, match="unknown"):
             call([known, bare, known, "unknown"])
+
+
+def test_an_id_that_is_stored_under_another_key_is_told_as_damage(store: WorkspaceStore, sweep: Sweep) -> None:
+    known = predict_with_arrays(store, sweep)
+    database = store._open().database
+    with database.transaction():
+        database.execute("UPDATE predictions SET id_key = id_key + 1")
+        database.execute("UPDATE prediction_values SET id_key = id_key + 1")
+    for call in (store.iter_arrays, store.load_arrays):
+        with pytest.raises(DamagedStoreError, match=f"prediction {known} does not have the key of its id.*verify"):
+            call([known])
 
 
 def test_one_id_in_place_of_a_list_is_told(store: WorkspaceStore, sweep: Sweep) -> None:

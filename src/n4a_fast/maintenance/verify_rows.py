@@ -177,6 +177,13 @@ CONTENTS = (
         list_max(list_filter(y_pred, lambda code: NOT isnan(code))) >= json_array_length(classes))""",
         "its labels are not among its classes",
     ),
+    RowCheck(
+        "wrong key",
+        "prediction_values",
+        "SELECT v.prediction_id FROM prediction_values v JOIN predictions p USING (prediction_id)"
+        " WHERE v.id_key IS DISTINCT FROM p.id_key",
+        "its key is not that of its prediction: a read of its arrays misses them",
+    ),
 )
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.frames import as_frame
-from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
 from n4a_fast.tables.predictions.labels import TARGETS, texts_of
@@ -53,11 +53,8 @@ _SHARED = {
     ),
 }
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
-_KNOWN = (
-    "SELECT count(*) AS n FROM predictions p SEMI JOIN wanted ON p.id_key = wanted.id_key AND p.prediction_id ="
-    " wanted.prediction_id"
-)
-_UNKNOWN = "SELECT prediction_id FROM wanted WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions) LIMIT 1"
+_KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
+_UNDER_ANOTHER_KEY = "SELECT 1 FROM predictions WHERE prediction_id = ? LIMIT 1"
 
 
 class ListViews(Sequence[Any]):
@@ -312,11 +309,14 @@ class ArrayReader:
     def _require_known(self, wanted: pa.Table) -> None:
         if not wanted.num_rows:
             return
-        distinct = _with_keys(wanted["prediction_id"].unique())
-        if self._database.select(_KNOWN, wanted=distinct)["n"][0].as_py() < distinct.num_rows:
-            raise NotFoundError(
-                "prediction", str(self._database.select(_UNKNOWN, wanted=distinct)["prediction_id"][0].as_py())
-            )
+        known = self._database.select(_KNOWN, wanted=wanted)["prediction_id"]
+        unknown = wanted["prediction_id"].filter(pc.invert(pc.is_in(wanted["prediction_id"], known)))
+        if not len(unknown):
+            return
+        first = unknown[0].as_py()
+        if self._database.rows(_UNDER_ANOTHER_KEY, (first,)):
+            raise DamagedStoreError(self._database.path, f"prediction {first} does not have the key of its id")
+        raise NotFoundError("prediction", first)
 
     def _loaded(
         self, wanted: pa.Table, columns: Sequence[str], labels: bool = False
