@@ -30,7 +30,8 @@ _ARRAY = ".".join(JOBLIB_ARRAY)
 _ALWAYS_ALLOWED = 256 * 2**20  # bytes unpacked
 _WALKING_ROOM = 64 * 2**20
 _EXPANSION = 20  # times the bytes that are there
-_MOST_OPCODES = 1_000_000  # of a joblib file, whose arrays carry the numbers; it takes Python a second
+_LZMA_MEMORY = 80 * 2**20  # for its dictionary: the largest that xz itself writes is 64 MiB
+MOST_OPCODES = 1_000_000  # of a joblib file, whose arrays carry the numbers; it takes Python a second
 _NOTED_VERSION = re.compile(
     rb"\x10(?:\0\0\0)?_sklearn_version(?:\x94|q.|r....)?[X\x8c].(?:\0\0\0)?([0-9][\w.+]{0,30})", re.DOTALL
 )
@@ -38,9 +39,31 @@ _PACKED: tuple[tuple[bytes, Callable[[], Any]], ...] = (
     (b"\x78", zlib.decompressobj),
     (b"\x1f\x8b", lambda: zlib.decompressobj(31)),
     (b"BZ", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ", lzma.LZMADecompressor),
-    (b"\x5d\x00", lzma.LZMADecompressor),
+    (b"\xfd7zXZ", lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)),
+    (b"\x5d\x00", lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)),
 )
+
+
+@dataclass(slots=True)
+class Budget:
+    """What reading pickles may take, all those of one file together: bytes that compressed ones unpack to and that
+    the opcodes of joblib's hold, and opcodes that Python walks over.
+    """
+
+    nbytes: int
+    opcodes: int = MOST_OPCODES
+
+    def take(self, nbytes: int) -> None:
+        """Use some of the bytes; UnpicklingError when there are no more."""
+        self.nbytes -= nbytes
+        if self.nbytes < 0:
+            raise pickle.UnpicklingError("its pickles take more bytes than they may")
+
+    def step(self) -> None:
+        """Walk over one opcode."""
+        self.opcodes -= 1
+        if self.opcodes < 0:
+            raise pickle.UnpicklingError("more opcodes beside joblib's arrays than it may have")
 
 
 class Use(IntFlag):
@@ -63,20 +86,22 @@ class Contents:
     sklearn_version: str | None = None
 
 
-def contents_of(data: bytes | memoryview, room: int | None = None) -> Contents:
+def contents_of(data: bytes | memoryview, budget: Budget | None = None) -> Contents:
     """What the pickle `data` names; InvalidInputError for bytes that are no pickle.
 
-    It takes no more than `room` bytes beside `data`, by default 256 MiB or 20 times the data, and time in proportion
+    It takes no more than its budget beside `data`, by default 256 MiB or 20 times the data, and time in proportion
     to the data.
     """
-    room = room or room_for(len(data))
+    budget = budget or Budget(room_for(len(data)))
     try:
-        raw = unpacked(data, room)
-        if (scanned := opcodes.scan(raw, walking_room(len(raw)))) is not None:
+        raw = unpacked(data, budget.nbytes)
+        if raw is not data:
+            budget.take(len(raw))
+        if (scanned := opcodes.scan(raw, min(walking_room(len(raw)), budget.nbytes))) is not None:
             uses, made, _ = scanned
             found = Contents(".".join(made) if made else "", tuple(sorted(map(".".join, uses))), _sklearn_version(raw))
         else:
-            found = _walked(bytes(raw))
+            found = _walked(bytes(raw), budget)
     except Exception as error:  # a damaged stream can fail in any opcode
         raise InvalidInputError(
             f"these bytes are no pickle that can be read ({type(error).__name__}: {error}); nothing was loaded"
@@ -94,9 +119,9 @@ def room_for(nbytes: int) -> int:
     return max(_ALWAYS_ALLOWED, _EXPANSION * nbytes)
 
 
-def _walked(raw: bytes) -> Contents:
+def _walked(raw: bytes, budget: Budget) -> Contents:
     names: set[str] = set()
-    found = _Walk(io.BytesIO(raw), names).load()
+    found = _Walk(io.BytesIO(raw), names, budget).load()
     return Contents(found.name if isinstance(found, _Named) else "", tuple(sorted(names)), _sklearn_version(raw))
 
 
@@ -122,27 +147,29 @@ class _Walk(pickle._Unpickler):
     readline: Callable[[], bytes]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, file: io.BytesIO, names: set[str]) -> None:
+    def __init__(self, file: io.BytesIO, names: set[str], budget: Budget) -> None:
         super().__init__(file)
-        self._bytes, self._names = file, names
-        self._left = _MOST_OPCODES
+        self._bytes, self._names, self._budget = file, names, budget
 
     def load(self) -> Any:
         """As Python's own, which cannot be told to stop."""
-        frames = pickle._Unframer(self._bytes.read, self._bytes.readline)  # type: ignore[attr-defined]
+        frames = pickle._Unframer(self._read, self._bytes.readline)  # type: ignore[attr-defined]
         self._unframer, self.read, self.readinto, self.readline = frames, frames.read, frames.readinto, frames.readline
         self.metastack: list[Any] = []
         self.stack = []
         self.append, self.proto = self.stack.append, 0
         try:
             while key := self.read(1):
-                self._left -= 1
-                if self._left < 0:
-                    raise pickle.UnpicklingError(f"more than {_MOST_OPCODES} opcodes beside joblib's arrays")
+                self._budget.step()
                 self.dispatch[key[0]](self)
         except pickle._Stop as stop:  # type: ignore[attr-defined]
             return stop.value
         raise EOFError("it ends within a pickle")
+
+    def _read(self, nbytes: int) -> bytes:
+        """Opcodes and what they hold; a text may take four bytes for each of these."""
+        self._budget.take(4 * nbytes if nbytes > 1 else 0)
+        return self._bytes.read(nbytes)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         self._names.add(f"{module_name}.{global_name}")
@@ -182,10 +209,7 @@ class _Walk(pickle._Unpickler):
         """Joblib writes an array's bytes, or a pickle of its objects, right behind its description."""
         itemsize, has_objects = _layout(state["dtype"])
         if has_objects:
-            inner = _Walk(self._bytes, self._names)
-            inner._left = self._left
-            inner.load()
-            self._left = inner._left
+            _Walk(self._bytes, self._names, self._budget).load()
             return
         if state.get("numpy_array_alignment_bytes") is not None:
             self._pass(self._bytes.read(1)[0])
@@ -263,8 +287,8 @@ def unpacked(data: bytes | memoryview, room: int) -> bytes | memoryview:
     head = bytes(data[:6])
     for mark, opener in _PACKED:
         if head.startswith(mark):
-            found: bytes = opener().decompress(data, room)
-            if len(found) == room:
+            found: bytes = opener().decompress(data, max(room, 0) + 1)
+            if len(found) > room:
                 raise ValueError(f"holds more than {room} bytes")
             return found
     return data

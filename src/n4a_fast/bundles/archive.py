@@ -24,7 +24,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
     """Content of each file in the archive, in its order."""
     try:
-        limit = max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
+        limit = limit_of(path, max_bytes)
         with zipfile.ZipFile(path) as archive:
             files = [info for info in archive.infolist() if not info.is_dir()]
             _check(path, files, limit)
@@ -39,6 +39,11 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
         if error.errno == errno.EINVAL:  # the archive points before its own beginning
             raise BundleError(path, "it is no whole ZIP file; copy it again") from error
         raise StoreUnavailableError(path, error.strerror or str(error)) from error
+
+
+def limit_of(path: Path, max_bytes: int | None) -> int:
+    """How many bytes the archive may unpack to."""
+    return max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
 
 
 def _check(path: Path, files: list[zipfile.ZipInfo], limit: int) -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.artifacts.pickles import contents_of
+from n4a_fast.artifacts.pickles import Budget
 from n4a_fast.bundles.archive import members_of
-from n4a_fast.bundles.reader import FOLDER, header_of
-from n4a_fast.errors import BundleError, InvalidInputError
+from n4a_fast.bundles.reader import FOLDER, budget_of, contents_in, header_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +46,14 @@ def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleR
     """
     place = Path(path)
     members = members_of(place, max_bytes)
-    return BundleReport(
-        place,
-        header_of(place, members),
-        tuple(_member(place, name, data, max_bytes) for name, data in members.items()),
-    )
+    budget = budget_of(place, members, max_bytes)
+    told = header_of(place, members)
+    return BundleReport(place, told, tuple(_member(place, name, data, budget) for name, data in members.items()))
 
 
-def _member(path: Path, name: str, data: bytes, room: int | None) -> BundleMember:
+def _member(path: Path, name: str, data: bytes, budget: Budget) -> BundleMember:
     digest = hashlib.sha256(data).hexdigest()
     if not name.startswith(FOLDER):
         return BundleMember(name, len(data), digest)
-    try:
-        found = contents_of(data, room)
-    except InvalidInputError as error:
-        raise BundleError(path, f"its operator {name} cannot be read: {error}") from error
+    found = contents_in(path, name, data, budget)
     return BundleMember(name, len(data), digest, found.class_name, found.globals)

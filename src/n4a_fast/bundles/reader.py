@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from n4a_fast.artifacts import codec
-from n4a_fast.artifacts.pickles import contents_of
-from n4a_fast.bundles.archive import members_of
+from n4a_fast.artifacts.pickles import MOST_OPCODES, Budget, Contents, contents_of
+from n4a_fast.bundles.archive import limit_of, members_of
 from n4a_fast.errors import BundleError, InvalidInputError, ReplayError
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.tables.chains import with_artifacts
@@ -31,6 +31,7 @@ from n4a_fast.values.chain_input import ChainInput, read_input
 FOLDER = "artifacts/"
 FORMATS = {".joblib": "joblib", ".pkl": "pickle"}
 ROWS = ("steps", "model_step_idx", "fold_artifacts", "shared_artifacts", "branch_path", "source_index")
+_BYTES_PER_OPCODE = 256  # of a limit that the caller gives; joblib's arrays lie between the opcodes
 _SUPPORTED = (1, 0)
 _PLACE = re.compile(r"step_(?P<step>\d+)(?:_fold(?P<fold>\d+|final|avg|w_avg)|_(?P<refit>final))?(?:_.*)?")
 # What a bundle of nirs4all may hold beyond a chain of operators, and what it is called.
@@ -73,7 +74,8 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
     own = _own_entries(manifest)
     formats = {name: _format(path, name, own.get(name, {})) for name in operators}
     described = told is not None and not any(entry.get("composed") for entry in own.values())
-    classes = {name: _class_in(path, name, data, max_bytes) for name, data in operators.items()}
+    budget = budget_of(path, members, max_bytes)
+    classes = {name: contents_in(path, name, data, budget).class_name for name, data in operators.items()}
     try:
         rows = (
             _rows_of_chain(path, own, told or {}, classes)
@@ -225,11 +227,22 @@ def _by_class(path: Path, told: Mapping[str, Any], operators: Mapping[str, str])
         yield from zip(ids, found, strict=False)
 
 
-def _class_in(path: Path, name: str, data: bytes, room: int | None) -> str:
+def budget_of(path: Path, members: Mapping[str, bytes], max_bytes: int | None) -> Budget:
+    """What the operators of a bundle may take beside its members, so that all take twice the limit at most: what is
+    unpacked lies there twice for a moment.
+    """
+    nbytes = limit_of(path, max_bytes) - sum(map(len, members.values())) // 2
+    return Budget(nbytes, max(MOST_OPCODES, (max_bytes or 0) // _BYTES_PER_OPCODE))
+
+
+def contents_in(path: Path, name: str, data: bytes, budget: Budget) -> Contents:
+    """What is in an operator; BundleError for one that cannot be read within the budget."""
     try:
-        return contents_of(data, room).class_name
+        return contents_of(data, budget)
     except InvalidInputError as error:
-        raise BundleError(path, f"its operator {name} cannot be read: {error}") from error
+        raise BundleError(
+            path, f"its operator {name} cannot be read: {error}; a larger max_bytes lets it take more"
+        ) from error
 
 
 def _short(class_name: str) -> str:
