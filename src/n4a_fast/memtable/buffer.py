@@ -73,12 +73,13 @@ class Buffer:
         """`flush`, whether a unit of work is open or not: at its end, what it saved is one record, or is written in one
         transaction.
         """
-        database, content = self._database, self._tables.fresh()
-        if not content:
-            self._since = None
-            return
+        database = self._database
         if (wait or in_unit) and self._is_large():
             database.drain(others=False)
+            self._since = None
+            return
+        content = self._tables.fresh()
+        if not content:
             self._since = None
             return
         database.files.sync()
