@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from helpers import Sweep, begin_sweep, child, kill, predict, read_line, save_chain
-from hypothesis import given, settings
+from helpers import Sweep, begin_sweep, child, finish, kill, predict, read_line, save_chain
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -50,11 +56,61 @@ def check(store: WorkspaceStore, *, is_fresh: bool = False) -> None:
         assert store._open().database.rows("FROM stale_chains") == []
 
 
+# for each line a process of its own, which ends well or is killed at the worst moment
+OTHERS = """
+import json, os, signal, sys, traceback
+from helpers import predict
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import NotFoundError
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def act(path, pipeline, chain, value, end):
+    store = WorkspaceStore(path)
+    predict(store, pipeline, chain, fold_id="20", val_score=value)
+    if end == "logged":
+        store.flush()
+        die()
+    if end == "in a unit":
+        with store.transaction():
+            predict(store, pipeline, chain, fold_id="21", val_score=value)
+            store.query_chain_summaries()
+            store.delete_chain(chain)
+            die()
+    store.leaderboard()
+    store.close()
+
+for line in sys.stdin:
+    path, pipeline, chain, value, end = json.loads(line)
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            act(path, pipeline, chain, value, end)
+            code = 0
+        except NotFoundError:  # the chain is deleted
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(code)
+    print(os.waitpid(process, 0)[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def others() -> Iterator[subprocess.Popen[str]]:
+    """Runs other processes on a workspace, one for each line."""
+    process = child(OTHERS)
+    yield process
+    kill(process)
+
+
 class Workspace:
     """What the steps of an example act on: few runs, pipelines, chains and predictions, so that they meet again."""
 
-    def __init__(self, store: WorkspaceStore, beside: Path) -> None:
-        self.store, self.beside = store, beside
+    def __init__(self, store: WorkspaceStore, beside: Path, others: subprocess.Popen[str]) -> None:
+        self.store, self.beside, self._others = store, beside, others
         self.pipelines: list[str] = []
         self.chains: list[tuple[str, str]] = []
         self.predictions: list[str] = []
@@ -136,8 +192,19 @@ class Workspace:
 
     def merge(self, place: int, value: float) -> None:
         with WorkspaceStore(self.beside) as other:
-            Workspace(other, self.beside).save(place, value)
+            Workspace(other, self.beside, self._others).save(place, value)
         self.store.merge(self.beside)
+
+    def act_elsewhere(self, place: int, value: float) -> None:
+        pipeline, chain = self.chains[place % len(self.chains)]
+        end = ("well", "logged", "in a unit")[place % 3]
+        self.store.flush()
+        given = [str(self.store.workspace_path), pipeline, chain, value, end]
+        assert self._others.stdin is not None
+        self._others.stdin.write(f"{json.dumps(given)}\n")
+        self._others.stdin.flush()
+        status = int(read_line(self._others))
+        assert status in ((0,) if end == "well" else (0, signal.SIGKILL))
 
     def direct(self, place: int, value: float) -> None:
         self.store.set_metric_direction("rmse", higher_is_better=bool(place % 2))
@@ -157,16 +224,22 @@ class Workspace:
 
 
 STEPS = [name for name in vars(Workspace) if not name.startswith("_")]
+if not hasattr(os, "fork"):
+    STEPS.remove("act_elsewhere")
 VALUES = st.sampled_from([0.1, 0.25, 1.0, 3.0, math.nan, math.inf])
+STEP = st.tuples(st.sampled_from([*STEPS, "save", "save", "save"]), st.integers(0, 40), VALUES)
 
 
 @settings(deadline=None, max_examples=8)
-@given(st.lists(st.tuples(st.sampled_from([*STEPS, "save", "save", "save"]), st.integers(0, 40), VALUES), max_size=12))
+@given(steps=st.lists(STEP, max_size=12))
+@example(steps=[("save", 1, 0.1), *(("act_elsewhere", place, 0.25) for place in range(3)), ("look", 0, 0.0)])
 def test_whatever_happens_cached_rows_are_those_of_the_definitions(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, float]]
+    tmp_path_factory: pytest.TempPathFactory,
+    others: subprocess.Popen[str],
+    steps: list[tuple[str, int, float]],
 ) -> None:
     folder = tmp_path_factory.mktemp("cached")
-    workspace = Workspace(WorkspaceStore(folder / "a"), folder / "b")
+    workspace = Workspace(WorkspaceStore(folder / "a"), folder / "b", others)
     for name, place, value in steps:
         try:
             getattr(workspace, name)(place, value)
@@ -208,6 +281,34 @@ def test_another_process_and_one_that_is_killed_leave_no_outdated_score(tmp_path
         assert read_line(writer) == "saved"
         kill(writer)
         assert store.query_chain_summaries()["cv_fold_count"].to_list() == [4]
+        check(store, is_fresh=True)
+
+
+FULL_DISK = """
+import resource, sys
+from helpers import begin_sweep, predict
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1])
+sweep = begin_sweep(store)
+for fold in range(3):
+    predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=float(fold))
+store.complete_pipeline(sweep.pipeline, 0.1, 0.1, "rmse", 1)
+store.list_runs()  # what was saved is in the tables from here on
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))
+for limit in (256, hard):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    found = store.leaderboard("rmse").frame, store.query_chain_summaries()
+    stale = store.sql("SELECT count(*) AS n FROM stale_chains")["n"][0] > 0
+    print(stale, *found[0].select("folds", "val_score").row(0), *found[1].select("cv_fold_count").row(0))
+store.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_a_full_disk_does_not_keep_anybody_from_reading(tmp_path: Path) -> None:
+    assert finish(child(FULL_DISK, tmp_path)).splitlines() == ["True 3 1.0 3", "False 3 1.0 3"]
+    with WorkspaceStore(tmp_path) as store:
         check(store, is_fresh=True)
 
 

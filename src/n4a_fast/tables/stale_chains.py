@@ -9,6 +9,7 @@ others, only the row groups between the two are read. Views give the right rows 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from n4a_fast.schema.chain_scores import scores_of, summaries_of
 
 _PREDICTIONS_AT_ONCE = 2**18  # of the chains of one commit: Ctrl-C waits for it
 _PREDICTIONS_AT_REST = 2**16  # that a store computes when it is closed: some tenths of a second
+_MEMORY = 512  # MB of DuckDB's own: it would come to hold all cached rows
 _WORTH_REFRESHING = 2**10  # predictions; of fewer, a reader computes the rows itself in no time
 _RANGES = 4  # of `nk`; each costs a comparison for every row that is left
 
@@ -92,8 +94,7 @@ def refresh(database: Database) -> bool:
         return False
     try:
         for chains in _pieces(database.arrow(_STALE)):
-            with database.transaction():
-                _refresh_in_transaction(database, chains)
+            database.in_little_memory(_MEMORY, partial(_refresh, database, chains))
     except StoreUnavailableError:  # who reads needs no room on the disk
         return False
     return True
@@ -140,12 +141,13 @@ def note_wrong_in_transaction(database: Database, chain_ids: list[str]) -> None:
     database.insert(_NOTE_WHERE, wanted=pa.table({"chain_id": pa.array(chain_ids, pa.string())}))
 
 
-def _refresh_in_transaction(database: Database, chains: pa.Table) -> None:
+def _refresh(database: Database, chains: pa.Table) -> None:
     source = _SOURCE.format(ranges=_ranges_of(chains))
-    for table, rows_of in _REFRESH.items():
-        database.insert(_FORGET.format(table=table), wanted=chains)
-        database.insert(f"INSERT INTO {table} BY NAME {rows_of(source)}", wanted=chains)
-    database.insert(_FORGET.format(table="stale_chains"), wanted=chains)
+    with database.transaction():
+        for table, rows_of in _REFRESH.items():
+            database.insert(_FORGET.format(table=table), wanted=chains)
+            database.insert(f"INSERT INTO {table} BY NAME {rows_of(source)}", wanted=chains)
+        database.insert(_FORGET.format(table="stale_chains"), wanted=chains)
 
 
 def _pieces(stale: pa.Table) -> Iterator[pa.Table]:

@@ -109,6 +109,7 @@ class Database(Attachment):
                         raise
                 finally:
                     connection.execute("RESET memory_limit")
+            return work()
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """The result as a Polars frame; typed even when it has no rows."""
