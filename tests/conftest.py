@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 from helpers import Sweep, begin_sweep
+from hypothesis import HealthCheck, settings
 
 from n4a_fast import WorkspaceStore
 
 pytest_plugins = ["progress"]
+
+# how long an example takes says how busy the machine is
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # packages of another environment that this one has not got: `make test-embedded` finds nirs4all so
 sys.path += filter(None, [os.environ.get("N4A_PACKAGES_BESIDE")])
