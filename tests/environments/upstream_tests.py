@@ -49,14 +49,6 @@ DIFFERENCES = {
         "test_arrays_stored_in_parquet",
     ),
     "counts the calls that saved an artifact; here the chains that use it are counted": ("test_artifact_dedup",),
-    "deletes a pipeline that has not ended; here it stays until it has, with what it uses": (
-        "test_delete_prediction_group_prunes_empty_chain_pipeline_and_artifact",
-        "test_delete_dataset_predictions_keeps_shared_artifact_until_last_reference",
-    ),
-    "wants nirs4all's words for an id that is no text; the error is of the same kind": (
-        "test_save_prediction_rejects_coercive_prediction_ids",
-    ),
-    "wants nothing from `vacuum`, which here tells what it did": ("test_vacuum_return_annotation",),
 }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -335,6 +335,57 @@ def test_deleting_predictions_takes_what_they_leave_empty(store: Store1x) -> Non
     assert store._delete_predictions_matching(prediction_ids=[])["deleted_predictions"] == 0
     with pytest.raises(ValueError, match="name what is to be deleted"):
         store._delete_predictions_matching()
+
+
+def test_a_pipeline_that_runs_goes_with_its_last_prediction_and_its_artifacts(store: Store1x) -> None:
+    shared = store.save_artifact({"of": "both"}, "dict", "model", "joblib")
+    sweeps = []
+    for dataset in ("corn", "rye"):
+        own = store.save_artifact({"of": dataset}, "dict", "model", "joblib")
+        pipeline = begin_pipeline(store, store.begin_run("sweep", {}, [{"name": dataset}]), dataset=dataset)
+        chain = save_chain(store, pipeline, fold_artifacts={"0": own}, shared_artifacts={"1": shared})
+        predict(store, pipeline, chain, dataset_name=dataset)
+        sweeps.append((pipeline, chain, store.get_artifact_path(own)))
+    kept = store.get_artifact_path(shared)
+    first = store._delete_predictions_matching(dataset_name="corn")
+    assert [first[f"deleted_{name}"] for name in ("predictions", "chains", "pipelines")] == [1, 1, 1]
+    assert store.get_pipeline(sweeps[0][0]) is None
+    assert kept.exists()  # the other pipeline still runs
+    second = store._delete_predictions_matching(chain_id=sweeps[1][1], fold_id="0")
+    assert [second[f"deleted_{name}"] for name in ("predictions", "chains", "pipelines")] == [1, 1, 1]
+    assert first["deleted_artifacts"] + second["deleted_artifacts"] == 3
+    assert not any(path.exists() for path in (kept, *(each[2] for each in sweeps)))
+    assert store.list_runs().height == 2
+
+
+def test_a_pipeline_that_runs_stays_while_it_holds_anything_and_after_a_block_that_fails(store: Store1x) -> None:
+    sweep = begin_sweep(store)
+    prediction = predict(store, sweep.pipeline, sweep.chain)
+    with pytest.raises(ValueError, match="stop"), store.transaction():
+        assert store._delete_predictions_matching(prediction_ids=[prediction])["deleted_pipelines"] == 1
+        assert store.get_pipeline(sweep.pipeline) is None
+        raise ValueError("stop")
+    assert store.get_prediction(prediction) is not None
+    empty = save_chain(store, sweep.pipeline)
+    assert store._delete_predictions_matching(chain_id=sweep.chain)["deleted_pipelines"] == 0
+    predict(store, sweep.pipeline, empty)
+    store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+    assert (store.get_pipeline(sweep.pipeline) or {})["status"] == "completed"
+
+
+@pytest.mark.parametrize("given", ["", " first ", "bad\0id", 7])
+def test_an_id_that_nirs4all_would_refuse_is_refused(store: Store1x, given: Any) -> None:
+    sweep = begin_sweep(store)
+    with pytest.raises(ValueError, match="save_prediction.prediction_id must be a canonical non-empty string"):
+        predict(store, sweep.pipeline, sweep.chain, prediction_id=given)
+    assert store.query_predictions().is_empty()
+
+
+@pytest.mark.parametrize("kind", [Store1x, Nirs4allStore])
+def test_a_vacuum_says_nothing(tmp_path: Path, kind: type[Nirs4allStore]) -> None:
+    with kind(tmp_path / "w") as opened:
+        opened.vacuum()
+        assert get_type_hints(kind.vacuum)["return"] is type(None)
 
 
 # -- results of analyses ---------------------------------------------------------------------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline, count, counts, predict_with_arrays, save_chain
+from helpers import Sweep, begin_pipeline, begin_sweep, count, counts, predict, predict_with_arrays, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
@@ -91,3 +94,40 @@ def test_a_dry_run_inside_a_transaction_is_refused(store: WorkspaceStore, two: S
     with store.transaction(), pytest.raises(InvalidInputError, match="dry_run"):
         store.delete_run(two.run, dry_run=True)
     assert count(store, "runs") == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_predictions_deleted_one_by_one_leave_what_the_same_leave_that_go_together(tmp_path: Path, seed: int) -> None:
+    """One is deleted by its values, many by a table of them."""
+    chosen = np.random.default_rng(seed).permutation(24)[: 8 + 10 * seed]
+    left = []
+    for way in ("alone", "together", "in a block"):
+        with WorkspaceStore(tmp_path / way) as store:
+            sweep = begin_sweep(store)
+            predictions = [_with_shared_arrays(store, sweep, number) for number in range(24)]
+            going = [predictions[number] for number in chosen]
+            store.flush()
+            if way == "together":
+                gone = store._open().deletions.delete_matching_predictions({"prediction_id": going})
+                assert gone.predictions == len(going)
+            else:
+                with store.transaction() if way == "in a block" else nullcontext():
+                    assert [store.delete_prediction(prediction) for prediction in going] == [True] * len(going)
+                    assert not store.delete_prediction(going[0])
+            kept = [predictions[number] for number in sorted(set(range(24)) - set(chosen))]
+            assert store.query_predictions().sort("created_at")["prediction_id"].to_list() == kept
+            arrays = [(store.get_prediction(each, load_arrays=True) or {})["y_true"].tolist() for each in kept]
+            assert store.verify().findings == []
+            left.append(
+                (arrays, counts(store, "shared_arrays", "shared_indices", "prediction_metadata", "shared_metadata"))
+            )
+    assert left[0] == left[1] == left[2]
+
+
+def _with_shared_arrays(store: WorkspaceStore, sweep: Sweep, number: int) -> str:
+    """A prediction whose targets, weights and samples are those of others; weights of one are targets too."""
+    prediction = predict(store, sweep.pipeline, sweep.chain, fold_id=str(number))
+    y, weights = (np.arange(3.0) + place for place in (number % 4, number % 3))
+    metadata = {"site": [f"s{number % 5}"] * 3} if number % 2 else None
+    store.save_prediction_arrays(prediction, y, y + number, None, np.arange(3) + number % 6, weights, metadata)
+    return prediction

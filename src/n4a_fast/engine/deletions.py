@@ -11,7 +11,6 @@ from n4a_fast.engine.unit import Collection, Units
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.predictions.queries import PredictionQueries
-from n4a_fast.tables.derived import sweep_compiled_in_transaction
 
 T = TypeVar("T")
 
@@ -71,10 +70,8 @@ class Deletions:
             self._tables.chains.require(chain_id)
             self._tables.forget_known()
             deleted = self._tables.predictions.delete_of_chain_in_transaction(chain_id)
-            self._tables.metadata.sweep_in_transaction()
-            deleted += self._tables.chains.delete_empty_in_transaction([chain_id])
-            sweep_compiled_in_transaction(self._database)
-            self._tables.carried.sweep_in_transaction()
+            deleted += self._tables.chains.delete_these_in_transaction([chain_id])
+            self._tables.sweep_in_transaction()
             if delete_artifacts:
                 self._units.collect()
         return deleted
@@ -91,8 +88,8 @@ class Deletions:
     def delete_prediction(self, prediction_id: str) -> bool:
         with self._units.change():
             deleted = self._tables.predictions.delete_in_transaction(prediction_id)
-            self._tables.metadata.sweep_in_transaction()
-            self._tables.carried.sweep_in_transaction()
+            if deleted:
+                self._tables.sweep_in_transaction(chains=False)
         return deleted
 
     def delete_dataset_predictions(self, dataset_name: str) -> int:
@@ -101,8 +98,9 @@ class Deletions:
         """
         return self.delete_matching_predictions({"dataset_name": dataset_name}).predictions
 
-    def delete_matching_predictions(self, filters: dict[str, Any]) -> Deleted:
-        """Delete predictions with their arrays, and the chains and ended pipelines that are empty then.
+    def delete_matching_predictions(self, filters: dict[str, Any], *, running: bool = False) -> Deleted:
+        """Delete predictions with their arrays, and the chains and ended pipelines that are empty then; those that are
+        `running`, too, if asked for.
 
         InvalidInputError without any filter: that would be all of them.
         """
@@ -114,14 +112,14 @@ class Deletions:
             chain_ids, pipeline_ids = (
                 sorted(set(found[name].to_pylist()) - {None}) for name in ("chain_id", "pipeline_id")
             )
+            if not found.num_rows:
+                return Deleted()
             self._tables.forget_known()
+            was_running = self._tables.pipelines.any_open
             deleted = self._tables.predictions.delete_these_in_transaction(found)
-            self._tables.metadata.sweep_in_transaction()
-            emptied = self._tables.chains.delete_empty_in_transaction(chain_ids)
-            sweep_compiled_in_transaction(self._database)
-            pipelines = self._tables.pipelines.delete_empty_in_transaction(pipeline_ids)
-            self._tables.logs.delete_in_transaction(pipelines)
-            self._tables.carried.sweep_in_transaction()
+            emptied, pipelines = self._tables.delete_emptied_in_transaction(chain_ids, pipeline_ids, running)
+            if was_running and not self._tables.pipelines.any_open:
+                self._tables.artifacts.release()  # as at the end of the last one
             wanted, now = (
                 self._units.collect() if emptied else Collection(),
                 self._collected_later(inside and bool(emptied)),

@@ -20,23 +20,23 @@ _OF_ROWS = "SELECT row_id, content FROM carried WHERE table_name = ? AND list_co
 _OF_TABLE = "SELECT row_id, content FROM carried WHERE table_name = ? ORDER BY row_id"
 _REPLACED = "DELETE FROM carried c USING batch b WHERE c.table_name = b.table_name AND c.row_id = b.row_id"
 _INSERTED = "INSERT INTO carried BY NAME SELECT * FROM batch"
-_ANY = "SELECT 1 FROM carried LIMIT 1"
-_GONE = "DELETE FROM carried WHERE table_name IN ({0}) AND row_id NOT IN (SELECT {1} FROM {2})"
+_GONE = "DELETE FROM carried WHERE list_contains(?, table_name) AND row_id NOT IN (SELECT {0} FROM {1})"
 _ORPHANED = (
-    "DELETE FROM carried WHERE table_name IN ({0}) AND content->>'{1}' IS NOT NULL"
-    " AND content->>'{1}' NOT IN (SELECT {1} FROM {2})"
+    "DELETE FROM carried WHERE list_contains(?, table_name) AND content->>'{0}' IS NOT NULL"
+    " AND content->>'{0}' NOT IN (SELECT {0} FROM {1})"
 )
-_SWEEPS = (
-    _GONE.format("'predictions', 'prediction_arrays'", "prediction_id", "predictions"),
-    _GONE.format("'chains'", "chain_id", "chains"),
-    _GONE.format("'pipelines'", "pipeline_id", "pipelines"),
+_RESULTS = frozenset({"conformal_results", "tuning_results", "robustness_results"})
+_SWEEPS: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"predictions", "prediction_arrays"}), _GONE.format("prediction_id", "predictions")),
+    (frozenset({"chains"}), _GONE.format("chain_id", "chains")),
+    (frozenset({"pipelines"}), _GONE.format("pipeline_id", "pipelines")),
     # results of what has gone go with it, and what was found about them
-    *(
-        _ORPHANED.format("'conformal_results', 'tuning_results', 'robustness_results'", f"{owner}_id", f"{owner}s")
-        for owner in ("run", "pipeline", "chain", "prediction")
+    *((_RESULTS, _ORPHANED.format(f"{owner}_id", f"{owner}s")) for owner in ("run", "pipeline", "chain", "prediction")),
+    (
+        frozenset({"robustness_results"}),
+        """DELETE FROM carried WHERE list_contains(?, table_name) AND content->>'conformal_id' IS NOT NULL
+        AND content->>'conformal_id' NOT IN (SELECT row_id FROM carried WHERE table_name = 'conformal_results')""",
     ),
-    """DELETE FROM carried WHERE table_name = 'robustness_results' AND content->>'conformal_id' IS NOT NULL
-    AND content->>'conformal_id' NOT IN (SELECT row_id FROM carried WHERE table_name = 'conformal_results')""",
 )
 
 
@@ -66,11 +66,11 @@ class Carried(PendingRows):
             self._database.insert(_REPLACED, batch=tables[self._table])
             self._database.insert(_INSERTED, batch=tables[self._table])
 
-    def sweep_in_transaction(self) -> None:
-        """Remove what was kept beside rows that have gone."""
-        if self._database.rows(_ANY):
-            for statement in _SWEEPS:
-                self._database.execute(statement)
+    def sweep_in_transaction(self, kept: Collection[str]) -> None:
+        """Remove what was kept beside rows that have gone; there is something of the tables `kept` alone."""
+        for tables, statement in _SWEEPS:
+            if concerned := sorted(tables.intersection(kept)):
+                self._database.execute(statement, (concerned,))
 
 
 def _decoded(rows: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:

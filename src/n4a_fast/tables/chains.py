@@ -34,10 +34,6 @@ _UNLINK_ALL = (
     "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
 )
 _UNLINK = "DELETE FROM chain_artifacts c USING batch b WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
-_EMPTY = (
-    "SELECT chain_id FROM chains WHERE list_contains(?, chain_id) AND chain_id NOT IN (SELECT chain_id FROM predictions"
-    " WHERE chain_id IS NOT NULL)"
-)
 _UNLINK_THESE = "DELETE FROM chain_artifacts WHERE list_contains(?, chain_id)"
 _DELETE_THESE = "DELETE FROM chains WHERE list_contains(?, chain_id)"
 _DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
@@ -162,11 +158,10 @@ class Chains(PendingRows):
         self._database.execute(_UNLINK_ALL, (pipeline_ids,))
         return self._database.execute(_DELETE, (pipeline_ids,))
 
-    def delete_empty_in_transaction(self, chain_ids: list[str]) -> int:
-        """Remove those of these chains that no prediction belongs to."""
-        empty = [chain_id for (chain_id,) in self._database.rows(_EMPTY, (chain_ids,))]
-        self._database.execute(_UNLINK_THESE, (empty,))
-        return self._database.execute(_DELETE_THESE, (empty,))
+    def delete_these_in_transaction(self, chain_ids: list[str]) -> int:
+        """Remove these chains, which no prediction belongs to; how many there were."""
+        self._database.execute(_UNLINK_THESE, (chain_ids,))
+        return self._database.execute(_DELETE_THESE, (chain_ids,))
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ _LIST = """SELECT * FROM pipelines
 WHERE (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)
 ORDER BY created_at DESC, pipeline_id DESC"""
 _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
-_EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND status <> 'running'
-AND pipeline_id NOT IN (SELECT pipeline_id FROM predictions) AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
+_EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND (status <> 'running' OR ?)
+AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
 _DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
 _ORPHANED = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
 UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM
@@ -136,10 +136,14 @@ class Pipelines(PendingRows):
         if self._table in tables and self._table not in beyond:
             note_of_pipelines_in_transaction(self._database, tables[self._table]["pipeline_id"].to_pylist())
 
-    def delete_empty_in_transaction(self, pipeline_ids: list[str]) -> list[str]:
-        """Remove those of these pipelines that have ended and hold neither chains nor predictions; their ids."""
-        empty = [pipeline_id for (pipeline_id,) in self._database.rows(_EMPTY, (pipeline_ids,))]
-        self._database.execute(_DELETE, (empty,))
+    def delete_empty_in_transaction(self, pipeline_ids: list[str], running: bool) -> list[str]:
+        """Remove those of these pipelines, which no prediction belongs to, that hold no chains and have ended, or are
+        `running`; their ids.
+        """
+        empty = [pipeline_id for (pipeline_id,) in self._database.rows(_EMPTY, (pipeline_ids, running))]
+        if empty:
+            self._database.execute(_DELETE, (empty,))
+            self._open = {key: row for key, row in self._open.items() if key not in empty}
         return empty
 
     def delete_in_transaction(self, pipeline_id: str) -> int:

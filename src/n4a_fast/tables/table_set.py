@@ -21,6 +21,9 @@ from n4a_fast.tables.predictions.saving import Predictions
 from n4a_fast.tables.projects import Projects
 from n4a_fast.tables.runs import Runs
 
+_METADATA = "prediction_metadata"
+_KEPT = f"(SELECT '{_METADATA}' FROM {_METADATA} LIMIT 1) UNION ALL SELECT DISTINCT table_name FROM carried"
+
 
 class TableSet:
     """The tables, each with its rows in memory."""
@@ -94,18 +97,42 @@ class TableSet:
         """Delete the predictions, chains and logs of pipelines and what depends on them; the documented rows."""
         self.forget_known()
         deleted = self.predictions.delete_of_pipelines_in_transaction(pipeline_ids)
-        self.metadata.sweep_in_transaction()
         deleted += self.chains.delete_in_transaction(pipeline_ids) + self.logs.delete_in_transaction(pipeline_ids)
-        sweep_compiled_in_transaction(self._database)
-        self.carried.sweep_in_transaction()
+        self.sweep_in_transaction()
         return deleted
+
+    def delete_emptied_in_transaction(
+        self, chain_ids: list[str], pipeline_ids: list[str], running: bool
+    ) -> tuple[int, list[str]]:
+        """Delete those of some chains, and then of some pipelines, that hold nothing any more: how many chains, and
+        which pipelines. Pipelines that have not ended stay, unless `running`.
+        """
+        used_chains, used_pipelines = self.predictions.owners_among(chain_ids, pipeline_ids)
+        empty, unused = (
+            [*set(asked) - used] for asked, used in ((chain_ids, used_chains), (pipeline_ids, used_pipelines))
+        )
+        chains = self.chains.delete_these_in_transaction(empty) if empty else 0
+        pipelines = self.pipelines.delete_empty_in_transaction(unused, running) if unused else []
+        if pipelines:
+            self.logs.delete_in_transaction(pipelines)
+        self.sweep_in_transaction(chains=bool(chains))
+        return chains, pipelines
+
+    def sweep_in_transaction(self, *, chains: bool = True) -> None:
+        """Remove what was kept for rows that have gone; `chains` unless none of these has."""
+        if chains:
+            sweep_compiled_in_transaction(self._database)
+        kept = {name for (name,) in self._database.rows(_KEPT)}
+        if _METADATA in kept:
+            self.metadata.sweep_in_transaction()
+        self.carried.sweep_in_transaction(kept)
 
     def delete_run_in_transaction(self, run_id: str) -> int:
         """Delete a run and all below it; the documented rows. What other processes have of it goes as it comes."""
         deleted = self.delete_contents_in_transaction(self.pipelines.ids_of_run(run_id))
         deleted += self.pipelines.delete_of_run_in_transaction(run_id) + self.runs.delete_in_transaction(run_id)
         self.runs.note_deleted_in_transaction(run_id)
-        self.carried.sweep_in_transaction()
+        self.sweep_in_transaction(chains=False)
         return deleted
 
     def delete_of_deleted_runs_in_transaction(self, batches: Iterable[Tables]) -> None:

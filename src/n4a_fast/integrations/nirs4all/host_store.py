@@ -239,6 +239,10 @@ class Nirs4allStore(WorkspaceStore):
         self._names.forget_registered()
         return count
 
+    def vacuum(self) -> None:  # type: ignore[override]
+        """Give the space of deleted rows back to the disk."""
+        super().vacuum()
+
     # -- ends --------------------------------------------------------------------------------
 
     def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:

@@ -266,6 +266,7 @@ class Store1x(Nirs4allStore):
 
     def save_prediction(self, *args: Any, **kwargs: Any) -> str:
         """Like the store's; NaN counts as no score, and places in relations are kept beside the row."""
+        _require_canonical(kwargs.get("prediction_id"), "save_prediction.prediction_id")
         relation = {name: kwargs.pop(name) for name in RELATION if name in kwargs}
         relation = {name: value for name, value in relation.items() if value is not None}
         prediction_id = super().save_prediction(*map(_score, args), **{key: _score(kwargs[key]) for key in kwargs})
@@ -285,7 +286,7 @@ class Store1x(Nirs4allStore):
         return {**row, **(arrays or {})}
 
     def delete_prediction(self, prediction_id: str, *, dry_run: bool = False) -> bool:
-        """Delete a prediction, and the chain and the ended pipeline that this empties; whether there was one."""
+        """Delete a prediction, and the chain and the pipeline that this empties; whether there was one."""
         if dry_run:
             return super().delete_prediction(prediction_id, dry_run=True)
         return bool(self._delete_predictions_matching(prediction_ids=[prediction_id])["deleted_predictions"])
@@ -316,7 +317,11 @@ class Store1x(Nirs4allStore):
         with workspace.lock:
             workspace.flush()
             wanted = {**filters, "prediction_id": prediction_ids}
-            gone = Deleted() if prediction_ids == [] else workspace.deletions.delete_matching_predictions(wanted)
+            gone = (
+                Deleted()
+                if prediction_ids == []
+                else workspace.deletions.delete_matching_predictions(wanted, running=True)
+            )
         return {
             "success": True,
             "deleted_predictions": gone.predictions,
@@ -357,6 +362,14 @@ class Store1x(Nirs4allStore):
 def _require_store(folder: Path) -> None:
     if not (folder / STORE_FILE).is_file():
         raise MissingWorkspaceError("store file", str(folder / STORE_FILE), "check the path", where="")
+
+
+def _require_canonical(value: Any, name: str) -> None:
+    """What nirs4all takes as an id, or none."""
+    if value is not None and (not isinstance(value, str) or not value or value != value.strip() or "\0" in value):
+        raise InvalidInputError(
+            f"{name} must be a canonical non-empty string, so text without NUL or blanks at its ends, got {value!r}"
+        )
 
 
 def _manifest(value: Any) -> dict[str, Any] | None:

@@ -23,7 +23,6 @@ _INSERT = (
     "INSERT INTO shared_metadata SELECT * FROM batch b WHERE NOT EXISTS (FROM shared_metadata s WHERE s.content_hash ="
     " b.content_hash)"
 )
-_ANY = "SELECT 1 FROM prediction_metadata LIMIT 1"
 _SWEEP = "DELETE FROM prediction_metadata WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions)"
 _SWEEP_SHARED = "DELETE FROM shared_metadata WHERE content_hash NOT IN (SELECT content_hash FROM prediction_metadata)"
 
@@ -77,6 +76,5 @@ class SampleMetadata(PendingRows):
 
     def sweep_in_transaction(self) -> None:
         """Remove what no prediction refers to any more."""
-        if self._database.rows(_ANY):
-            self._database.execute(_SWEEP)
+        if self._database.execute(_SWEEP):
             self._database.execute(_SWEEP_SHARED)

@@ -8,6 +8,8 @@ prediction that refers to them goes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -44,24 +46,33 @@ _INSERT_SHARED = (
     " b.content_hash)"
 )
 
-_GONE_CONTENTS = f"""SELECT min(v.rowid) AS first_row, max(v.rowid) AS last_row, list(DISTINCT y_true_hash) AS
+# predictions that go: many are in a table of Arrow's, for one its values take half the time
+_THIS = "r.id_key = ? AND r.prediction_id = ?"
+_THESE = f"EXISTS (FROM gone WHERE {_SAME_ID.format('gone', 'r')})"
+_GONE_CONTENTS = """SELECT min(r.rowid) AS first_row, max(r.rowid) AS last_row, list(DISTINCT y_true_hash) AS
 y_true_hash,
     list(DISTINCT weights_hash) AS weights_hash, list(DISTINCT sample_indices_hash) AS sample_indices_hash
-FROM prediction_values v SEMI JOIN gone ON {_SAME_ID.format("v", "gone")}"""
+FROM prediction_values r WHERE {gone}"""
+_CONTENTS_OF_ONE = """SELECT rowid AS first_row, rowid AS last_row, [y_true_hash] AS y_true_hash,
+    [weights_hash] AS weights_hash, [sample_indices_hash] AS sample_indices_hash
+FROM prediction_values r WHERE {gone}"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
-_DELETE_VALUES = f"DELETE FROM prediction_values v USING gone WHERE {_SAME_ID.format('v', 'gone')}"
+_DELETE = "DELETE FROM {table} r WHERE {gone}"
 # hashes as literals: DuckDB rules row groups out by them, which it does for no join
-_USED = "SELECT DISTINCT v.{column} FROM prediction_values v WHERE v.{column} IN ({hashes}) {near}"
+_USED = "SELECT DISTINCT '{table}', v.{column} FROM prediction_values v WHERE v.{column} IN ({hashes}) {near}"
 _NEAR = "AND v.rowid BETWEEN {first} AND {last}"
 # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
 _NEIGHBOURS = 50_000
 _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
-_DELETE_ROWS = f"DELETE FROM predictions p USING gone WHERE {_SAME_ID.format('p', 'gone')}"
 _IDS_OF_PIPELINES = (
     "SELECT prediction_id, id_key, chain_id FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
 )
 _IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ?"
 _ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_OWNERS = (
+    "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE list_contains(?, chain_id) OR list_contains(?,"
+    " pipeline_id)"
+)
 _CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 
@@ -137,9 +148,18 @@ class PredictionTable:
         """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id`,
         `id_key` and `chain_id`.
         """
+        if not prediction_ids.num_rows:
+            return 0, 0
         note_in_transaction(self._database, prediction_ids["chain_id"].unique().to_pylist())
         arrays = self._delete_values_in_transaction(prediction_ids)
-        return self._database.insert(_DELETE_ROWS, gone=prediction_ids), arrays
+        with self._among(prediction_ids) as (gone, params):
+            return self._database.execute(_DELETE.format(table="predictions", gone=gone), params), arrays
+
+    def owners_among(self, chain_ids: list[str], pipeline_ids: list[str]) -> tuple[set[str], set[str]]:
+        """Those of these chains, and of these pipelines, that have predictions."""
+        found = self._database.rows(_OWNERS, (chain_ids, pipeline_ids))
+        chains, pipelines = ({row[place] for row in found} for place in (0, 1))
+        return chains.intersection(chain_ids), pipelines.intersection(pipeline_ids)
 
     def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
         bounds = ids.nk_bounds(pipeline_ids) if pipeline_ids else (0, 0)
@@ -177,30 +197,50 @@ class PredictionTable:
         self._database.insert(_INSERT.format(table="predictions"), batch=rows)
 
     def _delete_values_in_transaction(self, gone: pa.Table) -> int:
-        found = self._database.select(_GONE_CONTENTS, gone=gone).to_pylist()[0]
-        deleted = self._database.insert(_DELETE_VALUES, gone=gone)
-        if deleted:
+        with self._among(gone) as (where, params):
+            contents = _CONTENTS_OF_ONE if params else _GONE_CONTENTS
+            found = self._database.row(contents.format(gone=where), params)
+            deleted = self._database.execute(_DELETE.format(table="prediction_values", gone=where), params)
+        if deleted and found is not None:
             near = _NEAR.format(first=found["first_row"] - _NEIGHBOURS, last=found["last_row"] + _NEIGHBOURS)
-            for table, columns in _REFERENCES.items():
-                self._delete_unused_in_transaction(
-                    table, {content for column in columns for content in found[column]} - {None}, near
-                )
+            self._delete_unused_in_transaction(
+                {
+                    table: {content for column in columns for content in found[column] or ()} - {None}
+                    for table, columns in _REFERENCES.items()
+                },
+                near,
+            )
         return deleted
 
-    def _delete_unused_in_transaction(self, table: str, contents: set[str], near: str) -> None:
-        """Remove those of the contents that nothing refers to; all predictions are looked through only for what has no
-        user in the neighbourhood.
+    def _delete_unused_in_transaction(self, left: dict[str, set[str]], near: str) -> None:
+        """Remove those of the contents, by table, that nothing refers to; all predictions are looked through only for
+        what has no user in the neighbourhood.
         """
-        left = set(contents)
         for where in (near, ""):
-            for column in _REFERENCES[table]:
-                if left:
-                    hashes = ", ".join(f"'{content}'" for content in sorted(left))  # hex digits
-                    left -= {
-                        used for (used,) in self._database.rows(_USED.format(column=column, hashes=hashes, near=where))
-                    }
-        if left:
-            self._database.insert(_DELETE_CONTENTS.format(table=table), contents=pa.table({"h": sorted(left)}))
+            questions = [
+                _USED.format(
+                    table=table, column=column, hashes=", ".join(f"'{each}'" for each in sorted(contents)), near=where
+                )
+                for table, contents in left.items()
+                for column in _REFERENCES[table]
+                if contents  # hex digits
+            ]
+            for table, used in self._database.rows(" UNION ALL ".join(questions)) if questions else ():
+                left[table].discard(used)
+        for table, contents in left.items():
+            if contents:
+                self._database.insert(_DELETE_CONTENTS.format(table=table), contents=pa.table({"h": sorted(contents)}))
+
+    @contextmanager
+    def _among(self, gone: pa.Table) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """What is true of a row `r` of these predictions (`prediction_id`, `id_key`) in SQL of the block, and its
+        parameters.
+        """
+        if gone.num_rows == 1:
+            yield _THIS, (gone["id_key"][0].as_py(), gone["prediction_id"][0].as_py())
+            return
+        with self._database.registered({"gone": gone}):
+            yield _THESE, ()
 
 
 def _renamed(rows: pa.Table, kept: dict[str, str]) -> pa.Table:

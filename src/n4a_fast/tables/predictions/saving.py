@@ -232,6 +232,10 @@ class Predictions:
         """Remove predictions (`prediction_id`, `id_key`, `chain_id`) and their arrays; how many predictions."""
         return self._delete_in_transaction(prediction_ids)[0]
 
+    def owners_among(self, chain_ids: list[str], pipeline_ids: list[str]) -> tuple[set[str], set[str]]:
+        """Those of these chains, and of these pipelines, that have predictions in the tables."""
+        return self._table.owners_among(chain_ids, pipeline_ids)
+
     def delete_of_pipelines_in_transaction(self, pipeline_ids: list[str]) -> int:
         """Remove the predictions of these pipelines and their arrays; the number of documented rows."""
         return sum(self._delete_in_transaction(self._table.ids_of_pipelines(pipeline_ids)))
