@@ -582,9 +582,7 @@ class WorkspaceStore:
         has is taken from that one, which goes.
         Scores may be NaN or infinite; `refit_context` marks a refit.
         """
-        workspace = self._open()
-        workspace.require_places(pipeline_id, chain_id)
-        return workspace.predictions.save(
+        given = (
             pipeline_id,
             chain_id,
             dataset_name,
@@ -607,8 +605,8 @@ class WorkspaceStore:
             exclusion_count,
             exclusion_rate,
             refit_context,
-            prediction_id,
         )
+        return self._held().save_prediction(given, prediction_id)
 
     @_writes
     def save_prediction_arrays(
@@ -634,7 +632,7 @@ class WorkspaceStore:
         labels of both targets, and comes back as text with `labels=True`; None or NaN is a missing label.
         """
         arrays = (y_true, y_pred, y_proba, sample_indices, weights, classes)
-        self._open().save_arrays(prediction_id, arrays, sample_metadata)
+        self._held().save_arrays(prediction_id, arrays, sample_metadata)
 
     @_reads
     def save_predictions(
@@ -1330,6 +1328,11 @@ class WorkspaceStore:
 
     def _open(self, *, writing: bool = False) -> Workspace:
         return _usable(self._workspace, self._path, writing and self._read_only, self._lock_timeout)
+
+    def _held(self) -> Workspace:
+        """The workspace of a call that has its lock now: another thread may have closed it meanwhile."""
+        workspace = self._workspace
+        return self._open() if workspace is None or workspace.database.is_closed else workspace
 
 
 def _opened_again(

@@ -26,6 +26,7 @@ from msgspec import msgpack
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ConflictError
 from n4a_fast.merging.logged_tables import logged
+from n4a_fast.tables.predictions.fields import FIELDS
 from n4a_fast.tables.predictions.logged import tables_of
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.pending import PredictionBatch
@@ -141,7 +142,8 @@ def frames_at_random(dice: random.Random) -> list[dict[str, Any]]:
         for _ in range(dice.randrange(4)):
             fields = {**PREDICTION, **dict.fromkeys(("prediction_id", "preprocessings", "refit_context"))}
             fields["fold_id"] = str(dice.randrange(dice.choice([3, 1000])))
-            identifier = predictions.save("pipeline", dice.choice([None, "chain"]), **fields)
+            fields.update(pipeline_id="pipeline", chain_id=dice.choice([None, "chain"]))
+            identifier = predictions.save(tuple(fields[name] for name in FIELDS))
             if dice.random() < 0.8:
                 lengths = dice.choice([None, 2, (2, 2), (0, 2)])
                 y = None if lengths is None else np.full(lengths, dice.random())

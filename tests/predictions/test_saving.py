@@ -207,6 +207,38 @@ def test_a_deleted_prediction_leaves_its_key_to_the_next_id(
     assert predict(store, sweep.pipeline, None, prediction_id="third") == "third"
 
 
+@BETWEEN
+def test_first_ids_outlast_a_unit_that_was_given_up(store: WorkspaceStore, sweep: Sweep, between: Between) -> None:
+    """What was in memory when ids had to be looked up again is known when it has left it."""
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="first", fold_id="0") == "first"
+    followed = predict(store, sweep.pipeline, sweep.chain, fold_id="1")
+    store.flush()
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        predict(store, sweep.pipeline, sweep.chain, fold_id="2")
+        raise ZeroDivisionError
+    assert predict(store, sweep.pipeline, sweep.chain, fold_id="0") == "first"
+    predict(store, sweep.pipeline, sweep.chain, fold_id="3")
+    between(store)
+    assert predict(store, sweep.pipeline, sweep.chain, fold_id="0") == "first"
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="second", fold_id="1") == followed
+    assert count(store, "predictions") == 3
+
+
+@BETWEEN
+def test_a_prediction_keeps_its_metadata_when_its_id_is_given_to_one_that_has_another(
+    store: WorkspaceStore, sweep: Sweep, between: Between
+) -> None:
+    predict(store, sweep.pipeline, sweep.chain, prediction_id="a", fold_id="0")
+    predict(store, sweep.pipeline, sweep.chain, prediction_id="b", fold_id="1")
+    store.save_prediction_arrays("a", np.arange(3.0), np.arange(3.0), sample_metadata={"of": "a"})
+    between(store)
+    assert predict(store, sweep.pipeline, sweep.chain, prediction_id="a", fold_id="1") == "b"
+    between(store)
+    found = store.get_prediction("a", load_arrays=True)
+    assert found is not None
+    assert (found["fold_id"], found["sample_metadata"]) == ("0", {"of": "a"})
+
+
 def test_a_later_session_and_another_process_keep_the_first_id(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         sweep = begin_sweep(store)

@@ -143,11 +143,12 @@ class Workspace:
 
     # -- what spans several parts ----------------------------------------------------------
 
-    def require_places(self, pipeline_id: str, chain_id: str | None) -> None:
-        """NotFoundError unless the pipeline and the chain, where one is given, are known."""
-        self.pipelines.require_known(pipeline_id)
-        if chain_id is not None:
-            self.chains.require(chain_id)
+    def save_prediction(self, given: tuple[Any, ...], prediction_id: str | None) -> str:
+        """Buffer a prediction; NotFoundError unless its pipeline, and its chain where it has one, are known."""
+        self.pipelines.require_known(given[0])
+        if given[1] is not None:
+            self.chains.require(given[1])
+        return self.predictions.save(given, prediction_id)
 
     def register_artifact(self, written: Written) -> str:
         """Note a file that is already below `artifacts/`; ConflictError when its id means other content."""

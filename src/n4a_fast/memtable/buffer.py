@@ -97,7 +97,9 @@ class Buffer:
     def flush_when_full(self) -> None:
         """Flush once there is as much as the limits say; by time, the background does it."""
         limits = self._limits
-        if self._tables.predictions.reach(limits.rows, limits.nbytes) or self._others_are_full():
+        self._calls += 1
+        is_looked_at = not self._calls % _LOOK_EVERY or limits.rows <= _LOOK_EVERY
+        if self._tables.predictions.reach(limits.rows, limits.nbytes) or (is_looked_at and self._others_are_full()):
             self._spill()
         elif self._since is None and limits.seconds is not None:
             self._since = time.monotonic()
@@ -107,9 +109,6 @@ class Buffer:
 
     def _others_are_full(self) -> bool:
         """Whether rows without arrays reach the limits; looked at once in some calls, each of which adds one."""
-        self._calls += 1
-        if self._calls % _LOOK_EVERY and self._limits.rows > _LOOK_EVERY:
-            return False
         limits = self._limits
         return self._fresh_nbytes() >= limits.nbytes or any(
             table.fresh_rows >= limits.rows for table in self._tables.pending

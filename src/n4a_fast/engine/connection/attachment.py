@@ -84,8 +84,8 @@ class Attachment:
 
     def begin_call(self, seconds: float) -> None:
         """Before each call of the user's: StoreClosedError, or that of `require_usable`; then `wait_at_most`."""
-        self.require_open()
-        if self._forked_inside:
+        if self._closed or self._forked_inside:
+            self.require_open()
             self.require_usable()
         self._patience.seconds = seconds
 

@@ -39,16 +39,15 @@ def checked(
 ) -> Arrays:
     """The arguments of `save_prediction_arrays` as `Arrays`; InvalidInputError names what does not fit."""
     stored = None
-    if classes is not None or not (_is_number(y_true) and _is_number(y_pred)):
-        targets, stored = labels.coded({"y_true": y_true, "y_pred": y_pred}, classes)
-        y_true, y_pred = targets["y_true"], targets["y_pred"]
+    if classes is not None or not (_is_plain(y_true, _REAL) and _is_plain(y_pred, _REAL)):
+        y_true, y_pred, stored = _targets(y_true, y_pred, classes)
     arrays = Arrays(
-        y_true=_target(y_true, "y_true"),
-        y_pred=_target(y_pred, "y_pred"),
-        y_proba=_reals(y_proba, "y_proba", 2),
-        sample_indices=_indices(sample_indices),
-        weights=_target(weights, "weights", 1),
-        classes=stored,
+        y_true,
+        y_pred,
+        None if y_proba is None else _reals(y_proba, "y_proba", 2),
+        _indices(sample_indices),
+        None if weights is None else _target(weights, "weights", 1),
+        stored,
     )
     per_sample = arrays[:4]
     if len({len(found) for found in per_sample if found is not None}) > 1:
@@ -75,6 +74,15 @@ def restored(row: dict[str, Any], as_labels: bool) -> dict[str, Array | None]:
         "weights": _shaped(row["weights"], None),
     }
     return found | {name: labels.texts_of(found[name], row["classes"]) for name in labels.TARGETS if as_labels}
+
+
+def _targets(y_true: Any, y_pred: Any, classes: Sequence[str] | None) -> tuple[Array | None, Array | None, str | None]:
+    """Both targets, and the classes as they are stored where they are labels."""
+    stored = None
+    if classes is not None or not (_is_number(y_true) and _is_number(y_pred)):
+        targets, stored = labels.coded({"y_true": y_true, "y_pred": y_pred}, classes)
+        y_true, y_pred = targets["y_true"], targets["y_pred"]
+    return _target(y_true, "y_true"), _target(y_pred, "y_pred"), stored
 
 
 def _is_number(value: Any) -> bool:

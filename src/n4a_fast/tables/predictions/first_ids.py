@@ -6,11 +6,12 @@ begun all are known without a look; of another one, the tables tell them once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values import ids
 
@@ -42,8 +43,8 @@ class _Pipeline:
 class FirstIds:
     """The ids of a workspace's predictions that are not in memory."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, batch: Callable[[], PredictionBatch]) -> None:
+        self._database, self._batch = database, batch
         self._pipelines: dict[str, _Pipeline] = {}
         self._noted = 0
 
@@ -57,28 +58,34 @@ class FirstIds:
         """Rows may have gone: the tables must be asked again."""
         self._pipelines, self._noted = {}, 0
 
-    def find(self, key: int, columns: Sequence[Any], given: str | None) -> str | None:
-        """The id of a natural key, whose columns are given too; None when it has none, or the one that follows."""
+    def settle(self, key: int, columns: Sequence[Any], following: str, given: str | None) -> str:
+        """The id of a natural key that is not in memory, whose columns are given too: its first one, else `given`, else
+        `following`, which follows from it; it is the first one from now on.
+        """
         known = self._pipelines.get(columns[0]) or self._looked_up(columns[0])
         first = known.id_of.get(key)
-        if first is not None or given is None or not known.any_follows:
+        if first is None and given is not None and known.any_follows:
+            found = self._database.rows(_OF_KEY, (ids.nk(key), *columns), own=False)
+            first = str(found[0][0]) if found else None
+        if first is not None:
             return first
-        found = self._database.rows(_OF_KEY, (ids.nk(key), *columns), own=False)
-        return str(found[0][0]) if found else None
-
-    def note(self, pipeline_id: str, key: int, identifier: str, *, follows: bool) -> None:
-        """A prediction was saved under this id."""
-        known = self._pipelines[pipeline_id]
-        if follows:
+        if given is None or given == following:
             known.any_follows = True
-        else:
-            known.note(key, identifier)
-            self._noted += 1
+            return following
+        known.note(key, given)
+        self._noted += 1
+        return given
 
     def _looked_up(self, pipeline_id: str) -> _Pipeline:
+        """What the tables know of a pipeline, and the rows in memory, which are on their way there."""
         where = (pipeline_id, *ids.nk_bounds([pipeline_id]))
         found = _Pipeline(any_follows=bool(self._database.rows(_ANY_FOLLOWS, where, own=False)))
         for identifier, *columns in self._database.rows(_GIVEN, where, own=False):
             found.note(ids.natural_key(*columns), identifier)
+        for key, identifier in self._batch().ids_of_pipeline(pipeline_id):
+            if identifier == ids.prediction_id(key):
+                found.any_follows = True
+            else:
+                found.note(key, identifier)
         self._pipelines[pipeline_id] = found
         return found

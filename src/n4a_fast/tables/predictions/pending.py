@@ -24,6 +24,7 @@ _KEY_PLACES = [
     PREDICTIONS.names.index(name)
     for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
 ]
+_PIPELINE = PREDICTIONS.names.index("pipeline_id")
 _CREATED_AT = PREDICTIONS.names.index("created_at")
 _SCORES, _BEST_PARAMS = PREDICTIONS.names.index("scores"), PREDICTIONS.names.index("best_params")
 # of arrays in a record: where in it they are, whose, and what the table has beside them
@@ -104,6 +105,10 @@ class PredictionBatch:
         """The id of the row with this natural key, if it is held here."""
         return self._id_of_key.get(key)
 
+    def ids_of_pipeline(self, pipeline_id: str) -> list[tuple[int, str]]:
+        """Natural key and id of the rows of a pipeline that are held here."""
+        return [(self._key_of_id[row[0]], row[0]) for row in self._rows.values() if row[_PIPELINE] == pipeline_id]
+
     def holds_id_of_another(self, prediction_id: str, key: int) -> bool:
         """Whether a row with another natural key has this id."""
         return self._key_of_id.get(prediction_id, key) != key
@@ -112,21 +117,27 @@ class PredictionBatch:
         """Keep a row in the order of the predictions schema, and give its id. It replaces the one with its natural key,
         whose id and arrays it takes over, or the one with its id, which goes with its arrays.
         """
-        given = row[0]
+        given, scores, best_params = row[0], row[_SCORES], row[_BEST_PARAMS]
         prediction_id = self._id_of_key.setdefault(key, given)
+        if prediction_id != given:
+            row = (prediction_id, *row[1:-1], ids.id_key(prediction_id))
+        if self._first_ids or prediction_id != given or given in self._key_of_id:
+            self._replace(given, prediction_id, key)
+        self._key_of_id[prediction_id] = key
+        self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
+        self.row_nbytes += _ROW_BYTES + len(scores or "") + len(best_params or "")
+        return prediction_id
+
+    def _replace(self, given: str, prediction_id: str, key: int) -> None:
+        """Make way for a row with this natural key, which was saved as `given` and has the other id."""
         self._first_ids.pop(given, None)
         if prediction_id != given:
             self._first_ids[given] = prediction_id
-            row = (prediction_id, *row[1:-1], ids.id_key(prediction_id))
         elif self.holds_id_of_another(prediction_id, key):
             del self._id_of_key[self._key_of_id[prediction_id]]
             for places in (self._places, self._fresh_places):
                 places.pop(prediction_id, None)
-        self._key_of_id[prediction_id] = key
         self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
-        self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
-        self.row_nbytes += _ROW_BYTES + len(row[_SCORES] or "") + len(row[_BEST_PARAMS] or "")
-        return prediction_id
 
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError
 from n4a_fast.schema.columns import LOOKUP_COLUMNS
-from n4a_fast.tables.predictions import arrays, bulk
+from n4a_fast.tables.predictions import arrays, bulk, fields
 from n4a_fast.tables.predictions.first_ids import FirstIds
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.pending import PredictionBatch
@@ -24,86 +24,26 @@ class Predictions:
 
     def __init__(self, database: Database, metadata: SampleMetadata) -> None:
         self._table, self._metadata = PredictionTable(database), metadata
-        self.first_ids = FirstIds(database)
         self._unstored: set[str] = set()  # pipelines of which nothing can be in the tables
         self.batch = PredictionBatch()
+        self.first_ids = FirstIds(database, lambda: self.batch)
 
-    def save(
-        self,
-        pipeline_id: str,
-        chain_id: str | None,
-        dataset_name: Any,
-        model_name: Any,
-        model_class: Any,
-        fold_id: Any,
-        partition: Any,
-        val_score: Any,
-        test_score: Any,
-        train_score: Any,
-        metric: Any,
-        task_type: Any,
-        n_samples: Any,
-        n_features: Any,
-        scores: Any,
-        best_params: Any,
-        preprocessings: Any,
-        branch_id: Any,
-        branch_name: Any,
-        exclusion_count: Any,
-        exclusion_rate: Any,
-        refit_context: Any,
-        prediction_id: str | None,
-    ) -> str:
-        """Buffer one row, in the order of the schema; its id is that of the first one with its natural key, else
+    def save(self, given: tuple[Any, ...], prediction_id: str | None = None) -> str:
+        """Buffer one row of these `fields.FIELDS`; its id is that of the first one with its natural key, else
         `prediction_id`, or follows from the key.
         """
-        text, real, integer, maybe = checks.text, checks.real, checks.optional_integer, checks.optional_text
-        fold, branch = text(str(fold_id), "fold_id"), integer(branch_id, "branch_id")
-        partition, model_name = text(partition, "partition"), text(model_name, "model_name")
-        columns = (pipeline_id, chain_id, fold, partition, model_name, branch)
-        key, following, nk, id_key = ids.derived(*columns)
-        identifier = self._id_of(key, columns, prediction_id) or following
-        if identifier is not following:
-            id_key = ids.id_key(identifier)
-        row = (
-            identifier,
-            pipeline_id,
-            chain_id,
-            text(dataset_name, "dataset_name"),
-            model_name,
-            text(model_class, "model_class"),
-            fold,
-            partition,
-            real(val_score, "val_score"),
-            real(test_score, "test_score"),
-            real(train_score, "train_score"),
-            maybe(metric, "metric"),
-            maybe(task_type, "task_type"),
-            integer(n_samples, "n_samples"),
-            integer(n_features, "n_features"),
-            jsontext.encode(checks.optional_mapping(scores, "scores"), "scores"),
-            jsontext.encode(checks.optional_mapping(best_params, "best_params"), "best_params"),
-            maybe(preprocessings, "preprocessings"),
-            branch,
-            maybe(branch_name, "branch_name"),
-            integer(exclusion_count, "exclusion_count"),
-            real(exclusion_rate, "exclusion_rate"),
-            maybe(refit_context, "refit_context"),
-            checks.now(),
-            nk,
-            id_key,
-        )
-        self.batch.put(row, key)
-        self.first_ids.note(pipeline_id, key, identifier, follows=identifier == following)
+        if prediction_id is not None:
+            prediction_id = checks.identifier(prediction_id, "prediction_id")
+        row = fields.checked(given)
+        columns = (row[0], row[1], row[5], row[6], row[3], row[17])  # as `prediction_tables.KEY` names them
+        key, identifier, nk, id_key = ids.derived(*columns)
+        first = self.batch.id_of(key) or self.first_ids.settle(key, columns, identifier, prediction_id)
+        if first != identifier:
+            identifier, id_key = first, ids.id_key(first)
+        if prediction_id == identifier and self.batch.holds_id_of_another(identifier, key):
+            self._metadata.forget(identifier)
+        self.batch.put((identifier, *row, checks.now(), nk, id_key), key)
         return identifier
-
-    def _id_of(self, key: int, columns: tuple[Any, ...], given: str | None) -> str | None:
-        """The id that a natural key has already, or the given one."""
-        if given is not None:
-            checks.identifier(given, "prediction_id")
-            if self.batch.holds_id_of_another(given, key):
-                self._metadata.forget(given)
-        return self.batch.id_of(key) or self.first_ids.find(key, columns, given) or given
 
     def begin_pipeline(self, pipeline_id: str) -> None:
         """A new pipeline: nothing is stored of it, until its rows leave memory."""

@@ -1,0 +1,66 @@
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
+"""The arguments of one row: those that need nothing are told from those that must be converted or refused.
+
+Owns: what "needs nothing" means for each kind. Leaves to the caller: every conversion and every refusal, each a
+plain function that gives the same value for what is passed over here.
+
+(a) A row of 22 values took 26 calls of Python, a quarter of saving it.
+(b) Text is asked for its UTF-8, which text that is ASCII is already, and which Arrow asks for later anyway.
+"""
+
+from libc.stdint cimport int64_t
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) noexcept
+    long PyLong_AsLongAndOverflow(object number, int *overflow) except? -1
+    const char *PyBytes_AsString(object text) except NULL
+    void PyErr_Clear() noexcept
+
+__all__ = ["converted"]
+
+
+cdef bint _is_text(object value) noexcept:
+    if type(value) is not str:
+        return False
+    if PyUnicode_AsUTF8AndSize(value, NULL) == NULL:  # half a surrogate pair
+        PyErr_Clear()
+        return False
+    return True
+
+
+cdef bint _is_int32(object value) except -1:
+    cdef int overflow = 0
+    if type(value) is not int:
+        return False
+    cdef int64_t number = PyLong_AsLongAndOverflow(value, &overflow)
+    return not overflow and -2147483648 <= number <= 2147483647
+
+
+cdef bint _is_plain(object value, char kind) except -1:
+    if kind == c"t":
+        return _is_text(value)
+    if kind == c"T":
+        return value is None or _is_text(value)
+    if kind == c"r":
+        return value is None or type(value) is float
+    if kind == c"i":
+        return value is None or _is_int32(value)
+    return False
+
+
+def converted(values: tuple[object, ...], kinds: bytes, converters: tuple[object, ...], names: tuple[str, ...]) -> list[object]:
+    """`values`, each as `converter(value, name)` gives it unless its kind says that it needs no conversion.
+
+    A letter a value: `t` text, `T` text or None, `r` a float or None, `i` an integer of 32 bits or None; of any other
+    letter every value is converted. Raises ValueError where the four differ in length, and what a converter raises.
+    """
+    cdef Py_ssize_t place, count = len(values)
+    if not len(kinds) == len(converters) == len(names) == count:
+        raise ValueError("a kind, a converter and a name for each value")
+    cdef const char *kind = PyBytes_AsString(kinds)
+    cdef list found = list(values)
+    for place in range(count):
+        value = found[place]
+        if not _is_plain(value, kind[place]):
+            found[place] = converters[place](value, names[place])
+    return found

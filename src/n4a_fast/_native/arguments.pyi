@@ -1,0 +1,18 @@
+"""The arguments of one row: those that need nothing are told from those that must be converted or refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["converted"]
+
+def converted(
+    values: tuple[object, ...],
+    kinds: bytes,
+    converters: tuple[Callable[[Any, str], object], ...],
+    names: tuple[str, ...],
+) -> list[Any]:
+    """`values`, each as `converter(value, name)` gives it unless its kind says that it needs no conversion.
+
+    A letter a value: `t` text, `T` text or None, `r` a float or None, `i` an integer of 32 bits or None; of any other
+    letter every value is converted. Raises ValueError where the four differ in length, and what a converter raises.
+    """
