@@ -51,7 +51,7 @@ from n4a_fast.merging.merge import MergeReport
 from n4a_fast.merging.shards import Shard, merge_all, new_shard
 from n4a_fast.predictions.finding import find
 from n4a_fast.predictions.metrics import Metrics
-from n4a_fast.predictions.ranking import Question, Ranking
+from n4a_fast.predictions.ranking import Question
 from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay.serve.description import ChainDescription, describe_chain
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
@@ -270,7 +270,7 @@ class WorkspaceStore:
             include_running,
             higher_is_better,
         )
-        return Leaderboard(self, Ranking(self._open().database).ranked(question), score)
+        return Leaderboard(self, self._open().ranking.ranked(question), score)
 
     @_reads
     def set_metric_direction(self, metric: str, higher_is_better: bool) -> None:

@@ -367,3 +367,29 @@ def test_the_first_of_a_board_are_the_first_of_the_whole_board(
         first = store.leaderboard(n=n, higher_is_better=upward)
         assert_frame_equal(first.frame, whole.frame.filter(pl.col("rank") <= n))
         assert [board.chains for board in first.boards] == [board.chains for board in whole.boards]
+        chains = store.query_top_chains(None, n=100, ascending=not upward)
+        for offset in range(0, len(scores) + 1, n):
+            page = store.query_top_chains(None, n=n, offset=offset, ascending=not upward)
+            assert_frame_equal(page, chains.slice(offset, n))
+
+
+def test_a_board_counts_what_is_there_at_each_call(store: WorkspaceStore, sweep: Sweep) -> None:
+    def counted() -> tuple[int, int, int]:
+        (board,) = store.leaderboard(include_running=True).boards
+        return board.chains, board.finished, board.running
+
+    predict(store, sweep.pipeline, sweep.chain)
+    assert counted() == counted() == (1, 0, 1)
+    other = begin_sweep(store)
+    predict(store, other.pipeline, other.chain)
+    assert counted() == (2, 0, 2)
+    with store.transaction():
+        store.complete_pipeline(sweep.pipeline, None, None, None, None)
+        assert counted() == (2, 1, 1)
+        store.complete_pipeline(other.pipeline, None, None, None, None)
+    assert counted() == (2, 2, 0)
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.delete_run(other.run)
+        assert counted() == (1, 1, 0)
+        raise ZeroDivisionError
+    assert counted() == (2, 2, 0)

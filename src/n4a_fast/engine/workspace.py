@@ -33,6 +33,7 @@ from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.predictions.aggregates import Aggregates
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import PredictionQueries
+from n4a_fast.predictions.ranking import Ranking
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.predictions.summaries import ChainSummaries
 from n4a_fast.replay.serve.replayer import Replayer
@@ -63,6 +64,7 @@ class Workspace:
         self.projects, self.metadata, self.carried = tables.projects, tables.metadata, tables.carried
         self.queries, self.arrays = PredictionQueries(database), ArrayReader(database)
         self.summaries, self.aggregates = ChainSummaries(database), Aggregates(database)
+        self.ranking = Ranking(database)
         self.buffer = Buffer(database, limits)
         self.collector = Collector(database, self.artifacts)
         self.units = Units(database, self.buffer, self.collector)

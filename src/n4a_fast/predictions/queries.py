@@ -43,7 +43,6 @@ GROUPS = (
 
 _GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _VALUES = f"SELECT {VALUES}, rowid FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
-_IS_NUMBER = "{} < 'nan'::DOUBLE"  # neither NaN nor NULL: DuckDB puts NaN above every number
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
@@ -149,7 +148,7 @@ class PredictionQueries:
             return self._database.frame(
                 ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted]
             )
-        finite = f"{where} {'AND' if where else 'WHERE'} {_IS_NUMBER.format(score)}"
+        finite = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
         found = self._database.frame(
             ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted]
         )
@@ -169,7 +168,7 @@ class PredictionQueries:
             score=score,
             where=where,
             order=f"{ranked(score, ascending)}, prediction_id",
-            number=_IS_NUMBER.format(score),
+            number=is_number(score),
             best="min" if ascending else "max",
             within="<=" if ascending else ">=",
             also="AND" if where else "WHERE",
@@ -223,6 +222,11 @@ def where_on_predictions(database: Database, filters: dict[str, Any]) -> tuple[s
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def is_number(column: str) -> str:
+    """SQL for neither NaN nor NULL: DuckDB puts NaN above every number."""
+    return f"{column} < 'nan'::DOUBLE"
 
 
 def ranked(column: str, ascending: bool) -> str:

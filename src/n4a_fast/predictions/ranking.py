@@ -107,6 +107,8 @@ class Ranking:
 
     def __init__(self, database: Database) -> None:
         self._database, self._metrics = database, Metrics(database)
+        self._counted_in: tuple[int, int] | None = None
+        self._counts: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
 
     def ranked(self, question: Question) -> Ranked:
         """The chains asked for; UnknownDirectionError for a metric named that has no direction."""
@@ -123,14 +125,26 @@ class Ranking:
                 frame = self._frame(scores, question, directions)
             else:
                 frame = self._frame(scores, question, directions, self._near(scores, question, directions, boards))
-            states = self._database.rows(_STATES, (question.run,))
+            states = self._count(_STATES, [question.run])
         parts = frame.partition_by("dataset_name", "metric", maintain_order=True) if frame.height else []
         return Ranked(tuple(_board(part, directions, boards, states) for part in parts), frame, tuple(unknown))
 
     def _boards(self, scores: str, question: Question) -> Boards:
         """How many chains each data set and metric has of those asked for, and how many of them lack a fold."""
-        rows = self._database.rows(_BOARDS.format(scores=scores, asked=_ASKED), _asked(question))
+        rows = self._count(_BOARDS.format(scores=scores, asked=_ASKED), _asked(question))
         return {(dataset, metric): (chains, incomplete) for dataset, metric, chains, incomplete in rows}
+
+    def _count(self, sql: str, params: list[str | None]) -> list[tuple[Any, ...]]:
+        """The rows of a query that counts, asked once for each state of the file."""
+        database = self._database
+        if database.in_transaction:
+            return database.rows(sql, params)
+        if database.state != self._counted_in:
+            self._counted_in, self._counts = database.state, {}
+        key = (sql, *params)
+        if key not in self._counts:
+            self._counts[key] = database.rows(sql, params)
+        return self._counts[key]
 
     def _counted(self, scores: str, question: Question, directions: dict[str, bool]) -> Boards:
         """The same, with a condition of the user."""
@@ -169,7 +183,8 @@ class Ranking:
             ((bound, scored),) = self._database.rows(sql, [*_asked(question), metric, dataset])
             if chains > n and scored >= n:
                 within = f"missing_folds = 0 AND {score} {'>=' if up else '<='} '{bound!r}'::DOUBLE"
-                terms.append(f"s.dataset_name <> {_quoted(dataset)} OR s.metric <> {_quoted(metric)} OR ({within})")
+                other = f"s.dataset_name <> {_quoted(dataset)} OR s.metric <> {_quoted(metric)} OR "
+                terms.append(f"{other if len(asked) > 1 else ''}({within})")
         return "".join(f" AND ({term})" for term in terms)
 
     def _frame(self, scores: str, question: Question, directions: dict[str, bool], near: str = "") -> pl.DataFrame:

@@ -13,7 +13,7 @@ import polars as pl
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.predictions.metrics import Metrics
-from n4a_fast.predictions.queries import one_of, ranked, where_clause
+from n4a_fast.predictions.queries import is_number, one_of, ranked, where_clause
 from n4a_fast.schema.chain_scores import BOOKKEEPING
 from n4a_fast.tables.stale_chains import refresh
 from n4a_fast.values import checks
@@ -29,6 +29,10 @@ _EARLIER_NAMES = {
 _COUNT = "SELECT count(*) FROM {source}{where}"
 _MATCHING = "SELECT {columns} FROM {source}{where} ORDER BY chain_id"
 _TOP = "SELECT {columns} FROM {source}{where} ORDER BY {order}, chain_id LIMIT ? OFFSET ?"
+# the score at the end of the page: what is behind it need not be put in order, nor read in full
+_BOUND = """SELECT list_last({best}({score}, {rows}) FILTER ({number})), count({score}) FILTER ({number})
+FROM {source}{where}"""
+_BOUNDED_AT_MOST = 1000
 _CACHED = ("cached_chain_summaries", f"* EXCLUDE ({BOOKKEEPING})")
 _VIEW = ("v_chain_summary", "*")
 
@@ -63,8 +67,25 @@ class ChainSummaries:
         where, params = where_clause({**filters, "metric": metric}, FILTERS)
         page = (checks.count(n, "n"), checks.count(offset, "offset"))
         with self._source() as (source, columns):
-            sql = _TOP.format(source=source, columns=columns, where=where, order=ranked(column, upward))
-            return self._database.frame(sql, [*params, *page])
+            near, bound = self._near(source, where, params, column, upward, sum(page))
+            order = ranked(column, upward)
+            sql = _TOP.format(source=source, columns=columns, where=f"{where}{near}", order=order)
+            return self._database.frame(sql, [*params, *bound, *page])
+
+    def _near(
+        self, source: str, where: str, params: list[Any], score: str, upward: bool, rows: int
+    ) -> tuple[str, list[float]]:
+        """SQL that leaves out what is behind so many rows, and its parameter; none where there are not so many."""
+        if not 0 < rows <= _BOUNDED_AT_MOST or source == _VIEW[0]:
+            return "", []
+        best = "min" if upward else "max"
+        number = is_number(score)
+        sql = _BOUND.format(best=best, score=score, rows=rows, number=number, source=source, where=where)
+        ((bound, scored),) = self._database.rows(sql, params)
+        if scored < rows:
+            return "", []
+        within = f"{score} {'<=' if upward else '>='} ? AND {number}"
+        return f"{' AND' if where else ' WHERE'} {within}", [bound]
 
     @contextmanager
     def _source(self) -> Iterator[tuple[str, str]]:
