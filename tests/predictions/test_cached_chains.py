@@ -22,6 +22,7 @@ from polars.testing import assert_frame_equal
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreError
 from n4a_fast.schema.chain_scores import BOOKKEEPING, scores_of, summaries_of
+from n4a_fast.tables import stale_chains
 
 DEFINED = {"scores": scores_of("FROM predictions"), "summaries": summaries_of("FROM predictions")}
 VIEWS = {"scores": "chain_scores", "summaries": "v_chain_summary"}
@@ -104,6 +105,29 @@ def others() -> Iterator[subprocess.Popen[str]]:
     process = child(OTHERS)
     yield process
     kill(process)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refresh commits after every few predictions, where it takes 260,000 at once."""
+    monkeypatch.setattr(stale_chains, "_PREDICTIONS_AT_ONCE", 3)
+
+
+def test_many_pieces_give_what_one_gives(store: WorkspaceStore, small_pieces: None) -> None:
+    sweeps = [begin_sweep(store) for _ in range(5)]
+    for fold in range(4):  # the predictions of all chains lie in between each other
+        for place, sweep in enumerate(sweeps):
+            predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=place + fold / 10)
+    store.leaderboard()
+    check(store, is_fresh=True)
+    with store.transaction():
+        predict(store, sweeps[2].pipeline, sweeps[2].chain, fold_id="0", val_score=9.0)
+        store.delete_chain(sweeps[0].chain)
+        assert store.query_chain_summaries().height == 4
+    for sweep in sweeps:  # chains that are noted one by one
+        store.complete_pipeline(sweep.pipeline, None, None, None, None)
+    assert store.leaderboard().frame["chain_id"][0] == sweeps[1].chain
+    check(store, is_fresh=True)
 
 
 class Workspace:
