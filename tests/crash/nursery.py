@@ -62,9 +62,9 @@ def merge(store: WorkspaceStore, acknowledge: Acknowledge, dice: random.Random) 
     """
     take = merging.merge_tables
 
-    def take_and_say(target: Any, root: Path, tables: Any) -> Any:
+    def take_and_say(target: Any, root: Path, *rest: Any) -> Any:
         acknowledge("taking", root.name)
-        merged = take(target, root, tables)
+        merged = take(target, root, *rest)
         acknowledge("taken", root.name)
         return merged
 
