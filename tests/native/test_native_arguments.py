@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from n4a_fast._native.arguments import converted
@@ -41,7 +41,6 @@ def outcome(call: Any) -> Any:
     return [(type(value), repr(value)) for value in found]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text takes a second to draw
 @given(st.dictionaries(st.sampled_from([*fields.FIELDS]), VALUES, max_size=3))
 def test_fields_are_what_each_plain_check_gives(changed: dict[str, Any]) -> None:
     row = PLAIN | changed
