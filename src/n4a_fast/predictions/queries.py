@@ -114,7 +114,10 @@ class PredictionQueries:
 
     def places(self, filters: dict[str, Any]) -> pa.Table:
         """Id, `id_key`, chain and pipeline of the predictions that match; `prediction_id` is one of these filters."""
-        where, params = where_clause(filters, (*FILTERS, "prediction_id"))
+        match filters.get("prediction_id"):
+            case [str(one)]:
+                filters = {**filters, "prediction_id": one, "id_key": ids.id_key(one)}  # found without reading all
+        where, params = where_clause(filters, (*FILTERS, "prediction_id", "id_key"))
         return self._database.arrow(
             f"SELECT prediction_id, id_key, chain_id, pipeline_id FROM predictions{where}", params
         )

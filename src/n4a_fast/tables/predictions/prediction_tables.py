@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
-from n4a_fast.schema.columns import LOOKUP_COLUMNS
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, table_of
 from n4a_fast.tables.predictions.keys import Keys
 from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction
 from n4a_fast.values import ids
@@ -59,7 +59,7 @@ FROM prediction_values r WHERE {gone}"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE = "DELETE FROM {table} r WHERE {gone}"
 # hashes as literals: DuckDB rules row groups out by them, which it does for no join
-_USED = "SELECT DISTINCT '{table}', v.{column} FROM prediction_values v WHERE v.{column} IN ({hashes}) {near}"
+_USED = "(SELECT {kept} '{table}', v.{column} FROM prediction_values v WHERE v.{column} IN ({hashes}) {near} {limit})"
 _NEAR = "AND v.rowid BETWEEN {first} AND {last}"
 # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
 _NEIGHBOURS = 50_000
@@ -74,6 +74,7 @@ _OWNERS = (
     " pipeline_id)"
 )
 _CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
+_GONE = pa.schema([("prediction_id", pa.string()), ("id_key", pa.uint64()), ("chain_id", pa.string())])
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
 
 
@@ -167,7 +168,7 @@ class PredictionTable:
 
     def id_of(self, prediction_id: str) -> pa.Table:
         """The table that `delete_in_transaction` takes, for one prediction; no row when it is not stored."""
-        return self._database.arrow(_ID_AND_CHAIN, (ids.id_key(prediction_id), prediction_id))
+        return table_of(self._database.rows(_ID_AND_CHAIN, (ids.id_key(prediction_id), prediction_id)), _GONE)
 
     def ids_of_chain(self, chain_id: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))
@@ -218,12 +219,10 @@ class PredictionTable:
         """
         for where in (near, ""):
             questions = [
-                _USED.format(
-                    table=table, column=column, hashes=", ".join(f"'{each}'" for each in sorted(contents)), near=where
-                )
+                _question(table, column, contents, where)
                 for table, contents in left.items()
                 for column in _REFERENCES[table]
-                if contents  # hex digits
+                if contents
             ]
             for table, used in self._database.rows(" UNION ALL ".join(questions)) if questions else ():
                 left[table].discard(used)
@@ -241,6 +240,13 @@ class PredictionTable:
             return
         with self._database.registered({"gone": gone}):
             yield _THESE, ()
+
+
+def _question(table: str, column: str, contents: set[str], near: str) -> str:
+    """Which of some contents a column refers to; of one, its first user will do."""
+    hashes = ", ".join(f"'{content}'" for content in sorted(contents))  # hex digits
+    kept, limit = ("", "LIMIT 1") if len(contents) == 1 else ("DISTINCT", "")
+    return _USED.format(kept=kept, table=table, column=column, hashes=hashes, near=near, limit=limit)
 
 
 def _renamed(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
