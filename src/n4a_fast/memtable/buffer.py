@@ -108,7 +108,7 @@ class Buffer:
                 self._database.activity.set()
 
     def _others_are_full(self) -> bool:
-        """Whether rows without arrays reach the limits; asked once in some calls, each of which adds one row at most."""
+        """Whether rows without arrays reach the limits; asked in some calls, each of which adds a row at most."""
         limits = self._limits
         return self._fresh_nbytes() >= limits.nbytes or any(
             table.fresh_rows >= limits.rows for table in self._tables.pending
