@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
-from helpers import child, counts, finish, read_line
+from campaign import compiled
+from helpers import counts, finish, read_line
 
 from n4a_fast import WorkspaceStore
 
-# for each line a child that is killed before the so-many-th call of the storing that makes bytes durable
+# for each line (folder, operation, what) a child that is killed within that operation on files of the folder
 WORKER = """
-import os, signal, sys
+import ctypes, os, sys
 import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -21,48 +26,53 @@ X = np.random.default_rng(0).normal(size=(24, 4))
 y = X @ np.arange(4.0)
 search = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3).fit(X, y)
 
-def counted(call, last, seen=[]):
-    def synced(descriptor):
-        seen.append(descriptor)
-        if len(seen) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(descriptor)
-    return synced
-
-def store(place, last, what):
+def store(place, operation, what):
     store = WorkspaceStore(place)
-    os.fsync, os.fdatasync = counted(os.fsync, last), counted(os.fdatasync, last)
+    ctypes.CDLL(None).crash_die(place.encode(), ctypes.c_ulong(operation))
     if what == "search":
         store.save_search(search)
     else:
         store.save_cross_validation(Ridge(), X, y, cv=3)
-    os.kill(os.getpid(), signal.SIGTERM)  # it is acknowledged, and not closed
+    os._exit(0)  # it is acknowledged, and not closed
 
 for line in sys.stdin:
-    place, last, what = line.rsplit(maxsplit=2)
-    if not (pid := os.fork()):
-        store(place, int(last), what)
-    _, state = os.waitpid(pid, 0)
-    print("stored" if os.WTERMSIG(state) == signal.SIGTERM else "killed", flush=True)
+    place, operation, what = line.rsplit(maxsplit=2)
+    if not (process := os.fork()):
+        store(place, int(operation), what)
+    print("killed" if os.waitpid(process, 0)[1] else "stored", flush=True)
 """
 TABLES = ("runs", "pipelines", "chains", "predictions")
+NOTHING = (0, 0, 0, 0)
 WHOLE = {"search": (1, 2, 2, 6), "cross-validation": (1, 1, 1, 7)}
+STEP = 3  # operations from one kill to the next
 
 
 @pytest.mark.parametrize("what", list(WHOLE))
-def test_a_kill_at_any_sync_leaves_before_or_after(what: str, tmp_path: Path) -> None:
-    worker, told, moment = child(WORKER), "killed", 0
+def test_a_kill_within_any_operation_leaves_before_or_after(what: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "LD_PRELOAD": str(compiled(tmp_path))}
+    worker = subprocess.Popen(
+        [sys.executable, "-u", "-c", WORKER],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert worker.stdin is not None
-    while told == "killed":
-        moment += 1
-        place = tmp_path / str(moment)
+    left = []
+    for operation in count(1, STEP):
+        place = tmp_path / str(operation)
         WorkspaceStore(place).close()
-        worker.stdin.write(f"{place} {moment} {what}\n")
+        worker.stdin.write(f"{place} {operation} {what}\n")
         worker.stdin.flush()
         told = read_line(worker)
         with WorkspaceStore(place) as store:
-            rows = tuple(counts(store, *TABLES).values())
-            assert rows == WHOLE[what] or (told == "killed" and rows == (0, 0, 0, 0))
+            left.append(tuple(counts(store, *TABLES).values()))
             assert store.verify(quick=True).is_sound
-    assert moment > 2
+        if told == "stored":
+            break
     finish(worker)
+    assert left[0] == NOTHING
+    assert left[-1] == WHOLE[what]
+    assert set(left) == {NOTHING, WHOLE[what]}
+    assert len(left) > 3
