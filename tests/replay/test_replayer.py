@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from n4a_fast import WorkspaceStore, replay_chain, replay_chains
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError, NotFoundError, ReplayError
-from n4a_fast.replay.fused.compiled import CompiledChain
+from n4a_fast.replay.fused.compiled import CompiledChain, content_hash
 from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.serve import joined
 
@@ -52,7 +53,13 @@ def spoil_weights(store: WorkspaceStore) -> None:
     """Make stored compiled chains tell that they were used: they predict nothing but their intercept."""
     database = store._open().database
     with database.transaction():
-        database.execute("UPDATE compiled_chains SET weights = list_transform(weights, lambda w: 0.0)")
+        for name, recipe, weights in database.rows("SELECT chain_id, recipe, weights FROM compiled_chains"):
+            none, spoilt = [0.0] * len(weights), json.loads(recipe)
+            spoilt["digest"] = f"{content_hash(np.array(none))} {spoilt['digest'].split()[1]}"
+            database.execute(
+                "UPDATE compiled_chains SET weights = ?, recipe = ? WHERE chain_id = ?",
+                (none, json.dumps(spoilt), name),
+            )
 
 
 # -- one chain ---------------------------------------------------------------------------------
