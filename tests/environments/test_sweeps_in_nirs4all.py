@@ -25,12 +25,10 @@ EMBEDDED, REFERENCE = (ROOT / f".venv-{name}-0.7.1" / "bin" / "python" for name 
 SIZES = int(os.environ.get("N4A_SWEEP_SIZES", "0"))
 TOLERANCE = 1e-6
 SMALL = {"scatters": 1, "filters": 1, "sizes": 2}
-# Of a sweep of 100 variants. CPU time, threads of the store included: 0.022 measured on a quiet machine; two thirds
-# more, since other work
-# on the cores makes the store's small calls dearer by a third. Wall time: 0.0199, and 0.029 where the disk had more to
-# do; three times
-# as much, since waits for the disk depend on what others write to it.
-CPU_SHARE, WALL_SHARE = 0.036, 0.06
+# Of a sweep of 100 variants, on quiet machines of one kind. CPU time, threads of the store included: 0.022 on one day,
+# 0.043 on another (0.051 the code of the day before), as the system's own part of small writes and syncs differs; half
+# more. Wall time: 0.020 and 0.044; twice as much, since waits for the disk depend on what others write to it.
+CPU_SHARE, WALL_SHARE = 0.065, 0.09
 
 pytestmark = pytest.mark.skipif(not SIZES, reason="`make test-sweeps` builds the environments and runs this")
 
