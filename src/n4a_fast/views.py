@@ -11,6 +11,7 @@ import polars as pl
 from n4a_fast.errors import NotFoundError
 from n4a_fast.maintenance.progress import RunProgress
 from n4a_fast.replay.serve.plan_report import PlanReport
+from n4a_fast.values.notebook import never_raises
 from n4a_fast.values.texttable import number, plain
 
 if TYPE_CHECKING:
@@ -83,13 +84,11 @@ class Run:
         except Exception as error:  # a repr must not raise: the store may be closed, the run deleted
             return f"Run({self.run_id!r}): {error}"
 
+    @never_raises
     def _repr_html_(self) -> str | None:
         from n4a_fast.report.cells import run_cell
 
-        try:
-            return run_cell(self._store.progress(self.run_id, wait=_PATIENCE))
-        except Exception:  # the text tells why
-            return None
+        return run_cell(self._store.progress(self.run_id, wait=_PATIENCE))
 
 
 class Chain:

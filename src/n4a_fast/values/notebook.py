@@ -15,7 +15,7 @@ BINS, LOOKED_AT = 24, 100  # of a distribution; arrays that are looked at for on
 P = ParamSpec("P")
 
 
-def never_raises(cell: Callable[P, str]) -> Callable[P, str | None]:
+def never_raises(cell: Callable[P, str | None]) -> Callable[P, str | None]:
     """None instead of an error: the notebook then shows the text."""
 
     @wraps(cell)
