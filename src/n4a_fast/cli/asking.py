@@ -133,7 +133,9 @@ def export(
             filters: dict[str, Any] = {
                 f"{what.kind}_id": what.identifier for what in (found(store, text) for text in rest)
             }
-            path = store.export_predictions_parquet(out, arrays=arrays, partition_by=partition_by, **filters)
+            path = store.export_predictions_parquet(
+                out, arrays=arrays, labels=arrays, partition_by=partition_by, **filters
+            )
         else:
             what = found(store, rest[0] if rest else "@best")
             if out.suffix in _TEXT_FORMS:

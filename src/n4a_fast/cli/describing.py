@@ -74,7 +74,7 @@ def _chain(store: WorkspaceStore, chain_id: str) -> dict[str, Any]:
 
 
 def _prediction(store: WorkspaceStore, prediction_id: str) -> dict[str, Any]:
-    arrays = store.get_prediction_arrays(prediction_id) or {}
+    arrays = store.get_prediction_arrays(prediction_id, labels=True) or {}
     shown = {name: _first(values) for name, values in arrays.items() if values is not None}
     return {"row": store.get_prediction(prediction_id), "arrays": shown}
 

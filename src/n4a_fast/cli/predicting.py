@@ -74,13 +74,14 @@ def _columns(
     heads: list[str] = []
     columns: list[Any] = []
     models = [(chain, fold) for chain in chains for fold in ["auto", *(_folds_of(store, chain) if folds else [])]]
+    labels = {chain: _labels(store, chain) for chain in chains}
     with bars() as progress:
         for number, (chain, fold) in enumerate(models):
             told = partial(_told, progress, number * len(spectra.X), len(models) * len(spectra.X))
-            found = _predicted(store, chain, fold, spectra, proba, chunk, told)
+            found = _as_labels(_predicted(store, chain, fold, spectra, proba, chunk, told), labels[chain])
             name = chain[-8:] if len(chains) > 1 else "p" if proba else "prediction"
             name = name if fold == "auto" else f"{name}_fold_{fold}"
-            parts = _names_of_parts(store, chain, found) if found.ndim == 2 else []
+            parts = _names_of_parts(store, chain, found.shape[1], labels[chain]) if found.ndim == 2 else []
             heads += [f"{name}_{part}" for part in parts] or [name]
             columns += [column.tolist() for column in (found.T if parts else [found])]
     return heads, columns
@@ -113,12 +114,29 @@ def _folds_of(store: WorkspaceStore, chain: str) -> list[str]:
     return sorted(keys, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
 
 
-def _names_of_parts(store: WorkspaceStore, chain: str, found: Any) -> list[str]:
+def _labels(store: WorkspaceStore, chain: str) -> dict[float, str]:
+    """What the numbers that a classifier was trained on stand for; nothing where it knows the labels themselves."""
+    from n4a_fast.report.held_out import are_places, class_names
+
+    names = class_names(store, chain)
+    known = store.describe_chain(chain).input.classes if names else ()
+    return {float(each): names[int(each)] for each in known} if known and are_places(known, names) else {}
+
+
+def _as_labels(found: Any, labels: dict[float, str]) -> Any:
+    """Numbers of classes as their labels; other predictions as they are."""
+    import numpy as np
+
+    if found.ndim != 1 or not labels:
+        return found
+    return np.array([labels.get(each, each) for each in found.tolist()], dtype=object)
+
+
+def _names_of_parts(store: WorkspaceStore, chain: str, width: int, labels: dict[float, str]) -> list[str]:
     """Names of the columns of one chain: its classes, its targets, or their places."""
     known = store.describe_chain(chain).input
-    width = found.shape[1]
     named = next((each for each in (known.classes, known.targets) if len(each) == width), range(width))
-    return [str(each) for each in named]
+    return [labels.get(each, str(each)) if isinstance(each, int | float) else str(each) for each in named]
 
 
 def _write(out: Path | None, spectra: Spectra, heads: list[str], columns: list[Any]) -> None:

@@ -19,7 +19,7 @@ from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
-from n4a_fast.tables.predictions.labels import TARGETS, texts_of
+from n4a_fast.tables.predictions.labels import TARGETS, classes_of, texts_of
 from n4a_fast.tables.predictions.positions import positions, span, worth_locating
 from n4a_fast.values import checks
 from n4a_fast.values.notebook import arrays_cell
@@ -196,6 +196,13 @@ class LoadedArrays:
     def weights(self) -> ListViews:
         """Weights, 1-D each."""
         return self._view("weights")
+
+    @property
+    def classes(self) -> list[list[str] | None]:
+        """The classes of each prediction's targets in the order of their numbers, None for numbers; with `labels`."""
+        if self._classes is None:
+            raise AttributeError("classes were not loaded; ask for labels=True")
+        return [None if each is None else classes_of(each)[:-1].tolist() for each in self._classes]
 
     def y_true_2d(self) -> np.ndarray[Any, Any]:
         """Measured values as one matrix (n_predictions, n_samples), when lengths agree."""

@@ -181,19 +181,19 @@ def residuals(rows: Rows, of: int, title: str, unit: str = "") -> Chart:
 
 
 def confusion(rows: Rows, of: int, title: str) -> Chart:
-    """How many of each class were called what; rows of `actual`, `called`, `n`."""
+    """How many of each class were called what, shaded by their share; rows of `actual`, `called`, `n`, `share`."""
     names = list(dict.fromkeys(row["actual"] for row in rows))
     turned = {"labelAngle": -40 if max(map(len, names), default=0) > 7 else 0}
     x = {"field": "called", "type": "nominal", "title": "predicted", "sort": names, "axis": turned}
     y = {"field": "actual", "type": "nominal", "title": "measured", "sort": names, "axis": {"titlePadding": 14}}
-    return _cells("confusion", title, rows, of, x, y, "n", "d", reverse=False)
+    return _cells("confusion", title, rows, of, x, y, "share", "n", "d", reverse=False)
 
 
 def heatmap(rows: Rows, of: int, title: str, metric: str, higher: bool) -> Chart:
     """The best score of each preprocessing and model; rows of `preprocessing`, `model`, `score`."""
     x = {"field": "model", "type": "nominal", "title": None, "sort": None, "axis": {"labelAngle": -40}}
     y = {"field": "preprocessing", "type": "nominal", "title": None, "sort": None}
-    return _cells("heatmap", f"{title}: best {metric}", rows, of, x, y, "score", ".3g", reverse=not higher)
+    return _cells("heatmap", f"{title}: best {metric}", rows, of, x, y, "score", "score", ".3g", reverse=not higher)
 
 
 def scores(rows: Rows, of: int, title: str, metric: str) -> Chart:
@@ -295,13 +295,13 @@ _POINT = {"type": "point", "filled": True, "size": 18, "opacity": 0.6, "color": 
 
 
 def _cells(
-    kind: str, title: str, rows: Rows, of: int, x: Any, y: Any, value: str, form: str, *, reverse: bool
+    kind: str, title: str, rows: Rows, of: int, x: Any, y: Any, value: str, told: str, form: str, *, reverse: bool
 ) -> Chart:
     shade = {"field": value, "type": "quantitative", "legend": None, "scale": {"scheme": "viridis", "reverse": reverse}}
     low, high = _ends([row[value] for row in rows])
     middle = (low + high) / 2
     dark = f"datum['{value}'] {'>' if reverse else '<'} {middle}"
-    text = {"field": value, "type": "quantitative", "format": form}
+    text = {"field": told, "type": "quantitative", "format": form}
     color = {"condition": {"test": dark, "value": "white"}, "value": "black"}
     bare: dict[str, Any] = {"ticks": False, "domain": False, "labelOverlap": False}
     x, y = ({**axis, "axis": {**axis.get("axis", {}), **bare}} for axis in (x, y))

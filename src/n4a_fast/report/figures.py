@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from n4a_fast.predictions.queries import one_of
 from n4a_fast.predictions.ranking import Board
 from n4a_fast.report import charts
 from n4a_fast.report.charts import Chart, Rows
+from n4a_fast.report.held_out import Store, Values, held_out
 from n4a_fast.values.texttable import plain
 
 POINTS, LARGEST = 500, 25  # of a scatter, and how many of the largest residuals are always among them
@@ -23,12 +23,6 @@ OF_CHAIN = ("scatter", "residuals", "confusion")
 OF_BOARD = ("heatmap", "scores", "boxes", "folds", "impact")
 KINDS = (*OF_CHAIN, *OF_BOARD, "timeline")
 
-_HELD_OUT = """SELECT prediction_id, task_type FROM predictions
-WHERE chain_id = ? AND partition = ? AND refit_context IS NULL AND fold_id NOT IN ('avg', 'w_avg', 'final')
-ORDER BY TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id"""
-_ANY = "SELECT prediction_id, task_type FROM predictions WHERE chain_id = ? ORDER BY partition, fold_id LIMIT 1"
-_DATASETS = """SELECT json_extract_string(r.datasets, '$[*]') AS datasets, p.dataset_name FROM chains c
-JOIN pipelines p ON p.pipeline_id = c.pipeline_id JOIN runs r ON r.run_id = p.run_id WHERE c.chain_id = ?"""
 _FOLDS = """SELECT chain_id, fold_id, avg(val_score) AS score FROM predictions
 WHERE chain_id IN (SELECT unnest(?)) AND partition = 'val' AND refit_context IS NULL
     AND fold_id NOT IN ('avg', 'w_avg', 'final') AND isfinite(val_score)
@@ -40,9 +34,6 @@ numbered AS (SELECT completed_at, ntile({buckets}) OVER (ORDER BY completed_at) 
     count(*) FILTER (status = 'failed') OVER (ORDER BY completed_at) AS failed FROM ended)
 SELECT max(completed_at) AS time, max(done) AS done, max(failed) AS failed FROM numbered
 GROUP BY bucket ORDER BY time"""
-
-# a WorkspaceStore, which imports this module
-Store = Any
 
 
 def chart(
@@ -66,36 +57,22 @@ def chart(
 
 
 def of_chain(store: Store, kind: str, chain_id: str, name: str = "") -> Chart:
-    """A chart of the chain's predictions of spectra that their model had not seen: its folds' own, or else a test's."""
-    measured, predicted, task = held_out(store, chain_id)
+    """A chart of the chain's predictions of spectra that their model had not seen: its folds' own, or else a test's.
+
+    Without a kind the one that fits: a confusion matrix of classes, a scatter of numbers.
+    """
+    found = held_out(store, chain_id)
     title = name or f"chain {chain_id[-8:]}"
-    if kind == "confusion" or (not kind and task == "classification"):
-        rows = confusion_rows(measured, predicted, _classes(store, chain_id))
-        return charts.confusion(rows, len(measured), title)
+    if kind == "confusion" or (not kind and (found.are_labels or found.task == "classification")):
+        rows = confusion_rows(found.measured, found.predicted, found.classes)
+        return charts.confusion(rows, len(found.measured), title)
+    if found.are_labels:
+        raise NotFoundError(f"{kind} of chain", chain_id, "its targets are labels; draw their confusion")
     draw = charts.residuals if kind == "residuals" else charts.scatter
-    return draw(sampled(measured, predicted), len(measured), title)
+    return draw(sampled(found.measured, found.predicted), len(found.measured), title)
 
 
-def held_out(store: Store, chain_id: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], str]:
-    """Measured and predicted values, and the task; NotFoundError for a chain without arrays."""
-    for query, params in ((_HELD_OUT, (chain_id, "val")), (_HELD_OUT, (chain_id, "test")), (_ANY, (chain_id,))):
-        found = store.sql(query, params)
-        if not found.height:
-            continue
-        arrays = store.load_arrays(found["prediction_id"].to_list())
-        pairs = [
-            (np.ravel(y_true), np.ravel(y_pred))
-            for y_true, y_pred in zip(arrays.y_true, arrays.y_pred, strict=True)
-            if y_true is not None and y_pred is not None and np.size(y_true) == np.size(y_pred)
-        ]
-        if pairs:
-            measured, predicted = (np.concatenate(each) for each in zip(*pairs, strict=True))
-            good = np.isfinite(measured) & np.isfinite(predicted)
-            return measured[good], predicted[good], str(found["task_type"][0])
-    raise NotFoundError("arrays of chain", chain_id, "no y_true and y_pred of it are stored")
-
-
-def sampled(measured: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Rows:
+def sampled(measured: Values, predicted: Values) -> Rows:
     """At most `POINTS` pairs, evenly over the measured values, the largest residuals always among them."""
     order = np.argsort(measured, kind="stable")
     if len(order) > POINTS:
@@ -107,32 +84,33 @@ def sampled(measured: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> 
     return [{"measured": a, "predicted": b} for a, b in pairs]
 
 
-def confusion_rows(measured: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], names: list[str]) -> Rows:
-    """A row for each pair of classes; beyond `CLASSES` classes the most frequent ones."""
-    values, counts = np.unique(np.concatenate([measured, predicted]), return_counts=True)
-    kept = np.sort(values[np.argsort(-counts, kind="stable")[:CLASSES]])
-
-    def named(value: float) -> str:
-        place = int(value)
-        return plain(names[place]) if value == place and 0 <= place < len(names) else f"{value:g}"
-
+def confusion_rows(measured: Values, predicted: Values, classes: Sequence[str]) -> Rows:
+    """A row for each pair of classes, `share` of all samples of the actual one, which for a pair of equals is its
+    recall; in the order of `classes`, beyond `CLASSES` classes the most frequent ones.
+    """
+    order: dict[Any, int] = {name: place for place, name in enumerate(classes)}
+    values, places, counts = np.unique(np.concatenate([measured, predicted]), return_inverse=True, return_counts=True)
+    kept = np.argsort(-counts, kind="stable")[:CLASSES].tolist()
+    kept.sort(key=lambda place: (order.get(values[place], place), place))
+    new = np.full(len(values), -1)
+    new[kept] = np.arange(len(kept))
+    actual, called = new[places[: len(measured)]], new[places[len(measured) :]]
+    table, shown = np.zeros((len(kept), len(kept)), int), (actual >= 0) & (called >= 0)
+    np.add.at(table, (actual[shown], called[shown]), 1)
+    total = np.bincount(actual[actual >= 0], minlength=len(kept))
+    names = [_class_name(values[place], classes) for place in kept]
     return [
-        {
-            "actual": named(actual),
-            "called": named(called),
-            "n": int(((measured == actual) & (predicted == called)).sum()),
-        }
-        for actual in kept
-        for called in kept
+        {"actual": a, "called": b, "n": int(n), "share": int(n) / max(int(whole), 1)}
+        for a, row, whole in zip(names, table, total, strict=True)
+        for b, n in zip(names, row, strict=True)
     ]
 
 
-def _classes(store: Store, chain_id: str) -> list[str]:
-    for datasets, name in store.sql(_DATASETS, (chain_id,)).iter_rows():
-        for dataset in map(json.loads, datasets or ()):
-            if isinstance(dataset, dict) and dataset.get("name") == name:
-                return [str(each) for each in dataset.get("classes") or ()]
-    return []
+def _class_name(value: Any, classes: Sequence[str]) -> str:
+    """A label as it is; of a number the class that it stands for."""
+    if isinstance(value, str):
+        return plain(value)
+    return plain(classes[int(value)]) if classes else f"{value:g}"
 
 
 def of_board(store: Store, kind: str, board: Board) -> Chart:

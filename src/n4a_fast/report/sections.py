@@ -158,11 +158,15 @@ def _drawings(store: Any, board: Board, place: int, boards: int) -> list[Drawing
     for number_, row in enumerate(best.to_dicts()):
         parts = (plain(row["preprocessings"]), plain(row["model_name"]))
         name = f"{row['rank']}. " + " > ".join(part for part in parts if part)
-        classes = row["task_type"] == "classification"
-        for kind in ("confusion",) if classes else ("scatter", "residuals") if not number_ else ("scatter",):
-            prefix = f"b{place}c{number_}{kind[0]}"
+        for kind in _kinds(row["task_type"]) if not number_ else ("",):
+            prefix = f"b{place}c{number_}{kind[:1]}"
             found.append((partial(figures.of_chain, store, kind, row["chain_id"], name), prefix))
     return found + [(partial(figures.of_board, store, kind, board), f"b{place}{kind}") for kind in figures.OF_BOARD]
+
+
+def _kinds(*tasks: str) -> tuple[str, ...]:
+    """The charts of a chain with such tasks: the one that fits its targets, and of numbers the residuals."""
+    return ("",) if "classification" in tasks else ("", "residuals")
 
 
 def _one(make: Callable[[], Chart], prefix: str) -> str:
@@ -243,7 +247,7 @@ def chain_sections(store: Any, chain_id: str, with_charts: bool) -> str:
     chain = store.get_chain(store.find(chain_id, "chain"))
     pipeline = store.get_pipeline(chain["pipeline_id"])
     scores = [tuple(_missing(each) for each in row) for row in store.sql(_OF_CHAIN, (chain["chain_id"],)).iter_rows()]
-    kinds = ("confusion",) if any(row[2] == "classification" for row in scores) else ("scatter", "residuals")
+    kinds = _kinds(*(row[2] for row in scores))
     name = " > ".join(part for part in (plain(chain["preprocessings"]), plain(chain["model_class"])) if part)
     charts = [partial(figures.of_chain, store, kind, chain["chain_id"], name) for kind in kinds if with_charts]
     drawn = "".join(_one(make, f"c{place}") for place, make in enumerate(charts))

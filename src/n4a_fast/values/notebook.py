@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -12,6 +13,7 @@ import numpy as np
 from n4a_fast.values.texttable import plain
 
 BINS, LOOKED_AT = 24, 100  # of a distribution; arrays that are looked at for one that is there
+_LABELS = 6  # named in a cell
 P = ParamSpec("P")
 
 
@@ -38,16 +40,26 @@ def arrays_cell(arrays: Any) -> str:
         if first is None:
             rows.append((name, "none", "", "", ""))
             continue
-        values = np.asarray(first, dtype=np.float64).ravel()
-        good = values[np.isfinite(values)]
-        span = f"{good.min():.4g} to {good.max():.4g}, mean {good.mean():.4g}" if len(good) else ""
-        rows.append((name, str(np.shape(first)), span, f"{len(values) - len(good)}", _sparkline(good)))
+        rows.append((name, str(np.shape(first)), *_told(np.ravel(first))))
     body = "".join(
         f"<tr><td>{html_text(a)}</td><td>{html_text(b)}</td><td>{html_text(c)}</td><td>{html_text(d)}</td><td>{e}</td></tr>"
         for a, b, c, d, e in rows
     )
-    heads = "".join(f"<th>{each}</th>" for each in ("array", "shape of the first", "its values", "NaN", ""))
+    heads = "".join(f"<th>{each}</th>" for each in ("array", "shape of the first", "its values", "missing", ""))
     return f"<p>{html_text(repr(arrays))}</p><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _told(values: np.ndarray[Any, Any]) -> tuple[str, str, str]:
+    """What an array holds, how much of it is missing, and its distribution: of numbers, or of labels."""
+    if values.dtype == object:
+        labels = Counter(each for each in values.tolist() if each is not None)
+        shown = ", ".join(f"{label} {n}" for label, n in labels.most_common(_LABELS))
+        rest = f", and {len(labels) - _LABELS:,} others" if len(labels) > _LABELS else ""
+        return f"{shown}{rest}", f"{len(values) - labels.total()}", _bars([n for _, n in labels.most_common(BINS)])
+    good = values[np.isfinite(values)]
+    span = f"{good.min():.4g} to {good.max():.4g}, mean {good.mean():.4g}" if len(good) else ""
+    counts = np.histogram(good, bins=BINS)[0].tolist() if len(good) else []
+    return span, f"{len(values) - len(good)}", _bars(counts)
 
 
 @never_raises
@@ -61,11 +73,10 @@ def plan_cell(plan: Any) -> str:
     return f"<p>{html_text(str(plan).splitlines()[0])}</p>{listed}"
 
 
-def _sparkline(values: np.ndarray[Any, Any]) -> str:
-    if not len(values):
+def _bars(counts: list[int]) -> str:
+    if not counts:
         return ""
-    counts, _ = np.histogram(values, bins=BINS)
-    top = max(int(counts.max()), 1)
+    top = max(*counts, 1)
     bars = "".join(
         f'<rect x="{4 * place}" y="{20 - 20 * n / top:.1f}" width="3" height="{20 * n / top:.1f}" fill="#4c78a8"/>'
         for place, n in enumerate(counts)
