@@ -34,6 +34,8 @@ from n4a_fast.values import checks, jsontext
 from n4a_fast.values.seals import sealed, unsealed
 
 _PIPELINE, _METADATA, _README = "pipeline.json", "metadata.json", "README.md"
+_TEXTS = ("name", "category", "description", "notes", "created_at", "modified_at")
+_FORMS = {**dict.fromkeys(_TEXTS, (str, type(None))), "tags": (list, type(None)), "metrics": (dict, type(None))}
 _REFUSED_BY_FILE_SYSTEMS = str.maketrans("", "", '<>:"/\\|?*')
 _DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))})
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a draft needs some
@@ -292,9 +294,20 @@ def _read_json(path: Path, name: str) -> Any:
 
 def _read_metadata(path: Path, name: str) -> dict[str, Any]:
     found = _read_json(path, name)
-    if not isinstance(found, dict):
-        raise StoreFormatError(f"{path} holds no JSON object; restore the file from a copy, or delete the template")
+    wrong = "JSON object" if not isinstance(found, dict) else _of_another_form(found)
+    if wrong:
+        raise StoreFormatError(f"{path} holds no {wrong}; restore the file from a copy, or delete the template")
     return unsealed(found)
+
+
+def _of_another_form(metadata: Mapping[str, Any]) -> str:
+    """Which of a template's metadata is not what it must be; empty for none."""
+    wrong = [
+        f"{name} as templates have it" for name, kinds in _FORMS.items() if not isinstance(metadata.get(name), kinds)
+    ]
+    if not wrong and not all(isinstance(tag, str) for tag in metadata.get("tags") or ()):
+        wrong = ["tags that are texts"]
+    return wrong[0] if wrong else ""
 
 
 def _readable_metadata(folder: Path) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ _OURS = re.compile(
     r"(?P<folder>[0-9a-f]{2})/((?P=folder)[0-9a-f]{6,62}(-\d+)?(\.[a-z0-9]+){1,2}|\.[^/]+\.\d+\.draft)"
     rf"|{re.escape(SAVING)}/[^/]+\.\d+{re.escape(_DRAFT)}"
 )
+_CONTENT_ID = re.compile(r"[0-9a-f]{32}(-\d+)?")
 _MAPPED_FROM = 2**20  # reading is faster than mapping below this
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -90,6 +91,8 @@ class ArtifactFiles:
     def read(self, artifact_id: str, relative: str, content_hash: str) -> Content:
         """The verified content of a file; a large one is mapped, not copied."""
         path = self._place(relative)
+        if not names_its_content(artifact_id, content_hash, relative):  # a row that somebody else has written
+            raise ArtifactCorruptError(Path(path), artifact_id, content_hash)
         try:
             return verified(content_at(path), path, content_hash)
         except FileNotFoundError as error:
@@ -256,6 +259,16 @@ def _is_ours(relative: str, name: str) -> bool:
 def relative_path(name: str, ending: str) -> str:
     """`ab/<hash>.<ending>`: where content is kept below the artifacts folder."""
     return f"{name[:2]}/{name}.{ending}"
+
+
+def names_its_content(artifact_id: str, content_hash: str, relative: str) -> bool:
+    """Whether an id that looks like the hash of a content belongs to that content, at its address, where a save finds
+    it and compares the bytes; other ids may name anything.
+    """
+    place, _, ending = relative.partition(".")
+    if content_hash == artifact_id and place == f"{artifact_id[:2]}/{artifact_id}" and ending in _ENDINGS:
+        return True
+    return _CONTENT_ID.fullmatch(artifact_id) is None
 
 
 def content_at(path: str) -> Content:

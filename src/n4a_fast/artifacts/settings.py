@@ -24,6 +24,30 @@ class ArtifactSettings:
 DEFAULTS = ArtifactSettings()
 
 
+class AgreedTrust:
+    """What the stores on one folder trust: the default, unless one of them asks for something else."""
+
+    def __init__(self) -> None:
+        self._trusts: list[Trust] = []  # of each open store
+
+    def use(self, settings: ArtifactSettings) -> None:
+        """What one more store trusts holds for all of them until it `leave`s; InvalidInputError where it cannot."""
+        if settings.trust != Trust() and self.trust not in (Trust(), settings.trust):
+            raise InvalidInputError(
+                f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both"
+                " alike"
+            )
+        self._trusts.append(settings.trust)
+
+    def leave(self, settings: ArtifactSettings) -> None:
+        """A store that asked for these settings is closed."""
+        self._trusts.remove(settings.trust)
+
+    @property
+    def trust(self) -> Trust:
+        return next((trust for trust in self._trusts if trust != Trust()), Trust())
+
+
 def settings(trusted: str | Iterable[str], compression: str | None, object_cache_bytes: int) -> ArtifactSettings:
     """Checked settings; InvalidInputError names the wrong one."""
     if compression not in (None, "zstd"):

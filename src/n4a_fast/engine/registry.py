@@ -119,7 +119,7 @@ def _leave(workspace: Workspace, artifacts: ArtifactSettings | None = None) -> N
     with _REGISTRY:
         workspace.users -= 1
         if artifacts is not None:
-            workspace.artifacts.leave(artifacts)
+            workspace.artifacts.agreed.leave(artifacts)
         if not workspace.users:
             if workspace in _OPEN:  # it is not when its file had gone, and the path was opened again
                 _OPEN.remove(workspace)

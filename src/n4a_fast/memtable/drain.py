@@ -16,13 +16,13 @@ from pathlib import Path
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Connection, Database
 from n4a_fast.engine.lease import Turnstile
-from n4a_fast.errors import StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import StoreError, StoreFormatError, StoreLockedError, StoreUnavailableError
 from n4a_fast.log.recovery import Waiting
 from n4a_fast.log.write_ahead import WriteAheadLog
 from n4a_fast.memtable.key_ranges import tables_beyond
 from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.platform.interrupts import Uninterrupted
-from n4a_fast.tables.table_set import TableSet
+from n4a_fast.tables.table_set import OTHER_CONTENT, TableSet
 
 
 class _Inside(threading.local):
@@ -200,7 +200,14 @@ class DrainedDatabase(Database):
             return []
         self.tables.artifacts.forget_ids()
         records = (record.content for segment in waiting for record in segment.records)
-        return [TableSet.of_records(self, self.files, records)]
+        try:
+            return [TableSet.of_records(self, self.files, records)]
+        except OTHER_CONTENT as error:
+            paths = ", ".join(str(each.found.path) for each in waiting)
+            raise StoreFormatError(
+                f"{paths}: its records are whole, and not what a store logs ({type(error).__name__}: {error}); restore"
+                " the workspace from a backup, or put this file elsewhere if you do not know where it is from"
+            ) from error
 
     def _write_in_transaction(self, sets: list[TableSet]) -> None:
         batches = [each.as_arrow() for each in sets]

@@ -43,6 +43,22 @@ def row_of(written: Written, origin: str) -> Row:
     }
 
 
+def saved_row(
+    artifact_id: str, path: str, format_name: str, size_bytes: int, origin: str, described: dict[str, str]
+) -> Row:
+    """The row of content that is stored under its hash."""
+    return {
+        "artifact_id": artifact_id,
+        "artifact_path": path,
+        "content_hash": artifact_id,
+        "format": format_name,
+        "size_bytes": size_bytes,
+        "created_at": checks.now(),
+        "origin": origin,
+        **described,
+    }
+
+
 def described_by(operator_class: str, artifact_type: str, cache_key: dict[str, str]) -> dict[str, str]:
     texts = {"operator_class": operator_class, "artifact_type": artifact_type, **cache_key}
     return {name: checks.text(value, name) for name, value in texts.items()}

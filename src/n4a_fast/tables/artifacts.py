@@ -2,8 +2,9 @@
 
 An artifact is kept by the chains that refer to it and by the session that saved it, until the
 pipelines of that session have ended. The id of a saved object is the hash of its bytes: equal
-bytes are one file and one id, and a known id never comes to mean other content. Stored rows are
-kept in memory for as long as the file stays attached, since nobody else can change them meanwhile.
+bytes are one file and one id, a known id never comes to mean other content, and nobody registers
+other content under an id of that form. Stored rows are kept in memory for as long as the file stays
+attached, since nobody else can change them meanwhile.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ import pyarrow as pa
 
 from n4a_fast.artifacts import codec
 from n4a_fast.artifacts.checkup import ArtifactDescription, described
-from n4a_fast.artifacts.files import ArtifactFiles, Content
+from n4a_fast.artifacts.files import ArtifactFiles, Content, names_its_content
 from n4a_fast.artifacts.objects import ObjectCache
-from n4a_fast.artifacts.settings import ArtifactSettings
+from n4a_fast.artifacts.settings import AgreedTrust, ArtifactSettings
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
     ConflictError,
-    InvalidInputError,
     NotFoundError,
     StoreError,
 )
-from n4a_fast.schema.columns import ARTIFACT_HOLDS, STORED_ARTIFACTS, table_of
-from n4a_fast.tables.artifact_rows import PROMISED, Row, Written, described_by, row_of
+from n4a_fast.schema.columns import STORED_ARTIFACTS
+from n4a_fast.tables.artifact_holds import ArtifactHolds
+from n4a_fast.tables.artifact_rows import PROMISED, Row, Written, described_by, row_of, saved_row
 from n4a_fast.tables.found_artifacts import FoundRows
 from n4a_fast.tables.rows import PendingRows, forget_oldest
 from n4a_fast.values import checks
@@ -52,11 +53,6 @@ _INVALIDATE = (
     "UPDATE stored_artifacts SET chain_path_hash = NULL, input_data_hash = NULL WHERE dataset_hash = ? AND"
     " chain_path_hash IS NOT NULL"
 )
-_HOLD = (
-    "INSERT INTO artifact_holds SELECT * FROM batch b WHERE NOT EXISTS (FROM artifact_holds h WHERE h.artifact_id ="
-    " b.artifact_id AND h.holder = b.holder)"
-)
-_RELEASE = "DELETE FROM artifact_holds WHERE holder = ?"
 _CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
 _KNOWN_AT_MOST = 100_000
 _IDS_AT_MOST = 10_000  # read in 2 ms; a look-up of a few takes 1.5
@@ -74,36 +70,21 @@ class Artifacts(PendingRows):
         self._stored_as_of = -1  # the attachment during which they were read
         self._forgotten = 0  # how often they were given up
         self.objects = ObjectCache()
-        self._trusts: list[Trust] = []  # of each open store
+        self.agreed = AgreedTrust()
         self._ids: set[str] | None = None  # of all that are stored, during the attachment `_ids_as_of`; None: too many
         self._ids_as_of = -1
-        self._held: set[str] = set()
+        self._holds = ArtifactHolds(database, files.session)
         self._noted: set[str] = set()  # held, and with a row that is pending or stored
-        self._unwritten_holds: set[str] = set()
-        self._hold_changes: list[
-            tuple[str | None, str]
-        ] = []  # id and session since the tables were written; None ends all of a session
-        self._logged_changes = 0
-        self._holds_are_noted = False
 
     def use(self, settings: ArtifactSettings) -> None:
-        """Settings of one more store on this folder; what it trusts holds for all of them until it `leave`s."""
-        if settings.trust != Trust() and self.trust not in (Trust(), settings.trust):
-            raise InvalidInputError(
-                f"this folder is open with trusted={self.trust}, not {settings.trust}: close that store, or open both"
-                " alike"
-            )
-        self._trusts.append(settings.trust)
+        """Settings of one more store on this folder, until it lets go of them."""
+        self.agreed.use(settings)
         self.objects.limit = max(self.objects.limit, settings.object_cache_bytes)
-
-    def leave(self, settings: ArtifactSettings) -> None:
-        """A store that asked for these settings is closed."""
-        self._trusts.remove(settings.trust)
 
     @property
     def trust(self) -> Trust:
-        """What the stores on this folder agree on: the default, unless one of them asks for something else."""
-        return next((trust for trust in self._trusts if trust != Trust()), Trust())
+        """What the stores on this folder agree on."""
+        return self.agreed.trust
 
     def save(
         self,
@@ -171,6 +152,8 @@ class Artifacts(PendingRows):
         known = self._current(written.artifact_id)
         if known is not None and known["content_hash"] != written.content_hash:
             return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
+        if not names_its_content(written.artifact_id, written.content_hash, written.path):
+            return ConflictError("artifact", written.artifact_id, "of this hash at its address", written.content_hash)
         if known is None or known["origin"] == PROMISED:
             try:
                 row = row_of(written, "registered")
@@ -233,7 +216,7 @@ class Artifacts(PendingRows):
     def shared(self, artifact_id: str) -> Any:
         """Like `load`, one object for all who ask for this content: they must not change it."""
         row = self.require(artifact_id)
-        key = (row["content_hash"], row["format"], row["origin"], self.trust)
+        key = (row["artifact_path"], row["content_hash"], row["format"], row["origin"], self.trust)
         if (found := self.objects.get(key)) is not None and self.files.changed_at(row["artifact_path"]):
             return found[0]  # a file that is gone is told at once, not when memory has run out
         obj = self.load(artifact_id)
@@ -297,70 +280,39 @@ class Artifacts(PendingRows):
 
     def release(self) -> None:
         """No pipeline of this session is open any more: only chains keep its artifacts from now on."""
-        self._held.clear()
+        self._holds.release()
         self._noted.clear()
 
     def fresh(self) -> dict[str, Any]:
-        self._note_holds()
-        changes = self._hold_changes[self._logged_changes :]
-        fresh = {**super().fresh(), **self._found.fresh()}
-        return {**fresh, "artifact_holds": changes} if changes else fresh
+        return {**super().fresh(), **self._found.fresh(), **self._holds.fresh()}
 
     def __len__(self) -> int:
-        return max(len(self._rows), len(self._found), len(self._hold_changes))
+        return max(len(self._rows), len(self._found), len(self._holds))
 
     def mark_logged(self) -> None:
         super().mark_logged()
         self._found.mark_logged()
-        self._logged_changes = len(self._hold_changes)
+        self._holds.mark_logged()
 
     def replay(self, content: dict[str, Any]) -> None:
         super().replay(content)
         self._found.replay(content)
-        self._hold_changes += [(artifact_id, holder) for artifact_id, holder in content.get("artifact_holds", ())]
+        self._holds.replay(content)
 
     def pending(self) -> dict[str, pa.Table]:
-        self._note_holds()
-        tables = {**super().pending(), **self._found.pending()}
-        return (
-            {**tables, "artifact_holds": table_of(list(self._hold_changes), ARTIFACT_HOLDS)}
-            if self._hold_changes
-            else tables
-        )
-
-    def _note_holds(self) -> None:
-        """Turn what this session holds and has let go into changes to write."""
-        self._hold_changes += [
-            (artifact_id, self.files.session.id) for artifact_id in sorted(self._unwritten_holds & self._held)
-        ]
-        self._unwritten_holds.clear()
-        if self._holds_are_noted and not self._held:
-            self._hold_changes.append((None, self.files.session.id))
-        self._holds_are_noted = bool(self._held)
+        return {**super().pending(), **self._found.pending(), **self._holds.pending()}
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         super().write_in_transaction(tables, beyond)
         self._found.write_in_transaction(tables)
         rows, as_of = self._rows, self._forgotten
         self._database.after_commit(lambda: self._keep_stored(rows) if self._forgotten == as_of else None)
-        holds: dict[str, set[str]] = {}
-        for row in tables["artifact_holds"].to_pylist() if "artifact_holds" in tables else ():
-            if row["artifact_id"] is None:
-                holds.pop(row["holder"], None)
-                self._database.execute(_RELEASE, (row["holder"],))
-            else:
-                holds.setdefault(row["holder"], set()).add(row["artifact_id"])
-        kept: list[tuple[object, ...]] = [
-            (artifact_id, holder) for holder, ids in holds.items() for artifact_id in sorted(ids)
-        ]
-        if kept:
-            self._database.insert(_HOLD, batch=table_of(kept, ARTIFACT_HOLDS))
+        self._holds.write_in_transaction(tables)
 
     def clear(self) -> None:
         super().clear()
         self._found.clear()
-        self._hold_changes, self._logged_changes = [], 0
-        self._unwritten_holds.clear()
+        self._holds.clear()
 
     def forget_known(self) -> None:
         """Rows may have gone: ids must be looked up again."""
@@ -386,16 +338,7 @@ class Artifacts(PendingRows):
         self, pieces: Sequence[Content], format_name: str, origin: str, compress: bool, described: dict[str, str]
     ) -> str:
         artifact_id, path, is_new = self.files.add(pieces, codec.EXTENSIONS[format_name], compress=compress)
-        row = {
-            "artifact_id": artifact_id,
-            "artifact_path": path,
-            "content_hash": artifact_id,
-            "format": format_name,
-            "size_bytes": sum(map(len, pieces)),
-            "created_at": checks.now(),
-            "origin": origin,
-            **described,
-        }
+        row = saved_row(artifact_id, path, format_name, sum(map(len, pieces)), origin, described)
         known = (
             None
             if is_new
@@ -450,6 +393,5 @@ class Artifacts(PendingRows):
         forget_oldest(self._stored, _KNOWN_AT_MOST)
 
     def _hold(self, artifact_id: str) -> None:
-        self._held.add(artifact_id)
+        self._holds.hold(artifact_id)
         self._noted.add(artifact_id)
-        self._unwritten_holds.add(artifact_id)

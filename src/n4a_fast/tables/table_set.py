@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+import pyarrow as pa
 from msgspec import msgpack
 
 from n4a_fast.artifacts.files import ArtifactFiles
@@ -23,6 +25,12 @@ from n4a_fast.tables.runs import Runs
 
 _METADATA = "prediction_metadata"
 _KEPT = f"(SELECT '{_METADATA}' FROM {_METADATA} LIMIT 1) UNION ALL SELECT DISTINCT table_name FROM carried"
+
+# what reading a record raises that is whole, and that no store of ours has written
+OTHER_CONTENT = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError),
+    *(msgspec.MsgspecError, pa.ArrowException),
+)
 
 
 class TableSet:
@@ -47,13 +55,15 @@ class TableSet:
             self.metadata,
             self.carried,
         )
+        self._arrow: Tables | None = None  # of what others have logged, which nobody adds to
         self.generation = 0  # how often ids had to be looked up again
 
     @classmethod
     def of_records(cls, database: Database, files: ArtifactFiles, records: Iterable[bytes]) -> TableSet:
-        """What other processes have logged, to be written at once."""
+        """What other processes have logged, to be written at once; one of OTHER_CONTENT where it is something else."""
         tables = cls(database, files, LoggedPredictions)
         tables.replay(records)
+        tables._arrow = tables.as_arrow()
         return tables
 
     def fresh(self) -> bytes:
@@ -85,6 +95,8 @@ class TableSet:
 
     def as_arrow(self) -> Tables:
         """What is in memory, by the name of the SQL table."""
+        if self._arrow is not None:
+            return self._arrow
         return {name: rows for table in self.pending for name, rows in table.pending().items()}
 
     def forget_known(self) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from n4a_fast.artifacts.files import names_its_content
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
+from n4a_fast.errors import ConflictError
 from n4a_fast.integrations.workspaces.batches import (
     CARRIED_TABLES,
     TABLES,
@@ -93,6 +95,7 @@ class Intake:
             ]
             tables["chain_artifacts"] = table_of(links, CHAIN_ARTIFACTS)
         if table == "stored_artifacts":
+            _require_own_ids(rows)
             folder = self._source.root / "artifacts"
             origins = [
                 "registered" if (folder / path).is_file() else PROMISED for path in rows["artifact_path"].to_pylist()
@@ -140,6 +143,14 @@ class Intake:
         rows = carried_rows(name, row_ids, contents)
         if rows:
             self._database.insert(_CARRY, batch=table_of(rows, CARRIED))
+
+
+def _require_own_ids(artifacts: pa.Table) -> None:
+    """ConflictError for an artifact whose id is the hash of another content, which may be saved here some day."""
+    names = ("artifact_id", "content_hash", "artifact_path")
+    for artifact_id, content_hash, path in zip(*(artifacts[name].to_pylist() for name in names), strict=True):
+        if not names_its_content(str(artifact_id), str(content_hash), str(path)):
+            raise ConflictError("artifact", artifact_id, "of this hash at its address", content_hash)
 
 
 def _with_keys(rows: pa.Table) -> pa.Table:

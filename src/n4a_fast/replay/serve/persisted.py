@@ -72,7 +72,7 @@ class CompiledChains:
         current = {text: _is_current(text) for text in set(found["made_with"].to_pylist())}
         if not all(current.values()):
             found = found.filter(pa.array([current[text] for text in found["made_with"].to_pylist()], pa.bool_()))
-        hashes = sorted({name for names in found["arrays"].to_pylist() for name in names or ()})
+        hashes = sorted({name for names in found["arrays"].to_pylist() for name in names or () if name})
         stored = self._database.select(_LOAD_ARRAYS, batch=pa.table({"content_hash": pa.array(hashes, pa.string())}))
         arrays = _arrays(stored)
         centers = {name: array[0] for name, array in arrays.items()}
@@ -205,7 +205,7 @@ def _values(column: pa.ChunkedArray) -> list[Array]:
     if not len(column):
         return []
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values, offsets = whole.values.to_numpy(), whole.offsets.to_numpy()
+    values, offsets = whole.values.to_numpy(zero_copy_only=False), whole.offsets.to_numpy()  # NULL is NaN
     return [values[start:end] for start, end in pairwise(offsets)]
 
 
@@ -213,6 +213,8 @@ def _fits(values: Array, width: Any) -> bool:
     return isinstance(width, int) and width > 0 and len(values) > 0 and len(values) % width == 0
 
 
-def _is_current(made_with: str) -> bool:
+def _is_current(made_with: str | None) -> bool:
     """Whether these libraries are installed in these versions."""
-    return all(version_of(name) == version for name, _, version in (item.partition("==") for item in made_with.split()))
+    return made_with is not None and all(
+        version_of(name) == version for name, _, version in (item.partition("==") for item in made_with.split())
+    )
