@@ -1,9 +1,15 @@
 # make demo, make test, make lint, make gate: each builds what it needs in .venv, from a bare clone.
 
 PYTHON ?= python3
-BIN := .venv/bin
+# .venv is that of the first Python; another one that is named, make test PYTHON=python3.13, has its own: .venv-3.13
+VENV := .venv
+ifneq ($(filter command environment,$(origin PYTHON)),)
+VENV := $(shell $(PYTHON) -c 'import pathlib, sys; own = "%d.%d" % sys.version_info[:2]; first = pathlib.Path(".venv/pyvenv.cfg"); \
+    print(".venv" if not first.exists() or f"version = {own}." in first.read_text() else f".venv-{own}")')
+endif
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
-READY := .venv/.ready
+READY := $(VENV)/.ready
 SWEEP_SIZES := 2
 RELEASES := 0.7.1 1.4.10
 SWEEPS := few
@@ -37,11 +43,11 @@ quick: $(READY)
 
 .PHONY: matrix
 # Every estimator in every way of predicting; writes the table of docs/replay.md: make matrix [MATRIX='--minutes 7'].
-matrix: .venv/.matrix .venv-nirs4all-1.4.10/.ready
+matrix: $(VENV)/.matrix .venv-nirs4all-1.4.10/.ready
 	@N4A_PACKAGES_BESIDE=$$(.venv-nirs4all-1.4.10/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	    OMP_NUM_THREADS=1 $(BIN)/python tests/replay/matrix_table.py $(MATRIX)
 
-.venv/.matrix: $(READY) pyproject.toml
+$(VENV)/.matrix: $(READY) pyproject.toml
 	@$(PIP) install $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["matrix"][1:])')
 	@touch $@
 
@@ -92,11 +98,11 @@ numbers: $(READY)
 	@$(BIN)/python benchmarks/page.py --numbers
 
 # The documentation site, into docs/_build/html: warnings are errors, nothing is fetched while it is built.
-docs: $(READY) .venv/.docs
+docs: $(READY) $(VENV)/.docs
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-.venv/.docs: pyproject.toml
+$(VENV)/.docs: pyproject.toml
 	@$(PIP) install $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
 	@touch $@
 
@@ -131,8 +137,8 @@ test-lowest:
 # The package is installed in place: Python sources are live, and only a change of what is compiled, or a new module, installs again.
 $(READY): $(BUILD_INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "n4a_fast needs Python 3.11 or later; give one with make PYTHON=...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "building and installing n4a_fast into .venv (the first time takes a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "building and installing n4a_fast into $(VENV) (the first time takes a minute or two)"
 	@$(PIP) install -e '.[test,lint]'
 	@touch $@
 
@@ -179,7 +185,7 @@ peers: $(READY) environments
 # A release of nirs4all as it is installed above, with this package and its DuckDB 2 found before what lies beside nirs4all.
 .venv-embedded-%/.ready: $(READY) .venv-nirs4all-%/.ready
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
-	@for place in .venv .venv-nirs4all-$*; do \
+	@for place in $(VENV) .venv-nirs4all-$*; do \
 	    $$place/bin/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")'; \
 	done > $$(ls -d $(@D)/lib/python3*/site-packages)/both.pth
 	@touch $@
@@ -198,6 +204,6 @@ sanitize: $(READY)
 	    $(SANITIZED)/bin/python -m pytest -q -p no:cacheprovider --noconftest tests/native
 
 clean:
-	@rm -rf .venv .venv-nirs4all-* .venv-embedded-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@find src/n4a_fast -name '*.so' -delete

@@ -47,8 +47,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__", "run"),
 )
 
-SYSTEM_MODULES = frozenset({"fcntl", "msvcrt", "ctypes", "winreg", "_winapi"})  # one system's own, or a way around it
-SYSTEM_QUESTIONS = frozenset({"os.name", "sys.platform", "platform.system", "os.uname", "sys.getwindowsversion"})
+# one system's own, or a way around it
+SYSTEM_MODULES = frozenset({"ctypes", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"})
+SYSTEM_MODULES |= {"_winapi", "msvcrt", "nt", "winreg", "winsound"}
+SYSTEM_QUESTIONS = frozenset({"os.name", "sys.platform", "platform.system", "sys.getwindowsversion"})
+# `module.name` of those modules that have other names on another system; tests/systems/names.py tells how it is made
+EVERYWHERE = frozenset((Path(__file__).parent / "systems" / "names_on_every_system.txt").read_text().split())
+VARYING_MODULES = frozenset(name.partition(".")[0] for name in EVERYWHERE)
 
 FUNCTION_LINES = 40  # of the body, without the docstring
 MODULE_LINES = 400
@@ -227,19 +232,40 @@ def foreign_imports(modules: list[Module], library: str, home: str, lazy: bool) 
 
 
 def system_questions(modules: list[Module], home: str = "platform/") -> list[str]:
-    """Imports of what one operating system alone has, and questions which one this is, outside `home`."""
+    """Uses of what one operating system has and another has not, and questions which one this is, outside `home`."""
     found = []
     for module in modules:
         if module.path.startswith(home):
             continue
+        names = _names_of_imports(module)
         asked = [(imported.target, imported.line) for imported in imports(module)]
-        asked += [(ast.unparse(node), node.lineno) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
+        libraries = {target.partition(".")[0] for target, _ in asked}
+        asked += [
+            (target, node.lineno)
+            for node in ast.walk(module.tree)
+            if (target := _attribute(node, names)).partition(".")[0] in libraries  # else a variable of that name
+        ]
         found += [
-            f"{module.path}:{line} uses {target}; only {home} may"
-            for target, line in asked
-            if target.partition(".")[0] in SYSTEM_MODULES or target in SYSTEM_QUESTIONS
+            f"{module.path}:{line} uses {target}; only {home} may" for target, line in asked if _is_of_a_system(target)
         ]
     return found
+
+
+def _attribute(node: ast.AST, names: dict[str, str]) -> str:
+    """`a.b`, `getattr(a, "b")` and `hasattr(a, "b")` as the path that they ask for; nothing for other nodes."""
+    if isinstance(node, ast.Attribute):
+        return _path_of(node, names)
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr") and len(node.args) > 1:
+        return f"{_path_of(node.args[0], names)}.{getattr(node.args[1], 'value', '')}"
+    return ""
+
+
+def _is_of_a_system(target: str) -> bool:
+    """Whether a module, or `module.name`, is not the same on every system."""
+    library, _, name = target.partition(".")
+    if library in SYSTEM_MODULES or target in SYSTEM_QUESTIONS:
+        return True
+    return name.isidentifier() and library in VARYING_MODULES and target not in EVERYWHERE
 
 
 def gate_bypasses(modules: list[Module]) -> list[str]:
@@ -464,11 +490,35 @@ def test_an_eager_or_stray_import_of_nirs4all_is_found() -> None:
         "import sys\nif sys.platform.startswith('win'):\n    pass",
         "from sys import platform",
         "import platform\nplatform.system()",
+        "import os\nos.uname()",
+        "import os\nflags = os.O_CREAT | os.O_CLOEXEC",
+        "import os as system\nsystem.fork()",
+        "from os import pread",
+        "import os\nhasattr(os, 'fdatasync')",
+        "import os\ngetattr(os, 'O_BINARY', 0)",
+        "import mmap\nmmap.MADV_DONTNEED",
+        "import signal\nsignal.SIGKILL",
+        "import time\ntime.clock_gettime(1)",
+        "import pwd",
     ],
 )
 def test_a_question_which_system_this_is_is_found(source: str) -> None:
     assert len(system_questions([parsed("artifacts/files.py", source)])) == 1
     assert system_questions([parsed("platform/posix.py", source)]) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos.open(path, os.O_RDWR | os.O_CREAT)\nos.path.join(a, b)",
+        "from os import PathLike\ngetattr(os, 'fspath')(path)",
+        "import signal\nsignal.SIGINT",
+        "select = query.args\nselect.poll",
+        "import mmap\nmapped.mmap.madvise",
+    ],
+)
+def test_what_every_system_has_is_no_question_which_it_is(source: str) -> None:
+    assert system_questions([parsed("artifacts/files.py", source)]) == []
 
 
 @pytest.mark.parametrize(

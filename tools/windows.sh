@@ -94,14 +94,12 @@ find package -name __pycache__ -prune -exec rm -rf {} +
 windows_path "$folder/package" > cp$version/Lib/site-packages/n4a_fast.pth
 windows_path "$folder/site" >> cp$version/Lib/site-packages/n4a_fast.pth
 native=$project/src/_native
-declare -A parts=([columns]=list_column [kernels]="row_map forest" [opcodes]=opcode_walk [files]= [keys]=)
-for source in "$native"/*.pyx; do
-    name=$(basename "$source" .pyx)
+sed -n 's/^n4a_add_extension(\(.*\))$/\1/p' "$native/CMakeLists.txt" | while read -r name parts; do
     made=objects/$name.pyd
     if [ -z "$(find "$native" -newer $made 2>/dev/null)" ] && [ -e $made ]; then cp $made package/n4a_fast/_native/; continue; fi
     echo "compiling $name"
-    tools/bin/python -m cython -3 -o objects/$name.c "$source"
-    sources=(); for part in ${parts[$name]}; do sources+=("$native/$part.c"); done
+    tools/bin/python -m cython -3 -o objects/$name.c "$native/$name.pyx"
+    sources=(); for part in $parts; do sources+=("$native/$part"); done
     "${zig[@]}" -std=c11 -fno-math-errno -fvisibility=hidden -DPy_LIMITED_API=0x030B0000 -I"$native" -Icp$version/include \
         -o $made objects/$name.c "${sources[@]}" cp$version/libs/python3.lib
     cp $made package/n4a_fast/_native/

@@ -1,7 +1,7 @@
 """Everything that differs between operating systems, behind one interface; no other module asks which system this is.
 
 Files      `open_regular`, `open_unshared`, `is_in_use`, `read_at`, `write_at`, `write_pieces`, `identity` (device and
-           number), `pin`, `mount_point`, `is_writable_folder`, `is_name`
+           number), `pin`, `mount_point`, `is_writable_folder`, `is_name`, `forget_pages`
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`, `finish_removals`
 Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder
@@ -19,6 +19,7 @@ SHUTS_READERS_OUT = system.SHUTS_READERS_OUT
 at_fork = system.at_fork
 exchange = system.exchange
 finish_removals = system.finish_removals
+forget_pages = system.forget_pages
 identity = system.identity
 identity_of = system.identity_of
 is_in_use = system.is_in_use
@@ -50,6 +51,7 @@ __all__ = [
     "at_fork",
     "exchange",
     "finish_removals",
+    "forget_pages",
     "identity",
     "identity_of",
     "is_in_use",

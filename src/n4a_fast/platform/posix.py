@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -99,6 +100,11 @@ def write_pieces(descriptor: int, pieces: Sequence[Buffer]) -> None:
             written = max(0, written - len(piece))
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
+
+
+def forget_pages(mapped: mmap.mmap, start: int, length: int) -> None:
+    """Whole pages of a mapped file that will not be read again soon need stay in memory no longer."""
+    mapped.madvise(mmap.MADV_DONTNEED, start, length)
 
 
 def identity(path: AnyPath) -> tuple[int, int]:

@@ -9,6 +9,7 @@ no call that syncs a folder; a rename returns when the disk has it. There is no 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 import time
@@ -115,6 +116,11 @@ def write_pieces(descriptor: int, pieces: Sequence[Buffer]) -> None:
         rest = memoryview(piece)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+
+
+def forget_pages(mapped: mmap.mmap, start: int, length: int) -> None:
+    """There is no such call; nothing is promised."""
+    del mapped, start, length
 
 
 def identity(path: AnyPath) -> tuple[int, int]:

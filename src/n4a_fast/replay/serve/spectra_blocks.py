@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from n4a_fast import platform
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.plain.inputs import column_names
 
@@ -89,14 +90,14 @@ def _let_go(X: Any, first: int, rows: int) -> None:
     """Tell the system that these rows of a mapped file will not be read again soon: else they stay in memory."""
     shared = isinstance(X, np.memmap) and X.flags.c_contiguous and X.mode in ("r", "r+")
     mapped = getattr(X, "_mmap", None) if shared else None
-    if mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
+    if mapped is None:
         return
     begin = X.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
     row, page = X.strides[0], mmap.PAGESIZE
     start = -(-(begin + first * row) // page) * page
     length = (begin + min(first + rows, len(X)) * row) // page * page - start
     if length > 0:
-        mapped.madvise(mmap.MADV_DONTNEED, start, length)
+        platform.forget_pages(mapped, start, length)
 
 
 @dataclass(slots=True)
