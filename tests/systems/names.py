@@ -17,9 +17,7 @@ MODULES = ("errno", "mmap", "os", "select", "signal", "socket", "time")
 
 def names() -> list[str]:
     """`module.name` of each public name."""
-    return [
-        f"{module}.{name}" for module in MODULES for name in dir(import_module(module)) if not name.startswith("_")
-    ]
+    return [f"{module}.{name}" for module in MODULES for name in dir(import_module(module)) if not name.startswith("_")]
 
 
 if __name__ == "__main__":
