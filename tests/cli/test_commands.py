@@ -71,7 +71,7 @@ atexit.register(tell)
 
 
 HEAVY = {"cloudpickle", "duckdb", "joblib", "msgspec", "numpy", "orjson", "polars", "psutil", "pyarrow", "rich"}
-HEAVY |= {"sklearn", "sqlglot", "xxhash", "yaml"}
+HEAVY |= {"pydantic", "sklearn", "sqlglot", "xxhash", "yaml"}
 
 
 def imported(code: str, environment: dict[str, str] | None = None) -> set[str]:
@@ -92,7 +92,13 @@ def test_what_must_be_quick_imports_no_dependency_but_typer(arguments: list[str]
     code = f"from n4a_fast.cli import app; app({arguments!r}, prog_name='n4a-fast')"
     found = imported(code, completion if arguments == ["completion"] else None)
     assert "n4a_fast" in found
-    assert found & HEAVY == set()
+    assert found & HEAVY == ({"pydantic"} if arguments[0] == "top" else set())  # with it Typer reads options
+
+
+def test_completion_of_runs_imports_duckdb_and_no_other_library(workspace: Path, ids: dict[str, str]) -> None:
+    asked = {"_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": f"n4a-fast show {workspace} ", "COMP_CWORD": "3"}
+    found = imported("from n4a_fast.cli import app; app(prog_name='n4a-fast')", asked)
+    assert found & HEAVY == {"duckdb", "orjson", "xxhash"}  # the last two are small
 
 
 def test_a_package_that_nothing_is_used_of_imports_nothing() -> None:
@@ -114,16 +120,25 @@ def test_a_terminal_sees_that_a_command_works_and_a_pipe_does_not(copy: Path, co
     assert subprocess.run(words, capture_output=True, check=True).stderr == b""
 
 
-def test_completion_offers_commands_and_the_newest_runs(workspace: Path, ids: dict[str, str]) -> None:
-    def offered(words: str) -> str:
-        environment = {**os.environ, "_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": words}
-        environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
-        return subprocess.run(
-            [sys.executable, "-m", "n4a_fast"], env=environment, capture_output=True, text=True, check=False
-        ).stdout
+def test_completion_offers_commands_values_and_the_newest_runs(
+    workspace: Path, ids: dict[str, str], tmp_path: Path
+) -> None:
+    def offered(words: str, **environment: str) -> list[str]:
+        asked = {"_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": f"n4a-fast {words}", **environment}
+        asked["COMP_CWORD"] = str(len(words.split(" ")))
+        return CliRunner().invoke(app, [], env=asked, prog_name="n4a-fast").stdout.split()
 
-    assert "runs" in offered("n4a-fast ru")
-    assert ids["failed run"][-8:] in offered(f"n4a-fast show {workspace} ")
+    assert offered("ru") == ["runs"]
+    assert offered("top w --score f") == ["final"]
+    for asked in (
+        offered(f"show {workspace} "),
+        offered(f"show -w {workspace} "),
+        offered(f"plot {workspace} scores "),
+    ):
+        assert ids["failed run"][-8:] in asked
+    assert offered(f"show {workspace} {ids['run'][-8:-4]}") == [ids["run"][-8:]]
+    assert ids["run"][-8:] in offered("show ", N4A_FAST_WORKSPACE=str(workspace))
+    assert offered(f"show {tmp_path} ") == []
 
 
 def test_an_unknown_command_is_a_usage_error_with_a_hint() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from n4a_fast.values.texttable import plain_lines
 
@@ -26,12 +27,34 @@ if TYPE_CHECKING:
 REFUSED, USAGE, FOUND, NO_WORKSPACE, LOCKED, INTERRUPTED, CLOSED_PIPE = 1, 2, 3, 10, 11, 130, 141
 STORE_FILES = ("store.duckdb", "store.sqlite")
 ENVIRONMENT = ("N4A_FAST_WORKSPACE", "NIRS4ALL_WORKSPACE")
-_ON_THE_WAY = 50  # runs that completion offers
+_NEWEST = "SELECT run_id, name FROM runs ORDER BY created_at DESC, run_id DESC LIMIT 50"  # for completion
 
 P = ParamSpec("P")
 
+
+class _QuicklyCompleted:
+    """Of a command: while the shell completes, what was typed stays text. Typer would import pydantic to read it."""
+
+    def get_params(self, context: Any) -> list[Any]:
+        found: list[Any] = super().get_params(context)  # type: ignore[misc]
+        for parameter in found if context.resilient_parsing else ():
+            parameter.process_value = _as_typed
+        return found
+
+
+def _as_typed(_context: Any, value: Any) -> Any:
+    return value
+
+
+class _Group(_QuicklyCompleted, TyperGroup): ...
+
+
+class _Command(_QuicklyCompleted, TyperCommand): ...
+
+
 app = typer.Typer(
     name="n4a-fast",
+    cls=_Group,
     help="Look into n4a_fast workspaces, predict with what they hold, and try the package on real spectra.",
     epilog="Exit codes: 0 done, 1 refused, 2 usage, 3 problems found, 10 no workspace, 11 locked, 130 interrupted.",
     no_args_is_help=True,
@@ -50,7 +73,7 @@ def command(name: str, example: str) -> Callable[[Callable[P, None]], Callable[P
             with told_errors():
                 function(*args, **kwargs)
 
-        app.command(name, epilog=f"Example: n4a-fast {example}")(run)
+        app.command(name, cls=_Command, epilog=f"Example: n4a-fast {example}")(run)
         return run
 
     return register
@@ -111,13 +134,13 @@ def _code_of(error: Exception) -> int:
 
 
 def complete_things(context: typer.Context, incomplete: str) -> list[str]:
-    """Short ids and names of the newest runs, for the shell; nothing when the workspace cannot be read at once."""
-    from n4a_fast.store import WorkspaceStore as Store
+    """Short ids and names of the newest runs in the tables, for the shell; nothing when they cannot be read at once."""
+    from n4a_fast.engine.glimpse import rows_at_once
 
     try:
-        place, _ = split([str(each) for each in context.params.get("things") or []], context.params.get("workspace"))
-        with Store.open_readonly(place, lock_timeout=0.3) as store:
-            rows = store.list_runs(limit=_ON_THE_WAY).select("run_id", "name").rows()
+        option = context.params.get("option")
+        place, _ = split(list(context.params.get("things") or []), Path(option) if option else None)
+        rows = rows_at_once(place / STORE_FILES[0], _NEWEST, timeout=0.3)
     except (Exception, SystemExit, typer.Exit):
         return []
     return [text for run_id, name in rows for text in (run_id[-8:], name) if text.startswith(incomplete)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -152,6 +151,8 @@ def _write(out: Path | None, spectra: Spectra, heads: list[str], columns: list[A
 
 
 def _write_rows(file: Any, spectra: Spectra, heads: list[str], columns: list[Any]) -> None:
+    import csv
+
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["id", *heads])
     writer.writerows(zip(spectra.ids, *columns, strict=True))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +11,9 @@ from n4a_fast.cli.application import OneWorkspace, WorkspaceOption, command, one
 from n4a_fast.cli.drawing import ChartsOption, DatasetOption, MetricOption, RunOption
 from n4a_fast.cli.printing import JsonOption, print_document, write
 from n4a_fast.cli.watching import Interval
+
+if TYPE_CHECKING:
+    import socket
 
 _LOCAL = ("127.0.0.1", "localhost")
 _PATIENCE = 0.5  # seconds that a look waits for the file
@@ -38,6 +39,8 @@ def ui(
     from n4a_fast.store import WorkspaceStore
 
     place = one(workspace, option)
+    import secrets
+
     try:
         import uvicorn
 
@@ -58,6 +61,8 @@ def ui(
 def _listening(host: str, port: int) -> socket.socket:
     if host in ("", "0.0.0.0", "::", "*"):
         stop(f"--host {host!r} is no address that a browser can call; give the one that it will", 2)
+    import socket
+
     try:
         return socket.create_server((host, port))
     except OSError as error:

@@ -7,19 +7,24 @@ that gives a frame; all other calls work in it.
 
 from __future__ import annotations
 
-import polars as pl
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from n4a_fast import platform
 from n4a_fast.engine.fork import tell_of_forks
 from n4a_fast.errors import ForkedProcessError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
 
 
 def as_frame(table: pa.Table) -> pl.DataFrame:
     """The table as a frame; ForkedProcessError in a child that would wait for ever."""
     if _POOL.is_lost:
         raise ForkedProcessError
-    return pl.DataFrame(table)
+    from polars import DataFrame
+
+    return DataFrame(table)
 
 
 class _Pool:

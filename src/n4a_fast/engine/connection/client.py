@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
 
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.durable.torn_pages import mend_before_attaching
 from n4a_fast.platform import at_fork, keep_for_ever
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -123,7 +126,7 @@ def in_row_groups(table: pa.Table) -> pa.Table:
     """The same rows in record batches of a row group: DuckDB's threads share these, of a single batch one thread does
     all (53 and 96 ms for 16,384 rows).
     """
-    return pa.Table.from_batches(table.to_batches(_ROW_GROUP), table.schema) if table.num_rows > _ROW_GROUP else table
+    return type(table).from_batches(table.to_batches(_ROW_GROUP), table.schema) if len(table) > _ROW_GROUP else table
 
 
 def trim_cache(connection: Connection) -> None:

@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
-import polars as pl
-import pyarrow as pa
 
 from n4a_fast import platform
 from n4a_fast.engine.connection import client, user_sql
@@ -23,6 +21,10 @@ from n4a_fast.engine.connection.failures import is_lock_conflict, translated
 from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, StoreError, StoreFormatError
 from n4a_fast.platform.interrupts import Uninterrupted
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
 
 _NO_LIMIT = 2**20  # megabytes
 _TRIM_EVERY = 256 * 2**20  # bytes written

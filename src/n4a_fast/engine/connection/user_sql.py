@@ -12,14 +12,16 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import orjson
-import pyarrow as pa
 
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.platform.interrupts import start
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # what the query did wrong; functions that take bytes apart tell of an IO error, too
 ERRORS = (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.IOException)
