@@ -16,7 +16,8 @@ from helpers import begin_pipeline, predict, save_chain
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
-from n4a_fast.integrations.nirs4all.sqlite_ready import READY
+from n4a_fast.integrations.nirs4all.sqlite_ready import KNOWN, ready
+from n4a_fast.integrations.nirs4all.sqlite_tables import WITH_MORE
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.integrations.workspaces import convert
 
@@ -160,8 +161,10 @@ def test_a_file_is_out_of_reach(both: tuple[Store1x, sqlite3.Connection], tmp_pa
         store._fetch_pl(f"SELECT * FROM read_csv('{tmp_path}/secret.csv')")
 
 
-@pytest.mark.parametrize("query", READY)
-def test_what_is_translated_beforehand_is_what_the_translator_makes(query: str) -> None:
-    translation = translated(query)
-    assert sqlglot.parse_one(READY[query], read="duckdb") == sqlglot.parse_one(translation.sql, read="duckdb")
+@pytest.mark.parametrize("with_more", [frozenset(), WITH_MORE], ids=["plain", "with more"])
+@pytest.mark.parametrize("query", KNOWN)
+def test_what_is_translated_beforehand_is_what_the_translator_makes(query: str, with_more: frozenset[str]) -> None:
+    translation, beforehand = translated(query, False, with_more), ready(query, with_more)
+    assert beforehand is not None
+    assert sqlglot.parse_one(beforehand, read="duckdb") == sqlglot.parse_one(translation.sql, read="duckdb")
     assert not translation.json_columns

@@ -88,14 +88,27 @@ class PredictionQueries:
         if load_arrays:
             values = read[1] if read else self._values_of(prediction_id)
             row.update(self._restored(values, labels) or dict.fromkeys(arrays.NAMES))
-            is_described = read is None or self._ahead.is_described(prediction_id)
-            row["sample_metadata"] = self._metadata.find(prediction_id) if is_described else {}
+            row["sample_metadata"] = self._metadata_of(prediction_id, read is not None)
         return row
 
     def arrays_of(self, prediction_id: str, labels: bool = False) -> dict[str, Any] | None:
         with self._database.reading():
             read = self._ahead.find(prediction_id)
             return self._restored(read[1] if read else self._values_of(prediction_id), labels)
+
+    def described_arrays_of(self, prediction_id: str) -> dict[str, Any] | None:
+        """The arrays of a prediction and its `sample_metadata`; None when it has no arrays."""
+        with self._database.reading():
+            read = self._ahead.find(prediction_id)
+            found = self._restored(read[1] if read else self._values_of(prediction_id), labels=False)
+            if found is not None:
+                found["sample_metadata"] = self._metadata_of(prediction_id, read is not None)
+            return found
+
+    def _metadata_of(self, prediction_id: str, is_read_ahead: bool) -> dict[str, Any]:
+        if is_read_ahead and not self._ahead.is_described(prediction_id):
+            return {}
+        return self._metadata.find(prediction_id)
 
     def _values_of(self, prediction_id: str) -> dict[str, Any] | None:
         row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))

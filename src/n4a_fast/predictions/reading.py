@@ -42,16 +42,11 @@ _STORED = {
     "weights": "v.weights_hash",
 }
 _SHARED = {
-    "y_true": "SELECT content_hash, array_values, width FROM shared_arrays SEMI JOIN used USING (content_hash)",
-    "weights": (
-        "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_arrays SEMI JOIN used USING"
-        " (content_hash)"
-    ),
-    "sample_indices": (
-        "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_indices SEMI JOIN used USING"
-        " (content_hash)"
-    ),
+    "y_true": "SELECT content_hash, array_values, width FROM shared_arrays",
+    "weights": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_arrays",
+    "sample_indices": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_indices",
 }
+_FEW = 64  # contents that are asked for by value, which spares a table of them
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
 _KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
 _UNDER_ANOTHER_KEY = "SELECT 1 FROM predictions WHERE prediction_id = ? LIMIT 1"
@@ -359,12 +354,19 @@ class ArrayReader:
         if name not in _SHARED:
             return ListViews(_one_chunk(found[name]), _one_chunk(found[f"{name}_width"]), rows)
         hashes = _one_chunk(found[f"{name}_hash"]).dictionary_encode()
-        shared = self._database.select(
-            _SHARED[name], used=pa.table({"content_hash": hashes.dictionary})
-        ).combine_chunks()
+        shared = self._contents(_SHARED[name], hashes.dictionary).combine_chunks()
         contents = pc.index_in(hashes.dictionary, shared["content_hash"]).to_numpy(zero_copy_only=False)
         of_found = np.append(contents, -1)[hashes.indices.fill_null(len(contents)).to_numpy()].astype(np.int64)
         return ListViews(_one_chunk(shared["array_values"]), _one_chunk(shared["width"]), np.append(of_found, -1)[rows])
+
+    def _contents(self, sql: str, hashes: pa.Array) -> pa.Table:
+        """Shared contents by their hashes, unordered."""
+        if len(hashes) > _FEW:
+            return self._database.select(
+                f"{sql} SEMI JOIN used USING (content_hash)", used=pa.table({"content_hash": hashes})
+            )
+        marks = ", ".join("?" * len(hashes))
+        return self._database.arrow(f"{sql} WHERE content_hash IN ({marks or 'NULL'})", hashes.to_pylist())
 
 
 def _checked(columns: Sequence[str]) -> tuple[str, ...]:

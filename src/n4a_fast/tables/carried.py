@@ -17,6 +17,7 @@ from n4a_fast.tables.rows import PendingRows
 from n4a_fast.values import jsontext
 
 _OF_ROWS = "SELECT row_id, content FROM carried WHERE table_name = ? AND list_contains(?, row_id)"
+_OF_ROW = "SELECT content FROM carried WHERE table_name = ? AND row_id = ?"
 _OF_TABLE = "SELECT row_id, content FROM carried WHERE table_name = ? ORDER BY row_id"
 _REPLACED = "DELETE FROM carried c USING batch b WHERE c.table_name = b.table_name AND c.row_id = b.row_id"
 _INSERTED = "INSERT INTO carried BY NAME SELECT * FROM batch"
@@ -56,6 +57,11 @@ class Carried(PendingRows):
     def of_rows(self, table: str, row_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """What is kept beside these rows, by row."""
         return _decoded(self._database.rows(_OF_ROWS, (table, list(row_ids))))
+
+    def of_row(self, table: str, row_id: str) -> dict[str, Any]:
+        """What is kept beside one row, empty for nothing."""
+        found = self._database.rows(_OF_ROW, (table, row_id))
+        return jsontext.decode(found[0][0]) if found else {}
 
     def of_table(self, table: str) -> dict[str, dict[str, Any]]:
         """Everything that is kept of a table, by row."""

@@ -57,6 +57,7 @@ class TableSet:
         )
         self._arrow: Tables | None = None  # of what others have logged, which nobody adds to
         self.generation = 0  # how often ids had to be looked up again
+        self._kept: tuple[tuple[int, int], frozenset[str]] | None = None  # what `kept` found, and in which state
 
     @classmethod
     def of_records(cls, database: Database, files: ArtifactFiles, records: Iterable[bytes]) -> TableSet:
@@ -130,11 +131,24 @@ class TableSet:
         self.sweep_in_transaction(chains=bool(chains))
         return chains, pipelines
 
+    def kept(self) -> frozenset[str]:
+        """The tables beside whose rows something is kept, "prediction_metadata" where samples have any; asked within
+        `reading`, and looked up once for each state of the file.
+        """
+        if self._database.in_transaction:
+            return self._kept_now()
+        if self._kept is None or self._kept[0] != self._database.state:
+            self._kept = self._database.state, self._kept_now()
+        return self._kept[1]
+
+    def _kept_now(self) -> frozenset[str]:
+        return frozenset(name for (name,) in self._database.rows(_KEPT))
+
     def sweep_in_transaction(self, *, chains: bool = True) -> None:
         """Remove what was kept for rows that have gone; `chains` unless none of these has."""
         if chains:
             sweep_compiled_in_transaction(self._database)
-        kept = {name for (name,) in self._database.rows(_KEPT)}
+        kept = self._kept_now()
         if _METADATA in kept:
             self.metadata.sweep_in_transaction()
         self.carried.sweep_in_transaction(kept)

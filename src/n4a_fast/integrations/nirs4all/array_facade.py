@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Record = Mapping[str, Any]
 
+_INDEX = np.int32  # of samples, as nirs4all gives them
+_METADATA_TABLE = "prediction_metadata"
 _BESIDE = "prediction_arrays"  # what is kept beside arrays is kept under this name
 _ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 _SPECTRA = ("X", "spectra")
@@ -92,7 +94,24 @@ class ArrayFacade:
 
     def load_single(self, prediction_id: str, dataset_name: str | None = None) -> dict[str, Any] | None:
         """What `load_batch` gives for one prediction; None for one without arrays."""
-        return self.load_batch([prediction_id], dataset_name).get(prediction_id)
+        with self._store.read_together() as workspace:
+            found = workspace.queries.described_arrays_of(prediction_id)
+            return None if found is None else self._completed(prediction_id, found)
+
+    def taken_from(self, prediction: dict[str, Any]) -> dict[str, Any]:
+        """What `load_single` gives, of a row that was read with its arrays, which it loses; empty without any."""
+        name = prediction["prediction_id"]
+        found = {each: prediction.pop(each) for each in (*_ARRAYS, "sample_metadata")}
+        if all(found[each] is None for each in _ARRAYS):  # it has none, or only what is kept beside them
+            return self.load_single(name) or {}
+        return self._completed(name, found)
+
+    def _completed(self, prediction_id: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Arrays and metadata of one prediction with what is kept beside them."""
+        arrays = {name: found[name] for name in _ARRAYS}
+        if arrays["sample_indices"] is not None:
+            arrays["sample_indices"] = arrays["sample_indices"].astype(_INDEX)
+        return _row(arrays, found["sample_metadata"], self._store.beside_row(_BESIDE, prediction_id))
 
     def load_batch(self, prediction_ids: Sequence[str], dataset_name: str | None = None) -> dict[str, dict[str, Any]]:
         """By prediction, of those that have arrays: `y_true`, `y_pred`, `y_proba`, `X`, `spectra`, `sample_indices`,
@@ -180,12 +199,15 @@ def _loaded(workspace: Workspace, asked: list[str]) -> Iterator[tuple[str, dict[
     arrays = workspace.arrays.load_existing(asked, _ARRAYS)
     found = arrays.prediction_ids
     named = pa.table({"prediction_id": pa.array(found, pa.string())})
-    metadata, kept = (_texts(workspace.database.select(query, asked=named)) for query in (_METADATA, _KEPT))
-    columns = [_own(getattr(arrays, name), np.int32 if name == "sample_indices" else None) for name in _ARRAYS]
+    metadata, kept = (
+        _texts(workspace.database.select(query, asked=named)) if table in workspace.tables.kept() else {}
+        for table, query in ((_METADATA_TABLE, _METADATA), (_BESIDE, _KEPT))
+    )
+    columns = [_own(getattr(arrays, name), _INDEX if name == "sample_indices" else None) for name in _ARRAYS]
     for name, values in zip(found, zip(*columns, strict=True), strict=True):
         row = dict(zip(_ARRAYS, values, strict=True))
         if name in metadata or name in kept:
-            yield name, _row(row, metadata.get(name), jsontext.decode(kept.get(name)) or {})
+            yield name, _row(row, jsontext.decode(metadata.get(name)), jsontext.decode(kept.get(name)) or {})
         else:
             yield name, {**row, "X": None, "spectra": None, "sample_metadata": {}, "result_metadata": {}}
 
@@ -199,13 +221,13 @@ def _own(views: ListViews, kind: type | None) -> list[Array | None]:
     return [None if view is None else view.astype(kind or view.dtype) for view in views]
 
 
-def _row(row: dict[str, Any], metadata: str | None, beside: dict[str, Any]) -> dict[str, Any]:
+def _row(row: dict[str, Any], metadata: dict[str, Any] | None, beside: dict[str, Any]) -> dict[str, Any]:
     result = beside.get("result_metadata")
     return {
         **row,
         **decoded(row, beside),
         **{name: _reshaped(beside, name) for name in _SPECTRA},
-        "sample_metadata": jsontext.decode(metadata) or {},
+        "sample_metadata": metadata or {},
         "result_metadata": (jsontext.decode(result) if isinstance(result, str) else result) or {},
     }
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from n4a_fast.integrations.nirs4all.sqlite_ready import READY
-from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, SUMMARIES, columns_of
+from n4a_fast.integrations.nirs4all.answers import answer
+from n4a_fast.integrations.nirs4all.sqlite_tables import columns_of
 from n4a_fast.integrations.workspaces.sqlite_schema import VERSION
-from n4a_fast.values import jsontext
 
 if TYPE_CHECKING:
-    from n4a_fast.store import WorkspaceStore
+    from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 _PRAGMA = re.compile(r"\s*PRAGMA\s+(?:\w+\.)?(\w+)\s*(?:\(\s*[\"'\[]?(\w+)[\"'\]]?\s*\)|=\s*\S+)?\s*;?\s*", re.I)
 _NOTHING = re.compile(r"\s*(BEGIN|COMMIT|END|ROLLBACK)\b[\w\s]*;?\s*", re.I)  # a snapshot each call has anyway
@@ -65,7 +61,7 @@ class RowConnection:
 
     row_factory: Any = None  # set by those who want rows by name, which they are
 
-    def __init__(self, store: WorkspaceStore, *, times_as_text: bool = False) -> None:
+    def __init__(self, store: Store1x, *, times_as_text: bool = False) -> None:
         self._store, self._times_as_text = store, times_as_text
 
     @property
@@ -88,42 +84,6 @@ class RowConnection:
 
     def close(self) -> None:
         """Let go of a store that was opened for this connection alone."""
-
-
-def answer(
-    store: WorkspaceStore, query: str, parameters: Sequence[Any] | None, *, times_as_text: bool = False
-) -> pl.DataFrame:
-    """The answer to a SELECT in SQLite's words."""
-    given = [_plain(value) for value in parameters or ()]
-    if query in READY and not times_as_text:
-        return _frame(store, READY[query], given)
-    from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator takes a while to import
-
-    translation = translated(query, times_as_text)
-    if SUMMARIES in translation.sql:
-        with store._open().reading_chains() as are_cached:
-            if are_cached:
-                translation = translated(query, times_as_text, CACHED_SUMMARIES)
-            frame = store.sql(translation.sql, given)
-    else:
-        frame = store.sql(translation.sql, given)
-    for place in translation.json_columns:
-        name = frame.columns[place]
-        values = [jsontext.decode(text) for text in frame[name].to_list()]
-        scalars = [jsontext.encode(value, name) if isinstance(value, dict | list) else value for value in values]
-        frame = frame.with_columns(pl.Series(name, scalars, strict=False))
-    return frame
-
-
-def _frame(store: WorkspaceStore, query: str, parameters: list[Any]) -> pl.DataFrame:
-    """The answer to a query of our own, which need not be looked at as one from outside."""
-    workspace = store._open()
-    with workspace.lock:
-        return workspace.database.frame(query, parameters)
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat(" ") if isinstance(value, datetime) else value
 
 
 def _pragma(name: str, argument: str) -> Cursor:

@@ -22,6 +22,7 @@ from n4a_fast.integrations.nirs4all.sqlite_tables import (
     NAMES,
     SUMMARIES,
     TEXT_COLUMNS,
+    WITH_MORE,
     catalogue,
     source_of,
 )
@@ -52,8 +53,10 @@ def parsed(sql: str) -> exp.Expr:
 
 
 @lru_cache(maxsize=512)
-def translated(sql: str, times_as_text: bool = False, summaries: str = SUMMARIES) -> Translation:
-    """A SELECT of SQLite over nirs4all's tables as one of DuckDB over ours; summaries of chains from this table."""
+def translated(
+    sql: str, times_as_text: bool = False, with_more: frozenset[str] = WITH_MORE, summaries: str = SUMMARIES
+) -> Translation:
+    """A SELECT of SQLite over nirs4all's tables as one of DuckDB over ours; the options are those of `source_of`."""
     query = parsed(sql)
     if not isinstance(query, exp.Query):
         raise InvalidInputError(f"this is {query.key.upper()}; write with the store's methods")
@@ -63,7 +66,7 @@ def translated(sql: str, times_as_text: bool = False, summaries: str = SUMMARIES
     for change in (_texts, _orders, _places, _bare_columns, _json, _comparisons, _numbers, _aggregates):
         change(query)
     sqlite_times.change(query)
-    _read_ours(query, times_as_text, summaries)
+    _read_ours(query, times_as_text=times_as_text, with_more=with_more, summaries=summaries)
     return Translation(query.sql("duckdb"), json_columns)
 
 
@@ -219,7 +222,7 @@ def _is_integer(found: Any) -> bool:
     return False
 
 
-def _read_ours(query: exp.Query, times_as_text: bool, summaries: str) -> None:
+def _read_ours(query: exp.Query, **options: Any) -> None:
     """Let every table of nirs4all be read through what it is made of here."""
     own = {cte.alias for cte in query.find_all(exp.CTE)}
     stars = [star for star in query.find_all(exp.Star) if not isinstance(star.parent, exp.Count)]
@@ -230,7 +233,7 @@ def _read_ours(query: exp.Query, times_as_text: bool, summaries: str) -> None:
         is_catalogue = name == "sqlite_master" or (name == "tables" and table.db.lower() == "information_schema")
         source = catalogue() if is_catalogue else None
         if source is None and name in NAMES and name not in own and not table.db:
-            source = source_of(name, asked, times_as_text=times_as_text, summaries=summaries)
+            source = source_of(name, asked, **options)
         if source is not None:
             if table.db:
                 source = source.replace("c(type, name,", "c(table_type, table_name,")

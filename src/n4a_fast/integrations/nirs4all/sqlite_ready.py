@@ -13,16 +13,24 @@ _NUMBERED = (
     "SELECT ROW_NUMBER() OVER (ORDER BY created_at, pipeline_id) AS _rowid, * FROM pipelines"
     " WHERE run_id = CAST(? AS TEXT){} ORDER BY pipeline_id ASC"
 )
-_PREDICTIONS = (
-    f"WITH nirs4all_predictions AS ({source_of('predictions', None)}) SELECT * FROM nirs4all_predictions AS predictions"
-)
+_PREDICTIONS = "WITH nirs4all_predictions AS ({}) SELECT * FROM nirs4all_predictions AS predictions"
 _NEWEST = " ORDER BY DATE_TRUNC('second', created_at) DESC, predictions.created_at"
 
-READY = {
+_RUNS = {
     f"{_OF_RUN} ORDER BY rowid ASC": _NUMBERED.format(""),
     f"{_OF_RUN} AND dataset_name = ? ORDER BY rowid ASC": _NUMBERED.format(" AND dataset_name = CAST(? AS TEXT)"),
+}
+_OF_PREDICTIONS = {
     "SELECT * FROM predictions WHERE partition = ? AND pipeline_id = ? ORDER BY created_at DESC": (
         f"{_PREDICTIONS} WHERE partition = CAST(? AS TEXT) AND pipeline_id = CAST(? AS TEXT){_NEWEST}"
     ),
     "SELECT * FROM predictions ORDER BY created_at DESC": f"{_PREDICTIONS}{_NEWEST}",
 }
+KNOWN = (*_RUNS, *_OF_PREDICTIONS)
+
+
+def ready(query: str, with_more: frozenset[str]) -> str | None:
+    """The translation of a query that is known; `with_more` as in `source_of`."""
+    if query in _OF_PREDICTIONS:
+        return _OF_PREDICTIONS[query].format(source_of("predictions", None, with_more=with_more))
+    return _RUNS.get(query)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES
 from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, RELATION, REPLAY, SUMMARY, type_of
 
+WITH_MORE = frozenset({"predictions", "chains"})  # tables of ours with columns that are carried beside their rows
 SUMMARIES, CACHED_SUMMARIES = "v_chain_summary", "cached_chain_summaries"
 TIMES = ("created_at", "completed_at", "updated_at")
 NAMES = frozenset({*COLUMNS, "v_chain_summary"})
@@ -29,59 +30,71 @@ _BESIDE = (
 
 
 def source_of(
-    name: str, asked: Collection[str] | None, *, times_as_text: bool = False, summaries: str = SUMMARIES
+    name: str,
+    asked: Collection[str] | None,
+    *,
+    times_as_text: bool = False,
+    with_more: frozenset[str] = WITH_MORE,
+    summaries: str = SUMMARIES,
 ) -> str | None:
     """A SELECT that gives the table; None where ours of this name will do.
 
     `asked` names the columns that the query mentions, None all of them. Times are given as texts of
-    whole seconds, as plain SQLite has them, if `times_as_text`. `summaries` is the table or view of summaries.
+    whole seconds, as plain SQLite has them, if `times_as_text`. `with_more` names the tables of `WITH_MORE` beside
+    whose rows anything is carried; `summaries` is the table or view of summaries.
     """
-    source = _source(name, None if asked is None else frozenset(asked), summaries)
+    source = _source(name, None if asked is None else frozenset(asked), with_more, summaries)
     if not times_as_text or not set(COLUMNS.get(name, ())) & set(TIMES):
         return source
     times = [time for time in TIMES if time in COLUMNS[name]]
     return f"SELECT * REPLACE ({', '.join(map(_AS_TEXT.format, times))}) FROM ({source or f'FROM {name}'})"
 
 
-def _source(name: str, asked: frozenset[str] | None, summaries: str) -> str | None:
+def _source(name: str, asked: frozenset[str] | None, with_more: frozenset[str], summaries: str) -> str | None:
     if name in CARRIED_TABLES:
         return _carried_table(name)
     if name == "predictions" and (asked is None or asked & set(RELATION)):
-        return _predictions()
+        return _predictions(with_more)
     if name == "chains" and (asked is None or asked & {*SUMMARY, *REPLAY}):
-        return _chains(summaries)
+        return _chains(with_more, summaries)
     if name == "v_chain_summary":
-        return _summary(summaries)
+        return _summary(with_more, summaries)
     return None
 
 
-def _predictions() -> str:
+def _predictions(with_more: frozenset[str]) -> str:
     own = [f"t.{name}" for name in COLUMNS["predictions"] if name not in RELATION]
     own.remove("t.created_at")
-    return (
-        f"SELECT {', '.join([*own, *map(_beside, RELATION), 't.created_at'])} FROM predictions t"
-        f" {_BESIDE.format('predictions', 'prediction_id')}"
-    )
+    more, joined = _carried_beside("predictions", "prediction_id", RELATION, with_more)
+    return f"SELECT {', '.join([*own, *more, 't.created_at'])} FROM predictions t {joined}"
 
 
-def _chains(summaries: str) -> str:
+def _chains(with_more: frozenset[str], summaries: str) -> str:
     summary = [f"s.{name}" for name in SUMMARY if name != "dataset_name"]
     kept = {*SUMMARY, *REPLAY}
     own = [f"t.{name}" for name in COLUMNS["chains"] if name not in kept and name != "created_at"]
+    more, joined = _carried_beside("chains", "chain_id", REPLAY, with_more)
     return (
-        f"SELECT {', '.join([*own, *summary, 'l.dataset_name', *map(_beside, REPLAY), 't.created_at'])} FROM chains t"
-        f" LEFT JOIN {summaries} s ON s.chain_id = t.chain_id JOIN pipelines l ON l.pipeline_id = t.pipeline_id"
-        f" {_BESIDE.format('chains', 'chain_id')}"
+        f"SELECT {', '.join([*own, *summary, 'l.dataset_name', *more, 't.created_at'])} FROM chains t"
+        f" LEFT JOIN {summaries} s ON s.chain_id = t.chain_id"
+        f" JOIN pipelines l ON l.pipeline_id = t.pipeline_id {joined}"
     )
 
 
-def _summary(summaries: str) -> str:
+def _summary(with_more: frozenset[str], summaries: str) -> str:
     names = [name for name in COLUMNS["chains"] if name not in (*_HIDDEN, *REPLAY)]
     shown = [f"t.{name}" for name in names]
-    return (
-        f"SELECT {', '.join([*shown, *map(_beside, REPLAY), 't.run_id', 't.pipeline_status'])} FROM {summaries} t"
-        f" {_BESIDE.format('chains', 'chain_id')}"
-    )
+    more, joined = _carried_beside("chains", "chain_id", REPLAY, with_more)
+    return f"SELECT {', '.join([*shown, *more, 't.run_id', 't.pipeline_status'])} FROM {summaries} t {joined}"
+
+
+def _carried_beside(table: str, key: str, names: Collection[str], with_more: frozenset[str]) -> tuple[list[str], str]:
+    """Columns that are carried beside the rows `t` of a table, and the join that brings them; the join costs more than
+    the rest of a query of few rows.
+    """
+    if table in with_more:
+        return [*map(_beside, names)], _BESIDE.format(table, key)
+    return [f"CAST(NULL AS {_type_of(name)}) AS {name}" for name in names], ""
 
 
 def _carried_table(name: str) -> str:
@@ -90,10 +103,12 @@ def _carried_table(name: str) -> str:
 
 
 def _beside(name: str) -> str:
-    kind = {"REAL": "DOUBLE", "INTEGER": "BIGINT"}.get(type_of(name), "VARCHAR")
-    kind = "TIMESTAMP" if name in TIMES else kind
-    value = f"k.content->>'{name}'"
+    kind, value = _type_of(name), f"k.content->>'{name}'"
     return f"{value} AS {name}" if kind == "VARCHAR" else f"CAST({value} AS {kind}) AS {name}"
+
+
+def _type_of(name: str) -> str:
+    return "TIMESTAMP" if name in TIMES else {"REAL": "DOUBLE", "INTEGER": "BIGINT"}.get(type_of(name), "VARCHAR")
 
 
 def columns_of(name: str) -> list[tuple[str, str]]:

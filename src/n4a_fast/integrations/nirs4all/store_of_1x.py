@@ -18,9 +18,10 @@ import polars as pl
 from n4a_fast.engine.deletions import Deleted
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.integrations.nirs4all.answers import Answers, answer
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
-from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection, answer
+from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
 from n4a_fast.tables.artifact_rows import Written
@@ -43,11 +44,12 @@ class Store1x(Nirs4allStore):
     AUTO_COMPACT_TOMBSTONE_THRESHOLD = 64  # read by its users; nothing here has to be compacted
 
     _of_runs: RowsOfRuns
+    _answers: Answers
     _promised: dict[str, Written]  # by id, artifacts that were registered before their files were written
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         store = super().__new__(cls)
-        store._promised, store._of_runs = {}, RowsOfRuns()
+        store._promised, store._of_runs, store._answers = {}, RowsOfRuns(), Answers()
         return store
 
     def __init__(self, workspace_path: str | Path, *, read_only: bool = False, **options: Any) -> None:
@@ -278,12 +280,11 @@ class Store1x(Nirs4allStore):
         self, prediction_id: str, load_arrays: bool = False, *, labels: bool = False
     ) -> dict[str, Any] | None:
         """The prediction with its places in relations, and with `load_arrays` what `array_store` gives."""
-        row = super().get_prediction(prediction_id, labels=labels)
+        row = super().get_prediction(prediction_id, load_arrays, labels=labels)
         if row is None:
             return None
-        row.update(dict.fromkeys(RELATION) | self.beside("predictions", [prediction_id]).get(prediction_id, {}))
-        arrays = self.array_store.load_single(prediction_id) if load_arrays else None
-        return {**row, **(arrays or {})}
+        arrays = self.array_store.taken_from(row) if load_arrays else {}
+        return row | dict.fromkeys(RELATION) | self.beside_row("predictions", prediction_id) | arrays
 
     def delete_prediction(self, prediction_id: str, *, dry_run: bool = False) -> bool:
         """Delete a prediction, and the chain and the pipeline that this empties; whether there was one."""
@@ -356,7 +357,12 @@ class Store1x(Nirs4allStore):
     def beside(self, table: str, row_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """What is kept beside rows, by row."""
         with self.read_together() as workspace:
-            return workspace.carried.of_rows(table, row_ids)
+            return workspace.carried.of_rows(table, row_ids) if table in workspace.tables.kept() else {}
+
+    def beside_row(self, table: str, row_id: str) -> dict[str, Any]:
+        """What is kept beside one row, empty for nothing."""
+        with self.read_together() as workspace:
+            return workspace.carried.of_row(table, row_id) if table in workspace.tables.kept() else {}
 
 
 def _require_store(folder: Path) -> None:

@@ -1,0 +1,134 @@
+"""Run by a release of nirs4all 1.x, with whatever store it uses: what its calls take on a large workspace.
+
+    python inside_nirs4all.py fill WORKSPACE [PIPELINES]    540 pipelines of 21 predictions, as its executor saves them
+    python inside_nirs4all.py ask WORKSPACE [TIMES]         processor and elapsed time of each call, as JSON
+
+The 540 pipelines have 11,340 predictions of 48 samples. `ask` measures on a copy, which its deletes may change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nirs4all.data.predictions import Predictions
+from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
+
+SAMPLES, PIPELINES, RUNS = 48, 540, 5
+PLS = "sklearn.cross_decomposition.PLSRegression"
+FOLDS = [*map(str, range(5)), "avg", "w_avg"]
+
+
+def fill(workspace: str, pipelines: str = str(PIPELINES)) -> None:
+    """Runs of pipelines with one chain each, and what nirs4all saves of it."""
+    random = np.random.default_rng(0)
+    y_true, indices = random.normal(size=SAMPLES), np.arange(SAMPLES)
+    with contextlib.closing(WorkspaceStore(Path(workspace))) as store:
+        for run in range(RUNS):
+            begun = store.begin_run(f"run {run}", {}, [{"name": "corn"}])
+            for place in range(int(pipelines) // RUNS):
+                save_pipeline(store, begun, f"pipeline {run} {place}", y_true, indices, random)
+            store.complete_run(begun, {})
+
+
+def save_pipeline(store: Any, run: str, name: str, y_true: Any, indices: Any, random: np.random.Generator) -> None:
+    pipeline = store.begin_pipeline(run, name, {}, [], "corn", "")
+    steps = [{"step_idx": 1, "operator_class": PLS, "params": {}, "artifact_id": None, "stateless": False}]
+    chain = store.save_chain(pipeline, steps, 1, PLS, "SNV", "per_fold", {}, {})
+    records = []
+    with store.transaction():
+        for fold in FOLDS:
+            for partition in ("train", "val", "test"):
+                scores = {
+                    name: float(score) for name, score in zip(("val", "test", "train"), random.random(3), strict=True)
+                }
+                about = {"dataset_name": "corn", "model_name": name, "fold_id": fold, "partition": partition}
+                about |= {"metric": "rmse", "task_type": "regression", "val_score": scores["val"]}
+                saved = store.save_prediction(
+                    pipeline_id=pipeline,
+                    chain_id=chain,
+                    model_class=PLS,
+                    n_samples=SAMPLES,
+                    n_features=700,
+                    test_score=scores["test"],
+                    train_score=scores["train"],
+                    scores={"val": {"rmse": scores["val"]}},
+                    best_params={},
+                    branch_id=None,
+                    branch_name=None,
+                    exclusion_count=0,
+                    exclusion_rate=0.0,
+                    preprocessings="SNV",
+                    **about,
+                )
+                arrays = {"y_true": y_true, "y_pred": random.normal(size=SAMPLES), "y_proba": None}
+                records.append({"prediction_id": saved, **about, **arrays, "sample_indices": indices})
+        store.array_store.save_batch(records)
+        store.bulk_update_chain_summaries([chain])
+    store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+
+
+def ask(workspace: str, times: str = "5") -> None:
+    """The median of each call; of what changes the workspace, the first."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = shutil.copytree(workspace, Path(place) / "workspace")
+        print(json.dumps(_told(copy, int(times)), indent=1))
+
+
+def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
+    told: dict[str, dict[str, float]] = {}
+
+    def measure(name: str, call: Callable[[], object], repeated: int = times) -> Any:
+        taken = []
+        for _ in range(repeated):
+            elapsed, processor = time.perf_counter(), time.process_time()
+            found = call()
+            taken.append((1e3 * (time.perf_counter() - elapsed), 1e3 * (time.process_time() - processor)))
+        told[name] = {
+            unit: round(statistics.median(column), 2)
+            for unit, column in zip(("ms", "cpu_ms"), zip(*taken, strict=True), strict=True)
+        }
+        return found
+
+    with contextlib.closing(WorkspaceStore(workspace)) as store:
+        ids = measure("query_predictions()", store.query_predictions)["prediction_id"].to_list()
+        store.get_prediction(ids[0], load_arrays=True)
+        apart = ids[:: len(ids) // 20][:20]
+        measure("20 load_single, apart", lambda: [store.array_store.load_single(each) for each in apart])
+        measure(
+            "20 get_prediction with arrays, apart",
+            lambda: [store.get_prediction(each, load_arrays=True) for each in apart],
+        )
+        measure(
+            "21 get_prediction with arrays, together",
+            lambda: [store.get_prediction(each, load_arrays=True) for each in ids[2100:2121]],
+        )
+        measure("21 get_prediction", lambda: [store.get_prediction(each) for each in ids[2100:2121]])
+        measure("load_batch of all", lambda: store.array_store.load_batch(ids, dataset_name="corn"))
+        measure("load_batch of 21", lambda: store.array_store.load_batch(ids[2100:2121], dataset_name="corn"))
+        chains = measure("query_chain_summaries()", store.query_chain_summaries)["chain_id"].to_list()
+        measure("query_top_chains(n=10)", lambda: store.query_top_chains(metric="rmse", n=10))
+        measure("query_aggregated_predictions()", store.query_aggregated_predictions)
+        measure("top_predictions(10)", lambda: store.top_predictions(10))
+        measure("get_chain", lambda: store.get_chain(chains[100]))
+        measure("summaries of 20 chains, updated", lambda: store.bulk_update_chain_summaries(chains[:20]), 1)
+    measure("Predictions.from_workspace", lambda: Predictions.from_workspace(workspace), min(times, 3))
+    with contextlib.closing(WorkspaceStore(workspace)) as store:
+        store.get_prediction(ids[0])
+        measure("100 delete_prediction", lambda: [store.delete_prediction(each) for each in ids[:100]], 1)
+        runs = store.list_runs()["run_id"].to_list()
+        measure("delete_run of a fifth", lambda: store.delete_run(runs[0]), 1)
+    return told
+
+
+if __name__ == "__main__":
+    {"fill": fill, "ask": ask}[sys.argv[1]](*sys.argv[2:])
