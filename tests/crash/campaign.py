@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,27 +176,24 @@ class Campaign:
         while any(alive(worker) for worker in waiting):
             while moments and time.monotonic() - began > moments[0][0]:
                 _, told, worker = moments.pop(0)
-                if alive(worker):
-                    os.kill(worker, told)
+                tell_process(worker, told)
             for worker, plan in waiting.items():
                 if plan["end"] == "waits" and alive(worker) and has_ended(plan):
-                    os.kill(worker, signal.SIGKILL)
+                    tell_process(worker, signal.SIGKILL)
             if any(patience.runs_out(worker) for worker in waiting if alive(worker)):
                 self._end_what_hangs(waiting, verdict)
             time.sleep(0.005)
         for nursery in self._nurseries[: len(plans)]:
             nursery.wait()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(nursery.worker, signal.SIGKILL)  # what it forked
+            tell_process(nursery.worker, signal.SIGKILL, os.killpg)  # what it forked
 
     def _end_what_hangs(self, waiting: dict[int, dict[str, Any]], verdict: Verdict) -> None:
         for worker, plan in waiting.items():
             if alive(worker):
                 verdict.fault("hung", f"{plan['name']}: see {plan['log']}")
-                with contextlib.suppress(ProcessLookupError):  # the first signal is the end of one that hardly began
-                    os.killpg(worker, signal.SIGUSR1)  # where each thread is, into its log
-                    time.sleep(1.0)
-                    os.kill(worker, signal.SIGKILL)
+                tell_process(worker, signal.SIGUSR1, os.killpg)  # where each thread is, into its log
+                time.sleep(1.0)
+                tell_process(worker, signal.SIGKILL)
         time.sleep(1.0)
 
     def _look(self, verdict: Verdict, plans: list[dict[str, Any]]) -> None:
@@ -244,8 +242,13 @@ def judge_log(log: Path, verdict: Verdict) -> None:
 
 
 def alive(process: int) -> bool:
+    return tell_process(process, 0)
+
+
+def tell_process(process: int, told: int, send: Callable[[int, int], None] = os.kill) -> bool:
+    """Send a signal; whether the process was still there to get it: it may end between any look and the signal."""
     try:
-        os.kill(process, 0)
+        send(process, told)
     except ProcessLookupError:
         return False
     return True
