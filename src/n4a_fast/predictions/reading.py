@@ -293,9 +293,7 @@ class ArrayReader:
         return self._database.in_little_memory(_STREAMED_MEMORY, lambda: self.of(wanted, columns, labels))
 
     def of(self, wanted: pa.Table, columns: Sequence[str] = COLUMNS, labels: bool = False) -> LoadedArrays:
-        """Arrays of the predictions in the rows of a table with the columns `prediction_id` and `id_key`, in its
-        order.
-        """
+        """Arrays of the predictions in the rows of a table with `prediction_id` and `id_key`, in its order."""
         with self._database.reading():
             return self._loaded(wanted, columns, labels)[1]
 
@@ -362,11 +360,10 @@ class ArrayReader:
     def _contents(self, sql: str, hashes: pa.Array) -> pa.Table:
         """Shared contents by their hashes, unordered."""
         if len(hashes) > _FEW:
-            return self._database.select(
-                f"{sql} SEMI JOIN used USING (content_hash)", used=pa.table({"content_hash": hashes})
-            )
-        marks = ", ".join("?" * len(hashes))
-        return self._database.arrow(f"{sql} WHERE content_hash IN ({marks or 'NULL'})", hashes.to_pylist())
+            used = pa.table({"content_hash": hashes})
+            return self._database.select(f"{sql} SEMI JOIN used USING (content_hash)", used=used)
+        marks = ", ".join("?" * len(hashes)) or "NULL"
+        return self._database.arrow(f"{sql} WHERE content_hash IN ({marks})", hashes.to_pylist())
 
 
 def _checked(columns: Sequence[str]) -> tuple[str, ...]:
