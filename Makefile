@@ -27,6 +27,8 @@ TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 MINUTES := 2
 STEPS := 100000
 PART := 1/1
+# where there is a disk in memory, scans of thousands of copies do not wait for syncs
+IN_MEMORY := $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm)
 
 .PHONY: demo docs wheels-check test quick lint crash crash-scan limits machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments sanitize fuzz clean
 
@@ -70,15 +72,15 @@ lint: $(READY)
 
 # Every write torn, power lost before every sync: all states of all workloads, in about half an hour; PART=2/6 is a sixth.
 crash-scan: $(READY)
-	@N4A_CRASH_STATES=0 N4A_CRASH_PART=$(PART) $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
+	@$(IN_MEMORY) N4A_CRASH_STATES=0 N4A_CRASH_PART=$(PART) $(BIN)/python -m pytest -q -rP -n 2 -m "" tests/crash/test_crash_scan.py tests/crash/test_torn_pages.py
 
 # Every file operation of every writing call refused: full disk, broken disk, read-only, no permission.
 fault-grid: $(READY)
-	@N4A_FAULT_STRIDE=1 $(BIN)/python -m pytest -q -rP -n 2 tests/crash/test_fault_grid.py
+	@$(IN_MEMORY) N4A_FAULT_STRIDE=1 $(BIN)/python -m pytest -q -rP -n 2 tests/crash/test_fault_grid.py
 
 # A thousand workspaces damaged at random: each damage is found, or changes nothing that a reader sees.
 verify-scan: $(READY)
-	@N4A_VERIFY_CASES=1000 $(BIN)/python -m pytest -q -n 2 tests/maintenance/test_verify.py
+	@$(IN_MEMORY) N4A_VERIFY_CASES=1000 $(BIN)/python -m pytest -q -n 2 tests/maintenance/test_verify.py
 
 gate: $(READY)
 	@$(BIN)/python -m pytest -q -m gate $(BENCHMARK_OPTIONS) --results build/gate.json benchmarks

@@ -98,10 +98,11 @@ class InvalidInputError(StoreError, ValueError):
 
 
 class UnsafePathError(InvalidInputError):
-    """A path that leaves the workspace."""
+    """A path that leaves the workspace, or whose place is taken by a link, a pipe or a device, as `what` says."""
 
-    def __init__(self, path: str | Path, root: Path) -> None:
-        super().__init__(f"{path} is outside {root}; give a relative path inside it")
+    def __init__(self, path: str | Path, root: Path, what: str = "") -> None:
+        cure = f"{what} and not read; put the file itself in its place, or remove it"
+        super().__init__(f"{path} {cure if what else f'is outside {root}; give a relative path inside it'}")
         self.path, self.root = Path(path), root
 
 

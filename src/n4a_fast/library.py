@@ -11,14 +11,14 @@ names as in nirs4all: lower case, spaces as underscores, characters that file sy
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.durable.publish import new_folder, remove_folder, replaced_folder, require_plain_files
+from n4a_fast.durable.plain_files import copy_folder, read_text
+from n4a_fast.durable.publish import new_folder, remove_folder, replaced_folder
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -143,7 +143,7 @@ class PipelineLibrary:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise TemplateExistsError(name, target, "choose a new or an empty folder")
         with _published(target.absolute(), name) as draft:
-            _copy_files(folder, draft)
+            copy_folder(folder, draft)
         return target
 
     def import_template(self, import_path: str | Path, category: str = "general", overwrite: bool = False) -> Path:
@@ -156,7 +156,7 @@ class PipelineLibrary:
         if target.exists() and not overwrite:
             raise TemplateExistsError(name, target)
         with _published(target, name, overwrite) as draft:
-            _copy_files(source, draft)
+            copy_folder(source, draft)
             renamed = {**metadata, "name": name, "category": category}
             pipeline = (draft / _PIPELINE).read_text(encoding="utf-8")
             _write_files(draft, {_METADATA: _sealed(renamed, pipeline)})
@@ -281,9 +281,11 @@ def _sealed(metadata: Mapping[str, Any], pipeline: str) -> str:
 
 def _read_json(path: Path, name: str) -> Any:
     try:
-        return jsontext.decode(path.read_text(encoding="utf-8"))
+        return jsontext.decode(read_text(path))
     except FileNotFoundError as error:
         raise TemplateMissingError(name, path) from error
+    except UnsafePathError:
+        raise
     except OSError as error:
         raise StoreUnavailableError(path, str(error.strerror)) from error
     except ValueError as error:
@@ -349,12 +351,6 @@ def _published(target: Path, name: str, overwrite: bool = False) -> Iterator[Pat
 def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-
-
-def _copy_files(source: Path, draft: Path) -> None:
-    """Everything in the folder."""
-    require_plain_files(source)
-    shutil.copytree(source, draft, dirs_exist_ok=True)
 
 
 def _readme(metadata: Mapping[str, Any]) -> str:

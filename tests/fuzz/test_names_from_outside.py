@@ -25,6 +25,7 @@ from n4a_fast.bundles import script
 from n4a_fast.cli.application import stop
 from n4a_fast.cli.printing import json_text, print_csv, write
 from n4a_fast.errors import InvalidInputError, NotFoundError, StoreError, UnsafePathError
+from n4a_fast.integrations.workspaces import convert
 
 MARKUP = '</script><script>alert(1)</script><img src=x onerror=alert(2)>"\' onmouseover="x'
 MOVES = "\x1b[31mred\x1b]8;;http://evil\x07link\x1b]8;;\x07\u202elive\u2066\r\x9b31m\x00"
@@ -147,16 +148,14 @@ def test_a_category_is_a_plain_folder_on_every_system(tmp_path: Path, category: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["link", "linked folder", "linked library", "pipe"])
-def test_backups_and_templates_bring_no_file_from_elsewhere(tmp_path: Path, what: str) -> None:
-    secret = tmp_path / "secret"
+TRICKS = ("link", "linked folder", "linked library", "pipe")
+
+
+def planted(what: str, root: Path) -> Path:
+    """A template of a workspace, once something that is no file lies in the library."""
+    secret, folder = root.parent / "secret", root / "library" / "general" / "t"
     (secret / "general" / "t").mkdir(parents=True)
     (secret / "id").write_text("private")
-    backup = tmp_path / "backup"
-    with WorkspaceStore(tmp_path / "w") as store:
-        PipelineLibrary(tmp_path / "w").save_template({"steps": [1]}, "t")
-        store.backup(backup)
-    folder = backup / "library" / "general" / "t"
     if what == "link":
         (folder / "notes").symlink_to(secret / "id")
     elif what == "linked folder":
@@ -164,14 +163,67 @@ def test_backups_and_templates_bring_no_file_from_elsewhere(tmp_path: Path, what
     elif what == "pipe":
         os.mkfifo(folder / "notes")
     else:
-        (backup / "library").rename(backup / "old")
-        (backup / "library").symlink_to(backup / "old")
+        (root / "library").rename(root / "old")
+        (root / "library").symlink_to(root / "old")
+    return folder
+
+
+@pytest.mark.parametrize("what", TRICKS)
+def test_backups_and_templates_bring_no_file_from_elsewhere(tmp_path: Path, what: str) -> None:
+    backup = tmp_path / "backup"
+    with WorkspaceStore(tmp_path / "w") as store:
+        PipelineLibrary(tmp_path / "w").save_template({"steps": [1]}, "t")
+        store.backup(backup)
+    folder = planted(what, backup)
     with pytest.raises(UnsafePathError):
         WorkspaceStore.restore(backup, tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
     if what != "linked library":
         with pytest.raises(UnsafePathError):
             PipelineLibrary(tmp_path / "ours").import_template(folder)
+        with pytest.raises(UnsafePathError):
+            PipelineLibrary(backup).export_template("t", tmp_path / "exported")
+
+
+@pytest.mark.parametrize("what", TRICKS)
+def test_a_backup_of_a_strangers_workspace_brings_no_file_from_elsewhere(tmp_path: Path, what: str) -> None:
+    PipelineLibrary(tmp_path / "w").save_template({"steps": [1]}, "t")
+    with WorkspaceStore(tmp_path / "w") as store:
+        planted(what, tmp_path / "w")
+        with pytest.raises(UnsafePathError, match="notes|library"):
+            store.backup(tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+@pytest.mark.parametrize("name", ["pipeline.json", "metadata.json"])
+def test_a_template_that_is_a_pipe_or_a_link_is_told_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    library = PipelineLibrary(tmp_path / "w")
+    file = library.save_template({"steps": [1]}, "t") / name
+    elsewhere = file.rename(tmp_path / name)
+    for place in (os.mkfifo, lambda path: path.symlink_to(elsewhere)):
+        place(file)
+        with pytest.raises(UnsafePathError, match=name):
+            library.load_template("t") if name == "pipeline.json" else library.get_template_metadata("t")
+        with WorkspaceStore(tmp_path / "w") as store:
+            (finding,) = store.verify(quick=True).findings
+        assert (finding.kind, finding.path) == ("damaged template", file)
+        file.unlink()
+
+
+def test_of_a_converted_workspace_links_stay_links_and_pipes_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "w" / "exports").mkdir(parents=True)
+    with WorkspaceStore(tmp_path / "w"):
+        pass
+    (tmp_path / "secret").write_text("private")
+    (tmp_path / "w" / "exports" / "table.csv").write_text("x")
+    (tmp_path / "w" / "exports" / "link").symlink_to(tmp_path / "secret")
+    for place in (tmp_path / "w", tmp_path / "w" / "exports"):
+        os.mkfifo(place / "pipe")
+    convert(tmp_path / "w", tmp_path / "converted")
+    copied = tmp_path / "converted" / "exports"
+    assert sorted(path.name for path in copied.iterdir()) == ["link", "table.csv"]
+    assert (copied / "link").is_symlink()
+    assert not (tmp_path / "converted" / "pipe").exists()
 
 
 def test_partitions_by_long_names_are_refused_by_name(theirs: WorkspaceStore, tmp_path: Path) -> None:

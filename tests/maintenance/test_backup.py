@@ -66,6 +66,21 @@ def test_the_next_backup_takes_unchanged_artifacts_over(store: WorkspaceStore, t
         assert content(copy) == content(store)
 
 
+def test_an_artifact_that_the_disk_of_a_backup_has_damaged_is_copied_again(
+    store: WorkspaceStore, tmp_path: Path
+) -> None:
+    fill(store)
+    store.backup(tmp_path / "backup")
+    (copied,) = (tmp_path / "backup" / "artifacts").glob("??/*.joblib")
+    damaged = bytearray(copied.read_bytes())
+    damaged[100] ^= 1
+    copied.unlink()  # it is linked to the original
+    copied.write_bytes(damaged)
+    assert store.backup(tmp_path / "backup").unchanged == 0
+    with WorkspaceStore.open_readonly(tmp_path / "backup") as copy:
+        assert content(copy) == content(store)
+
+
 def test_what_is_saved_or_deleted_later_is_not_in_the_backup(store: WorkspaceStore, tmp_path: Path) -> None:
     sweep = fill(store)
     before = content(store)

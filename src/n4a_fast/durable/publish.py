@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from n4a_fast import platform
 from n4a_fast.durable.sync import disk_errors_told, make_folder, sync
-from n4a_fast.errors import InvalidInputError, UnsafePathError
+from n4a_fast.errors import InvalidInputError
 from n4a_fast.platform import FileLock
 
 _SHOWN = 32  # characters of the target's name in that of its draft: names are limited to 255 bytes
@@ -53,15 +53,6 @@ def replaced_folder(target: Path, kept: Path | None = None) -> Iterator[Path]:
             raise InvalidInputError(f"{target} is no folder; give the path of one")
         draft.mkdir()
         yield draft
-
-
-def require_plain_files(folder: Path) -> None:
-    """UnsafePathError for a link at or below `folder`, which could bring in files from anywhere, and for a device or
-    a pipe, whose content has no end.
-    """
-    for place in (folder, *(Path(at, name) for at, *names in os.walk(folder) for name in (*names[0], *names[1]))):
-        if place.is_symlink() or (place.exists() and not (place.is_file() or place.is_dir())):
-            raise UnsafePathError(place, folder)
 
 
 def remove_folder(target: Path) -> None:

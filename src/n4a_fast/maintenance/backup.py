@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from n4a_fast.artifacts.files import ArtifactFiles
-from n4a_fast.durable.publish import new_folder, replaced_folder, require_plain_files
+from n4a_fast.durable import plain_files
+from n4a_fast.durable.publish import new_folder, replaced_folder
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import (
@@ -27,6 +27,7 @@ from n4a_fast.errors import (
     DamagedStoreError,
     InvalidInputError,
     NotFoundError,
+    StoreError,
     StoreLockedError,
 )
 from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
@@ -73,7 +74,7 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
         raise NotFoundError("backup", str(source), "check the path: a backup has a store.duckdb", where="")
     _require_beside(source, target, "the backup")
     for name in (*_FOLDERS, SHARDS):  # a backup holds no links; this may be somebody else's
-        require_plain_files(source / name)
+        plain_files.require_plain_files(source / name)
     kept = None
     if replace and target.exists():
         kept = target.with_name(f"{target.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")
@@ -114,7 +115,7 @@ def _copy_all(workspace: Workspace, draft: Path, former: Path | None, say: Progr
         artifacts, unchanged = artifacts + copied.artifacts, unchanged + copied.unchanged
     for name in _FOLDERS:
         if (workspace.root / name).is_dir():
-            shutil.copytree(workspace.root / name, draft / name, ignore=shutil.ignore_patterns(".*"))
+            plain_files.copy_folder(workspace.root / name, draft / name, hidden=False)
     addresses, known = _copy_at_one_moment(workspace, draft, former and former / "artifacts", say)
     return _Copied(artifacts + len(addresses), unchanged + known)
 
@@ -164,36 +165,39 @@ def _copy_artifacts(
 ) -> int:
     """Put the files of artifacts below `target`, by links where that can be; how many the former backup had."""
     target.mkdir(exist_ok=True)
-    wanted, unchanged = list(addresses), 0
-    for done, (identifier, relative, content_hash) in enumerate(wanted, 1):
-        source, place = files.path(relative), target / relative
+    wanted, unchanged, known = list(addresses), 0, None if former is None else ArtifactFiles(former)
+    for done, address in enumerate(wanted, 1):
+        place = target / address[1]
         place.parent.mkdir(parents=True, exist_ok=True)
-        known = former / relative if former is not None else None
         if place.exists():
             continue
-        if known is not None and known.is_file() and _is_same(known, source):
-            _link_or_copy(known, place)
+        if known is not None and _holds(known, address):
+            _link_or_copy(known.path(address[1]), place)
             unchanged += 1
             continue
         try:
-            files.read(identifier, relative, content_hash)
-            _link_or_copy(source, place)
+            files.read(*address)
+            _link_or_copy(files.path(address[1]), place)
         except ArtifactMissingError:
             pass  # collected meanwhile; the last pass knows which must be there, and the check misses what is not
         say("artifacts", done, len(wanted))
     return unchanged
 
 
-def _is_same(known: Path, source: Path) -> bool:
-    """Whether a file of the former backup can stand for the source: names tell contents."""
-    return source.is_file() and known.stat().st_size == source.stat().st_size
+def _holds(former: ArtifactFiles, address: Address) -> bool:
+    """Whether a former backup has a file as it was stored: copied again are those that its disk has damaged."""
+    try:
+        former.read(*address)
+    except (StoreError, OSError):
+        return False
+    return True
 
 
 def _link_or_copy(source: Path, place: Path) -> None:
     try:
         os.link(source, place)
     except OSError:  # another disk, or one without links
-        shutil.copyfile(source, place)
+        plain_files.copy_file(source, place)
 
 
 def _remove_deleted(root: Path, deleted: Iterable[Address], used: set[str]) -> None:
@@ -207,7 +211,7 @@ def _require_place_for_backup(workspace: Workspace, target: Path) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         return
     try:
-        of = json.loads((target / NOTE).read_bytes())["store"]
+        of = json.loads(plain_files.read_text(target / NOTE))["store"]
     except (OSError, ValueError, KeyError, TypeError):
         of = None
     if of is None:

@@ -6,7 +6,6 @@ Rows that go are first copied, as Parquet, into a folder of the workspace's `rep
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from n4a_fast import platform
+from n4a_fast.durable.plain_files import copy_file
 from n4a_fast.durable.publish import new_file
 from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
@@ -60,7 +60,7 @@ def _take_over_logs(workspace: Workspace, damaged: list[Finding], kept: Path) ->
     """A damaged segment is kept aside; its whole records go into the tables, and none of another one."""
     for finding in damaged:
         with new_file(kept / finding.path.name) as draft:
-            shutil.copyfile(finding.path, draft)
+            copy_file(finding.path, draft)
     if damaged:
         workspace.database.drain(salvage=True)
         workspace.tables.forget_known()

@@ -22,6 +22,7 @@ from n4a_fast.merging.shards import shards_below
 from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
+_MEMORY = 512  # MB of DuckDB's own
 
 
 class Verification:
@@ -98,17 +99,15 @@ class Verification:
         for done, check in enumerate(checks, 1):
             self._try("checks of rows", partial(verify_rows.run, self._database, check))
             self._progress("rows", done, len(checks))
-        if not self._quick:
-            self._keys()
-            for table in verify_rows.SHARED:
-                self._try("shared contents", partial(verify_rows.wrong_contents, self._database, table))
+        for large in verify_rows.BY_PIECES if not self._quick else ():
+            self._look_by_pieces(large)
 
-    def _keys(self) -> None:
+    def _look_by_pieces(self, check: verify_rows.PieceCheck) -> None:
         with self._workspace.lock, self._reading():
-            last = verify_rows.last_row(self._database, "predictions")
-        for first in range(0, last, verify_rows.ROWS_AT_ONCE):
-            self._try("predictions", partial(verify_rows.wrong_keys, self._database, first))
-            self._progress("predictions", min(first + verify_rows.ROWS_AT_ONCE, last), last)
+            last = verify_rows.last_row(self._database, check.table)
+        for first in range(0, last, check.rows):
+            self._try(check.part, partial(check.look, self._database, first, first + check.rows))
+            self._progress(check.part, min(first + check.rows, last), last)
 
     def _derived(self) -> None:
         """What is kept of chains follows from other rows: their links to artifacts, which keep these from a collection,
@@ -161,11 +160,12 @@ class Verification:
                 release_workspace(shard)
 
     def _try(self, part: str, step: Callable[[], Iterable[Finding]]) -> None:
-        """A step on rows, with the file for as long as it takes."""
+        """A step on rows, with the file for as long as it takes; DuckDB would keep all rows that it reads in memory."""
         try:
             with self._workspace.lock:
                 with self._reading():
-                    self._note(part, 1, step())
+                    found = self._database.in_little_memory(_MEMORY, lambda: list(step()))
+                self._note(part, 1, found)
                 self._database.yield_turn()
         except StoreFormatError as error:
             finding = verify_files.unreadable(error, self._database.path)

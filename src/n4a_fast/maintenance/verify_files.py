@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.durable.plain_files import read_text
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, LogDamagedError, StoreError
 from n4a_fast.maintenance.findings import RESTORE, Finding
 from n4a_fast.values import jsontext
@@ -58,7 +59,7 @@ def _template(folder: Path) -> Finding | None:
     for name in (_PIPELINE, _METADATA):
         path = folder / name
         try:
-            texts[name] = path.read_text(encoding="utf-8")
+            texts[name] = read_text(path)
             content = jsontext.decode(texts[name])
         except (OSError, ValueError) as error:
             cure = "restore the file from a backup, or delete the template"

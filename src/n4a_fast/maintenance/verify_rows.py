@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from n4a_fast.maintenance.findings import RESTORE, Finding
 from n4a_fast.tables.predictions.contents import content_hash
 from n4a_fast.tables.predictions.keys import id_keys, natural_keys
 
-_ROWS_AT_ONCE = 2**18
+_ROWS_AT_ONCE = 2**16
 _CONTENTS_AT_ONCE = 2**12
+_PIECE = "rowid >= {first} AND rowid < {last}"
 _SHOWN = 100  # findings of one check; the last one counts the rest
 _KEYS = {
     "runs": "run_id",
@@ -164,25 +166,28 @@ DUPLICATES = (
 CONTENTS = (
     *(_json(table, column) for table, columns in _JSON.items() for column in columns),
     RowCheck(
-        "damaged row",
-        "prediction_values",
-        """SELECT prediction_id FROM prediction_values WHERE len(y_pred) % nullif(y_pred_width, 0) <> 0
-        OR len(y_proba) % nullif(y_proba_width, 0) <> 0""",
-        "the length of its arrays is no multiple of their width",
-    ),
-    RowCheck(
-        "damaged row",
-        "prediction_values",
-        """SELECT prediction_id FROM prediction_values WHERE classes IS NOT NULL AND (NOT json_valid(classes) OR
-        list_max(list_filter(y_pred, lambda code: NOT isnan(code))) >= json_array_length(classes))""",
-        "its labels are not among its classes",
-    ),
-    RowCheck(
         "wrong key",
         "prediction_values",
         "SELECT v.prediction_id FROM prediction_values v JOIN predictions p USING (prediction_id)"
         " WHERE v.id_key IS DISTINCT FROM p.id_key",
         "its key is not that of its prediction: a read of its arrays misses them",
+    ),
+)
+ARRAYS = (
+    RowCheck(
+        "damaged row",
+        "prediction_values",
+        f"""SELECT prediction_id FROM prediction_values WHERE {_PIECE} AND (
+        len(y_pred) % nullif(y_pred_width, 0) <> 0 OR len(y_proba) % nullif(y_proba_width, 0) <> 0)""",
+        "the length of its arrays is no multiple of their width",
+    ),
+    RowCheck(
+        "damaged row",
+        "prediction_values",
+        f"""SELECT prediction_id FROM prediction_values WHERE {_PIECE} AND classes IS NOT NULL AND (
+        NOT json_valid(classes) OR
+        list_max(list_filter(y_pred, lambda code: NOT isnan(code))) >= json_array_length(classes))""",
+        "its labels are not among its classes",
     ),
 )
 
@@ -206,11 +211,15 @@ def _of(check: RowCheck, database: Database, identifier: str) -> Finding:
     )
 
 
-def wrong_keys(database: Database, first: int) -> list[Finding]:
-    """Those of the predictions from this row on whose keys do not follow from their columns."""
+def _wrong_arrays(check: RowCheck, database: Database, first: int, last: int) -> list[Finding]:
+    return run(database, replace(check, sql=check.sql.format(first=first, last=last)))
+
+
+def _wrong_keys(database: Database, first: int, last: int) -> list[Finding]:
+    """Those of some predictions whose keys do not follow from their columns."""
     rows = database.arrow(
         "SELECT prediction_id, pipeline_id, chain_id, model_name, fold_id, partition, branch_id, nk, id_key"
-        f" FROM predictions WHERE rowid >= {first} AND rowid < {first + _ROWS_AT_ONCE}"
+        f" FROM predictions WHERE {_PIECE.format(first=first, last=last)}"
     )
     columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
     if not rows.num_rows:
@@ -228,17 +237,13 @@ def last_row(database: Database, table: str) -> int:
     return int(last)
 
 
-def wrong_contents(database: Database, table: str) -> Iterator[Finding]:
+def _wrong_contents(table: str, database: Database, first: int, last: int) -> Iterator[Finding]:
     """Shared contents whose address is not the hash of what they hold."""
-    last = last_row(database, table)
-    for first in range(0, last, _CONTENTS_AT_ONCE):
-        rows = database.arrow(f"FROM {table} WHERE rowid >= {first} AND rowid < {first + _CONTENTS_AT_ONCE}")
-        for row in range(rows.num_rows):
-            address = rows["content_hash"][row].as_py()
-            if _HASHES[table](rows, row) != address:
-                yield Finding(
-                    "damaged row", f"{table} {address}", database.path, "its content has another hash", RESTORE
-                )
+    rows = database.arrow(f"FROM {table} WHERE {_PIECE.format(first=first, last=last)}")
+    for row in range(rows.num_rows):
+        address = rows["content_hash"][row].as_py()
+        if _HASHES[table](rows, row) != address:
+            yield Finding("damaged row", f"{table} {address}", database.path, "its content has another hash", RESTORE)
 
 
 def _hash_of_array(rows: pa.Table, row: int) -> str:
@@ -259,5 +264,21 @@ _HASHES: dict[str, Callable[[pa.Table, int], str]] = {
     "shared_indices": _hash_of_array,
     "shared_metadata": _hash_of_text,
 }
-SHARED = tuple(_HASHES)
-ROWS_AT_ONCE = _ROWS_AT_ONCE
+
+
+class PieceCheck(NamedTuple):
+    """A check that looks at some rows of a table at a time: those with numbers from one up to another one. Others have
+    the file in between.
+    """
+
+    part: str
+    table: str
+    rows: int
+    look: Callable[[Database, int, int], Iterable[Finding]]
+
+
+BY_PIECES = (
+    PieceCheck("predictions", "predictions", _ROWS_AT_ONCE, _wrong_keys),
+    *(PieceCheck("arrays", check.table, _ROWS_AT_ONCE, partial(_wrong_arrays, check)) for check in ARRAYS),
+    *(PieceCheck("shared contents", table, _CONTENTS_AT_ONCE, partial(_wrong_contents, table)) for table in _HASHES),
+)

@@ -10,7 +10,6 @@ synced, before the rows that name them are committed.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from n4a_fast import platform
 from n4a_fast.artifacts.files import ArtifactFiles
+from n4a_fast.durable.plain_files import copy_file
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace, held_in_order
@@ -304,7 +304,7 @@ def _place_file(theirs: Path, ours: Path) -> bool:
     draft = ours.with_name(f".{ours.name}.{os.getpid()}.draft")
     ours.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copyfile(theirs, draft)
+        copy_file(theirs, draft)
         platform.publish_new(draft, ours)
     except FileExistsError:
         return draft.read_bytes() == ours.read_bytes()

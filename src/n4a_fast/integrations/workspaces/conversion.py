@@ -8,7 +8,6 @@ the next conversion to the same place removes.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from n4a_fast import platform
 from n4a_fast.artifacts.files import ZSTD, ArtifactFiles
+from n4a_fast.durable.plain_files import copy_links_and_files
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
@@ -115,16 +115,11 @@ def _copy_the_rest(root: Path, draft: Path) -> TableReport:
     """Copy what lies beside the store as it is: the library of templates, exports, results of nirs4all's engine,
     logs.
     """
-    entries = [
-        entry for entry in sorted(root.iterdir()) if entry.name not in _CONVERTED and not entry.name.startswith(_STORES)
-    ]
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.copytree(entry, draft / entry.name, symlinks=True)
-        else:
-            shutil.copy2(entry, draft / entry.name, follow_symlinks=False)
-    count = sum(path.is_file() for entry in entries for path in (draft / entry.name, *(draft / entry.name).rglob("*")))
-    return TableReport("other files", count, count, "copied as they are")
+    done = 0
+    for entry in sorted(root.iterdir()):
+        if entry.name not in _CONVERTED and not entry.name.startswith(_STORES):
+            done += copy_links_and_files(entry, draft / entry.name)
+    return TableReport("other files", done, done, "copied as they are, links as links, without pipes and devices")
 
 
 def _require_free(destination: Path, source: Path) -> None:
