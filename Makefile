@@ -192,9 +192,13 @@ peers: $(READY) environments
 	done > $$(ls -d $(@D)/lib/python3*/site-packages)/both.pth
 	@touch $@
 
-# A hundred thousand mutated files of every kind, from their seeds; `make fuzz SEED=7` begins with the seventh.
+# A hundred thousand mutated files of every kind, from their seeds, or as many as come in some minutes:
+# make fuzz [SEED=7] [INPUTS=1000] [FUZZ_MINUTES=8]
 fuzz: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),0)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),0) --minutes $(or $(FUZZ_MINUTES),120)
+
+UNDER_SANITIZER := LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) OMP_NUM_THREADS=1 PYTHONMALLOC=malloc \
+    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(SANITIZED)/bin/python
 
 # Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,
 # which would drown any report. PYTHONMALLOC=malloc lets the sanitizer see Python's own objects too.
@@ -202,8 +206,8 @@ sanitize: $(READY)
 	@rm -rf $(SANITIZED) && $(PYTHON) -m venv --without-pip $(SANITIZED)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(ls -d $(SANITIZED)/lib/python3*/site-packages)/dependencies.pth
 	@$(PIP) --python $(SANITIZED)/bin/python install --no-deps . -C cmake.build-type=RelWithDebInfo -C cmake.define.N4A_SANITIZE=ON -C install.strip=false
-	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-	    $(SANITIZED)/bin/python -m pytest -q -p no:cacheprovider --noconftest tests/native
+	@$(UNDER_SANITIZER) -m pytest -q -p no:cacheprovider tests/native
+	@for kind in artifact 'compiled chain' bundle log; do $(UNDER_SANITIZER) tests/fuzz/fuzzing.py --only "$$kind" --inputs $(or $(INPUTS),2000) --seed $(or $(SEED),0) || exit 1; done
 
 clean:
 	@rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

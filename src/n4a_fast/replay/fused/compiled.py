@@ -76,8 +76,14 @@ class CompiledChain:
             and len(self.weights) == len(self.intercept) >= 1
             and self.weights.shape[1] == len(self.center)
             and (self.statistic is None or self.statistic.gives(len(self.center)))
+            and (self.start != 0 or self.width == self.n_features)
             and (self.link is None or self.link.takes(len(self.weights)))
         )
+
+    @property
+    def width(self) -> int:
+        """Columns that it takes, once the stages before it have run."""
+        return len(self.center) if self.statistic is None else self.statistic.takes(len(self.center))
 
     @property
     def nbytes(self) -> int:

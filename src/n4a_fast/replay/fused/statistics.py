@@ -67,6 +67,10 @@ class RowStatistic:
         fitting = spectra is None or spectra.shape == (functionals.shape[1] - 1, width)
         return self.kind == "regression" and len(functionals) == width and fitting
 
+    def takes(self, width: int) -> int:
+        """Columns of the rows that it leaves with this width."""
+        return self.spectra.shape[1] if self.kind == "radial" and self.spectra is not None else width
+
     def apply(self, X: Array) -> Array:
         """The corrected rows of X, in a new array."""
         with np.errstate(all="ignore"):

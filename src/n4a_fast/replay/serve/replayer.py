@@ -258,8 +258,10 @@ class Replayer:
         keep, bench = bench is None, bench or Bench(self.load_artifact)
         plan = compiled.plan or self._with_plan(compiled, bench, keep)
         if compiled.start == WHOLE:
-            return plain_features(plan, X, wavelengths)[0]
-        return bench.after(front_of(plan, compiled.prefix), blocks[0], axes[0], f"X{compiled.source_index}")
+            left = plain_features(plan, X, wavelengths)[0]
+        else:
+            left = bench.after(front_of(plan, compiled.prefix), blocks[0], axes[0], f"X{compiled.source_index}")
+        return left if left.shape[1] == compiled.width else None  # or it was stored by somebody else
 
     def _with_plan(self, compiled: CompiledChain, bench: Bench, keep: bool) -> ReplayPlan:
         """The operators of a chain that was compiled without keeping them, or by another process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -97,9 +98,22 @@ def lists(column: ListColumn) -> pa.ChunkedArray:
 
 def arrays_of(tail: tuple[bytes, bytes], dtype: str) -> list[Array | None]:
     """The flat arrays of a `ListColumn.tail`."""
-    lengths, values = np.frombuffer(tail[0], np.int64), np.frombuffer(tail[1], dtype)
+    lengths, values = flat_of([tail], dtype)
     ends = np.cumsum(np.maximum(lengths, 0))
     return [
         None if length < 0 else values[end - length : end]
         for length, end in zip(lengths.tolist(), ends.tolist(), strict=True)
     ]
+
+
+def flat_of(tails: Iterable[Sequence[bytes]], dtype: str) -> tuple[Array, Array]:
+    """The length of each array of some `ListColumn.tail`s, negative for none, and all their values; ValueError where
+    these are not as many: nobody else looks before the arrays are read where the lengths say.
+    """
+    parts = list(tails)
+    lengths = np.frombuffer(b"".join(part[0] for part in parts), np.int64)
+    values = np.frombuffer(b"".join(part[1] for part in parts), dtype)
+    most = int(lengths.max(initial=0))
+    if most > len(values) or int(np.maximum(lengths, 0).sum()) != len(values):  # none is so long that a sum overflows
+        raise ValueError(f"arrays of {most} values and less, {len(values)} in all")
+    return lengths, values

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
-from n4a_fast.tables.predictions.contents import Contents
+from n4a_fast.tables.predictions.contents import Contents, flat_of
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.packed import Packed, array_of, unpacked, values_of
@@ -98,8 +98,7 @@ def _values_table(references: list[Packed], values: list[Content]) -> pa.Table:
 
 def _lists(values: list[Content], name: str) -> pa.ListArray:
     """The arrays of all records under one name."""
-    lengths = np.frombuffer(b"".join(value[name][0] for value in values), np.int64)
-    flat = np.frombuffer(b"".join(value[name][1] for value in values))
+    lengths, flat = flat_of((value[name] for value in values), "float64")
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(np.maximum(lengths, 0), out=offsets[1:])
     return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(lengths < 0))

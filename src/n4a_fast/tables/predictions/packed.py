@@ -23,9 +23,16 @@ def packed(names: Sequence[str], rows: Collection[Sequence[Any]]) -> Packed:
 
 
 def unpacked(part: Sequence[Any], names: Sequence[str]) -> Packed:
-    """What `packed` gave, out of a record; in format 1 the columns had the order of these names."""
+    """What `packed` gave, out of a record; in format 1 the columns had the order of these names.
+
+    ValueError for a number of rows that no column has: each has an id, or a place, of its own.
+    """
     rows, columns = part
-    return rows, columns if isinstance(columns, dict) else dict(zip(names, columns, strict=False))
+    found = columns if isinstance(columns, dict) else dict(zip(names, columns, strict=False))
+    lengths = {len(column) for column in found.values() if type(column) is list}
+    if type(rows) is not int or lengths - {rows} or not (lengths or 0 <= rows <= 1):
+        raise ValueError(f"{rows} rows, and columns of {sorted(lengths)}")
+    return rows, found
 
 
 def rows_of(part: Packed, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
