@@ -80,7 +80,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """An environment with nothing but pip and the standard front end for sdists."""
     folder = tmp_path_factory.mktemp("packaging")
     place = Place(folder / "builder", _bare_path(folder / "bin"))
-    place.pip("install", "build")
+    place.pip("install", "build", "cmake", "readme_renderer[md]")
     return place
 
 
@@ -117,6 +117,15 @@ def test_the_sdist_holds_what_a_build_needs_and_no_products(sdist: Path) -> None
         "src/_native/list_column.c",
     }
     needed |= {"src/_native/kernels.pyx", "src/_native/row_map.c", "src/_native/row_map_body.h"}
+    needed |= {
+        "Makefile",
+        "tools/index_page.py",
+        "benchmarks/README.md",
+        "docs/design.md",
+        "examples/job_array.py",
+        "CITATION.cff",
+    }
+    needed |= {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests").rglob("*.py")}
     assert needed <= names
     assert not [
         name for name in names if name.endswith((".so", ".pyc", ".duckdb")) or name.startswith((".venv", "build/"))
@@ -137,6 +146,39 @@ def test_one_wheel_serves_python_3_11_and_later_and_is_typed(wheel: Path) -> Non
     assert not [
         name for name in names if name.endswith((".pyx", ".c", ".h", ".pyc")) or not name.startswith("n4a_fast")
     ]
+
+
+RENDER = """
+import email, re, sys, zipfile
+from readme_renderer import markdown
+archive = zipfile.ZipFile(sys.argv[1])
+(name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+metadata = email.message_from_string(archive.read(name).decode())
+assert metadata["Description-Content-Type"].startswith("text/markdown")
+page = markdown.render(metadata.get_payload())
+print(*re.findall(r'(?:href|src)="([^"]*)"', page), page.count("<pre"), sep="\\n")
+"""
+
+
+def test_the_package_index_shows_the_readme_without_a_link_that_leads_nowhere(builder: Place, wheel: Path) -> None:
+    *links, blocks = builder.run("python", "-c", RENDER, str(wheel)).splitlines()
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert int(blocks) >= 3
+
+
+def test_the_free_threaded_python_is_refused_by_name(builder: Place, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\n")
+    python = builder.folder / "bin" / "python"
+    done = subprocess.run(
+        [python, "-m", "cmake", "-S", PROJECT, "-B", tmp_path / "made", f"-DPython_EXECUTABLE={python}"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode != 0
+    assert "does not run on the free-threaded build of Python" in " ".join(done.stderr.split())
 
 
 def test_the_source_folder_builds_the_same_wheel(builder: Place, wheel: Path) -> None:
