@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from helpers import Sweep, begin_sweep
 from hypothesis import HealthCheck, settings
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.engine import registry
+from n4a_fast.errors import StoreError
 
 pytest_plugins = ["progress"]
 
@@ -38,6 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("not_on"):
             if SYSTEM in mark.args:
                 item.add_marker(pytest.mark.skip(reason=f"{SYSTEM}: {mark.kwargs['reason']}"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    """What a test leaves open is closed behind it: its thread, its locks and its turn at the file are no other test's.
+    Stores of fixtures that outlive the test stay.
+    """
+    before = list(registry._OPEN)
+    yield
+    for workspace in [each for each in registry._OPEN if each not in before]:
+        with suppress(StoreError, TimeoutError):
+            registry._close_at_exit(workspace)
+        registry._OPEN.remove(workspace)
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
+from forked import can_fork, forked
 
 from n4a_fast import WorkspaceStore
 
@@ -111,11 +114,31 @@ def make_duckdb(path: Path, *statements: str) -> bytes:
     return path.read_bytes()
 
 
+@cache
+def library(source: Path) -> Path:
+    """A C file made for this machine, to be loaded before all other libraries; it goes with this process."""
+    made = Path(_LIBRARIES.name) / source.with_suffix(".so").name
+    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", made, source, "-ldl"], check=True)
+    return made
+
+
+_LIBRARIES = tempfile.TemporaryDirectory(prefix="n4a_fast-libraries-")
+
+
 def child(code: str, *arguments: Any) -> subprocess.Popen[str]:
     """A Python process that runs `code` with the helpers in reach; its stdin, stdout and stderr are text pipes."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return program("-c", *arguments, code=code)
+
+
+def program(file: Path | str, *arguments: Any, code: str | None = None, **variables: str) -> subprocess.Popen[str]:
+    """A Python process that runs a file, or `code`, with these variables in its environment; otherwise like `child`."""
+    environment = {**os.environ, **variables}
+    if can_fork(environment):
+        text = Path(file).read_text() if code is None else code
+        return forked(text, str(file), [*map(str, arguments)], environment)  # type: ignore[return-value]
+    environment = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), **environment}
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", code, *map(str, arguments)],
+        [sys.executable, "-u", str(file), *([] if code is None else [code]), *map(str, arguments)],
         env=environment,
         text=True,
         stdin=subprocess.PIPE,
@@ -124,9 +147,9 @@ def child(code: str, *arguments: Any) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str], timeout: float = DEADLINE) -> str:
     """What a child printed, once it has ended well."""
-    output, errors = process.communicate(timeout=DEADLINE)
+    output, errors = process.communicate(timeout=timeout)
     assert process.returncode == 0, errors
     return output
 

@@ -135,5 +135,5 @@ class ArtifactMachine(RuleBasedStateMachine):
 
 TestArtifactMachine = ArtifactMachine.TestCase
 TestArtifactMachine.settings = settings(
-    max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )

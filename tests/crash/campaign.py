@@ -29,11 +29,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import psutil
 from expected import Verdict, judge
 from found import Found
+from helpers import library
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreError
 
 HERE = Path(__file__).parent
+SHIM = HERE / "shim.c"
 KINDS = ("lost", "doubled", "half", "undead", "wrong", "dangling", "unusable", "untyped", "hung")
 PATIENCE = 90.0  # seconds without work in which a writer counts as hung, ten times as many whatever it does
 WORK = 0.5  # seconds of CPU time: what only looks now and then whether it may go on needs less
@@ -271,20 +273,11 @@ def has_ended(plan: dict[str, Any]) -> bool:
     return any(path.exists() and '"ends"' in path.read_text() for path in last)
 
 
-def compiled(place: Path) -> Path:
-    """The shim, made for this machine."""
-    library = place / "shim.so"
-    subprocess.run(
-        [os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", library, HERE / "shim.c", "-ldl"], check=True
-    )
-    return library
-
-
 def main() -> int:
     options = _options()
     until = time.monotonic() + 60.0 * options.minutes
     with tempfile.TemporaryDirectory(prefix="crash-") as place:
-        shim = compiled(Path(place))
+        shim = library(SHIM)
         campaign = Campaign([Nursery(shim), Nursery(shim)], Path(place) / "rounds", keeps=KEPT)
         first = options.round if options.round is not None else options.seed
         seeds = iter([first] * 3) if options.round is not None else iter(range(first, first + 10**9))

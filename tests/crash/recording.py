@@ -10,7 +10,6 @@ import copy
 import os
 import random
 import struct
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 SECTOR = 512
 _HEAD = struct.Struct("<4I4Q")
-_SOURCE = Path(__file__).with_name("recorder.c")
+RECORDER = Path(__file__).with_name("recorder.c")
 
 Inode = tuple[int, int]
 _Entry = tuple[Inode, str]  # a folder, and a name in it
@@ -221,13 +220,6 @@ def write_image(image: Image, root: Path) -> Path:
         if content is not None:
             path.write_bytes(content)
     return root
-
-
-def built_recorder(folder: Path) -> Path:
-    """The compiled recorder, to be preloaded."""
-    library = folder / "recorder.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(_SOURCE), "-ldl"], check=True)
-    return library
 
 
 def _settle(file: _File) -> None:

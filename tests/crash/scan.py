@@ -9,7 +9,6 @@ import random
 import selectors
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,15 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import xxhash
-from helpers import DEADLINE, child, plain_rows
+from helpers import DEADLINE, child, finish, library, plain_rows, program
 from recorded import SUMS
-from recording import Disk, Image, Operation, operations, tears, write_image
+from recording import RECORDER, Disk, Image, Operation, operations, tears, write_image
 
 from n4a_fast.durable.duckdb_file import DuckDBFile, is_whole
 
 _PROGRAM = Path(__file__).with_name("recorded.py")
 _CHECKER = """
 import json, sys
+sys.path.insert(0, sys.argv[1])
 from scan import problems
 for line in sys.stdin:
     print(json.dumps(problems(**json.loads(line))), flush=True)
@@ -120,13 +120,13 @@ def _ways(operation: Operation) -> int:
     return {"S": LOSSES, "A": LOSSES, "M": 0}.get(operation.kind, 1)
 
 
-def recorded(workload: str, folder: Path, recorder: Path) -> Recorded:
+def recorded(workload: str, folder: Path) -> Recorded:
     """A workload run with the recorder, beside a workspace that has been used before."""
     place, record = folder / "place", folder / "record"
     shutil.copytree(_used(), place)
     _run("prepare", workload, place)
     disk = Disk(place)
-    _run(workload, place, record, preloaded=recorder)
+    _run(workload, place, record, LD_PRELOAD=str(library(RECORDER)))
     return Recorded(disk, list(operations(record)))
 
 
@@ -140,10 +140,8 @@ def _used() -> Path:
     return Path(kept.name) / "place"
 
 
-def _run(*arguments: object, preloaded: Path | None = None) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_PROGRAM.parents[1]), *sys.path])}
-    environment |= {"LD_PRELOAD": str(preloaded)} if preloaded is not None else {}
-    subprocess.run([sys.executable, _PROGRAM, *map(str, arguments)], env=environment, check=True, timeout=DEADLINE)
+def _run(*arguments: object, **variables: str) -> None:
+    finish(program(_PROGRAM, *arguments, **variables))
 
 
 class Checker:
@@ -179,8 +177,7 @@ class Checker:
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
-            environment = os.pathsep.join((str(_PROGRAM.parent), *sys.path))
-            self._process = child(f"import sys; sys.path[:0] = {environment.split(os.pathsep)!r}\n{_CHECKER}")
+            self._process = child(_CHECKER, _PROGRAM.parent)
         return self._process
 
 

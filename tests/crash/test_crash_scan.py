@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from recorded import WORKLOADS
-from recording import built_recorder
 from scan import Checker, recorded
 
 STATES = int(os.environ.get("N4A_CRASH_STATES", "5"))  # of each workload; 0: all
@@ -19,14 +18,9 @@ PART, PARTS = map(int, os.environ.get("N4A_CRASH_PART", "1/1").split("/"))  # su
 SEED = int(os.environ.get("N4A_CRASH_SEED", "1"))
 
 
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built_recorder(tmp_path_factory.mktemp("recorder"))
-
-
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_every_state_opens_with_all_that_was_acknowledged(workload: str, recorder: Path, tmp_path: Path) -> None:
-    program = recorded(workload, tmp_path, recorder)
+def test_every_state_opens_with_all_that_was_acknowledged(workload: str, tmp_path: Path) -> None:
+    program = recorded(workload, tmp_path)
     moments = program.moments()
     moments = moments[len(moments) * (PART - 1) // PARTS : len(moments) * PART // PARTS]
     if STATES:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from campaign import compiled
+from campaign import SHIM
 from faults import CALLS
+from helpers import finish, library, program
 
 STRIDE = int(os.environ.get("N4A_FAULT_STRIDE", "40"))
 _PROGRAM = Path(__file__).with_name("faults.py")
@@ -22,21 +21,10 @@ _SECONDS = 3000.0
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_refused_operation_is_told_and_nothing_acknowledged_is_lost(call: str, tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": str(compiled(tmp_path)),
-        "PYTHONPATH": os.pathsep.join([str(_PROGRAM.parents[1]), *sys.path]),
-    }
-    (tmp_path / "place").mkdir()
-    done = subprocess.run(
-        [sys.executable, str(_PROGRAM), call, str(tmp_path / "place"), str(STRIDE)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    *wrong, faults = map(json.loads, done.stdout.splitlines())
+    place = tmp_path / "place"
+    place.mkdir()
+    told = finish(program(_PROGRAM, call, place, STRIDE, LD_PRELOAD=str(library(SHIM))), timeout=_SECONDS)
+    *wrong, faults = map(json.loads, told.splitlines())
     print(f"{call}: {faults} faults, {len(wrong)} problems")
     assert faults
     assert not wrong, "\n".join(": ".join(each) for each in wrong[:20])

@@ -4,18 +4,16 @@ is there afterwards is whole, too. `make crash-scan` kills them at every one.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import compiled
-from helpers import begin_sweep, predict_with_arrays, read_line
+from campaign import SHIM
+from helpers import begin_sweep, finish, library, predict_with_arrays, program, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -53,19 +51,10 @@ FOLDS = 3
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    shim = compiled(tmp_path_factory.mktemp("shim"))
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-c", _CALLS],
-        env={**os.environ, "LD_PRELOAD": str(shim)},
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    yield process
-    process.kill()
-    process.communicate()
+def caller() -> Iterator[subprocess.Popen[str]]:
+    with program("-c", code=_CALLS, LD_PRELOAD=str(library(SHIM))) as process:
+        yield process
+        finish(process)
 
 
 @pytest.fixture

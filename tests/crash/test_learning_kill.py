@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-from campaign import compiled
-from helpers import counts, finish, read_line
+from campaign import SHIM
+from helpers import counts, finish, library, program, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -47,22 +47,22 @@ WHOLE = {"search": (1, 2, 2, 6), "cross-validation": (1, 1, 1, 7)}
 STEP = 3  # operations from one kill to the next
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[subprocess.Popen[str]]:
+    with program("-c", code=WORKER, LD_PRELOAD=str(library(SHIM))) as process:
+        yield process
+        finish(process)
+
+
 @pytest.mark.parametrize("what", list(WHOLE))
-def test_a_kill_within_any_operation_leaves_before_or_after(what: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "LD_PRELOAD": str(compiled(tmp_path))}
-    worker = subprocess.Popen(
-        [sys.executable, "-u", "-c", WORKER],
-        env=environment,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def test_a_kill_within_any_operation_leaves_before_or_after(
+    what: str, tmp_path: Path, worker: subprocess.Popen[str], empty_workspace: Path
+) -> None:
     assert worker.stdin is not None
     left = []
     for operation in count(1, STEP):
         place = tmp_path / str(operation)
-        WorkspaceStore(place).close()
+        shutil.copytree(empty_workspace, place)
         worker.stdin.write(f"{place} {operation} {what}\n")
         worker.stdin.flush()
         told = read_line(worker)
@@ -71,7 +71,6 @@ def test_a_kill_within_any_operation_leaves_before_or_after(what: str, tmp_path:
             assert store.verify(quick=True).is_sound
         if told == "stored":
             break
-    finish(worker)
     assert left[0] == NOTHING
     assert left[-1] == WHOLE[what]
     assert set(left) == {NOTHING, WHOLE[what]}

@@ -8,14 +8,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
-from helpers import DEADLINE, counts
+from helpers import DEADLINE, counts, finish, program
 from nursery import BULK_ROWS, FOLDS, PARTITIONS, fill_pipeline
 
 from n4a_fast import WorkspaceStore
@@ -37,17 +36,9 @@ PER_PIPELINE = {
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[subprocess.Popen[str]]:
-    folder = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent), *sys.path])}
-    process = subprocess.Popen(
-        [sys.executable, "-u", str(folder / "nursery.py")],
-        env=environment,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    yield process
-    process.communicate(timeout=DEADLINE)
+    with program(Path(__file__).with_name("nursery.py")) as process:
+        yield process
+        finish(process)
 
 
 def killed(
@@ -63,9 +54,8 @@ def killed(
     deadline = time.monotonic() + DEADLINE
     while size(acknowledged) == before:
         assert time.monotonic() < deadline, "the worker saved nothing"
-    moment = time.monotonic() + dice.random() * 0.15
-    while time.monotonic() < moment:
-        os.sched_yield()
+        time.sleep(0.001)
+    time.sleep(dice.random() * 0.15)
     os.kill(process, signal.SIGKILL)
     assert nursery.stdout.readline() == "gone\n"
 

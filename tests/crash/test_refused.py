@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from campaign import compiled
-from helpers import child, finish
+from campaign import SHIM
+from helpers import finish, library, program
 
 from n4a_fast import WorkspaceStore
 
@@ -72,17 +72,9 @@ print(number - 1)
 CALLS = ("open", "save_artifact", "list_runs", "close", "shard", "merge")
 
 
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("shim"))
-
-
 @pytest.mark.parametrize("call", CALLS)
-def test_a_refused_file_operation_is_told_and_the_call_can_be_repeated(
-    tmp_path: Path, shim: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    monkeypatch.setenv("LD_PRELOAD", str(shim))
-    assert int(finish(child(REFUSED, tmp_path, call))) > 0
+def test_a_refused_file_operation_is_told_and_the_call_can_be_repeated(tmp_path: Path, call: str) -> None:
+    assert int(finish(program("-c", tmp_path, call, code=REFUSED, LD_PRELOAD=str(library(SHIM))))) > 0
 
 
 def test_an_error_of_a_block_is_the_callers_own(store: WorkspaceStore, tmp_path: Path) -> None:

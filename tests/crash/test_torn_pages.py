@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from helpers import child, finish, kill, read_line
-from recording import Disk, Operation, built_recorder, tears, write_image
+from recording import Disk, Operation, tears, write_image
 from scan import layout, recorded
 from scan import wrong_blocks as wrong_blocks_of
 
@@ -33,7 +33,7 @@ STORE = "store.duckdb"
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Traced]:
     """A sweep of small pipelines, recorded once; each call gives its files anew, as they were at its beginning."""
     folder = tmp_path_factory.mktemp("traced")
-    program = recorded("drain", folder, built_recorder(folder))
+    program = recorded("drain", folder)
     return lambda: (program.disk.copy(), program.done)
 
 

@@ -16,6 +16,7 @@ import threading
 import numpy as np
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.platform.interrupts import start
 
 PREDICTION = ("corn", "PLS", "PLSRegression")
 SCORES = (0.1, 0.1, 0.1, "rmse", "regression", 3, 4, {}, {}, None, None, 0, 0.0)
@@ -67,7 +68,7 @@ def main(folder: str, seed: int, times: int) -> None:
     for _ in range(times):
         timer = threading.Timer(moments.uniform(0.005, 0.06), os.kill, (os.getpid(), signal.SIGINT))
         try:
-            timer.start()
+            start(timer)  # which an interrupt that comes at once would cut within Python's own locks
             session.work()
         except KeyboardInterrupt:
             session.check()

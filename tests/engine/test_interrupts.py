@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import count
+from helpers import DEADLINE, count, program
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.platform.interrupts import Uninterrupted
@@ -29,11 +27,10 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_session_goes_on_after_interrupts_at_any_moment(tmp_path: Path, seed: int) -> None:
-    ended = subprocess.run(
-        [sys.executable, SESSION, tmp_path, str(seed), "40"], capture_output=True, text=True, timeout=120
-    )
-    assert ended.stderr == ""
-    predictions, logs = map(int, ended.stdout.split())
+    session = program(SESSION, tmp_path, seed, 40)
+    output, errors = session.communicate(timeout=DEADLINE)
+    assert (session.returncode, errors) == (0, "")
+    predictions, logs = map(int, output.split())
     assert predictions > 40
     with WorkspaceStore(tmp_path) as store:
         assert (count(store, "predictions"), count(store, "logs")) == (predictions, logs)

@@ -45,7 +45,8 @@ def test_a_store_opened_inside_a_transaction_and_one_closed_meanwhile_end(tmp_pa
             closing.wait()
             time.sleep(0.1)  # the other thread waits for this block
             WorkspaceStore(tmp_path / "other").close()
-            WorkspaceStore(tmp_path / "w").flush()
+            with WorkspaceStore(tmp_path / "w") as again:
+                again.flush()
 
     def closes() -> None:
         inside.wait()

@@ -380,7 +380,6 @@ TestMachine.settings = settings(
     # no shrinking: each step is work on disk, and a failing example can be read as it is
     max_examples=max(STEPS // STEPS_OF_AN_EXAMPLE, 1),
     stateful_step_count=STEPS_OF_AN_EXAMPLE,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -165,7 +165,6 @@ TestWorkload.settings = settings(
     # no shrinking: each step is real work on disk, and a failing workload of 25 steps can be read as it is
     max_examples=8,
     stateful_step_count=25,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

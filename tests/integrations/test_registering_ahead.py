@@ -223,7 +223,7 @@ def outcome(folder: Path, rounds: list[tuple[list[tuple[str, str, str]], bool]])
         ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=st.lists(st.tuples(CHANGES, st.booleans()), max_size=3))
 def test_what_a_thread_has_verified_is_what_is_verified_without(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[tuple[str, str, str]], bool]]

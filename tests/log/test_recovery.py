@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,13 +113,20 @@ def test_the_log_of_another_store_is_told_and_never_applied(tmp_path: Path) -> N
     assert segment.read_bytes() == content
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that any user may enter; those of pytest are shut to others again by each session that begins."""
+    with tempfile.TemporaryDirectory(prefix="n4a_fast-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.not_on("windows", reason="another user of a test's files takes an administrator")
 @pytest.mark.skipif(not IS_ROOT, reason="takes a second user")
-def test_a_segment_that_may_not_be_read_is_told_by_name(tmp_path: Path) -> None:
-    segment = killed_writer(tmp_path)
+def test_a_segment_that_may_not_be_read_is_told_by_name(open_to_all: Path) -> None:
+    folder = open_to_all / "workspace"
+    segment = killed_writer(folder)
     segment.chmod(0o600)
-    for path in (tmp_path, *tmp_path.parents):
-        path.chmod(0o755)
     code = """
 import os, sys
 from n4a_fast import WorkspaceStore
@@ -128,11 +137,11 @@ try:
 except StoreUnavailableError as error:
     print(error)
 """
-    told = finish(child(code, tmp_path))
+    told = finish(child(code, folder))
     assert segment.name in told
     assert "make it readable" in told
     assert issubclass(StoreUnavailableError, OSError)
-    assert runs(tmp_path) == 2
+    assert runs(folder) == 2
 
 
 def test_damage_before_a_whole_record_is_told_and_the_store_can_be_opened_without_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from n4a_fast.tables.predictions.keys import Column, id_keys, natural_keys
@@ -30,7 +30,6 @@ def columns_of(rows: list[tuple[Any, ...]], shared: set[str], chunks: int) -> di
     return columns
 
 
-@settings(deadline=None)
 @given(st.lists(ROWS, max_size=12), st.sets(st.sampled_from(NAMES)), st.integers(1, 12))
 def test_many_keys_are_those_of_each_row(rows: list[tuple[Any, ...]], shared: set[str], chunks: int) -> None:
     if not rows:
@@ -70,7 +69,6 @@ NEARLY = st.tuples(FORMS, st.integers(0, 35), st.sampled_from("g_-+ é\u0661")).
 )
 
 
-@settings(deadline=None)
 @given(st.lists(FORMS | NEARLY, max_size=6), st.lists(FORMS | NEARLY | st.text(), max_size=6), st.integers(0, 2))
 def test_many_id_keys_are_those_of_each_id(uuids: list[str], others: list[str], start: int) -> None:
     for identifiers in (uuids, others):

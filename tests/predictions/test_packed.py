@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
@@ -23,7 +23,6 @@ def exact(value: Any) -> Any:
     return struct.pack("d", value) if isinstance(value, float) else value
 
 
-@settings(deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_rows_come_back_as_they_were(frames: list[list[tuple[Any, ...]]]) -> None:
     written = [unpacked(msgpack.decode(msgpack.encode(packed(NAMES, rows))), NAMES) for rows in frames]

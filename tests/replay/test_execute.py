@@ -58,7 +58,7 @@ def stored(folds: list[Pipeline]) -> ChainMaker:
     return maker.model(*[fold[-1] for fold in folds])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     names=st.lists(st.sampled_from(sorted(set(OPERATORS) - {"pca"})), max_size=3),
     pca=st.booleans(),
@@ -85,7 +85,7 @@ def test_a_replay_equals_the_pipeline_for_every_layout(
     np.testing.assert_array_equal(X, before)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(weights=st.lists(st.floats(0.001, 1000.0), min_size=3, max_size=3), chosen=st.permutations([0, 1, 2]))
 def test_weighted_folds_equal_the_weighted_average(weights: list[float], chosen: list[int]) -> None:
     folds = pipelines(["snv", "savgol"], 3, two_targets=True)

@@ -111,7 +111,7 @@ def test_a_classifier_with_affine_scores_fuses(model: str, n_classes: int) -> No
     assert found.answers(True) == (model in SOFT)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     model=st.sampled_from(sorted(MODELS)),
     n_classes=st.integers(2, 4),
