@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import uuid
 from datetime import date, datetime, time
@@ -66,6 +67,11 @@ def test_non_finite_numbers_survive(wrap: Any, number: float) -> None:
     while not isinstance(found, float):
         found = found[0] if isinstance(found, list) else next(iter(found.values()))
     assert found == number or (math.isnan(found) and math.isnan(number))
+
+
+@pytest.mark.parametrize("text", ["0.00012345678901234567", "[1, 0.12345678901234567890123, 2]", "-5e-324", "1.5e+300"])
+def test_long_fractions_are_read_as_the_standard_library_reads_them(text: str) -> None:
+    assert repr(jsontext.decode(text)) == repr(json.loads(text))
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**70), 10**40])

@@ -24,7 +24,7 @@ import orjson
 from n4a_fast.errors import InvalidInputError
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-_LONG_NUMBER = re.compile("[0-9]{19}")  # orjson reads integers past 64 bits as floats
+_LONG_NUMBER = re.compile("(?<![0-9.])[0-9]{19}")  # orjson reads integers past 64 bits as floats
 
 
 def encode(value: Any, name: str) -> str | None:

@@ -122,6 +122,15 @@ class ArrayFacade:
             pieces = [asked[start : start + _BATCH] for start in range(0, len(asked), _BATCH)]
             return {name: row for piece in pieces for name, row in _loaded(workspace, piece)}
 
+    def described_among(self, prediction_ids: Sequence[str]) -> list[str]:
+        """Those of some predictions that have metadata of their samples, labels, or anything else beside arrays."""
+        with self._store.read_together() as workspace:
+            kept = workspace.tables.kept()
+            asked = {"asked": pa.table({"prediction_id": pa.array(prediction_ids, pa.string())})}
+            queries = [query for table, query in ((_METADATA_TABLE, _METADATA), (_BESIDE, _KEPT)) if table in kept]
+            found = {name for query in queries for name in _texts(workspace.database.select(query, **asked))}
+        return [each for each in prediction_ids if each in found]
+
     def load_dataset(self, dataset_name: str) -> pl.DataFrame:
         """All arrays of a dataset as a frame of lists; FileNotFoundError without any."""
         return pl.read_parquet(self._written(dataset_name))

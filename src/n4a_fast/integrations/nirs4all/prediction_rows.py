@@ -8,16 +8,19 @@ anything but its time, nirs4all's own code makes them all.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import wraps
+from itertools import repeat
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.values import jsontext
 
@@ -30,6 +33,9 @@ _ASKS = "_restore_workspace_context"
 _MADE = "created_at"  # when the row in memory was made
 _OF_REFITS = ("final", "final_agg")  # whose scores nirs4all takes from each other
 _TARGETS = ("y_true", "y_pred", "y_proba")
+_ARRAYS = (*_TARGETS, "sample_indices")
+_WITHOUT = (None,) * len(_ARRAYS)
+_BATCH = 16_384  # predictions whose arrays are there twice meanwhile
 _MORE = ("X", "spectra", "sample_metadata", "result_metadata")
 _AS_STORED = (
     *("dataset_name", "model_name", "partition", "val_score", "test_score", "train_score", "metric", "task_type"),
@@ -72,7 +78,10 @@ def _together(original: Fill) -> Fill:
 def _filling(original: Fill) -> Fill:
     @wraps(original)
     def fill(self: Any, store: Any, df: pl.DataFrame, *, load_arrays: bool = True) -> None:
-        made = _made(original, type(self), store, df, load_arrays) if isinstance(store, Store1x) else None
+        made = None
+        if isinstance(store, Store1x):
+            with _uncollected():
+                made = _made(original, type(self), store, df, load_arrays)
         if made is None:
             original(self, store, df, load_arrays=load_arrays)
         else:
@@ -81,11 +90,23 @@ def _filling(original: Fill) -> Fill:
     return fill
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's collector waits: everything that the block makes stays, and looking at it took a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arrays: bool) -> list[Row] | None:
     """The rows of the frame; None where nirs4all has to make them all."""
-    with store.read_together():
-        arrays = store.array_store.load_batch(df["prediction_id"].to_list()) if load_arrays else {}
-        plain = ~(df["fold_id"].is_in(_OF_REFITS) | df["prediction_id"].is_in(_with_more(arrays)))
+    with store.read_together() as workspace:
+        described = _described(store, df["prediction_id"].to_list()) if load_arrays else {}
+        plain = ~(df["fold_id"].is_in(_OF_REFITS) | df["prediction_id"].is_in(_with_more(described)))
         if plain.sum() < _WORTH_IT:
             return None
         theirs = ~plain | (pl.int_range(len(df), eager=True) == plain.arg_max())
@@ -93,11 +114,22 @@ def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arr
         original(shown, store, df.filter(theirs), load_arrays=load_arrays)
         by_place = dict(zip(theirs.arg_true(), shown._buffer, strict=True))
         form = by_place[plain.arg_max()]
-        ours = dict(zip(plain.arg_true(), _rows(store, df.filter(plain), form, arrays), strict=True))
-    if not _is_same(ours[plain.arg_max()], form):
+        ours = df.filter(plain)
+        arrays = _arrays(workspace, ours["prediction_id"].to_list(), described) if load_arrays else {}
+        columns = _columns(workspace, ours, arrays)
+    names = [*form, *(columns.keys() - form.keys())]
+    values = zip(*(columns.get(name) or repeat(form[name]) for name in names), strict=False)
+    rows = dict(zip(plain.arg_true(), (dict(zip(names, row, strict=True)) for row in values), strict=True))
+    if not _is_same(rows[plain.arg_max()], form):
         return None
-    rows = ours | by_place
+    rows |= by_place
     return [rows[place] for place in range(len(df))]
+
+
+def _described(store: Store1x, prediction_ids: list[str]) -> dict[str, Row]:
+    """What there is of predictions that have more than arrays of numbers."""
+    arrays = store.array_store
+    return arrays.load_batch(arrays.described_among(prediction_ids))
 
 
 def _with_more(arrays: dict[str, Row]) -> list[str]:
@@ -109,32 +141,46 @@ def _is_given(value: Any) -> bool:
     return value is not None and len(value) > 0
 
 
-def _rows(store: Store1x, df: pl.DataFrame, form: Row, arrays: dict[str, Row]) -> Iterator[Row]:
-    with store.read_together() as workspace:
-        names = dict(workspace.database.rows(_PIPELINES))
-        chains = {
-            chain: {"step_idx": step, "branch_path": jsontext.decode(path)}
-            for chain, step, path in workspace.database.rows(_CHAINS)
-        }
-    made, nothing, no_chain = datetime.now().isoformat(), np.array([]), {"step_idx": 0, "branch_path": None}
-    without: Row = dict.fromkeys(("y_true", "y_pred", "y_proba", "sample_indices"))
-    columns = {name: df[name].to_list() for name in _READ}
-    decoded = (_decoded(columns[name]) for name in ("scores", "best_params"))
-    kept = zip(*(columns[name] for name in _AS_STORED), strict=True)
-    other = zip(*(columns[name] for name in _OTHERS), *decoded, strict=True)
-    for stored, (chain, model, fold, samples, features, branch, scores, params) in zip(kept, other, strict=True):
-        row = {**form, **dict(zip(_AS_STORED, stored, strict=True)), **chains.get(chain, no_chain)}
-        found = arrays.get(row["prediction_id"], without)
-        row.update({name: nothing if found[name] is None else found[name] for name in _TARGETS})
-        indices = found["sample_indices"]
-        row["id"], row["pipeline_uid"], row["chain_id"] = row["prediction_id"], row["pipeline_id"], chain or ""
-        row["config_name"] = names.get(row["pipeline_id"], "")
-        row["model_classname"], row["fold_id"], row["branch_name"] = model, fold, branch or ""
-        row["n_samples"], row["n_features"] = samples or 0, features or 0
-        row["sample_indices"] = [] if indices is None else indices.tolist()
-        row["scores"], row["best_params"] = scores or {}, params or {}
-        row["weights"], row["metadata"], row["result_metadata"], row[_MADE] = [], {}, {}, made
-        yield row
+def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, tuple[Any, ...]]:
+    """The arrays of `_ARRAYS` by prediction, indices as lists: each its own, and may be written to."""
+    found = {each: tuple(row[name] for name in _ARRAYS) for each, row in described.items()}
+    plain = [each for each in prediction_ids if each not in described]
+    for start in range(0, len(plain), _BATCH):
+        loaded = workspace.arrays.load_existing(plain[start : start + _BATCH], _ARRAYS)
+        columns = ([None if view is None else view.copy() for view in getattr(loaded, name)] for name in _ARRAYS)
+        found.update(zip(loaded.prediction_ids, zip(*columns, strict=True), strict=True))
+    return found
+
+
+def _columns(workspace: Workspace, df: pl.DataFrame, arrays: dict[str, tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """What differs from row to row, by its name in a row."""
+    names = dict(workspace.database.rows(_PIPELINES))
+    chains = {chain: (step, jsontext.decode(path)) for chain, step, path in workspace.database.rows(_CHAINS)}
+    given = {name: df[name].to_list() for name in _READ}
+    count, nothing = len(df), np.array([])
+    of_chains = [chains.get(chain, (0, None)) for chain in given["chain_id"]]
+    found = [arrays.get(each, _WITHOUT) for each in given["prediction_id"]]
+    return {
+        **{name: given[name] for name in _AS_STORED},
+        **{
+            name: [nothing if each[place] is None else each[place] for each in found]
+            for place, name in enumerate(_TARGETS)
+        },
+        "sample_indices": [[] if each[-1] is None else each[-1].tolist() for each in found],
+        "step_idx": [step for step, _ in of_chains],
+        "branch_path": [path for _, path in of_chains],
+        "id": given["prediction_id"],
+        "pipeline_uid": given["pipeline_id"],
+        "config_name": [names.get(pipeline, "") for pipeline in given["pipeline_id"]],
+        "model_classname": given["model_class"],
+        "fold_id": given["fold_id"],
+        **{name: [text or "" for text in given[name]] for name in ("chain_id", "branch_name")},
+        **{name: [number or 0 for number in given[name]] for name in ("n_samples", "n_features")},
+        **{name: [found or {} for found in _decoded(given[name])] for name in ("scores", "best_params")},
+        "weights": [[] for _ in range(count)],
+        **{name: [{} for _ in range(count)] for name in ("metadata", "result_metadata")},
+        _MADE: [datetime.now().isoformat()] * count,
+    }
 
 
 def _decoded(texts: list[str | None]) -> list[Any]:
