@@ -91,11 +91,12 @@ cdef class Asking:
     """A pickle as a file for C's unpickler, with the BUILDs at some places turned into a question.
 
     `places` are those of BUILD opcodes that `scan` has told, in order. There the unpickler calls its `persistent_load`
-    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive.
+    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive; `at`
+    is how far it was read.
     """
 
     cdef Py_buffer view
-    cdef Py_ssize_t at
+    cdef readonly Py_ssize_t at
     cdef list places
     cdef Py_ssize_t asked
 

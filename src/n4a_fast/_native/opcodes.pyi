@@ -19,9 +19,11 @@ class Asking:
     """A pickle as a file for C's unpickler, with the BUILDs at some places turned into a question.
 
     `places` are those of BUILD opcodes that `scan` has told, in order. There the unpickler calls its `persistent_load`
-    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive.
+    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive; `at`
+    is how far it was read.
     """
 
+    at: int
     def __init__(self, data: bytes | memoryview, places: list[int]) -> None: ...
     def read(self, size: int) -> bytes:
         """The next `size` bytes of the pickle, longer by what is asked among them."""

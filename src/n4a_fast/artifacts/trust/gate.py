@@ -26,6 +26,7 @@ WORKSPACE, NONE = "workspace", "none"
 OWN_ORIGINS = ("saved", "registered", "promised")
 
 Builds = Mapping[tuple[str, str], list[int]]
+_CALLED, _CHANGED, _FILLED = int(Use.CALLED | Use.MADE_WITH), int(Use.CHANGED), int(Use.FILLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,10 @@ class _Rules:
     def require(self, module: str, name: str, uses: int = 0) -> None:
         """UntrustedArtifactError unless this global may be imported and used so."""
         path = f"{module}.{name}"
-        may = self.trust._allows(path) and not uses & Use.CHANGED
-        if uses & (Use.CALLED | Use.MADE_WITH):
+        may = self.trust._allows(path) and not uses & _CHANGED
+        if uses & _CALLED:
             may = may and self.trust._may_call(path)
-        if uses & Use.FILLED:
+        if uses & _FILLED:
             may = may and path in known.CONTAINERS
         if not may:
             raise UntrustedArtifactError(self.artifact_id, path, str(self.trust))

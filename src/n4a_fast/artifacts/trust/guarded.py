@@ -24,10 +24,15 @@ from n4a_fast.artifacts.trust.soundness import require_sound
 from n4a_fast.errors import StoreError
 
 _CONTAINERS = (list, dict, set)
+_CALLED, _MADE_WITH, _CHANGED = int(Use.CALLED), int(Use.MADE_WITH), int(Use.CHANGED)  # flags cost 10 times a number
+_NESTED = (tuple, frozenset)  # what hashes what it holds
 _DEEPEST = 200  # tuples within tuples: Python's hash of one calls itself
 _CHECKS_ITS_STATE = frozenset({("sklearn.tree._tree", "Tree")})  # as far as nobody walks it before it is looked at
 # references to objects outside the file, and the one opcode that names what it calls in the same breath
 _OUTSIDE = (pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST)
+
+
+Builds = Mapping[tuple[str, str], list[int]]
 
 
 class Rules(Protocol):
@@ -35,7 +40,7 @@ class Rules(Protocol):
 
     def require(self, module: str, name: str, uses: int = 0) -> None: ...
 
-    def require_all(self, data: bytes | memoryview) -> Mapping[tuple[str, str], list[int]] | None: ...
+    def require_all(self, data: bytes | memoryview) -> Builds | None: ...
 
     def imported(self, module: str, name: str) -> Any: ...
 
@@ -50,16 +55,22 @@ def loads(data: bytes | memoryview, rules: Rules) -> Any:
     try:
         raw = unpacked(data, room_for(len(data)))
         if (builds := rules.require_all(raw)) is None:
-            found = _GuardedJoblib(io.BytesIO(raw), rules, makers).load()
+            found = _GuardedJoblib(memoryview(raw), io.BytesIO(raw), rules, makers).load()
         else:
-            places = sorted(place for name, at in builds.items() if name not in _CHECKS_ITS_STATE for place in at)
-            found = _Guarded(opcodes.Asking(raw, places), rules, makers).load()
+            found = _Guarded(_asking(raw, builds), rules, makers).load()
         require_sound(found, makers)
         return found
     except StoreError:
         raise
     except Exception as error:  # a state that its class did not write can fail there in any way
         raise rules.unreadable(error) from error
+
+
+def _asking(raw: bytes | memoryview, builds: Builds) -> opcodes.Asking:
+    """The pickle as a file that asks where an object gets its state."""
+    return opcodes.Asking(
+        raw, sorted(at for name, places in builds.items() if name not in _CHECKS_ITS_STATE for at in places)
+    )
 
 
 class _Guarded(pickle.Unpickler):
@@ -92,9 +103,11 @@ class _GuardedJoblib(pickle._Unpickler):
     stack: list[Any]  # the stubs do not tell
     metastack: list[list[Any]]
 
-    def __init__(self, file: io.BytesIO, rules: Rules, makers: Makers) -> None:
+    def __init__(self, raw: memoryview, file: io.BytesIO, rules: Rules, makers: Makers) -> None:
         super().__init__(file)
-        self._file, self._rules, self._makers = file, rules, makers
+        self._raw, self._file = raw, file
+        self._rules, self._makers = rules, makers
+        self._asked: set[tuple[int, int]] = set()  # which of these may be used how
         self._names: dict[int, tuple[tuple[str, str], Any]] = {}  # of what was imported, by identity
         self._have_state: dict[int, Any] = {}
 
@@ -109,24 +122,27 @@ class _GuardedJoblib(pickle._Unpickler):
     def _ask(self, kind: Any, uses: int) -> None:
         if kind is _Array and not uses:
             return
+        if (id(kind), uses) in self._asked:
+            return
         if (known := self._names.get(id(kind))) is None:
             raise pickle.UnpicklingError("calls what is no global")
         self._rules.require(*known[0], uses)
+        self._asked.add((id(kind), uses))
 
     def _call(self) -> None:
-        self._ask(self.stack[-2], Use.CALLED)
+        self._ask(self.stack[-2], _CALLED)
         pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
 
     def _make(self) -> None:
-        self._ask(self.stack[-2], Use.MADE_WITH if self.stack[-1] else 0)
+        self._ask(self.stack[-2], _MADE_WITH if self.stack[-1] else 0)
         pickle._Unpickler.load_newobj(self)  # type: ignore[attr-defined]
 
     def _make_with_keywords(self) -> None:
-        self._ask(self.stack[-3], Use.MADE_WITH)
+        self._ask(self.stack[-3], _MADE_WITH)
         pickle._Unpickler.load_newobj_ex(self)  # type: ignore[attr-defined]
 
     def _call_marked(self) -> None:
-        self._ask(self.stack[0], Use.CALLED)
+        self._ask(self.stack[0], _CALLED)
         pickle._Unpickler.load_obj(self)  # type: ignore[attr-defined]
 
     def _refuse(self) -> None:
@@ -135,7 +151,7 @@ class _GuardedJoblib(pickle._Unpickler):
     def _build(self) -> None:
         state, one = self.stack.pop(), self.stack[-1]
         if id(one) in self._names:
-            self._ask(one, Use.CHANGED)
+            self._ask(one, _CHANGED)
         if self._have_state.setdefault(id(one), self) is not self:
             raise pickle.UnpicklingError("gives state to an object that has its state")
         self._have_state[id(one)] = one
@@ -152,20 +168,23 @@ class _GuardedJoblib(pickle._Unpickler):
             return self._read_objects()
         if array.numpy_array_alignment_bytes is not None:
             self._file.seek(self._file.read(1)[0], io.SEEK_CUR)
-        wanted = length * dtype.itemsize
-        values = bytearray(self._file.read(min(wanted, self._file.getbuffer().nbytes)))
+        begin, wanted = self._file.tell(), length * dtype.itemsize
+        values = bytearray(self._raw[begin : begin + wanted])
         if len(values) != wanted:
             raise pickle.UnpicklingError("an array is cut short")
+        self._file.seek(begin + wanted)
         found = np.frombuffer(values, dtype).reshape(shape, order="F" if array.order == "F" else "C")
         return found if array.subclass in (np.ndarray, np.memmap) else found.view(array.subclass)
 
     def _read_objects(self) -> Any:
-        """An array of objects is a pickle of its own."""
+        """An array of objects is a pickle of its own, in which joblib puts no arrays between the opcodes."""
         start = self._file.tell()
-        inner = _GuardedJoblib(self._file, self._rules, self._makers)
-        found = inner.load()
-        if self._file.tell() <= start:
-            raise pickle.UnpicklingError("an array of objects is nowhere")
+        rest = self._raw[start:]
+        if (builds := self._rules.require_all(rest)) is None:
+            return _GuardedJoblib(self._raw, self._file, self._rules, self._makers).load()
+        asking = _asking(rest, builds)
+        found = _Guarded(asking, self._rules, self._makers).load()
+        self._file.seek(start + asking.at)
         return found
 
     def _fill(self, loads: Callable[[Any], None], at: int) -> None:
@@ -174,7 +193,8 @@ class _GuardedJoblib(pickle._Unpickler):
         if kind not in _CONTAINERS and f"{kind.__module__}.{kind.__qualname__}" not in CONTAINERS:
             raise pickle.UnpicklingError(f"puts items into a {kind.__name__}")
         for key in self.stack[at:]:
-            _require_shallow(key)
+            if isinstance(key, _NESTED):
+                _require_shallow(key)
         loads(self)
 
     def _append(self) -> None:
@@ -217,7 +237,7 @@ class _GuardedJoblib(pickle._Unpickler):
 def _require_shallow(item: Any) -> None:
     """UnpicklingError for tuples that lie too deep within each other to be hashed."""
     depth, inside = 0, [item]
-    while inside := [one for each in inside if isinstance(each, tuple | frozenset) for one in each]:
+    while inside := [one for each in inside if isinstance(each, _NESTED) for one in each]:
         depth += 1
         if depth > _DEEPEST:
             raise pickle.UnpicklingError("its tuples lie too deep within each other")
