@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from helpers import Sweep, begin_pipeline, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
 from polars.testing import assert_frame_equal
@@ -247,6 +248,42 @@ def test_scores_of_chains_are_computed_again_and_repaired(workspace: Path, state
     with WorkspaceStore(workspace) as store:
         assert_frame_equal(store.sql("FROM chain_scores ORDER BY chain_id"), before)
         assert store.verify().findings == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE predictions SET nk = 7 WHERE fold_id = '3'",
+        "UPDATE predictions SET nk = NULL, id_key = 5",
+        "UPDATE prediction_values SET id_key = 5",
+    ],
+)
+def test_keys_are_computed_again_and_find_their_rows(workspace: Path, statement: str) -> None:
+    with WorkspaceStore(workspace) as store:
+        before = store.sql("FROM predictions ORDER BY prediction_id")
+        wanted = before["prediction_id"].to_list()
+        arrays = list(store.load_arrays(wanted).y_pred)
+    bare(workspace, statement)
+    report = verified(workspace, repair=True)
+    assert report.is_sound
+    assert "wrong key" in kinds(report)
+    assert report.kept is not None
+    assert list(report.kept.glob("*.keys.parquet"))
+    with WorkspaceStore(workspace) as store:
+        assert_frame_equal(store.sql("FROM predictions ORDER BY prediction_id"), before)
+        np.testing.assert_array_equal(list(store.load_arrays(wanted).y_pred), arrays)
+        assert store.verify().findings == []
+
+
+def test_a_key_that_another_prediction_has_is_left_and_told(workspace: Path) -> None:
+    bare(workspace, "UPDATE predictions SET fold_id = '2' WHERE fold_id IN ('3', '4')")
+    with duckdb.connect(str(workspace / "store.duckdb")) as connection:
+        before = connection.execute("FROM predictions ORDER BY ALL").fetchall()
+    report = verified(workspace, repair=True)
+    assert not report.is_sound
+    assert {finding.kind for finding in report.findings if not finding.is_repaired} == {"wrong key"}
+    with duckdb.connect(str(workspace / "store.duckdb")) as connection:
+        assert connection.execute("FROM predictions ORDER BY ALL").fetchall() == before
 
 
 LOGGED = """import sys

@@ -20,8 +20,10 @@ from n4a_fast.durable.publish import new_file
 from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.workspace import Workspace
+from n4a_fast.maintenance import verify_keys
 from n4a_fast.maintenance.findings import Finding, VerificationReport
 from n4a_fast.maintenance.verify_derived import COMPILED, LINKS, SCORES, links_to_mend
+from n4a_fast.maintenance.verify_keys import KEY
 from n4a_fast.maintenance.verify_leftovers import HOLD, LEFT
 from n4a_fast.maintenance.verify_rows import LEFTOVERS
 from n4a_fast.tables.stale_chains import note_wrong_in_transaction, refresh
@@ -45,13 +47,13 @@ def repair(workspace: Workspace, report: VerificationReport) -> None:
         _take_over_logs(workspace, [finding for finding in report.findings if finding.kind == LOG], kept)
         workspace.flush()
         mended = _mend_rows(workspace.database, report.findings, kept)
+        left = verify_keys.still_wrong(workspace.database) if (KEY, "predictions") in mended else set()
         workspace.tables.forget_known()
     _move_files([finding for finding in report.findings if finding.kind in _MOVED], workspace.root, kept)
     report.kept = kept
+    gone = {finding.id for finding in report.findings if finding.kind in (*_MOVED, LOG) and not finding.path.exists()}
     report.findings = [
-        replace(finding, is_repaired=True)
-        if _place(finding) in mended or (finding.kind in (*_MOVED, LOG) and not finding.path.exists())
-        else finding
+        replace(finding, is_repaired=finding.id not in left and (_place(finding) in mended or finding.id in gone))
         for finding in report.findings
     ]
 
@@ -76,15 +78,28 @@ def _mend_rows(database: Database, findings: list[Finding], kept: Path) -> set[t
         ids = _ids(findings, kind)
         if ids:
             _delete_rows(database, table, f"list_contains(?, {column})", kept, (ids,))
+    if any(kind == KEY for kind, _ in wanted):
+        _mend_keys(database, kept)
     if (LINKS, "chains") in wanted:
         _mend_links(database, kept)
     if chains := _ids(findings, SCORES):
         _compute_again(database, chains, kept)
-    return {place for place in wanted if place in leftovers or place[0] in (LINKS, SCORES, *_OF)}
+    return {place for place in wanted if place in leftovers or place[0] in (KEY, LINKS, SCORES, *_OF)}
 
 
 def _ids(findings: list[Finding], kind: str) -> list[str]:
     return [finding.id.partition(" ")[2] for finding in findings if finding.kind == kind]
+
+
+def _mend_keys(database: Database, kept: Path) -> None:
+    """Keys follow from other columns; the cached rows of a chain say between which keys its predictions are."""
+    with database.transaction():
+        before = verify_keys.mend_in_transaction(database)
+        for table, rows in before.items():
+            _keep_rows(rows, kept / f"{table}.keys.parquet")
+        chains = before["predictions"]["chain_id"].drop_null().unique().to_pylist()
+        note_wrong_in_transaction(database, chains)
+    refresh(database)
 
 
 def _compute_again(database: Database, chains: list[str], kept: Path) -> None:

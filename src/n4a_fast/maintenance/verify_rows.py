@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,9 @@ import xxhash
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.maintenance.findings import RESTORE, Finding
+from n4a_fast.maintenance.verify_keys import CURE, KEY, ROWS_AT_ONCE, wrong_keys
 from n4a_fast.tables.predictions.contents import content_hash
-from n4a_fast.tables.predictions.keys import id_keys, natural_keys
 
-_ROWS_AT_ONCE = 2**16
 _CONTENTS_AT_ONCE = 2**12
 _PIECE = "rowid >= {first} AND rowid < {last}"
 _SHOWN = 100  # findings of one check; the last one counts the rest
@@ -166,11 +165,12 @@ DUPLICATES = (
 CONTENTS = (
     *(_json(table, column) for table, columns in _JSON.items() for column in columns),
     RowCheck(
-        "wrong key",
+        KEY,
         "prediction_values",
         "SELECT v.prediction_id FROM prediction_values v JOIN predictions p USING (prediction_id)"
         " WHERE v.id_key IS DISTINCT FROM p.id_key",
         "its key is not that of its prediction: a read of its arrays misses them",
+        CURE,
     ),
 )
 ARRAYS = (
@@ -213,22 +213,6 @@ def _of(check: RowCheck, database: Database, identifier: str) -> Finding:
 
 def _wrong_arrays(check: RowCheck, database: Database, first: int, last: int) -> list[Finding]:
     return run(database, replace(check, sql=check.sql.format(first=first, last=last)))
-
-
-def _wrong_keys(database: Database, first: int, last: int) -> list[Finding]:
-    """Those of some predictions whose keys do not follow from their columns."""
-    rows = database.arrow(
-        "SELECT prediction_id, pipeline_id, chain_id, model_name, fold_id, partition, branch_id, nk, id_key"
-        f" FROM predictions WHERE {_PIECE.format(first=first, last=last)}"
-    )
-    columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
-    if not rows.num_rows:
-        return []
-    wrong = natural_keys(columns, rows.num_rows).nk != rows["nk"].to_numpy()
-    wrong |= id_keys(rows["prediction_id"]) != rows["id_key"].to_numpy()
-    names = rows["prediction_id"].filter(pa.array(wrong)).to_pylist()
-    message = "its keys do not follow from its columns: look-ups by id, or a re-save, miss it"
-    return [Finding("wrong key", f"predictions {name}", database.path, message, RESTORE) for name in names[:_SHOWN]]
 
 
 def last_row(database: Database, table: str) -> int:
@@ -278,7 +262,7 @@ class PieceCheck(NamedTuple):
 
 
 BY_PIECES = (
-    PieceCheck("predictions", "predictions", _ROWS_AT_ONCE, _wrong_keys),
-    *(PieceCheck("arrays", check.table, _ROWS_AT_ONCE, partial(_wrong_arrays, check)) for check in ARRAYS),
+    PieceCheck("predictions", "predictions", ROWS_AT_ONCE, wrong_keys),
+    *(PieceCheck("arrays", check.table, ROWS_AT_ONCE, partial(_wrong_arrays, check)) for check in ARRAYS),
     *(PieceCheck("shared contents", table, _CONTENTS_AT_ONCE, partial(_wrong_contents, table)) for table in _HASHES),
 )
