@@ -180,6 +180,12 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
 #undef CALL
 }
 
+ssize_t copy_file_range(int source, off64_t *from, int fd, off64_t *to, size_t size, unsigned flags) {
+#define CALL(n) NEXT(copy_file_range)(source, from, fd, to, n, flags)
+    WRITES(CALL, size)
+#undef CALL
+}
+
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     return passes(is_watched_fd(fd), 1) ? NEXT(writev)(fd, parts, count) : -1;
 }

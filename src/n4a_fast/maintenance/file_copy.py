@@ -1,9 +1,17 @@
 """A consistent copy of a store file that others go on writing to.
 
 A first pass copies the blocks in slices, with the file for one slice at a time. The last pass has the file from its
-beginning to its end, and copies the blocks whose checksums have changed meanwhile, the heads and what is left of the
-log: 8 bytes are read of each block that has not. A helper process reads: a descriptor of the file that is closed in
-this process would drop DuckDB's lock on it.
+beginning to its end, and copies the blocks that have changed meanwhile, the heads and what is left of the log. A helper
+process reads: a descriptor of the file that is closed in this process would drop DuckDB's lock on it.
+
+What can have changed follows from the headers. Until the checkpoint after the next, DuckDB writes to blocks that are
+free in one of the headers, to metadata blocks, and behind the end. So where each look finds the header of the look
+before, or the one after it, only these are compared; all are where a look has missed a header, or finds another file.
+They are compared byte by byte: DuckDB's checksum of a block does not tell the order of its words, and rows that are
+saved again in another order have the same one.
+
+The system copies the slices, and shares them with the file where the disk can (Btrfs, XFS); where it will not, they are
+read and written.
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from n4a_fast import platform
-from n4a_fast.durable.duckdb_file import CHECKSUM, FIRST_BLOCK, DamagedFileError, DuckDBFile
+from n4a_fast.durable.duckdb_file import FIRST_BLOCK, NOWHERE, DamagedFileError, DuckDBFile
 from n4a_fast.errors import DamagedStoreError, StoreUnavailableError
 
 _HELPER = """import sys, types
@@ -84,6 +92,10 @@ class _Pass:
     def __init__(self, source: str, target: str) -> None:
         self._path, self._log_copy = source, f"{target}.wal"
         self._source = -1
+        self._pinned = platform.pin(source)  # until this process ends: no other file gets its number
+        self._changing: set[int] | None = set()  # blocks that can have changed since the first look; None: all can
+        self._ends = NOWHERE  # as can those from here on
+        self._looked_at: tuple[tuple[int, int], int] | None = None  # file and header of the last look
         self._target = platform.open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def answer(self, request: str) -> Copied:
@@ -96,34 +108,41 @@ class _Pass:
             os.close(self._source)
 
     def copy(self, first: int) -> Copied:
-        file = self._file()
+        file = self._look()
         last = min(first + BLOCKS_AT_ONCE, file.active.blocks)
-        for block in range(first, last):
+        size, begin, end = file.active.block_size, file.place_of(first), file.place_of(max(first, last))
+        copied = platform.copy_range(self._source, self._target, begin, end)
+        for block in range(first + (copied - begin) // size, last):
             self._write(file.block(block), file.place_of(block))
         return Copied(max(0, last - first), file.active.blocks)
 
     def finish(self) -> Copied:
-        file, log = self._file(), self._log()
+        file, log = self._look(), self._log()
         blocks = file.active.blocks
         if log:  # it may refer to blocks behind those that the header knows
             blocks = max(blocks, -(-(os.fstat(self._source).st_size - FIRST_BLOCK) // file.active.block_size))
-        changed = [block for block in range(blocks) if self._has_changed(file.place_of(block))]
-        for block in changed:
-            self._write(file.block(block), file.place_of(block))
+        changed = 0
+        for block in range(blocks):
+            if self._changing is None or block in self._changing or block >= self._ends:
+                changed += self._copy_if_changed(file, block)
         self._write(self._read(0, FIRST_BLOCK), 0)
         with _writing():
             os.ftruncate(self._target, file.place_of(blocks))
             platform.sync_file(self._target)
         if log:
             self._write_log(log)
-        return Copied(len(changed), blocks)
+        return Copied(changed, blocks)
 
     def _write(self, content: bytes, place: int) -> None:
         with _writing():
             platform.write_at(self._target, content, place)
 
-    def _has_changed(self, place: int) -> bool:
-        return self._read(place, CHECKSUM) != platform.read_at(self._target, CHECKSUM, place)
+    def _copy_if_changed(self, file: DuckDBFile, block: int) -> bool:
+        content, place = file.block(block), file.place_of(block)
+        is_changed = content != platform.read_at(self._target, len(content), place)
+        if is_changed:
+            self._write(content, place)
+        return is_changed
 
     def _log(self) -> bytes:
         """What is committed and not moved into the file."""
@@ -139,10 +158,17 @@ class _Pass:
             copy.flush()
             platform.sync_file(copy.fileno())
 
-    def _file(self) -> DuckDBFile:
+    def _look(self) -> DuckDBFile:
+        """The file as it is now; what can change until the next look is noted."""
         file = DuckDBFile(self._read)
         if not file.is_known:
             raise DamagedFileError("the header does not match its checksum")
+        active, blocks, identity = file.active, file.blocks(), platform.identity_of(self._source)
+        if self._looked_at not in (None, (identity, active.iteration), (identity, active.iteration - 1)):
+            self._changing = None
+        if self._changing is not None:
+            self._changing |= blocks.free | set(blocks.metadata)
+        self._looked_at, self._ends = (identity, active.iteration), min(self._ends, active.blocks)
         return file
 
     def _read(self, offset: int, length: int) -> bytes:

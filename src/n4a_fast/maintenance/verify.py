@@ -160,11 +160,12 @@ class Verification:
                 release_workspace(shard)
 
     def _try(self, part: str, step: Callable[[], Iterable[Finding]]) -> None:
-        """A step on rows, with the file for as long as it takes; DuckDB would keep all rows that it reads in memory."""
+        """A step on rows, with the file for as long as it takes. DuckDB would keep all wide rows that it reads."""
         try:
             with self._workspace.lock:
                 with self._reading():
-                    found = self._database.in_little_memory(_MEMORY, lambda: list(step()))
+                    read = partial(_listed, step)
+                    found = read() if self._quick else self._database.in_little_memory(_MEMORY, read)
                 self._note(part, 1, found)
                 self._database.yield_turn()
         except StoreFormatError as error:
@@ -217,6 +218,10 @@ def verify_closed(root: Path, error: StoreError) -> VerificationReport:
                 first += BLOCKS_AT_ONCE
             report.checked["blocks"] = count
     return report
+
+
+def _listed(step: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    return list(step())
 
 
 def _step(sample: float | None) -> int:

@@ -1,7 +1,7 @@
 """Everything that differs between operating systems, behind one interface; no other module asks which system this is.
 
-Files      `open_regular`, `open_unshared`, `is_in_use`, `read_at`, `write_at`, `write_pieces`, `identity` (device and
-           number), `pin`, `mount_point`, `is_writable_folder`, `is_name`, `forget_pages`
+Files      `open_regular`, `open_unshared`, `is_in_use`, `read_at`, `write_at`, `write_pieces`, `copy_range`,
+           `identity` (device and number), `pin`, `mount_point`, `is_writable_folder`, `is_name`, `forget_pages`
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`, `finish_removals`
 Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder
@@ -18,6 +18,7 @@ from n4a_fast.platform.locks import FileLock, LocksUnsupportedError
 SHUTS_READERS_OUT = system.SHUTS_READERS_OUT
 at_fork = system.at_fork
 exchange = system.exchange
+copy_range = system.copy_range
 finish_removals = system.finish_removals
 forget_pages = system.forget_pages
 identity = system.identity
@@ -49,6 +50,7 @@ __all__ = [
     "FileLock",
     "LocksUnsupportedError",
     "at_fork",
+    "copy_range",
     "exchange",
     "finish_removals",
     "forget_pages",

@@ -88,6 +88,16 @@ def write_at(descriptor: int, data: Buffer, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+def copy_range(source: int, target: int, begin: int, end: int) -> int:
+    """Copy these bytes to the same place of another file without reading them, and let the disk share them where it
+    can; up to where that went, which is `begin` where the system does not. Why not, reading and writing tells.
+    """
+    with suppress(OSError, AttributeError):  # macOS has no such call
+        while begin < end and (copied := os.copy_file_range(source, target, end - begin, begin, begin)):
+            begin += copied
+    return begin
+
+
 def write_pieces(descriptor: int, pieces: Sequence[Buffer]) -> None:
     """All pieces, one after the other, in as few calls as can be: ext4 takes 250 kB in large folios then, in half the
     time of four calls.
