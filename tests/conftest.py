@@ -41,6 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("not_on"):
             if SYSTEM in mark.args:
                 item.add_marker(pytest.mark.skip(reason=f"{SYSTEM}: {mark.kwargs['reason']}"))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or one process ends long after the other
 
 
 @pytest.fixture(autouse=True)

@@ -110,12 +110,13 @@ class Forked:
 
 def forked(code: str, file: str, arguments: list[str], environment: dict[str, str]) -> Forked:
     """A process that runs `code` as if it stood in `file`, "-c" for none, with these arguments."""
+    path = ["" if file == "-c" else str(Path(file).parent), str(Path(__file__).parent), *sys.path]
     request = {
         "code": code,
         "file": file,
         "arguments": arguments,
-        "environment": environment,
-        "path": ["" if file == "-c" else str(Path(file).parent), str(Path(__file__).parent), *sys.path],
+        "environment": {"PYTHONPATH": os.pathsep.join(path[1:]), **environment},
+        "path": path,
         "folder": os.getcwd(),
     }
     (stdin, ours_in), (ours_out, stdout), (ours_err, stderr), (told, tell) = (os.pipe() for _ in range(_DESCRIPTORS))

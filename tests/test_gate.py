@@ -85,6 +85,7 @@ WORSE = {
 }
 
 
+@pytest.mark.slow
 def test_a_worse_store_turns_the_gate_red() -> None:
     names = set().union(*WORSE.values())
     green, red = (run_gate(BENCHMARKS, "-k", " or ".join(names), slower=switch) for switch in ("", "|".join(WORSE)))

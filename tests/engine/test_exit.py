@@ -4,14 +4,11 @@ code still ran.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, child, counts, names_in, read_line
+from helpers import DEADLINE, child, counts, finish, names_in, program, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -76,15 +73,7 @@ if __name__ == "__main__":
 def test_workers_of_multiprocessing_that_close_nothing_lose_nothing(tmp_path: Path, method: str) -> None:
     script = tmp_path / "workers.py"
     script.write_text(WORKERS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    ended = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "w"), method],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    assert ended.returncode == 0, ended.stderr
+    finish(program(script, tmp_path / "w", method))
     with WorkspaceStore(tmp_path / "w") as store:
         assert counts(store, "pipelines", "predictions") == {"pipelines": 2, "predictions": 4}
 
@@ -146,9 +135,9 @@ shutil.rmtree(sys.argv[1])
 
 
 def test_a_store_that_cannot_be_closed_at_exit_is_told_and_hinders_no_other(tmp_path: Path) -> None:
-    program = child(TWO, tmp_path / "gone", tmp_path / "kept")
-    _, errors = program.communicate(timeout=DEADLINE)
-    assert program.returncode == 0
+    ended = child(TWO, tmp_path / "gone", tmp_path / "kept")
+    _, errors = ended.communicate(timeout=DEADLINE)
+    assert ended.returncode == 0
     assert "gone" in errors
     assert "Traceback" not in errors
     with WorkspaceStore(tmp_path / "kept") as store:
@@ -176,20 +165,20 @@ other.begin_run("kept", {}, [])
 
 
 def test_a_transaction_that_a_thread_never_ends_does_not_keep_the_program(tmp_path: Path) -> None:
-    program = child(HANGS, tmp_path / "stuck", tmp_path / "other")
-    _, errors = program.communicate(timeout=DEADLINE)
+    ended = child(HANGS, tmp_path / "stuck", tmp_path / "other")
+    _, errors = ended.communicate(timeout=DEADLINE)
     assert "stuck" in errors
-    assert program.returncode == 0
+    assert ended.returncode == 0
     with WorkspaceStore(tmp_path / "other") as store, WorkspaceStore(tmp_path / "stuck") as stuck:
         assert store.list_runs()["name"].to_list() == ["kept"]
         assert stuck.list_runs().height == 0
 
 
 def test_a_program_that_is_terminated_unhandled_keeps_what_it_had_acknowledged(tmp_path: Path) -> None:
-    program = child(SAVES + "store.flush(); print('flushed', flush=True); time.sleep(99)", tmp_path)
-    assert read_line(program) == "flushed"
-    program.send_signal(signal.SIGTERM)
-    program.communicate(timeout=DEADLINE)
+    ended = child(SAVES + "store.flush(); print('flushed', flush=True); time.sleep(99)", tmp_path)
+    assert read_line(ended) == "flushed"
+    ended.send_signal(signal.SIGTERM)
+    ended.communicate(timeout=DEADLINE)
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, "predictions") == {"predictions": 1}
 
@@ -220,8 +209,8 @@ inside.wait()
 
 def test_no_thread_is_inside_duckdb_when_the_program_ends(tmp_path: Path) -> None:
     for number in range(2):
-        program = child(STILL_READING, tmp_path / str(number))
-        assert (*program.communicate(timeout=DEADLINE), program.returncode) == ("", "", 0)
+        ended = child(STILL_READING, tmp_path / str(number))
+        assert (*ended.communicate(timeout=DEADLINE), ended.returncode) == ("", "", 0)
         for folder in (tmp_path / str(number)).iterdir():
             assert names_in(folder) == ["artifacts", "store.duckdb"]
 
@@ -243,8 +232,8 @@ time.sleep(0.3)
 
 
 def test_a_long_query_of_a_thread_is_interrupted_when_the_program_ends(tmp_path: Path) -> None:
-    program = child(SLOW, tmp_path)
-    program.communicate(timeout=DEADLINE)
-    assert program.returncode == 0
+    ended = child(SLOW, tmp_path)
+    ended.communicate(timeout=DEADLINE)
+    assert ended.returncode == 0
     with WorkspaceStore(tmp_path) as store:
         assert store.list_runs()["name"].to_list() == ["kept"]

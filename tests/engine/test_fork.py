@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import child, count, counts, finish
+from helpers import child, count, counts, finish, program
 
 from n4a_fast import WorkspaceStore
 
@@ -208,11 +206,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["loky", "fork", "spawn"])
 def test_workers_open_the_store_of_their_parent_by_its_path(tmp_path: Path, how: str) -> None:
     script = tmp_path / "workers.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\n" + WORKERS)
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "workspace", how], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    script.write_text(WORKERS)
+    finish(program(script, tmp_path / "workspace", how))
     with WorkspaceStore(tmp_path / "workspace") as store:
         assert sorted(store.list_pipelines()["name"]) == [f"task {number}" for number in range(6)]
         assert count(store, "prediction_arrays") == 6

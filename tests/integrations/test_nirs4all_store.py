@@ -6,15 +6,13 @@ import hashlib
 import io
 import pickle
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import begin_pipeline, begin_sweep, predict, save_chain
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, predict, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, StoreClosedError, UntrustedArtifactError
@@ -175,12 +173,11 @@ predict(store, begin_pipeline(store, sweep.run, "0002_pls"), None)
 """
 
 
-def _run(tmp_path: Path, ending: str) -> subprocess.CompletedProcess[str]:
-    path = str(Path(__file__).parents[1])
-    script = f"import sys; sys.path.insert(0, {path!r})\n{UNFINISHED}{ending}\n"
-    return subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "w")], text=True, capture_output=True, timeout=60
-    )
+def _run(tmp_path: Path, ending: str) -> tuple[int | None, str]:
+    """How a program ended, and what it said on stderr."""
+    process = child(f"{UNFINISHED}{ending}\n", tmp_path / "w")
+    _, errors = process.communicate(timeout=DEADLINE)
+    return process.returncode, errors
 
 
 @pytest.mark.parametrize(
@@ -205,8 +202,8 @@ def test_a_run_cut_short_is_failed_when_the_program_ends(tmp_path: Path, ending:
 
 @pytest.mark.parametrize("ending", ["store.close()", "os.kill(os.getpid(), 9)"])
 def test_a_store_that_was_closed_or_killed_leaves_the_run_as_it_is(tmp_path: Path, ending: str) -> None:
-    done = _run(tmp_path, ending)
-    assert done.returncode == (0 if "close" in ending else -signal.SIGKILL), done.stderr
+    code, errors = _run(tmp_path, ending)
+    assert code == (0 if "close" in ending else -signal.SIGKILL), errors
     with WorkspaceStore.open_readonly(tmp_path / "w") as store:
         assert store.list_runs()["status"].to_list() == ["running"]
         assert "completed" in store.list_pipelines()["status"].to_list()
@@ -218,7 +215,7 @@ def test_a_forked_child_ends_nothing_of_its_parent(tmp_path: Path) -> None:
         "import atexit\nif os.fork() == 0: atexit._run_exitfuncs(),"
         " os._exit(0)\nos.wait()\nstore.complete_run(sweep.run, {})\nstore.close()",
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done == (0, "")
     with WorkspaceStore.open_readonly(tmp_path / "w") as store:
         assert store.list_runs()["status"].to_list() == ["completed"]
 
@@ -293,10 +290,9 @@ except ValueError:
 
 
 def test_a_pipeline_of_a_transaction_that_was_rolled_back_hinders_no_end_of_a_program(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ROLLED_BACK, str(tmp_path / "w")], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    ended = child(ROLLED_BACK, tmp_path / "w")
+    assert ended.communicate(timeout=DEADLINE) == ("", "")
+    assert ended.returncode == 0
     with WorkspaceStore(tmp_path / "w") as store:
         assert store.list_runs()["status"].to_list() == ["failed"]
         assert store.list_pipelines().is_empty()
