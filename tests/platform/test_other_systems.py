@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 RULES = TESTS / "systems"
 DEADLINE = 600.0
 # what opens, locks, renames, replaces, removes and maps files
-PART = ("durable", "log/test_write_ahead.py", "platform")
+PART = ("durable", "log/test_write_ahead.py", "platform", "schema/test_versions.py")
 KEPT = "-knot other_system"
 
 

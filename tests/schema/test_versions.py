@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from foreign import unpacked
-from helpers import child, finish, make_duckdb, names_in, plain_rows
+from helpers import child, finish, make_duckdb, names_in, plain_rows, read_line
 
 from n4a_fast import WorkspaceStore, schema
 from n4a_fast.engine.connection import Database
@@ -37,12 +37,12 @@ def refuse(workspace: Path, kind: type[StoreFormatError]) -> StoreFormatError:
     """The error on opening, by both ways; nothing in the file or beside it may change."""
     file = workspace / "store.duckdb"
     before = file.read_bytes()
-    beside = {path.name for path in workspace.iterdir()} | {"artifacts"}
+    beside = {*names_in(workspace), "artifacts"}
     for way in (WorkspaceStore, WorkspaceStore.open_readonly):
         with pytest.raises(kind, match="left unchanged") as caught:
             way(workspace)
         assert file.read_bytes() == before
-        assert {path.name for path in workspace.iterdir()} <= beside
+        assert set(names_in(workspace)) <= beside
         assert str(file) in str(caught.value)
     return caught.value
 
@@ -229,26 +229,14 @@ def test_a_store_of_format_1_is_brought_up_to_the_present_one_and_keeps_its_rows
     assert (tmp_path / "store.duckdb.v1").is_file()
 
 
-# Children that open one store of an older format at the same moment, and print the exit code of each.
-OPENERS = """
-import os, sys
+# Opens a store of an older format when it is told to.
+OPENER = """
+import sys
 from n4a_fast import WorkspaceStore
-
-def opener(gate):
-    os.read(gate, 1)
-    with WorkspaceStore(sys.argv[1]) as store:
-        store.begin_run("opened", {}, [])
-
-gate, start = os.pipe()
-children = []
-for _ in range(4):
-    if not (child := os.fork()):
-        os.close(start)
-        opener(gate)
-        os._exit(0)
-    children.append(child)
-os.close(start)
-print(*[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+print("ready")
+sys.stdin.readline()
+with WorkspaceStore(sys.argv[1]) as store:
+    store.begin_run("opened", {}, [])
 """
 
 
@@ -256,8 +244,15 @@ def test_processes_that_open_an_older_format_at_once_migrate_it_once(tmp_path: P
     archive = Path(__file__).parents[1] / "data" / "workspaces" / "n4a_fast-format-1.tar.gz"
     shutil.unpack_archive(archive, tmp_path, filter="data")
     runs = len(plain_rows(tmp_path / "store.duckdb", "SELECT run_id FROM runs"))
-    assert finish(child(OPENERS, tmp_path)).split() == ["0"] * 4
+    openers = [child(OPENER, tmp_path) for _ in range(3)]
+    assert [read_line(opener) for opener in openers] == ["ready"] * 3
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write("open\n")
+        opener.stdin.flush()
+    for opener in openers:
+        finish(opener)
     with WorkspaceStore(tmp_path) as store:
-        assert store.list_runs().height == runs + 4
+        assert store.list_runs().height == runs + 3
     # a second migration would have taken a copy of what the first one had made
     assert plain_rows(tmp_path / "store.duckdb.v1", "SELECT format_version FROM store_info") == [(1,)]
