@@ -307,9 +307,9 @@ def open_page(folder: Path) -> Iterator[list[int]]:
 
 @report(
     "sweep_beside_open_page",
-    workload="6,000 durable pipelines of 21 predictions by the drop-in calls, beside an open page of `n4a-fast ui`",
+    workload="1,500 durable pipelines of 21 predictions by the drop-in calls, beside an open page of `n4a-fast ui`",
     baseline="the same without a page",
-    size=6000 * 21,
+    size=1500 * 21,
     seed=0,
     threads="2 processes",
 )
@@ -319,7 +319,7 @@ def test_sweep_beside_open_page(measure: Measure, team: Team, tmp_path: Path) ->
         WorkspaceStore(tmp_path / name).close()
 
     def swept(process: Worker, name: str) -> float:
-        process.begin(tmp_path / name, 6000)
+        process.begin(tmp_path / name, 1500)
         return process.seconds()
 
     swept(worker, "alone"), swept(watched, "watched")

@@ -45,6 +45,15 @@ class Leaderboard(Sequence[Chain]):
         return self._ranked.frame
 
     @property
+    def scores(self) -> pl.DataFrame:
+        """A row for each chain with a score, however few rows the boards show, in no order: `dataset_name`, `metric`,
+        `preprocessings`, `model_name`, `val_score`; needs `leaderboard(all_scores=True)`.
+        """
+        if self._ranked.scores is None:
+            raise AttributeError("the scores of all chains were not read; ask for leaderboard(all_scores=True)")
+        return self._ranked.scores
+
+    @property
     def best(self) -> Chain:
         """The chain of rank 1; NotFoundError when nothing is ranked, InvalidInputError for several boards."""
         return self[0]

@@ -246,6 +246,7 @@ class WorkspaceStore:
         where: str | None = None,
         include_running: bool = False,
         higher_is_better: bool | None = None,
+        all_scores: bool = False,
     ) -> Leaderboard:
         """The chains of the workspace, best first, by one rule that every surface of this package keeps.
 
@@ -256,8 +257,9 @@ class WorkspaceStore:
         `metric` may be any score that the predictions hold; None ranks by each metric they were saved with. `run` is
         an id, the end of one, or a name; `by` ("model" or "preprocessing") keeps the best chain of each; `n` rows a
         board, None for all; `score` "test" or "final" orders by another score, which is no choice of a model; `where`
-        is a condition in SQL on the columns of `.frame`. UnknownDirectionError for a metric of which nobody has said
-        whether higher is better: see `set_metric_direction`, or give `higher_is_better`.
+        is a condition in SQL on the columns of `.frame`; `all_scores` gives `.scores`, in little memory the score of
+        every ranked chain. UnknownDirectionError for a metric of which nobody has said whether higher is better: see
+        `set_metric_direction`, or give `higher_is_better`.
         """
         question = Question(
             metric,
@@ -269,6 +271,7 @@ class WorkspaceStore:
             where,
             include_running,
             higher_is_better,
+            all_scores,
         )
         return Leaderboard(self, self._open().ranking.ranked(question), score)
 

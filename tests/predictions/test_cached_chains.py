@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from helpers import Sweep, begin_sweep, child, finish, kill, predict, read_line, save_chain
 from hypothesis import example, given, settings
@@ -344,6 +345,40 @@ def test_a_closed_store_of_some_size_leaves_nothing_for_readers_to_compute(tmp_p
         store.save_predictions({**columns, **given, "val_score": 0.5})
     with WorkspaceStore.open_readonly(tmp_path) as reader:
         check(reader, is_fresh=True)
+
+
+def test_a_reader_who_may_not_write_computes_many_stale_chains_piece_by_piece_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        for place in range(6):
+            sweep = begin_sweep(store)
+            for fold in range(3):
+                predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=0.1 * (place % 4) + fold)
+            store.complete_pipeline(sweep.pipeline, None, None, None, None)
+            if place == 2:
+                store.leaderboard()  # the rows of three are cached, those of the others stale
+    with WorkspaceStore.open_readonly(tmp_path) as reader:
+        expected = [reader.leaderboard(n=n, all_scores=True) for n in (None, 2)]
+    monkeypatch.setattr(stale_chains, "_PREDICTIONS_AT_ONCE", 3)
+    monkeypatch.setattr(stale_chains, "_PREDICTIONS_AT_REST", 0)
+    asked: list[int] = []
+    pieces = stale_chains._pieces
+
+    def counted(stale: pa.Table) -> list[pa.Table]:
+        found = list(pieces(stale))
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(stale_chains, "_pieces", counted)
+    with WorkspaceStore.open_readonly(tmp_path) as reader:
+        for n, before in zip((None, 2), expected, strict=True):
+            found = reader.leaderboard(n=n, all_scores=True)
+            assert_frame_equal(found.frame, before.frame)
+            assert_frame_equal(found.scores, before.scores, check_row_order=False)
+        assert reader.leaderboard(where="folds = 3").frame.height == len(expected[0])
+    assert len(asked) == 1
+    assert asked[0] > 1
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,20 @@ others; ties go to the older chain. `chain_scores` has the scores; here they are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, UnknownDirectionError
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import one_of
 from n4a_fast.schema.chain_scores import scores_of
-from n4a_fast.tables.stale_chains import refresh
+from n4a_fast.tables.stale_chains import WITH_COMPUTED, are_many, computed_scores, refresh
 from n4a_fast.values import checks
 
 RULE = (
@@ -46,6 +49,8 @@ _RANKED = """SELECT row_number() OVER (PARTITION BY dataset_name, metric ORDER B
 FROM (FROM {known}{where} {chosen}) QUALIFY {page} ORDER BY dataset_name, metric, rank"""
 _COUNTED = """SELECT dataset_name, metric, count(*), count(*) FILTER (missing_folds > 0)
 FROM {known}{where} GROUP BY ALL"""
+_ALL = """SELECT dataset_name, metric, preprocessings, model_name, val_score
+FROM (FROM {known}{where} {chosen}) WHERE val_score IS NOT NULL"""
 _ORDER = "is_last, value, created_at, chain_id"
 _BEST_OF_GROUP = "QUALIFY row_number() OVER (PARTITION BY dataset_name, metric, {group} ORDER BY {order}) = 1"
 # the n-th best of a board, without grouping: then few rows are left to be put in order
@@ -68,6 +73,7 @@ class Question:
     where: str | None = None
     include_running: bool = False
     higher_is_better: bool | None = None
+    all_scores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +98,15 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Boards by data set and metric, all their rows below each other, and the metrics of unknown direction."""
+    """Boards by data set and metric, all their rows below each other, the metrics of unknown direction, and where that
+    is asked for what every chain with a score has of `dataset_name`, `metric`, `preprocessings`, `model_name` and
+    `val_score`.
+    """
 
     boards: tuple[Board, ...]
     frame: pl.DataFrame
     unranked: tuple[str, ...]
+    scores: pl.DataFrame | None
 
 
 Boards = dict[tuple[str, str], tuple[int, int]]  # by data set and metric: chains, and how many lack a fold
@@ -108,26 +118,46 @@ class Ranking:
     def __init__(self, database: Database) -> None:
         self._database, self._metrics = database, Metrics(database)
         self._counted_in: tuple[int, int] | None = None
+        self._computed_in: tuple[int, int] | None = None
+        self._computed: pa.Table = None
         self._counts: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
 
     def ranked(self, question: Question) -> Ranked:
         """The chains asked for; UnknownDirectionError for a metric named that has no direction."""
         _check(question)
-        with self._database.reading():
-            scores = "cached_chain_scores" if refresh(self._database) else "chain_scores"
-            boards = self._boards(scores, question)
-            wanted, scores = self._source(question.metric, list(dict.fromkeys(metric for _, metric in boards)), scores)
+        with self._database.reading(), self._known_scores(question) as known:
+            boards = self._boards(known, question)
+            wanted, scores = self._source(question.metric, list(dict.fromkeys(metric for _, metric in boards)), known)
             directions, unknown = self._directions(wanted, question)
             if not directions and unknown and question.metric is not None:
                 raise UnknownDirectionError(unknown[0])
-            if question.where is not None or scores.startswith("("):
+            if question.where is not None or scores != known:
                 boards = self._counted(scores, question, directions)
                 frame = self._frame(scores, question, directions)
             else:
                 frame = self._frame(scores, question, directions, self._near(scores, question, directions, boards))
+            everything = self._ask(_ALL, scores, question, directions) if question.all_scores else None
             states = self._count(_STATES, [question.run])
         parts = frame.partition_by("dataset_name", "metric", maintain_order=True) if frame.height else []
-        return Ranked(tuple(_board(part, directions, boards, states) for part in parts), frame, tuple(unknown))
+        return Ranked(
+            tuple(_board(part, directions, boards, states) for part in parts), frame, tuple(unknown), everything
+        )
+
+    @contextmanager
+    def _known_scores(self, question: Question) -> Iterator[str]:
+        """Where the scores of chains are: in a table that is up to date; or where this process may not write it, and
+        much is missing, beside it, computed once for each state of the file; or in a view.
+        """
+        database = self._database
+        if refresh(database):
+            yield "cached_chain_scores"
+        elif database.in_transaction or question.where is not None or not are_many(database):
+            yield "chain_scores"
+        else:
+            if database.state != self._computed_in:
+                self._computed, self._computed_in = computed_scores(database), database.state
+            with database.registered({"computed": self._computed}):
+                yield WITH_COMPUTED
 
     def _boards(self, scores: str, question: Question) -> Boards:
         """How many chains each data set and metric has of those asked for, and how many of them lack a fold."""

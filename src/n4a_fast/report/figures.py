@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,9 @@ from n4a_fast.report import charts
 from n4a_fast.report.charts import Chart, Rows
 from n4a_fast.report.held_out import Store, Values, held_out
 from n4a_fast.values.texttable import plain
+
+if TYPE_CHECKING:
+    from n4a_fast.leaderboard import Leaderboard
 
 POINTS, LARGEST = 500, 25  # of a scatter, and how many of the largest residuals are always among them
 BINS, ROWS, COLUMNS, BUCKETS, BEST, CLASSES = 60, 30, 15, 400, 12, 20
@@ -47,13 +50,14 @@ def chart(
         run_id = store.find(identifier or run, "run") if identifier or run else None
         return timeline(store, run_id, dataset)
     run_id = store.find(identifier, "run") if identifier else run
-    boards = store.leaderboard(metric, dataset=dataset, run=run_id, n=None).boards
+    found = store.leaderboard(metric, dataset=dataset, run=run_id, n=BEST, all_scores=True)
+    boards = found.boards
     if not boards:
         raise NotFoundError("chain", kind, "no chain of a completed pipeline is ranked yet")
     if len(boards) > 1:
         names = ", ".join(f"{board.dataset} by {board.metric}" for board in boards)
         raise InvalidInputError(f"there are several boards ({names}); give dataset= or metric=")
-    return of_board(store, kind, boards[0])
+    return of_board(store, kind, boards[0], scores_of(found, boards[0]))
 
 
 def of_chain(store: Store, kind: str, chain_id: str, name: str = "") -> Chart:
@@ -113,24 +117,31 @@ def _class_name(value: Any, classes: Sequence[str]) -> str:
     return plain(classes[int(value)]) if classes else f"{value:g}"
 
 
-def of_board(store: Store, kind: str, board: Board) -> Chart:
-    """A chart of all chains of a board, whose frame must have them all."""
+def scores_of(found: Leaderboard, board: Board) -> pl.DataFrame:
+    """The scores of all chains of one of the boards, with names as they are shown."""
+    frame = found.scores.filter(dataset_name=board.dataset, metric=board.metric)
+    shown = {}
+    for name in ("preprocessings", "model_name"):
+        values = frame[name].unique().drop_nulls().to_list()
+        shown[name] = pl.col(name).replace({value: plain(value) for value in values if plain(value) != value})
+    return frame.with_columns(**shown)
+
+
+def of_board(store: Store, kind: str, board: Board, scores: pl.DataFrame) -> Chart:
+    """A chart of all chains of a board, whose `scores` are these."""
     title = f"{plain(board.dataset)}, {plain(board.metric)}"
-    frame = board.frame.filter(pl.col("val_score").is_not_null()).with_columns(
-        pl.col("preprocessings").map_elements(plain, pl.String), pl.col("model_name").map_elements(plain, pl.String)
-    )
-    if not frame.height:
+    if not scores.height:
         raise NotFoundError("score", kind, f"no chain of {board.dataset} has a score for all of its folds")
     if kind == "folds":
-        return charts.folds(_fold_rows(store, frame), frame.height, title, plain(board.metric))
+        return charts.folds(_fold_rows(store, board.frame), scores.height, title, plain(board.metric))
     rows: dict[str, Callable[[pl.DataFrame, Board], Rows]] = {
         "heatmap": _heatmap_rows, "scores": _score_rows, "boxes": _box_rows, "impact": _impact_rows
     }  # fmt: skip
-    found = rows[kind](frame, board)
+    found = rows[kind](scores, board)
     if kind == "heatmap":
-        return charts.heatmap(found, frame.height, title, plain(board.metric), board.higher_is_better)
+        return charts.heatmap(found, scores.height, title, plain(board.metric), board.higher_is_better)
     draw: Callable[[Rows, int, str, str], Chart] = getattr(charts, kind)
-    return draw(found, frame.height, title, plain(board.metric))
+    return draw(found, scores.height, title, plain(board.metric))
 
 
 def _heatmap_rows(frame: pl.DataFrame, board: Board) -> Rows:
@@ -178,9 +189,7 @@ def _box_rows(frame: pl.DataFrame, board: Board) -> Rows:
 
 
 def _impact_rows(frame: pl.DataFrame, board: Board) -> Rows:
-    steps = frame.select(
-        "chain_id", "val_score", pl.col("preprocessings").map_elements(_steps, pl.List(pl.String)).alias("step")
-    )
+    steps = frame.select("val_score", pl.col("preprocessings").map_elements(_steps, pl.List(pl.String)).alias("step"))
     rows = []
     for step in sorted({each for found in steps["step"] for each in found}):
         has = steps["step"].list.contains(step)
@@ -196,9 +205,10 @@ def _steps(text: str) -> list[str]:
 
 
 def _fold_rows(store: Store, frame: pl.DataFrame) -> Rows:
-    best = frame.head(BEST)
+    best = frame.filter(pl.col("val_score").is_not_null()).head(BEST)
     labels = {
-        row["chain_id"]: f"{row['rank']}. {row['preprocessings']} {row['model_name']}"[:48] for row in best.to_dicts()
+        row["chain_id"]: f"{row['rank']}. {plain(row['preprocessings'])} {plain(row['model_name'])}"[:48]
+        for row in best.to_dicts()
     }
     found = store.sql(_FOLDS, (list(labels),)).to_dicts()
     order = {chain: place for place, chain in enumerate(labels)}

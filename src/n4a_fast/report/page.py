@@ -16,7 +16,7 @@ from typing import Any
 from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.durable.publish import write_text
 from n4a_fast.report.html import text
-from n4a_fast.report.sections import head, sections
+from n4a_fast.report.sections import ROWS, head, sections
 from n4a_fast.report.styles import SCRIPT, STYLE
 from n4a_fast.version import __version__
 
@@ -98,7 +98,7 @@ def content_of(
     progress: Progress | None = None,
 ) -> str:
     """Head and sections of the report."""
-    boards = store.leaderboard(metric, dataset=dataset, run=run, n=None)
+    boards = store.leaderboard(metric, dataset=dataset, run=run, n=ROWS, all_scores=True)
     return head(store, boards, run) + sections(store, boards, run, with_charts, progress)
 
 

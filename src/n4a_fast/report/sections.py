@@ -16,6 +16,8 @@ from n4a_fast.report.html import Raw, counted, figure, section, table, text
 from n4a_fast.values.texttable import number, plain
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from n4a_fast.leaderboard import Leaderboard
 
 Drawing = tuple[Callable[[], Chart], str]  # makes a chart; what its ids begin with
@@ -67,13 +69,17 @@ def sections(
     """All sections after the head; `progress` is told how many charts are drawn, and of how many."""
     drawn = with_charts and can_draw()
     shown = leaderboard.boards[:BOARDS]
-    drawings = [_drawings(store, board, place, len(shown)) if drawn else [] for place, board in enumerate(shown)]
+    scores = [figures.scores_of(leaderboard, board) for board in shown]
+    drawings = [
+        _drawings(store, board, of_all, place, len(shown)) if drawn else []
+        for place, (board, of_all) in enumerate(zip(shown, scores, strict=True))
+    ]
     pictures = iter(reported([drawing for of_board in drawings for drawing in of_board], progress, step=1))
     parts = []
     for place, board in enumerate(shown):
         title = f"{plain(board.dataset)} by {plain(board.metric)}"
         drawn_here = "".join(_one(*next(pictures)) for _ in drawings[place])
-        content = f'{_verdict(board)}{_board_table(board)}<div class="charts">{drawn_here}</div>'
+        content = f'{_verdict(board, scores[place])}{_board_table(board)}<div class="charts">{drawn_here}</div>'
         parts.append(section(title, content, f"board-{place}"))
     if not shown:
         parts.append(section("Leaderboard", "<p>No chain of a completed pipeline is ranked yet.</p>", "board-0"))
@@ -110,12 +116,11 @@ def _with_spread(row: dict[str, Any]) -> str:
     return f"{number(row['val_score'])}{spread}"
 
 
-def _verdict(board: Board) -> str:
+def _verdict(board: Board, of_all: pl.DataFrame) -> str:
     best = board.frame.row(0, named=True)
     near = ""
     if best["val_score"] is not None and best["val_sd"] is not None:
-        scores = board.frame["val_score"].drop_nulls()
-        within = int(((scores - best["val_score"]).abs() <= best["val_sd"]).sum()) - 1
+        within = int(((of_all["val_score"] - best["val_score"]).abs() <= best["val_sd"]).sum()) - 1
         near = f"; {'no' if not within else f'{within:,}'} other{'s' * (within > 1)} within one standard deviation"
     states = ((board.finished, "finished"), (board.running, "running"), (board.failed, "failed"))
     pipelines = ", ".join(f"{n:,} {state}" for n, state in states if n)
@@ -151,7 +156,7 @@ def _missing(value: float | None) -> Any:
     return "-" if value is None else value
 
 
-def _drawings(store: Any, board: Board, place: int, boards: int) -> list[Drawing]:
+def _drawings(store: Any, board: Board, of_all: pl.DataFrame, place: int, boards: int) -> list[Drawing]:
     """The charts of a board: of its best chains, then of all of them."""
     best = board.frame.head(max(1, BEST // boards))
     found: list[Drawing] = []
@@ -161,7 +166,9 @@ def _drawings(store: Any, board: Board, place: int, boards: int) -> list[Drawing
         for kind in _kinds(row["task_type"]) if not number_ else ("",):
             prefix = f"b{place}c{number_}{kind[:1]}"
             found.append((partial(figures.of_chain, store, kind, row["chain_id"], name), prefix))
-    return found + [(partial(figures.of_board, store, kind, board), f"b{place}{kind}") for kind in figures.OF_BOARD]
+    return found + [
+        (partial(figures.of_board, store, kind, board, of_all), f"b{place}{kind}") for kind in figures.OF_BOARD
+    ]
 
 
 def _kinds(*tasks: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ _NOTE_IDS = "INSERT INTO stale_chains SELECT unnest(?), NULL, NULL, 0"
 _NOTE_OF_PIPELINES = """INSERT INTO stale_chains
 SELECT chain_id, NULL, NULL, 0 FROM chains WHERE list_contains(?, pipeline_id)"""
 _ANY = "SELECT 1 FROM stale_chains LIMIT 1"
+WITH_COMPUTED = "(FROM cached_chain_scores ANTI JOIN stale_chains USING (chain_id) UNION ALL BY NAME FROM computed)"
 # where the predictions of stale chains are: those that were noted, and those of which the cached row knows
 _STALE = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk, sum(predictions) AS predictions
 FROM (FROM stale_chains UNION ALL
@@ -106,6 +107,24 @@ def refresh_at_rest(database: Database) -> None:
     if _WORTH_REFRESHING <= noted <= _PREDICTIONS_AT_REST:
         with database.undrained():
             refresh(database)
+
+
+def are_many(database: Database) -> bool:
+    """Whether views would compute the rows of so many predictions that `computed_scores` is worth while."""
+    ((noted,),) = database.rows(_NOTED)
+    return int(noted) > _PREDICTIONS_AT_REST
+
+
+def computed_scores(database: Database) -> pa.Table:
+    """The rows of `chain_scores` of all stale chains, for who may not write them: some chains at a time, as `refresh`
+    does, so that memory does not grow with the predictions.
+    """
+
+    def of(chains: pa.Table) -> pa.Table:
+        return database.select(scores_of(_SOURCE.format(ranges=_ranges_of(chains))), wanted=chains)
+
+    pieces = [database.in_little_memory(_MEMORY, partial(of, chains)) for chains in _pieces(database.arrow(_STALE))]
+    return pa.concat_tables(pieces) if pieces else database.arrow("FROM cached_chain_scores LIMIT 0")
 
 
 def current_chains(database: Database) -> Iterator[pa.Table]:
