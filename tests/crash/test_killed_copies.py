@@ -1,5 +1,5 @@
-"""Backups, restores and extracts killed within any of their file operations: what was whole before is whole, and what
-is there afterwards is whole, too. `make crash-scan` kills them at every one.
+"""Backups, restores, extracts and vacuums killed within any of their file operations: what was whole before is whole,
+and what is there afterwards is whole, too. `make crash-scan` kills them at every one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from campaign import SHIM
-from helpers import begin_sweep, finish, library, predict_with_arrays, program, read_line
+from helpers import begin_sweep, finish, library, names_in, predict_with_arrays, program, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -31,8 +31,13 @@ def extract(place):
     with WorkspaceStore(place / "workspace") as store:
         store.extract(list(store.list_runs()["run_id"]), place / "extracted")
 
+def vacuum(place):
+    with WorkspaceStore(place / "workspace") as store:
+        store.vacuum()
+
 calls = {
     "backup": backup,
+    "vacuum": vacuum,
     "extract": extract,
     "restore": lambda place: WorkspaceStore.restore(place / "backup", place / "restored"),
     "replace": lambda place: WorkspaceStore.restore(place / "backup", place / "workspace", replace=True),
@@ -102,6 +107,15 @@ def test_a_killed_backup_leaves_the_last_whole_one(caller: subprocess.Popen[str]
         assert runs(place / "backup") in (1, 2)
     assert runs(place / "backup") == 2
     assert names(place) == ["backup", "workspace"]
+
+
+def test_a_killed_vacuum_leaves_a_whole_store_and_nothing_beside_it(caller: subprocess.Popen[str], place: Path) -> None:
+    for _ in kills(caller, "vacuum", place):
+        assert runs(place / "workspace") == 2
+    with WorkspaceStore(place / "workspace") as store:
+        store.vacuum()
+        assert store.verify().findings == []
+    assert names_in(place / "workspace") == ["artifacts", "store.duckdb"]
 
 
 @pytest.mark.parametrize(("call", "made"), [("restore", "restored"), ("extract", "extracted")])

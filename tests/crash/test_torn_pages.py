@@ -118,6 +118,21 @@ def test_a_torn_block_is_made_whole_by_opening(torn: Path) -> None:
     assert not wrong_blocks(torn / STORE)
 
 
+def test_looking_for_torn_blocks_costs_a_store_at_rest_no_process(tmp_path: Path, torn: Path) -> None:
+    started = """import sys
+from n4a_fast import WorkspaceStore
+seen = []
+sys.addaudithook(lambda event, _: seen.append(event) if event in ("subprocess.Popen", "os.fork") else None)
+with WorkspaceStore(sys.argv[1]) as store:
+    store.begin_run("one", {}, [])
+    store.list_runs()
+print(len(seen))"""
+    with WorkspaceStore(tmp_path / "w") as store:
+        store.begin_run("before", {}, [])
+    assert finish(child(started, tmp_path / "w")) == "0\n"
+    assert int(finish(child(started, torn))) > 0  # with something to look at, it is seen
+
+
 def test_a_reader_that_may_write_makes_it_whole_too(torn: Path) -> None:
     with WorkspaceStore.open_readonly(torn) as store:
         assert store.sql("SELECT count(y_pred) FROM prediction_arrays").item() > 0
