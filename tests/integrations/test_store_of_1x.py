@@ -96,6 +96,26 @@ def test_an_artifact_is_registered_before_its_file_is_written_and_verified_when_
     assert (store.get_chain(chain) or {})["fold_artifacts"] == {"0": "a"}
 
 
+def test_references_count_saves_until_a_chain_names_what_was_saved(store: Store1x) -> None:
+    def references(artifact: str) -> Any:
+        found = store._ensure_open().execute("SELECT ref_count FROM artifacts WHERE artifact_id = ?", [artifact])
+        return found.fetchone()[0]
+
+    run = store.begin_run("sweep", {}, [{"name": "corn"}])
+    pipeline = begin_pipeline(store, run)
+    first, second = ([1.5, 2.5], [3.5])
+    one, same, other = (store.save_artifact(each, "list", "transformer", "joblib") for each in (first, first, second))
+    assert (one == same, references(one), references(other)) == (True, 2, 1)
+    chain = save_chain(store, pipeline, shared_artifacts={"1": one})
+    assert (references(one), references(other)) == (2, 1)  # the chain, and this session while the pipeline is open
+    store._delete_chain_predictions(chain)
+    store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    store.delete_pipeline(pipeline)
+    assert store._fetch_pl("SELECT * FROM artifacts WHERE artifact_id = ? AND ref_count > 0", [one]).is_empty()
+    with again(store) as later:
+        assert later._fetch_pl("SELECT artifact_id FROM artifacts WHERE ref_count > 0").is_empty()
+
+
 def test_a_file_that_came_with_other_content_is_told(store: Store1x) -> None:
     pipeline, _ = with_chain(store, "a")
     path, data = promise(store, "a", {"n": 1})

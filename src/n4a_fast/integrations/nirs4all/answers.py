@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from n4a_fast.integrations.nirs4all.sqlite_ready import ready
-from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, SUMMARIES, WITH_MORE
+from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, SAVED, SAVES, SUMMARIES, WITH_MORE
 from n4a_fast.values import jsontext
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def answer(
     """The answer to a SELECT in SQLite's words."""
     given = [value.isoformat(" ") if isinstance(value, datetime) else value for value in parameters or ()]
     with store.read_together() as workspace:
-        with_more = workspace.tables.kept() & WITH_MORE
+        with_more = workspace.tables.kept() & WITH_MORE | ({SAVED} if store._unused_saves else frozenset())
         if not times_as_text and (translation := ready(query, with_more)) is not None:
             return workspace.database.frame(translation, given)  # our own, which need not be looked at
         from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator is slow to import
@@ -84,6 +84,8 @@ def _read(
     from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
 
     translation = translated(query, *form, summaries)
+    if SAVES in translation.sql:
+        given = [list(store._unused_saves), list(store._unused_saves.values()), *given]
     frame = store.sql(translation.sql, given)
     for place in translation.json_columns:
         name = frame.columns[place]

@@ -12,6 +12,7 @@ from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES
 from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, RELATION, REPLAY, SUMMARY, type_of
 
 WITH_MORE = frozenset({"predictions", "chains"})  # tables of ours with columns that are carried beside their rows
+SAVED, SAVES = "artifacts", "saves_of_this_handle"  # a table with more where this handle has saved what no chain uses
 SUMMARIES, CACHED_SUMMARIES = "v_chain_summary", "cached_chain_summaries"
 TIMES = ("created_at", "completed_at", "updated_at")
 NAMES = frozenset({*COLUMNS, "v_chain_summary"})
@@ -21,6 +22,10 @@ INTEGER_COLUMNS = frozenset(name for name in COLUMN_NAMES if type_of(name) == "I
 KEYS = {name: columns[0] for name, columns in COLUMNS.items()}
 
 _AS_TEXT = "strftime({0}, '%Y-%m-%d %H:%M:%S') AS {0}"
+# nirs4all counts the calls that saved an artifact; ids and counts are the first parameters of the query
+_SAVED = f"""SELECT t.* REPLACE (greatest(t.ref_count, coalesce({SAVES}.count, 0)) AS ref_count)
+FROM artifacts t LEFT JOIN (SELECT unnest(CAST(? AS VARCHAR[])) AS id, unnest(CAST(? AS INTEGER[])) AS count) {SAVES}
+ON {SAVES}.id = t.artifact_id"""
 _HIDDEN = ("steps", "fold_strategy", "fold_artifacts", "shared_artifacts", "created_at")  # of chains, in their summary
 # grouped, though rows are unique: DuckDB 2.0.1 forgets the LIMIT of a query over a join with a filtered table
 _BESIDE = (
@@ -41,7 +46,7 @@ def source_of(
 
     `asked` names the columns that the query mentions, None all of them. Times are given as texts of
     whole seconds, as plain SQLite has them, if `times_as_text`. `with_more` names the tables of `WITH_MORE` beside
-    whose rows anything is carried; `summaries` is the table or view of summaries.
+    whose rows anything is carried, and `SAVED`; `summaries` is the table or view of summaries.
     """
     source = _source(name, None if asked is None else frozenset(asked), with_more, summaries)
     if not times_as_text or not set(COLUMNS.get(name, ())) & set(TIMES):
@@ -57,6 +62,8 @@ def _source(name: str, asked: frozenset[str] | None, with_more: frozenset[str], 
         return _predictions(with_more)
     if name == "chains" and (asked is None or asked & {*SUMMARY, *REPLAY}):
         return _chains(with_more, summaries)
+    if name == SAVED and SAVED in with_more and (asked is None or "ref_count" in asked):
+        return _SAVED
     if name == "v_chain_summary":
         return _summary(with_more, summaries)
     return None

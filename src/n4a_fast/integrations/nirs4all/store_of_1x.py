@@ -30,6 +30,7 @@ from n4a_fast.values.chain_input import ChainInput
 
 Array = np.ndarray[Any, Any]
 
+_NUMBERS = frozenset({"val_score", "test_score", "train_score", "exclusion_rate"})
 _BESIDE_CHAINS = (*SUMMARY, *REPLAY)
 _NO_FOLDS = {"avg": ("avg", "fold_avg"), "w_avg": ("w_avg", "fold_w_avg"), "final": ("final", "fold_final")}
 
@@ -45,11 +46,13 @@ class Store1x(Nirs4allStore):
 
     _of_runs: RowsOfRuns
     _answers: Answers
+    _unused_saves: dict[str, int]  # by id, calls that saved an artifact that no chain has named since
     _promised: dict[str, Written]  # by id, artifacts that were registered before their files were written
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         store = super().__new__(cls)
         store._promised, store._of_runs, store._answers = {}, RowsOfRuns(), Answers()
+        store._unused_saves = {}
         return store
 
     def __init__(self, workspace_path: str | Path, *, read_only: bool = False, **options: Any) -> None:
@@ -139,6 +142,12 @@ class Store1x(Nirs4allStore):
         self._awaiting += here
         self._open()
 
+    def save_artifact(self, obj: Any, operator_class: str, artifact_type: str, format: str) -> str:
+        """Like the store's; each call counts in `artifacts.ref_count`, until a chain names the artifact and counts."""
+        artifact_id = super().save_artifact(obj, operator_class, artifact_type, format)
+        self._unused_saves[artifact_id] = self._unused_saves.get(artifact_id, 0) + 1
+        return artifact_id
+
     def load_artifact(self, artifact_id: str) -> Any:
         """Like the store's."""
         self._keep_promises()
@@ -212,6 +221,9 @@ class Store1x(Nirs4allStore):
         given = (model_step_idx, model_class, preprocessings, fold_strategy, fold_artifacts, shared_artifacts)
         manifest = _manifest(relation_replay_manifest)
         chain_id = super().save_chain(pipeline_id, steps, *given, branch_path, source_index, input=input)
+        if self._unused_saves:
+            for artifact_id in self._open().chains.references(chain_id):
+                self._unused_saves.pop(artifact_id, None)
         if manifest is not None:
             beside = {
                 "relation_replay_manifest": jsontext.encode(manifest, "relation_replay_manifest"),
@@ -271,7 +283,9 @@ class Store1x(Nirs4allStore):
         _require_canonical(kwargs.get("prediction_id"), "save_prediction.prediction_id")
         relation = {name: kwargs.pop(name) for name in RELATION if name in kwargs}
         relation = {name: value for name, value in relation.items() if value is not None}
-        prediction_id = super().save_prediction(*map(_score, args), **{key: _score(kwargs[key]) for key in kwargs})
+        for name in _NUMBERS & kwargs.keys():
+            kwargs[name] = _score(kwargs[name])
+        prediction_id = super().save_prediction(*map(_score, args), **kwargs)
         if relation:
             self.save_beside("predictions", prediction_id, relation)
         return prediction_id
