@@ -39,6 +39,11 @@ demo: $(READY)
 test: $(READY)
 	@$(TESTS) -rs
 
+.PHONY: thorough
+# Property tests with so many times their examples: make thorough [EXAMPLES=20]
+thorough: $(READY)
+	@N4A_EXAMPLES=$(or $(EXAMPLES),20) $(TESTS) -rs
+
 # What needs no process of its own and no killed one: within a minute.
 quick: $(READY)
 	@$(TESTS) -rs -m 'not slow' --without-processes --ignore tests/crash --ignore tests/environments --ignore tests/processes

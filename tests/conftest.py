@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import Sweep, begin_sweep
+from helpers import Sweep, begin_sweep, examples
 from hypothesis import HealthCheck, settings
 
 from n4a_fast import WorkspaceStore
@@ -20,7 +20,9 @@ from n4a_fast.errors import StoreError
 pytest_plugins = ["progress"]
 
 # how long an example takes says how busy the machine is
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 # packages of another environment that this one has not got: `make test-embedded` finds nirs4all so

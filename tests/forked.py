@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,7 +116,7 @@ def forked(code: str, file: str, arguments: list[str], environment: dict[str, st
         "code": code,
         "file": file,
         "arguments": arguments,
-        "environment": {"PYTHONPATH": os.pathsep.join(path[1:]), **environment},
+        "environment": {**environment, "PYTHONPATH": os.pathsep.join(path[1:])},
         "path": path,
         "folder": os.getcwd(),
     }
@@ -200,7 +201,8 @@ def serve(requests: socket.socket) -> dict[str, Any]:
                 if (request := _received(requests)) is None:
                     os._exit(0)
                 *streams, tell = request.pop("descriptors")
-                child = os.fork()
+                with warnings.catch_warnings(action="ignore"):  # of threads: those of BLAS do nothing yet
+                    child = os.fork()
                 if not child:
                     signal.set_wakeup_fd(-1)
                     for place, descriptor in enumerate(streams):

@@ -21,6 +21,9 @@ from n4a_fast import WorkspaceStore
 
 DEADLINE = 300.0  # seconds until a test gives up on a child process: a busy machine may be slow
 
+# of the examples of a property test, so many are tried in each run of the tests; `make thorough` tries more
+SHARE = float(os.environ.get("N4A_EXAMPLES", "0.5"))
+
 IS_ROOT = getattr(os, "geteuid", lambda: -1)() == 0
 
 PREDICTION: dict[str, Any] = {
@@ -51,6 +54,11 @@ class Sweep(NamedTuple):
     run: str
     pipeline: str
     chain: str
+
+
+def examples(full: int) -> int:
+    """How many of the examples of a property test are tried: never fewer than ten, unless there are fewer."""
+    return max(min(full, 10), round(full * SHARE))
 
 
 def begin_pipeline(store: WorkspaceStore, run: str, name: str = "0001_pls", dataset: str = "corn") -> str:
@@ -136,7 +144,7 @@ def program(file: Path | str, *arguments: Any, code: str | None = None, **variab
     if can_fork(environment):
         text = Path(file).read_text() if code is None else code
         return forked(text, str(file), [*map(str, arguments)], environment)  # type: ignore[return-value]
-    environment = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), **environment}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     return subprocess.Popen(
         [sys.executable, "-u", str(file), *([] if code is None else [code]), *map(str, arguments)],
         env=environment,

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from helpers import begin_pipeline, save_chain
+from helpers import begin_pipeline, examples, save_chain
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, multiple, rule
@@ -135,5 +135,5 @@ class ArtifactMachine(RuleBasedStateMachine):
 
 TestArtifactMachine = ArtifactMachine.TestCase
 TestArtifactMachine.settings = settings(
-    max_examples=12, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=examples(12), stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )

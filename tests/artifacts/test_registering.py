@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import child, finish, read_line
+from helpers import child, examples, finish, read_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -155,7 +155,7 @@ def outcome(folder: Path, steps: list[tuple[str, Any, Any]]) -> list[Any]:
         return [told, store.sql(STORED).rows()]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_ids_in_memory_tell_what_a_look_up_in_the_tables_tells(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any, Any]]

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 import pytest
 from bundle_chains import CASES, case, save, spectra
-from helpers import count, counts
+from helpers import count, counts, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cross_decomposition import PLSRegression
@@ -59,7 +59,7 @@ def test_a_chain_predicts_the_same_in_another_store(
 OPERATORS = (StandardScaler, MinMaxScaler, MaxAbsScaler, Normalizer, lambda: QuantileTransformer(n_quantiles=10))
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(
     steps=st.lists(st.lists(st.integers(0, len(OPERATORS) - 1), min_size=1, max_size=2), max_size=3),
     folds=st.lists(st.sampled_from(["0", "1", "2", "final"]), min_size=1, max_size=3, unique=True),

@@ -27,7 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from n4a_fast import WorkspaceStore
 
 STEPS_OF_AN_EXAMPLE = 30
-STEPS = int(os.environ.get("N4A_MACHINE_STEPS", "240"))
+STEPS = int(os.environ.get("N4A_MACHINE_STEPS", "150"))
 HANDLES = st.integers(0, 1)
 PLACES = st.integers(0, 2)
 FOLDS = st.sampled_from(["0", "1", "avg"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers import PREDICTION, begin_pipeline, save_chain
+from helpers import PREDICTION, begin_pipeline, examples, save_chain
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -163,7 +163,7 @@ class Workload(RuleBasedStateMachine):
 TestWorkload = Workload.TestCase
 TestWorkload.settings = settings(
     # no shrinking: each step is real work on disk, and a failing workload of 25 steps can be read as it is
-    max_examples=8,
+    max_examples=examples(8),
     stateful_step_count=25,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
-from helpers import begin_pipeline, save_chain
+from helpers import begin_pipeline, examples, save_chain
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -246,7 +246,7 @@ def tables_of(store: WorkspaceStore, places: Places) -> tuple[dict[Any, Any], di
 
 
 # no shrinking: each example is work on disk, and a failing one of a few rows can be read as it is
-@settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=examples(40), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(rows=ROWS, together=st.sampled_from([1, 3, 100]), flush_every=st.sampled_from([1, 3, 100]))
 def test_three_writers_leave_the_same_tables(rows: list[Row], together: int, flush_every: int) -> None:
     naive, naive_places = NaiveWriter(), Places(["p0", "p1"], ["c0", "c1"])

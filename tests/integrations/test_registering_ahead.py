@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import begin_pipeline, plain_rows, predict, save_chain
+from helpers import begin_pipeline, examples, plain_rows, predict, save_chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -223,7 +223,7 @@ def outcome(folder: Path, rounds: list[tuple[list[tuple[str, str, str]], bool]])
         ]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=st.lists(st.tuples(CHANGES, st.booleans()), max_size=3))
 def test_what_a_thread_has_verified_is_what_is_verified_without(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[tuple[str, str, str]], bool]]

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import PREDICTION, Sweep, child, finish, predict
+from helpers import PREDICTION, Sweep, child, examples, finish, predict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -206,7 +206,7 @@ _LABELS = st.one_of(st.none(), st.text(alphabet=st.characters(exclude_categories
 
 
 @given(st.lists(st.tuples(_LABELS, _LABELS), min_size=1, max_size=8))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_labels_come_back(pairs: list[tuple[str | None, str | None]]) -> None:
     targets = {name: np.array([pair[turn] for pair in pairs], object) for turn, name in enumerate(("y_true", "y_pred"))}
     numbers, stored = labels.coded(targets, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from helpers import Sweep, begin_pipeline, child, finish, predict, save_chain
+from helpers import Sweep, begin_pipeline, child, examples, finish, predict, save_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import get_scorer_names
@@ -175,7 +175,7 @@ def test_huge_scores_are_ranked_without_an_error(store: WorkspaceStore, sweep: S
     assert (row["val_score"], row["val_sd"], row["rmsecv"]) == (1e300, None, None)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     scores=st.lists(
         st.lists(st.sampled_from([NAN, None, math.inf, 0.25, 0.5, 0.75]), min_size=1, max_size=3),

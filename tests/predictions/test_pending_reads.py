@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, begin_sweep, predict, predict_with_arrays
+from helpers import Sweep, begin_sweep, examples, predict, predict_with_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def test_saving_and_getting_one_prediction_after_another_drains_nothing(store: W
     assert held(store) == 5
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.lists(STEPS, min_size=1, max_size=10))
 def test_what_memory_gives_is_what_the_tables_give(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, str]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import begin_pipeline, begin_sweep, predict_with_arrays
+from helpers import begin_pipeline, begin_sweep, examples, predict_with_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def wanted_of(ids: list[str]) -> pa.Table:
     return pa.table({"prediction_id": column, "id_key": id_keys(column), "place": pa.array(np.arange(len(ids)))})
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.data())
 def test_positions_are_those_of_a_join(filled: tuple[WorkspaceStore, list[str]], data: st.DataObject) -> None:
     store, saved = filled
@@ -74,7 +74,7 @@ def test_arrays_loaded_by_position_are_the_same(
     assert store.load_arrays(ids).to_arrow().equals(joined.to_arrow())
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.data())
 def test_arrays_that_lie_together_are_those_of_a_join(
     filled: tuple[WorkspaceStore, list[str]], data: st.DataObject

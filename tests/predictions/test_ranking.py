@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from helpers import begin_pipeline
+from helpers import begin_pipeline, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ def plain_rank(ids: list[str], rows: list[tuple[float | None, str | None]], asce
     return sorted(range(len(rows)), key=key)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(rows=ROWS, n=st.integers(0, 13), ascending=st.booleans(), grouped=st.booleans(), bounded=st.booleans())
 def test_any_scores_rank_as_in_a_plain_sort(
     workspace: tuple[WorkspaceStore, str],

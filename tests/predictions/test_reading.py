@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline, begin_sweep, child, finish, plain_rows, predict, predict_with_arrays
+from helpers import (
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    examples,
+    finish,
+    plain_rows,
+    predict,
+    predict_with_arrays,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +60,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worksp
         yield store, begin_sweep(store)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(arrays_of_one(), min_size=1, max_size=8), st.data())
 def test_many_arrays_are_those_of_each(
     workspace: tuple[WorkspaceStore, Sweep], given_arrays: list[Arrays | None], data: st.DataObject
@@ -237,7 +247,7 @@ ASKED = {"pipeline_id": PIPELINES, "run_id": RUN_IDS}
 FILTERS = st.fixed_dictionaries({}, optional={name: one | st.lists(one, max_size=3) for name, one in ASKED.items()})
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.dictionaries(PIPELINES, RUN_IDS, min_size=1), FILTERS)
 def test_bounds_leave_no_prediction_of_a_pipeline_out(
     workspace: tuple[WorkspaceStore, Sweep], pipelines: dict[str, str], filters: dict[str, Any]
@@ -289,7 +299,7 @@ def test_lists_in_filters_are_any_of_them(store: WorkspaceStore) -> None:
 # -- contents that go ------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=12),
     st.integers(0, 3),

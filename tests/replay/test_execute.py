@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from chemotools.derivative import SavitzkyGolay
 from chemotools.scatter import MultiplicativeScatterCorrection, StandardNormalVariate
+from helpers import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_chains import ChainMaker, InPlaceModel, Shifted, spectra, target
@@ -58,7 +59,7 @@ def stored(folds: list[Pipeline]) -> ChainMaker:
     return maker.model(*[fold[-1] for fold in folds])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     names=st.lists(st.sampled_from(sorted(set(OPERATORS) - {"pca"})), max_size=3),
     pca=st.booleans(),
@@ -85,7 +86,7 @@ def test_a_replay_equals_the_pipeline_for_every_layout(
     np.testing.assert_array_equal(X, before)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(weights=st.lists(st.floats(0.001, 1000.0), min_size=3, max_size=3), chosen=st.permutations([0, 1, 2]))
 def test_weighted_folds_equal_the_weighted_average(weights: list[float], chosen: list[int]) -> None:
     folds = pipelines(["snv", "savgol"], 3, two_targets=True)

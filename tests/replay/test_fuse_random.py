@@ -13,6 +13,7 @@ import chemotools.scatter as ct_scatter
 import chemotools.smooth as ct_smooth
 import numpy as np
 import pytest
+from helpers import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from replay_chains import ChainMaker, spectra, target
@@ -104,7 +105,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceStore]:
         yield opened
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=4),
     model=st.sampled_from(sorted(MODELS)),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from replay_chains import ChainMaker, spectra, target
@@ -111,7 +112,7 @@ def test_a_classifier_with_affine_scores_fuses(model: str, n_classes: int) -> No
     assert found.answers(True) == (model in SOFT)
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(
     model=st.sampled_from(sorted(MODELS)),
     n_classes=st.integers(2, 4),

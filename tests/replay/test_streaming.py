@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from chemotools.scatter import StandardNormalVariate
-from helpers import child, finish
+from helpers import child, examples, finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_chains import spectra, target
@@ -160,7 +160,7 @@ def test_several_targets_probabilities_and_labels_are_streamed(store: WorkspaceS
     rows=st.integers(1, 50),
     head=st.integers(1, 70),
 )
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_blocks_of_any_size_come_as_blocks_of_the_size_asked_for(sizes: list[int], rows: int, head: int) -> None:
     ends = np.cumsum([0, *sizes])
     whole = np.arange(ends[-1] * 3.0).reshape(-1, 3)
