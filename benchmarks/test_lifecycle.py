@@ -89,6 +89,31 @@ def test_verify_quick(measure: Measure, large: Large, tmp_path: Path) -> None:
 
 
 @gate(
+    "verify",
+    workload="verify(), which reads every block, row and array",
+    baseline="plain DuckDB on a copy: connect, a hash of each row of predictions and of arrays, close",
+    size=HUNDRED_THOUSAND,
+    seed=0,
+    threads=1,
+)
+def test_verify(measure: Measure, large: Large, tmp_path: Path) -> None:
+    folder = large(HUNDRED_THOUSAND).copy(tmp_path / "w")
+    shutil.copyfile(folder / "store.duckdb", tmp_path / "bare.duckdb")
+
+    def bare() -> None:
+        with duckdb.connect(str(tmp_path / "bare.duckdb")) as connection:
+            for table in ("predictions", "prediction_values"):
+                assert connection.execute(f"SELECT bit_xor(hash(t)) FROM {table} t").fetchall()
+
+    with WorkspaceStore(folder) as store:
+        measure.ratio(bare, store.verify, rounds=3)
+        report = store.verify()
+        assert report.findings == []
+        assert report.checked["predictions"] > 1
+        assert report.checked["arrays"] > 1
+
+
+@gate(
     "delete_run",
     workload="delete_run of 10,000 predictions with arrays",
     size=HUNDRED_THOUSAND,
