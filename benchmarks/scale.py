@@ -1,250 +1,364 @@
-"""Reads and writes at any size, beside SQLite and h5py by hand, as a table: make bench-10m, or
+"""Reads and writes of a store that grows, beside SQLite and h5py by hand, as a table: make bench-10m, or
 
     python benchmarks/scale.py --rows 1000000 --folder /tmp/scale
 
-Runs of 10,000 predictions in 500 chains of 20, 200 samples each, the same rows on both sides: SQLite has a table of
-predictions with their arrays as BLOBs, its primary key the id, and an index on the run; h5py one data set for each of
-some runs. Ten million take about 35 GB and half an hour. Nothing is left in the folder.
+Runs of 10,000 predictions in 500 chains of 20, 200 samples each. It stops at 10,000 rows, at 100,000, at a million
+and at ten to ask the same questions. SQLite has the same rows, as one would do it by hand: runs and chains by number,
+arrays as BLOBs, y_true once, its primary key the id, indexes on the run and for means of chains; h5py has one run.
+Ten million take about 36 GB and half an hour; `--by-hand 1000000` gives SQLite no more rows, and takes half of that.
+The disk keeps 3 GB free: what is there by then is measured. Growth is of processor time. Nothing is left in the folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import shutil
 import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
+from workloads import SAMPLES, chains_with_columns
 
 from n4a_fast import WorkspaceStore
 
-SAMPLES, OF_RUN, OF_CHAIN = 200, 10_000, 20
-TABLE = """CREATE TABLE predictions (id TEXT PRIMARY KEY, run TEXT, chain TEXT, model TEXT, fold TEXT, part TEXT,
-val REAL, test REAL, train REAL, metric TEXT, scores TEXT, y_pred BLOB, y_true BLOB) WITHOUT ROWID"""
+OF_RUN, OF_CHAIN = 10_000, 20
+PLACES = (5_000, 100)  # ids of one call, predictions saved and read one by one
+RESERVE = 3 * 2**30  # bytes that the disk keeps free: what is there then is what is measured
+BLOCK = 2**18  # of DuckDB's file
+TABLES = """PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+CREATE TABLE contents (number INTEGER PRIMARY KEY, y BLOB);
+CREATE TABLE predictions (id TEXT PRIMARY KEY, run INTEGER, chain INTEGER, model TEXT, fold TEXT, part TEXT, val REAL,
+    test REAL, train REAL, metric TEXT, scores TEXT, y_pred BLOB, y_true INTEGER REFERENCES contents);
+CREATE INDEX of_run ON predictions (run);
+CREATE INDEX of_chain ON predictions (part, chain, val)"""
 INSERT = f"INSERT INTO predictions VALUES ({', '.join('?' * 13)})"
+ARRAYS = "SELECT y_pred, y FROM predictions JOIN contents ON y_true = number WHERE id IN ({})"
+ONE = "SELECT * FROM predictions JOIN contents ON y_true = number WHERE id = ?"
+BEST = "SELECT chain, avg(val) FROM predictions WHERE part = 'val' GROUP BY chain ORDER BY 2 LIMIT 10"
 SCORES = '{"val":{"rmse":0.5,"r2":0.9},"test":{"rmse":0.6,"r2":0.8}}'
 Y_TRUE = np.arange(float(SAMPLES))
+
+
+class Question(NamedTuple):
+    """Something that is asked at each size: what, what was wished for at ten million, our call and that by hand."""
+
+    what: str
+    goal: str
+    ours: Callable[[], object]
+    by_hand: Callable[[], object] | None = None
+    rounds: int = 5
+
+
+class Answer(NamedTuple):
+    """Milliseconds: ours, our processor time (of all threads), and by hand."""
+
+    what: str
+    goal: str
+    ours: float
+    work: float
+    by_hand: float | None
+
+    @property
+    def cell(self) -> str:
+        return f"{self.ours:,.3g}" + ("" if self.by_hand is None else f" ({self.by_hand:,.3g})")
 
 
 class Sides:
     """The same predictions in a store of ours and in SQLite."""
 
-    def __init__(self, folder: Path, rows: int) -> None:
-        self.folder, self.rows, self.names = folder, rows, count()
-        self.rng = np.random.default_rng(0)
+    def __init__(self, folder: Path, by_hand: int) -> None:
+        self.by_hand = by_hand  # rows that SQLite has at most
+        self.folder, self.numbers, self.rng = folder, count(), np.random.default_rng(0)
         self.matrix = self.rng.random((OF_RUN, SAMPLES))
         self.store = WorkspaceStore(folder / "ours")
         self.sqlite = sqlite3.connect(folder / "sqlite.db", isolation_level=None)
-        self.sqlite.execute("PRAGMA journal_mode = WAL")
-        self.sqlite.execute("PRAGMA synchronous = FULL")
-        self.sqlite.execute(TABLE)
-        self.sqlite.execute("CREATE INDEX of_run ON predictions (run)")
-        self.ids: list[str] = []
-        self.runs: list[str] = []
-        self.seconds = {"ours": 0.0, "SQLite": 0.0}
+        self.sqlite.executescript(TABLES)
+        self.sqlite.execute("INSERT INTO contents VALUES (1, ?)", (Y_TRUE.tobytes(),))
+        self.runs: list[tuple[str, int, np.ndarray[Any, Any]]] = []  # ours, SQLite's number, ids of its predictions
+        self.of_add: dict[str, list[float]] = {"ours": [], "by hand": []}
 
-    def fill(self) -> None:
-        for _ in range(max(1, self.rows // OF_RUN)):
+    def __len__(self) -> int:
+        return OF_RUN * len(self.runs)
+
+    def fill(self, rows: int) -> None:
+        """Grow to so many rows, or as far as the disk allows."""
+        while len(self) < rows and shutil.disk_usage(self.folder).free > RESERVE:
             self.add_run()
         self.store.flush()
 
-    def add_run(self) -> str:
-        store, begun = self.store, time.perf_counter()
-        run = store.begin_run("sweep", {}, [{"name": "corn"}])
-        pipelines = [store.begin_pipeline(run, "p", {}, [], "corn", "h") for _ in range(OF_RUN // OF_CHAIN)]
-        chains = [self._chain(each) for each in pipelines]
-        place, scores = np.arange(OF_RUN) // OF_CHAIN, self.rng.random((3, OF_RUN))
-        columns = {
-            "pipeline_id": [pipelines[each] for each in place],
-            "chain_id": [chains[each] for each in place],
-            "dataset_name": "corn",
-            "model_name": "PLS",
-            "model_class": "PLS",
-            "fold_id": [str(each % 5) for each in range(OF_RUN)],
-            "partition": [("val", "test", "train", "val")[each // 5 % 4] for each in range(OF_RUN)],
-            "branch_id": [each // 5 % 4 for each in range(OF_RUN)],
-            **dict(zip(("val_score", "test_score", "train_score"), scores, strict=True)),
-            "metric": "rmse",
-            "scores": SCORES,
-        }
-        ids = store.save_predictions(columns, y_pred=self.matrix, y_true=Y_TRUE)
-        for each in pipelines:
-            store.complete_pipeline(each, 0.1, 0.1, "rmse", 1)
-        self.seconds["ours"] += time.perf_counter() - begun
-        begun = time.perf_counter()
-        true = Y_TRUE.tobytes()
-        rows = (
-            (name, run, columns["chain_id"][row], "PLS", columns["fold_id"][row], columns["partition"][row],
-             *scores[:, row].tolist(), "rmse", SCORES, self.matrix[row].tobytes(), true)
-            for row, name in enumerate(ids)
-        )  # fmt: skip
-        self._insert(rows)
-        self.seconds["SQLite"] += time.perf_counter() - begun
-        self.ids += ids
-        self.runs.append(run)
-        return run
-
-    def _chain(self, pipeline: str) -> str:
-        steps = [{"step_idx": 1, "operator_class": "PLS", "params": {}}]
-        return self.store.save_chain(pipeline, steps, 1, "PLS", "SNV", "per_fold", {}, {})
+    def add_run(self) -> None:
+        store, begun, number = self.store, time.perf_counter(), next(self.numbers)
+        with store.transaction():
+            run = store.begin_run("sweep", {}, [{"name": "corn"}])
+            pipelines, columns = chains_with_columns(store, run, OF_RUN // OF_CHAIN, OF_CHAIN)
+            scores = {name: self.rng.random(OF_RUN) for name in ("val_score", "test_score", "train_score")}
+            columns |= scores | {"scores": SCORES}
+            ids = store.save_predictions(columns, y_pred=self.matrix, y_true=Y_TRUE)
+            for each in pipelines:
+                store.complete_pipeline(each, 0.1, 0.1, "rmse", 1)
+        self.of_add["ours"].append(time.perf_counter() - begun)
+        if len(self) < self.by_hand:
+            begun, values = time.perf_counter(), np.column_stack(list(scores.values())).tolist()
+            folds, parts, first = columns["fold_id"], columns["partition"], number * OF_RUN
+            self._insert(
+                (name, number, first + row // OF_CHAIN, "PLS", folds[row], parts[row], *values[row], "rmse", SCORES,
+                 self.matrix[row].tobytes(), 1)
+                for row, name in enumerate(ids)
+            )  # fmt: skip
+            self.of_add["by hand"].append(time.perf_counter() - begun)
+        self.runs.append((run, number, np.array(ids, dtype="S36")))
 
     def _insert(self, rows: Iterator[tuple[Any, ...]]) -> None:
         self.sqlite.execute("BEGIN")
         self.sqlite.executemany(INSERT, rows)
         self.sqlite.execute("COMMIT")
 
-    def pipeline(self) -> None:
-        """21 durable predictions by the drop-in calls."""
-        pipeline = self.store.begin_pipeline(self.runs[-1], "p", {}, [], "corn", "h")
-        chain, y = self._chain(pipeline), self.matrix[next(self.names) % OF_RUN]
-        for row in range(21):
-            given = (f"m{row}", "PLS", "0", "val", 0.1, 0.2, 0.3, "rmse", "regression", SAMPLES, 700)
-            name = self.store.save_prediction(
-                pipeline, chain, "corn", *given, {"val": {"rmse": 0.5}}, {}, None, None, 0, 0.0
-            )
-            self.store.save_prediction_arrays(name, Y_TRUE, y)
-        self.store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    # -- what is asked ----------------------------------------------------------------------
 
-    def pipeline_by_hand(self) -> None:
-        y, true, number = self.matrix[0].tobytes(), Y_TRUE.tobytes(), next(self.names)
-        self._insert(
-            (f"ffff-{number}-{row}", "r", f"c{number}", f"m{row}", "0", "val", 0.1, 0.2, 0.3, "rmse", SCORES, y, true)
-            for row in range(21)
-        )
+    @property
+    def in_both(self) -> int:
+        """How many runs, the oldest, SQLite has, too."""
+        return min(len(self.runs), self.by_hand // OF_RUN)
 
-    def arrays_by_hand(self, ids: list[str]) -> int:
+    def near(self, runs: int) -> list[str]:
+        """5,000 ids out of three places among the first so many runs."""
+        part, places = -(-PLACES[0] // 3), [self.runs[place * (runs - 1) // 2][2] for place in range(3)]
+        return [name.decode() for place, ids in enumerate(places) for name in ids[place * part :][:part]][: PLACES[0]]
+
+    def drawn(self, number: int, runs: int) -> list[str]:
+        """Ids from all over these runs, one from the first half after one from the second: no two are neighbours."""
+        half, row = max(1, runs // 2), self.rng.permutation(OF_RUN)[:number]
+        drawn = [int(self.rng.integers(0, half)) + (each % 2) * (runs - half) for each in range(number)]
+        return [self.runs[run][2][place].decode() for run, place in zip(drawn, row.tolist(), strict=True)]
+
+    def arrays_by_hand(self, ids: list[str]) -> None:
         found = 0
         for first in range(0, len(ids), 500):
             part = ids[first : first + 500]
-            sql = f"SELECT y_pred, y_true FROM predictions WHERE id IN ({', '.join('?' * len(part))})"
-            found += sum(len(np.frombuffer(y)) > 0 for y, _ in self.sqlite.execute(sql, part))
-        return found
+            rows = self.sqlite.execute(ARRAYS.format(", ".join("?" * len(part))), part)
+            found += sum(len(np.frombuffer(y)) == len(np.frombuffer(true)) for y, true in rows)
+        assert found == len(ids)
 
-    def row_by_hand(self, name: str) -> np.ndarray[Any, Any]:
-        row = self.sqlite.execute("SELECT * FROM predictions WHERE id = ?", (name,)).fetchone()
-        return np.frombuffer(row[11])
+    def arrays(self, ids: list[str]) -> None:
+        assert self.store.load_arrays(ids).y_pred_2d().shape == (len(ids), SAMPLES)
 
+    def random_blocks(self) -> None:
+        """As many blocks of our file as there are ids: what the bytes of scattered arrays cost the disk."""
+        path = self.folder / "ours" / "store.duckdb"
+        with path.open("rb") as file:
+            for place in self.rng.integers(0, path.stat().st_size // BLOCK, PLACES[0]).tolist():
+                os.pread(file.fileno(), BLOCK, place * BLOCK)
 
-def median(call: Callable[[], object], rounds: int) -> float:
-    """Milliseconds of a call."""
-    times = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - begun))
-    return statistics.median(times)
+    def get(self, ids: Iterator[str]) -> None:
+        assert self.store.get_prediction(next(ids), load_arrays=True)["y_pred"].shape == (SAMPLES,)  # type: ignore[index]
 
+    def get_by_hand(self, ids: Iterator[str]) -> None:
+        row = self.sqlite.execute(ONE, (next(ids),)).fetchone()
+        assert len(np.frombuffer(row[11])) == SAMPLES
 
-def measured(sides: Sides) -> Iterator[tuple[str, float, float | None]]:
-    """What is asked, our milliseconds and those by hand, one after the other."""
-    store, ids, sqlite = sides.store, sides.ids, sides.sqlite
-    third = len(ids) // 3
-    near = [name for part in range(3) for name in ids[part * third :][:1667]][:5000]
-    far = [ids[each] for each in sides.rng.choice(len(ids), min(5000, len(ids)), replace=False)]
-    draw = [ids[each] for each in sides.rng.integers(0, len(ids), 400)]
-    random, neighbours = iter(draw), iter(ids[third : third + 400])
-    of_chains = "SELECT chain, avg(val) FROM predictions WHERE part = 'val' GROUP BY chain ORDER BY 2 LIMIT 10"
-    begun = time.perf_counter()
-    store.leaderboard("rmse", n=10)
-    yield "first leaderboard: scores of all chains are computed", 1e3 * (time.perf_counter() - begun), None
+    def pipeline(self) -> None:
+        """21 durable predictions by the drop-in calls."""
+        pipeline, chain = self.begun()
+        for row in range(21):
+            self.save(pipeline, chain, row)
+        self.store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
 
-    def both(what: str, ours: Callable[[], object], theirs: Callable[[], object] | None = None, rounds: int = 5) -> Any:
-        return what, median(ours, rounds), median(theirs, min(rounds, 5)) if theirs else None
+    def begun(self) -> tuple[str, str]:
+        """A new pipeline and its chain."""
+        (pipeline,), columns = chains_with_columns(self.store, self.runs[-1][0], 1, 1)
+        return pipeline, columns["chain_id"][0]
 
-    for what, wanted in (("three places", near), ("all over", far)):
-        asked = (lambda w=wanted: store.load_arrays(w)), (lambda w=wanted: sides.arrays_by_hand(w))
-        yield both(f"load_arrays of {len(wanted):,} ids, {what}", *asked)
-    get = (
-        (lambda names: store.get_prediction(next(names), load_arrays=True)),
-        (lambda names: sides.row_by_hand(next(names))),
-    )
-    yield both("get_prediction with arrays, any id", lambda: get[0](random), lambda: get[1](random), 41)
-    yield both("get_prediction with arrays, neighbours", lambda: get[0](neighbours), lambda: get[1](neighbours), 41)
-    by_hand = lambda: sqlite.execute(of_chains).fetchall()  # noqa: E731
-    yield both("leaderboard(n=10), asked again", lambda: store.leaderboard("rmse", n=10), by_hand, 9)
-    yield board_after_a_commit(sides)
-    yield both("query_top_chains(n=10)", lambda: store.query_top_chains("rmse", n=10), None, 9)
-    page = store.query_chain_summaries(run_id=sides.runs[0])["chain_id"].to_list()[:100]
-    yield both("query_chain_summaries of 100 chains", lambda: store.query_chain_summaries(chain_id=page), None, 9)
-    yield both("query_chain_summaries of all chains", store.query_chain_summaries, None, 3)
-    first_page = lambda: next(store.iter_aggregated_predictions(batch_size=100))  # noqa: E731
-    yield both("iter_aggregated_predictions, first page of 100 chains", first_page, None, 3)
-    yield arrays_of_a_run(sides)
-    yield saved_and_read(sides)
-    yield both("drop-in pipeline of 21, durable", sides.pipeline, sides.pipeline_by_hand, 400)
-    gone, delete = iter(sides.runs[1:4]), "DELETE FROM predictions WHERE run = ?"
-    gone_by_hand = iter(sides.runs[1:4])
-    ours, theirs = lambda: store.delete_run(next(gone)), lambda: sqlite.execute(delete, (next(gone_by_hand),))
-    yield both("delete_run of 10,000", ours, theirs, min(3, len(sides.runs) - 1) or 1)
+    def save(self, pipeline: str, chain: str, number: int) -> str:
+        given = (f"m{number}", "PLS", "0", "val", 0.1, 0.2, 0.3, "rmse", "regression", SAMPLES, 700)
+        scores = {"val": {"rmse": 0.5}}
+        name = self.store.save_prediction(pipeline, chain, "corn", *given, scores, {}, None, None, 0, 0.0)
+        self.store.save_prediction_arrays(name, Y_TRUE, self.matrix[number])
+        return name
 
+    def pipeline_by_hand(self) -> None:
+        number = next(self.numbers)
+        self._insert(
+            (f"ffff-{number}-{row}", -1, -number, f"m{row}", "0", "val", 0.1, 0.2, 0.3, "rmse", SCORES,
+             self.matrix[row].tobytes(), 1)
+            for row in range(21)
+        )  # fmt: skip
 
-def board_after_a_commit(sides: Sides) -> tuple[str, float, float | None]:
-    times = []
-    for _ in range(9):
-        sides.store.set_metric_direction("rmse", higher_is_better=False)
-        begun = time.perf_counter()
-        sides.store.leaderboard("rmse", n=10)
-        times.append(1e3 * (time.perf_counter() - begun))
-    return "leaderboard(n=10), the first after a commit", statistics.median(times), None
+    def arrays_of(self, run: str) -> None:
+        assert self.store.load_arrays(run_id=run, columns=["y_pred"]).y_pred_2d().shape == (OF_RUN, SAMPLES)
 
-
-def arrays_of_a_run(sides: Sides) -> tuple[str, float, float | None]:
-    import h5py
-
-    run, path = sides.runs[len(sides.runs) // 2], sides.folder / "run.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("y_pred", data=sides.matrix)
-
-    def by_hand() -> None:
-        with h5py.File(path) as file:
+    def arrays_by_h5py(self) -> None:
+        with h5py.File(self.folder / "run.h5") as file:
             assert file["y_pred"][:].shape == (OF_RUN, SAMPLES)
 
-    def ours() -> None:
-        assert sides.store.load_arrays(run_id=run, columns=["y_pred"]).y_pred_2d().shape == (OF_RUN, SAMPLES)
+    def delete_run(self) -> None:
+        self.store.delete_run(self.runs[0][0])
 
-    return "load_arrays(run_id=) of 10,000, beside h5py", median(ours, 7), median(by_hand, 7)
+    def delete_by_hand(self) -> None:
+        self.sqlite.execute("DELETE FROM predictions WHERE run = ?", (self.runs.pop(0)[1],))
 
 
-def saved_and_read(sides: Sides) -> tuple[str, float, float | None]:
-    store, y = sides.store, sides.matrix[0]
-    pipeline = store.begin_pipeline(sides.runs[-1], "p", {}, [], "corn", "h")
-    chain, times = sides._chain(pipeline), []
-    for number in range(200):
-        given = (f"m{number}", "PLS", "0", "val", 0.1, 0.2, 0.3, "rmse", "regression", SAMPLES, 700)
-        name = store.save_prediction(pipeline, chain, "corn", *given, {}, {}, None, None, 0, 0.0)
-        store.save_prediction_arrays(name, Y_TRUE, y)
+def reads(sides: Sides) -> Iterator[Question]:
+    store, everywhere, both = sides.store, len(sides.runs), sides.in_both
+    near, near_by_hand, far = sides.near(everywhere), sides.near(both), lambda runs: sides.drawn(PLACES[0], runs)
+    middle, _, of_middle = sides.runs[everywhere // 2]
+    page = store.query_chain_summaries(run_id=middle)["chain_id"].to_list()[:100]
+    pipeline = store.get_chain(page[0])["pipeline_id"]  # type: ignore[index]
+    by_place = {
+        "any id": (iter(sides.drawn(100, everywhere)), iter(sides.drawn(100, both))),
+        "neighbours of the last one": (iter([name.decode() for name in of_middle[:100]]), iter(near_by_hand)),
+    }
+    best = lambda: sides.sqlite.execute(BEST).fetchall()  # noqa: E731
+    ask = Question
+    yield ask("`load_arrays` of 5,000 ids, three places", "60", lambda: sides.arrays(near),
+              lambda: sides.arrays_by_hand(near_by_hand))  # fmt: skip
+    yield ask("`load_arrays` of 5,000 ids from all over; by hand: as many blocks of the file", "as by hand",
+              lambda: sides.arrays(far(everywhere)), sides.random_blocks, 3)  # fmt: skip
+    yield ask("the same; by hand: SQLite", "", lambda: sides.arrays(far(everywhere)),
+              lambda: sides.arrays_by_hand(far(both)), 3)  # fmt: skip
+    for (where, (ids, ids_by_hand)), goal in zip(by_place.items(), ("2.5", "0.3"), strict=True):
+        yield ask(f"`get_prediction` with arrays, {where}", goal, partial(sides.get, ids),
+                  partial(sides.get_by_hand, ids_by_hand), 41)  # fmt: skip
+    yield ask("`leaderboard(n=10)`, asked again", "20", lambda: store.leaderboard("rmse", n=10), best, 9)
+    yield ask("`query_top_chains(n=10)`", "20", lambda: store.query_top_chains("rmse", n=10), best, 9)
+    yield ask(
+        "`query_chain_summaries` of 100 chains", "20", lambda: store.query_chain_summaries(chain_id=page), None, 9
+    )
+    yield ask("`query_chain_summaries` of a run", "", lambda: store.query_chain_summaries(run_id=middle), None, 9)
+    yield ask("`query_aggregated_predictions` of a run", "", lambda: store.query_aggregated_predictions(run_id=middle))
+    yield ask("`iter_aggregated_predictions`, the first 100 chains", "200",
+              lambda: next(store.iter_aggregated_predictions(batch_size=100)))  # fmt: skip
+    yield ask("`query_predictions` of a pipeline", "", lambda: store.query_predictions(pipeline_id=pipeline), None, 9)
+    yield ask("`query_predictions`, 100 at offset 1,000", "", lambda: store.query_predictions(limit=100, offset=1000))
+    yield ask("`get_chain_predictions`", "", lambda: store.get_chain_predictions(page[0]))
+    yield ask("`top_predictions(10)`", "", lambda: store.top_predictions(10))
+    yield ask("`get_chain`", "", lambda: store.get_chain(page[0]), None, 9)
+    yield ask("`list_runs(limit=1)`", "", lambda: store.list_runs(limit=1), None, 9)
+    yield ask("`load_arrays(run_id=)` of 10,000; by hand: h5py", "1.1 of by hand", partial(sides.arrays_of, middle),
+              sides.arrays_by_h5py, 7)  # fmt: skip
+    yield ask("`query_chain_summaries` of all chains", "250 of 50,000", store.query_chain_summaries, None, 3)
+
+
+def measured(question: Question, before: Callable[[], object] | None = None) -> Answer:
+    """Both sides take turns; medians, of fewer rounds where one takes seconds."""
+    ours, by_hand, work = list[float](), list[float](), list[float]()
+    begun = time.perf_counter()
+    for _ in range(question.rounds):
+        if before is not None:
+            before()
+        start, worked = time.perf_counter(), time.process_time()
+        question.ours()
+        ours.append(time.perf_counter() - start)
+        work.append(time.process_time() - worked)
+        if question.by_hand is not None:
+            start = time.perf_counter()
+            question.by_hand()
+            by_hand.append(time.perf_counter() - start)
+        if time.perf_counter() - begun > 20.0:
+            break
+    middle = statistics.median
+    hand = 1e3 * middle(by_hand) if by_hand else None
+    return Answer(question.what, question.goal, 1e3 * middle(ours), 1e3 * middle(work), hand)
+
+
+def asked(sides: Sides) -> Iterator[Answer]:
+    """All questions with their goals and answers at the present size."""
+    board = partial(sides.store.leaderboard, "rmse", n=10)
+    yield measured(Question("the first `leaderboard` after filling: new chains are computed", "", board, None, 1))
+    for question in list(reads(sides)):
+        yield measured(question)
+    commit = lambda: sides.store.set_metric_direction("rmse", higher_is_better=False)  # noqa: E731
+    yield measured(Question("`leaderboard(n=10)`, the first after a commit", "20", board, None, 9), commit)
+    yield saved_and_read(sides)
+    yield drop_in(sides)
+    ours, by_hand = (1e3 * statistics.median(sides.of_add[side][-10:]) for side in ("ours", "by hand"))
+    what = "a run of 10,000 with 500 pipelines and chains, as one durable block"
+    yield Answer(what, "", ours, ours, by_hand if sides.in_both == len(sides.runs) else None)
+    delete = Question("`delete_run` of 10,000", "60", sides.delete_run, sides.delete_by_hand, 3)
+    yield measured(delete, sides.add_run)
+
+
+def drop_in(sides: Sides, pipelines: int = 300) -> Answer:
+    """Means of both sides, drains and all: they take turns of 50 pipelines."""
+    taken, work = [0.0, 0.0], 0.0
+    for _ in range(pipelines // 50):
+        for side, call in enumerate((sides.pipeline, sides.pipeline_by_hand)):
+            begun, worked = time.perf_counter(), time.process_time()
+            for _ in range(50):
+                call()
+            taken[side] += time.perf_counter() - begun
+            work += 0.0 if side else time.process_time() - worked
+    ours, by_hand, work = (1e3 * seconds / pipelines for seconds in (*taken, work))
+    return Answer("drop-in pipeline of 21, durable", "0.84, then 0.53", ours, work, by_hand)
+
+
+def saved_and_read(sides: Sides) -> Answer:
+    store, times, (pipeline, chain) = sides.store, [], sides.begun()
+    for number in range(PLACES[1]):
+        name = sides.save(pipeline, chain, number)
         begun = time.perf_counter()
         assert store.get_prediction(name, load_arrays=True) is not None
         times.append(1e3 * (time.perf_counter() - begun))
-    return "get_prediction of what was saved just now", statistics.median(times), None
+    store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    middle = statistics.median(times)
+    return Answer("`get_prediction` of what was saved just now", "0.1", middle, middle, None)
+
+
+def memory(name: str) -> float:
+    """Gigabytes of this process: VmRSS now, VmHWM at most."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 2**20
+
+
+def grown(folder: Path, sizes: list[int], by_hand: int) -> None:
+    """Fill, ask, and print as it goes; the table comes last."""
+    sides, table = Sides(folder, by_hand), dict[str, dict[int, Answer]]()
+    with closing(sides.store), closing(sides.sqlite):
+        for size in sizes:
+            sides.fill(size)
+            size = len(sides)
+            Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted anew
+            before, kept = memory("VmRSS"), (folder / "ours" / "store.duckdb").stat().st_size / size
+            print(f"\n{size:,} predictions, {kept:,.0f} bytes each, SQLite {OF_RUN * sides.in_both:,}", flush=True)
+            for answer in asked(sides):
+                table.setdefault(answer.what, {})[size] = answer
+                print(f"{answer.cell:>20} {answer.work:8,.3g}  {answer.what}", flush=True)
+            print(f"memory {before:.2f} GB before, at most {memory('VmHWM'):.2f} GB", flush=True)
+    print("\n" + "\n".join(lines(table)))
+
+
+def lines(table: dict[str, dict[int, Answer]]) -> Iterator[str]:
+    """Markdown: what was asked, its goal, both sides at each size, and how the largest compares with the smallest."""
+    sizes = list(next(iter(table.values())))
+    yield f"| ms, by hand in brackets | Goal | {' | '.join(f'{size:,}' for size in sizes)} | Growth |"
+    yield "|---|---|" + "---|" * (len(sizes) + 1)
+    for what, found in table.items():
+        growth = found[sizes[-1]].work / found[sizes[0]].work
+        cells = " | ".join(found[size].cell for size in sizes)
+        yield f"| {what} | {found[sizes[0]].goal} | {cells} | {growth:.2g} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--by-hand", type=int, help="rows that SQLite has at most")
     parser.add_argument("--folder", type=Path, default=Path("build/scale"))
     given = parser.parse_args()
     shutil.rmtree(given.folder, ignore_errors=True)
     given.folder.mkdir(parents=True)
     try:
-        sides = Sides(given.folder, given.rows)
-        with closing(sides.store), closing(sides.sqlite):
-            sides.fill()
-            size = (given.folder / "ours" / "store.duckdb").stat().st_size
-            rates = ", ".join(f"{name} {len(sides.ids) / took:,.0f} a second" for name, took in sides.seconds.items())
-            print(f"{len(sides.ids):,} predictions: {rates}; ours {size / len(sides.ids):,.0f} bytes each\n")
-            print("| n=200 | ours | by hand |\n|---|---|---|")
-            for what, ours, theirs in measured(sides):
-                print(f"| {what} | {ours:,.3g} ms | {'' if theirs is None else f'{theirs:,.3g} ms'} |", flush=True)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(f"\npeak memory {peak:.2f} GB")
+        with h5py.File(given.folder / "run.h5", "w") as file:
+            file.create_dataset("y_pred", data=np.random.default_rng(0).random((OF_RUN, SAMPLES)))
+        sizes = [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= given.rows]
+        grown(given.folder, sizes, given.by_hand or given.rows + 10 * OF_RUN)
     finally:
         shutil.rmtree(given.folder, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from harness import Measure, gate
-from workloads import SAMPLES, SCORES
+from workloads import SAMPLES, SCORES, chains_with_columns
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.schema.chain_scores import summaries_of
@@ -37,22 +37,8 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranked]:
     folder = tmp_path_factory.mktemp("ranked")
     with WorkspaceStore(folder / "store") as store, closing(sqlite3.connect(folder / "by_hand.db")) as by_hand:
         run = store.begin_run("sweep", {}, [{"name": "corn"}])
-        pipelines = [store.begin_pipeline(run, "p", {}, [], "corn", "h") for _ in range(CHAINS)]
-        chains = [store.save_chain(each, [{"step_idx": 1}], 1, "PLS", "SNV", "per_fold", {}, {}) for each in pipelines]
-        place, number = np.repeat(np.arange(CHAINS), OF_CHAIN), np.tile(np.arange(OF_CHAIN), CHAINS)
-        columns = {
-            "pipeline_id": [pipelines[each] for each in place],
-            "chain_id": [chains[each] for each in place],
-            "dataset_name": "corn",
-            "model_name": "PLS",
-            "model_class": "PLS",
-            "fold_id": [str(each % 5) for each in number],
-            "partition": [("val", "test", "train", "val")[each // 5] for each in number],
-            "branch_id": (number // 15).tolist(),
-            "val_score": np.random.default_rng(0).random(len(place)),
-            "metric": "rmse",
-            "scores": SCORES,
-        }
+        pipelines, columns = chains_with_columns(store, run, CHAINS, OF_CHAIN)
+        columns |= {"val_score": np.random.default_rng(0).random(CHAINS * OF_CHAIN), "scores": SCORES}
         ids = store.save_predictions(columns)
         for each in pipelines:
             store.complete_pipeline(each, 0.1, 0.1, "rmse", 1)

@@ -86,6 +86,30 @@ def fill_columns(pipeline: str, matrix: np.ndarray[Any, Any]) -> dict[str, Any]:
     }
 
 
+def chains_with_columns(
+    store: WorkspaceStore, run: str, chains: int, of_chain: int
+) -> tuple[list[str], dict[str, Any]]:
+    """New pipelines of one chain each, and columns of a bulk call for `of_chain` predictions of each, up to 20: five
+    folds by partitions and branches. Scores are the caller's.
+    """
+    pipelines = [store.begin_pipeline(run, "p", {}, [], "corn", "h") for _ in range(chains)]
+    steps = [{"step_idx": 1, "operator_class": "PLS", "params": {}}]
+    ids = [store.save_chain(each, steps, 1, "PLS", "SNV", "per_fold", {}, {}) for each in pipelines]
+    place, number = np.repeat(np.arange(chains), of_chain), np.tile(np.arange(of_chain), chains)
+    columns = {
+        "pipeline_id": [pipelines[each] for each in place],
+        "chain_id": [ids[each] for each in place],
+        "dataset_name": "corn",
+        "model_name": "PLS",
+        "model_class": "PLS",
+        "fold_id": [str(each % 5) for each in number],
+        "partition": [("val", "test", "train", "val")[each // 5] for each in number],
+        "branch_id": (number // 15).tolist(),
+        "metric": "rmse",
+    }
+    return pipelines, columns
+
+
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -17,6 +17,7 @@
     +-- ForkedProcessError (RuntimeError)     start the process by spawn, forkserver or loky
     +-- StoreUnavailableError (OSError)       what it names stands in the way: space, permissions, another program
     |   +-- DiskWithoutLocksError             use a folder on a disk with file locks
+    |   +-- MemoryLimitError                  open the store with a higher memory_limit
     +-- StoreFormatError                      this file cannot be opened as it is
     |   +-- NotAStoreError                    not a DuckDB file, or not a workspace
     |   +-- DamagedStoreError                 run `n4a-fast verify`; restore a backup
@@ -217,6 +218,14 @@ class DiskWithoutLocksError(StoreUnavailableError):
             "keep the workspace and its shards on a local disk, and copy the folder when it is closed",
         )
         self.disk = disk
+
+
+class MemoryLimitError(StoreUnavailableError):
+    """What was asked does not fit into the memory that the store may take; nothing was changed."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        cure = 'open the store with a higher limit, such as memory_limit="2GB", or ask for less at once'
+        super().__init__(path, reason, cure)
 
 
 class StoreMovedError(StoreError):

@@ -28,6 +28,7 @@ from n4a_fast.artifacts.checkup import ArtifactDescription, Progress, VerifyRepo
 from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSettings, settings
 from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.engine.begun import Begun
+from n4a_fast.engine.connection import checked_limit
 from n4a_fast.engine.refusals import tell, told, told_of_ends
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import Workspace
@@ -50,9 +51,9 @@ from n4a_fast.merging.extract import extract
 from n4a_fast.merging.merge import MergeReport
 from n4a_fast.merging.shards import Shard, merge_all, new_shard
 from n4a_fast.predictions.finding import find
+from n4a_fast.predictions.loaded import LoadedArrays
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.ranking import Question
-from n4a_fast.predictions.reading import LoadedArrays
 from n4a_fast.replay.serve.description import ChainDescription, describe_chain
 from n4a_fast.replay.serve.plan_report import PlanReport, report_plan
 from n4a_fast.replay.serve.replayer import Choice
@@ -118,6 +119,7 @@ class WorkspaceStore:
     _lock_timeout: float
     _artifacts: ArtifactSettings
     _limits: FlushLimits | None
+    _memory_limit: int | None
     _root: Path
     _begun: Begun
 
@@ -132,6 +134,7 @@ class WorkspaceStore:
         trusted: str | Iterable[str] = "workspace",
         compression: str | None = None,
         object_cache_bytes: int = OBJECT_CACHE_BYTES,
+        memory_limit: int | str | None = None,
     ) -> None:
         """Open the workspace at `workspace_path`, creating it if need be.
 
@@ -142,14 +145,14 @@ class WorkspaceStore:
         `trusted` limits what artifacts may import when they are loaded: "workspace" (what came through an import only
         what is on the default list), a list of classes and `package.*`, or "none" (docs/security.md); `compression`
         is None or "zstd" for new artifacts; replays share up to `object_cache_bytes` of loaded ones.
+        `memory_limit` (bytes, or text such as "2GB") is what DuckDB may take, beside the results: 512 MiB unless given.
+        What does not fit goes to a folder beside the file meanwhile; MemoryLimitError where that is not possible.
         Raises StoreUnavailableError, StoreLockedError, or a StoreFormatError for a file that is
         not a store of this format; such a file is left unchanged.
         """
         limits = FlushLimits(rows=flush_rows, nbytes=flush_bytes, seconds=flush_interval)
         artifacts = settings(trusted, compression, object_cache_bytes)
-        self._connect(
-            Path(workspace_path), read_only=False, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
-        )
+        self._connect(Path(workspace_path), False, lock_timeout, limits, artifacts, checked_limit(memory_limit))
 
     @classmethod
     def open_readonly(
@@ -159,14 +162,16 @@ class WorkspaceStore:
         lock_timeout: float = 30.0,
         trusted: str | Iterable[str] = "workspace",
         object_cache_bytes: int = OBJECT_CACHE_BYTES,
+        memory_limit: int | str | None = None,
     ) -> Self:
         """The workspace at `workspace_path` for reading; saving raises ReadOnlyError, a missing file NotFoundError."""
         store = cls.__new__(cls)
         store._connect(
             Path(workspace_path),
-            read_only=True,
-            lock_timeout=lock_timeout,
+            True,
+            lock_timeout,
             artifacts=settings(trusted, None, object_cache_bytes),
+            memory_limit=checked_limit(memory_limit),
         )
         return store
 
@@ -208,7 +213,7 @@ class WorkspaceStore:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, a store is where it is and how it was opened: it is opened anew where it is loaded."""
         where = (self._root, self._read_only, self._lock_timeout)
-        return _opened_again, (type(self), *where, self._limits, self._artifacts)
+        return _opened_again, (type(self), *where, self._limits, self._artifacts, self._memory_limit)
 
     @_reads
     def flush(self) -> None:
@@ -1317,16 +1322,26 @@ class WorkspaceStore:
     def _connect(
         self,
         path: Path,
-        *,
         read_only: bool,
         lock_timeout: float,
         limits: FlushLimits | None = None,
         artifacts: ArtifactSettings = DEFAULTS,
+        memory_limit: int | None = None,
     ) -> None:
         self._workspace = open_workspace(
-            path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts
+            path,
+            read_only=read_only,
+            lock_timeout=lock_timeout,
+            limits=limits,
+            artifacts=artifacts,
+            memory_limit=memory_limit,
         )
-        self._path, self._root, self._read_only = path, self._workspace.root, read_only
+        self._path, self._root, self._read_only, self._memory_limit = (
+            path,
+            self._workspace.root,
+            read_only,
+            memory_limit,
+        )
         self._lock_timeout, self._limits, self._artifacts, self._begun = lock_timeout, limits, artifacts, Begun()
 
     def _open(self, *, writing: bool = False) -> Workspace:
@@ -1345,10 +1360,11 @@ def _opened_again(
     lock_timeout: float,
     limits: FlushLimits | None,
     artifacts: ArtifactSettings,
+    memory_limit: int | None = None,
 ) -> WorkspaceStore:
     """What a pickled store becomes where it is loaded."""
     store = kind.__new__(kind)
-    store._connect(path, read_only=read_only, lock_timeout=lock_timeout, limits=limits, artifacts=artifacts)
+    store._connect(path, read_only, lock_timeout, limits, artifacts, memory_limit)
     return store
 
 

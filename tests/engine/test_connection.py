@@ -122,7 +122,7 @@ def test_rows_inserted_by_several_threads_keep_their_order_and_values(database: 
 
 
 def test_what_was_written_does_not_stay_in_memory(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_CACHE", "16MB")
+    monkeypatch.setattr(client, "_CACHE", 16 * 2**20)
     monkeypatch.setattr(database_module, "_TRIM_EVERY", 8 * 2**20)
     batch = pa.table(
         {"x": np.arange(2**18, dtype=np.int32), "name": [f"{hash(number):064x}" for number in range(2**18)]}

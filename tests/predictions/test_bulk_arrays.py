@@ -15,6 +15,7 @@ from helpers import PREDICTION, begin_pipeline, counts
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.predictions.loaded import ListViews
 from n4a_fast.tables.predictions import bulk
 
 ROWS, SAMPLES = 7, 5
@@ -108,3 +109,15 @@ def test_masked_values_are_refused_in_every_form(store: WorkspaceStore, name: st
     with pytest.raises(InvalidInputError, match=f"{name} has masked values"):
         store.save_predictions(columns(store, ROWS), **{name: form(matrix)})
     assert store.query_predictions().is_empty()
+
+
+@pytest.mark.parametrize("lengths", [[3, 3, 3, 3], [3, 2, 3, 3]], ids=["of one length", "beside others"])
+@pytest.mark.parametrize("rows", [[0, 2, 3], [3, 0, 2, 2], [2]])
+def test_a_matrix_is_its_arrays_in_the_order_asked_for(lengths: list[int], rows: list[int]) -> None:
+    lists = pa.array([[float(10 * row + place) for place in range(size)] for row, size in enumerate(lengths)])
+    views = ListViews(lists.slice(0), pa.nulls(len(lengths), pa.int32()), np.array(rows))
+    matrix = views.to_2d()
+    np.testing.assert_array_equal(matrix, np.stack(list(views)))
+    assert not matrix.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        matrix[0, 0] = 1.0

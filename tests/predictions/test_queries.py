@@ -12,6 +12,7 @@ from helpers import Sweep, begin_pipeline, begin_sweep, predict, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.predictions import aggregates
 from n4a_fast.predictions.queries import GROUPS, SCORES
 
 NAN = math.nan
@@ -302,7 +303,11 @@ def _grouped_sweep(store: WorkspaceStore, dice: random.Random) -> tuple[list[str
     return runs, pipelines, chains
 
 
-def test_aggregates_are_those_of_plain_grouping_whole_filtered_and_page_by_page(store: WorkspaceStore) -> None:
+@pytest.mark.parametrize("at_once", [3, 1000])
+def test_aggregates_are_those_of_plain_grouping_whole_filtered_and_page_by_page(
+    store: WorkspaceStore, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregates, "_CHAINS_AT_ONCE", at_once)
     runs, pipelines, chains = _grouped_sweep(store, random.Random(7))
     plain = store.sql(GROUPED_PLAINLY)
     assert plain.height > 20
@@ -316,6 +321,13 @@ def test_aggregates_are_those_of_plain_grouping_whole_filtered_and_page_by_page(
         assert store.query_aggregated_predictions(**{name: value}).equals(expected)
         assert pl.concat(store.iter_aggregated_predictions(batch_size=1, **{name: value})).equals(expected)
     assert list(store.iter_aggregated_predictions(chain_id="unknown")) == []
+    ranked = plain.filter(pl.col("metric") == "rmse").sort(
+        pl.col("min_val_score").is_null() | pl.col("min_val_score").is_nan(),
+        "min_val_score", "chain_id", "model_name", "dataset_name",
+    )  # fmt: skip
+    for n in (0, 1, 7, 1000):
+        best = store.query_top_aggregated_predictions("rmse", n, "min_val_score")
+        assert best.equals(ranked.head(n), null_equal=True)
 
 
 def test_scores_that_grow_with_quality_rank_downwards(store: WorkspaceStore, sweep: Sweep) -> None:

@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
+from n4a_fast.predictions.loaded import LoadedArrays
 from n4a_fast.predictions.queries import where_clause, where_on_predictions
-from n4a_fast.predictions.reading import COLUMNS, LoadedArrays
+from n4a_fast.predictions.reading import COLUMNS
 from n4a_fast.tables.predictions import prediction_tables
 from n4a_fast.tables.predictions.shared import SharedContents
 from n4a_fast.values import ids

@@ -28,7 +28,7 @@ from n4a_fast.values.ahead import begun
 
 Arrays = Literal["none", "numbers", "with labels"]
 
-_MEMORY = 64  # MB that DuckDB may use for its share of an export
+_MEMORY = 64 * 2**20  # bytes that DuckDB may use for its share of an export
 _SLICE_BYTES = 16 * 2**20
 _FEWEST, _MOST, _FIRST = 64, 20_000, 512  # rows in a slice
 _MOST_FILES = 10_000

@@ -30,9 +30,10 @@ def open_workspace(
     lock_timeout: float,
     limits: FlushLimits | None = None,
     artifacts: ArtifactSettings = DEFAULTS,
+    memory_limit: int | None = None,
 ) -> Workspace:
     """The workspace at `path`, shared with the stores of this process that have it open; created if need be; `limits`
-    are those of the last to give any.
+    and `memory_limit` are those of the last to give any.
     """
     checks.seconds(lock_timeout, "lock_timeout")
     if "\0" in str(path):
@@ -50,6 +51,7 @@ def open_workspace(
             raise StoreUnavailableError(root, "it is a file", f"give the folder {folder}")
         workspace = _joined(root, read_only, lock_timeout, limits)
         try:
+            workspace.database.use_memory(memory_limit)
             workspace.prepare(writing=not read_only)
             workspace.artifacts.use(artifacts)
             workspace.buffer.use(_AT_ONCE if ending.is_ending() else limits)

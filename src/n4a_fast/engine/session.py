@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ from n4a_fast.values.ids import uuid7
 ID = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _ID = re.compile(ID)
 _MARK = ".session-"
+_SPILL = ".spill-"  # a folder for what does not fit into memory
 
 
 class Holder(NamedTuple):
@@ -50,6 +52,11 @@ class Session:
         if self._lock is None:
             self.begin()
         return self._id
+
+    @property
+    def spill(self) -> Path:
+        """The folder of this session for what does not fit into memory; who uses it makes and removes it."""
+        return self._store.with_name(self._store.name + _SPILL + self.id)
 
     def begin(self) -> None:
         """Be alive; DiskWithoutLocksError where nobody could tell."""
@@ -154,9 +161,12 @@ class Session:
 
     def listed(self) -> list[str]:
         """All sessions that have a file, dead or alive, oldest first."""
-        start = len(self._prefix)
-        names = os.listdir(self._store.parent)
-        return sorted(name[start:] for name in names if name.startswith(self._prefix) and _ID.fullmatch(name[start:]))
+        return self._listed(self._prefix)
+
+    def _listed(self, prefix: str) -> list[str]:
+        """The sessions after which something in the folder is named."""
+        found = (name.removeprefix(prefix) for name in os.listdir(self._store.parent) if name.startswith(prefix))
+        return sorted(name for name in found if _ID.fullmatch(name))
 
     def dead(self, needed: Iterable[str]) -> list[Path]:
         """The files of dead sessions, but for those whose log is still to be applied."""
@@ -167,6 +177,9 @@ class Session:
         """Take the files of dead sessions away, but for those whose log is still to be applied."""
         with suppress(OSError):  # another user's: it harms nobody
             platform.finish_removals(self._store.parent)
+        for session in self._listed(self._store.name + _SPILL):
+            if not self.is_alive(session):
+                shutil.rmtree(self._store.with_name(self._store.name + _SPILL + session), ignore_errors=True)
         for session in set(self.listed()).difference(needed, (self._id,)):
             lock = FileLock(self._path_of(session))
             try:

@@ -22,7 +22,7 @@ from n4a_fast.merging.shards import shards_below
 from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
-_MEMORY = 512  # MB of DuckDB's own
+_MEMORY = 512 * 2**20  # bytes of DuckDB's own
 
 
 class Verification:

@@ -45,6 +45,10 @@ class DrainedDatabase(Database):
         self.unit_is_open, self._inside = False, _Inside()
         self._deletions = 0  # how many runs had been deleted when ids were last known for sure
 
+    def spill_folder(self) -> Path | None:
+        """Beside the file, where there is room for it; a store that is only read leaves nothing there."""
+        return super().spill_folder() if self.read_only else self.files.session.spill
+
     # -- reading ---------------------------------------------------------------------------
 
     @contextmanager

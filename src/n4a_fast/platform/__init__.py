@@ -1,7 +1,8 @@
 """Everything that differs between operating systems, behind one interface; no other module asks which system this is.
 
 Files      `open_regular`, `open_unshared`, `is_in_use`, `read_at`, `write_at`, `write_pieces`, `copy_range`,
-           `identity` (device and number), `pin`, `mount_point`, `is_writable_folder`, `is_name`, `forget_pages`
+           `identity` (device and number), `pin`, `mount_point`, `is_writable_folder`, `is_name`, `forget_pages`,
+           `temporary_folder`
 Syncs      `sync_data`, `sync_file`, `sync_path`, `start_writing`, `syncs_as_a_whole`, `sync_file_system`
 Names      `publish_new` (only where the name is free), `replace`, `exchange`, `remove`, `finish_removals`
 Locks      `FileLock`: shared or exclusive, tried or waited for, on a file or a folder
@@ -42,6 +43,7 @@ sync_file = system.sync_file
 sync_file_system = system.sync_file_system
 sync_path = system.sync_path
 syncs_as_a_whole = system.syncs_as_a_whole
+temporary_folder = system.temporary_folder
 write_at = system.write_at
 write_pieces = system.write_pieces
 
@@ -77,6 +79,7 @@ __all__ = [
     "sync_file_system",
     "sync_path",
     "syncs_as_a_whole",
+    "temporary_folder",
     "write_at",
     "write_pieces",
 ]

@@ -12,6 +12,8 @@ import fcntl
 import mmap
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -40,6 +42,20 @@ _NO_LOCKS = frozenset(
 )
 
 # -- files -----------------------------------------------------------------------------------
+
+
+def temporary_folder() -> Path | None:
+    """A folder of this user's below the system's for temporary files, which nobody else can look into; None where there
+    is none.
+    """
+    folder = Path(tempfile.gettempdir(), f"n4a_fast-{os.getuid()}")
+    try:
+        folder.mkdir(0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    is_ours = found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+    return folder if is_ours else None
 
 
 def open_regular(path: AnyPath, flags: int = os.O_RDONLY) -> int:

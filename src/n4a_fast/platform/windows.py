@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -45,6 +46,16 @@ _RESERVED = frozenset(
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 # -- files -----------------------------------------------------------------------------------
+
+
+def temporary_folder() -> Path | None:
+    """A folder below the one for temporary files, which is each user's own; None where there is none."""
+    folder = Path(tempfile.gettempdir(), "n4a_fast")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return folder
 
 
 def open_regular(path: AnyPath, flags: int = os.O_RDONLY) -> int:

@@ -17,16 +17,21 @@ from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import SCORES, one_of, ranked, where_clause
 from n4a_fast.schema.ddl import AGGREGATED
+from n4a_fast.tables.stale_chains import ranges_of
 from n4a_fast.values import checks
 
 FILTERS = ("run_id", "pipeline_id", "chain_id", "dataset_name", "model_class", "metric")
 AGGREGATED_SCORES = tuple(f"{kind}_{score}" for kind in ("min", "max", "avg") for score in SCORES)
 _OF_CHAINS = ("run_id", "pipeline_id", "chain_id", "model_class")  # the rest are of predictions
 
+_CHAINS_AT_ONCE = 1000  # of which DuckDB makes groups: it cannot put the lists in them aside
 _CHAINS = """SELECT chain_id FROM (
     SELECT c.chain_id, c.pipeline_id, c.model_class, l.run_id FROM chains c
     JOIN pipelines l ON l.pipeline_id = c.pipeline_id)"""
 _FOUND = f"SELECT * FROM ({AGGREGATED}){{where}} ORDER BY {{order}}"
+# the lists of groups are not made for this
+_BEST = f"SELECT DISTINCT chain_id FROM (SELECT chain_id FROM ({AGGREGATED}){{where}} ORDER BY {{order}} LIMIT ?)"
+_NO_CHAINS = pa.table({"chain_id": pa.array([], pa.string())})
 _IN_ORDER = "chain_id, model_name, metric, dataset_name"
 
 
@@ -38,38 +43,45 @@ class Aggregates:
 
     def query(self, **filters: Any) -> pl.DataFrame:
         """All groups, by chain, model, metric and dataset."""
-        sql, params = _matching(filters, _IN_ORDER)
-        return self._database.frame(sql, params)
+        with self._database.reading():
+            pages = list(self.pages(_CHAINS_AT_ONCE, filters))
+            return pl.concat(pages) if pages else self._page(_NO_CHAINS, filters, _IN_ORDER)
 
     def top(
         self, metric: str, n: int, score_column: str, ascending: bool | None, filters: dict[str, Any]
     ) -> pl.DataFrame:
         """The best groups of a metric."""
         upward = not self._metrics.require_direction(metric) if ascending is None else ascending
-        score = one_of(score_column, AGGREGATED_SCORES, "score_column")
+        score, wanted = one_of(score_column, AGGREGATED_SCORES, "score_column"), checks.count(n, "n")
         order = f"{ranked(score, upward)}, chain_id, model_name, dataset_name"
-        sql, params = _matching({**filters, "metric": metric}, order)
-        return self._database.frame(f"{sql} LIMIT ?", [*params, checks.count(n, "n")])
+        filters = {**filters, "metric": metric}
+        where, params = where_clause(filters, FILTERS)
+        of_chains, chosen = _of_chains(filters)
+        within = f" AND chain_id IN ({of_chains})" if chosen else ""
+        with self._database.reading():
+            sql = _BEST.format(within=within, where=where, order=order)
+            best = self._database.arrow(sql, [*chosen, *params, wanted])
+            return self._page(best, filters, order).head(wanted)
 
     def pages(self, batch_size: int, filters: dict[str, Any]) -> Iterator[pl.DataFrame]:
         """The groups of `batch_size` chains at a time, in the order of `query`; each page as stored at its turn."""
         size = checks.count(batch_size, "batch_size")
         if not size:
             raise InvalidInputError("batch_size must be 1 or more")
-        of_chains, params = where_clause({name: filters[name] for name in _OF_CHAINS if name in filters}, FILTERS)
-        chains = self._database.arrow(f"{_CHAINS}{of_chains} ORDER BY chain_id", params)
+        where_clause(filters, FILTERS)  # refused now, not with the first page
+        sql, params = _of_chains(filters)
+        chains = self._database.arrow(f"{sql} ORDER BY chain_id", params)
+        return (self._page(chains.slice(at, size), filters, _IN_ORDER) for at in range(0, chains.num_rows, size))
+
+    def _page(self, chains: pa.Table, filters: dict[str, Any], order: str) -> pl.DataFrame:
+        """The groups of some chains that match."""
         where, params = where_clause(filters, FILTERS)
-        return (self._page(chains.slice(start, size), where, params) for start in range(0, chains.num_rows, size))
-
-    def _page(self, chains: pa.Table, where: str, params: list[Any]) -> pl.DataFrame:
-        with self._database.registered({"page": chains}):
-            within = " AND chain_id IN (SELECT chain_id FROM page)"
-            return self._database.frame(_FOUND.format(within=within, where=where, order=_IN_ORDER), params)
+        with self._database.reading(), self._database.registered({"page": chains}):
+            within = f" AND ({ranges_of(self._database, chains)}) AND chain_id IN (SELECT chain_id FROM page)"
+            return self._database.frame(_FOUND.format(within=within, where=where, order=order), params)
 
 
-def _matching(filters: dict[str, Any], order: str) -> tuple[str, list[Any]]:
-    """SQL and parameters of the groups that match; chains are chosen before they are grouped."""
-    where, params = where_clause(filters, FILTERS)
-    of_chains, chosen = where_clause({name: filters[name] for name in _OF_CHAINS if name in filters}, FILTERS)
-    within = f" AND chain_id IN ({_CHAINS}{of_chains})" if of_chains else ""
-    return _FOUND.format(within=within, where=where, order=order), [*chosen, *params]
+def _of_chains(filters: dict[str, Any]) -> tuple[str, list[Any]]:
+    """SQL and parameters of the chains that match: they are chosen before they are grouped."""
+    where, params = where_clause({name: filters[name] for name in _OF_CHAINS if name in filters}, FILTERS)
+    return f"{_CHAINS}{where}", params

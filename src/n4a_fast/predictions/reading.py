@@ -1,4 +1,4 @@
-"""Arrays of many predictions at once: one query, Arrow buffers, numpy views on them.
+"""Arrays of many predictions at once: one query, Arrow buffers, views on them (`loaded`).
 
 The values stay in the buffers that DuckDB filled, in the order of the file; each array handed out
 is a view of them. An array that many predictions share is read once.
@@ -6,28 +6,24 @@ is a view of them. An array that many predictions share is read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
+from n4a_fast.predictions.loaded import ListViews, LoadedArrays
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.tables.predictions import keys
-from n4a_fast.tables.predictions.labels import TARGETS, classes_of, texts_of
 from n4a_fast.tables.predictions.positions import positions, span, worth_locating
 from n4a_fast.values import checks
-from n4a_fast.values.notebook import arrays_cell
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
-_STREAMED_MEMORY = (
-    128  # MB that DuckDB keeps while arrays are read piece by piece: it would come to hold the whole file
-)
+# bytes that DuckDB keeps while arrays are read piece by piece: it would come to hold all it may
+_STREAMED_MEMORY = 128 * 2**20
 
 _VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
 JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
@@ -50,193 +46,6 @@ _FEW = 64  # contents that are asked for by value, which spares a table of them
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
 _KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
 _UNDER_ANOTHER_KEY = "SELECT 1 FROM predictions WHERE prediction_id = ? LIMIT 1"
-
-
-class ListViews(Sequence[Any]):
-    """One array per prediction, each a read-only numpy view of a shared buffer; None where there is none."""
-
-    def __init__(self, lists: pa.ListArray, widths: pa.Array, rows: np.ndarray[Any, Any]) -> None:
-        """`rows` tells for each prediction which of the lists is its own; -1 for none."""
-        self._lists, self._offsets = lists, lists.offsets.to_numpy()
-        self._values = lists.values.to_numpy(zero_copy_only=True)
-        self._widths = None if widths.null_count == len(widths) else widths
-        self._rows = (
-            np.where(lists.is_null().to_numpy(zero_copy_only=False)[rows], -1, rows) if lists.null_count else rows
-        )
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, place: int) -> Any: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Any]: ...
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        row = self._rows[place]
-        if row < 0:
-            return None
-        flat = self._values[self._offsets[row] : self._offsets[row + 1]]
-        width = None if self._widths is None else self._widths[row].as_py()
-        return flat if width is None else flat.reshape(-1 if width else 0, width)
-
-    def __iter__(self) -> Iterator[Any]:
-        offsets, widths = self._offsets.tolist(), None if self._widths is None else self._widths.to_pylist()
-        for row in self._rows.tolist():
-            if row < 0:
-                yield None
-                continue
-            flat, width = self._values[offsets[row] : offsets[row + 1]], widths and widths[row]
-            yield flat if width is None else flat.reshape(-1 if width else 0, width)
-
-    def to_2d(self) -> np.ndarray[Any, Any]:
-        """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or
-        one is missing.
-        """
-        lengths = np.diff(self._offsets)[self._rows] if len(self) else np.zeros(0, np.int64)
-        if (self._rows < 0).any() or (lengths != lengths[:1]).any():
-            raise InvalidInputError("the arrays differ in length, or some are missing; take them one by one")
-        width = int(lengths[0]) if len(lengths) else 0
-        starts = self._offsets[self._rows]
-        if (np.diff(starts) == width).all():
-            start = int(starts[0]) if len(starts) else 0
-            view: np.ndarray[Any, Any] = self._values[start : start + len(self) * width].reshape(len(self), width)
-            return view
-        matrix: np.ndarray[Any, Any] = self._values[starts[:, None] + np.arange(width)]
-        matrix.flags.writeable = False
-        return matrix
-
-    def to_arrow(self) -> pa.ListArray:
-        """One list per prediction, row-major."""
-        if np.array_equal(self._rows, np.arange(len(self._lists))):
-            return self._lists
-        return self._lists.take(pa.array(self._rows, mask=self._rows < 0))
-
-
-class LabelViews(Sequence[Any]):
-    """One array per prediction: labels as text (object arrays, None for a missing one) where they have classes."""
-
-    def __init__(self, views: ListViews, classes: Sequence[str | None]) -> None:
-        self._views, self._classes = views, classes
-
-    def __len__(self) -> int:
-        return len(self._views)
-
-    @overload
-    def __getitem__(self, place: int) -> Any: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Any]: ...
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        return texts_of(self._views[place], self._classes[place])
-
-    def to_2d(self) -> np.ndarray[Any, Any]:
-        """All arrays as rows of one matrix; InvalidInputError when lengths differ or one is missing."""
-        matrix, kinds = self._views.to_2d(), set(self._classes)
-        if len(kinds) == 1:
-            return np.asarray(texts_of(matrix, kinds.pop()))
-        rows = [texts_of(row, stored) for row, stored in zip(matrix, self._classes, strict=True)]
-        return np.array(rows, dtype=object).reshape(matrix.shape)
-
-    def to_arrow(self) -> pa.ListArray:
-        """One list of texts per prediction, row-major; null for targets that are numbers."""
-        texts = (None if stored is None else view for view, stored in zip(self, self._classes, strict=True))
-        return pa.array([None if one is None else one.ravel() for one in texts], pa.list_(pa.string()))
-
-
-class LoadedArrays:
-    """Arrays of many predictions, in the order they were asked for."""
-
-    def __init__(
-        self,
-        prediction_ids: pa.ChunkedArray,
-        views: Mapping[str, ListViews],
-        classes: Sequence[str | None] | None = None,
-    ) -> None:
-        """`classes` (JSON text) of each prediction's targets, if these are to be given as labels."""
-        self._ids, self._views, self._classes = prediction_ids, views, classes
-        self.columns = tuple(views)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    @property
-    def prediction_ids(self) -> list[str]:
-        """Ids, one per row."""
-        return list(self._ids.to_pylist())
-
-    @property
-    def y_true(self) -> ListViews | LabelViews:
-        """Measured values: (n_samples,) or (n_samples, n_targets) each; with `labels` text where they are classes."""
-        return self._target("y_true")
-
-    @property
-    def y_pred(self) -> ListViews | LabelViews:
-        """Predicted values: (n_samples,) or (n_samples, n_targets) each; with `labels` text where they are classes."""
-        return self._target("y_pred")
-
-    @property
-    def y_proba(self) -> ListViews:
-        """Class probabilities: (n_samples, n_classes) each."""
-        return self._view("y_proba")
-
-    @property
-    def sample_indices(self) -> ListViews:
-        """Sample indices, int64: (n_samples,) each."""
-        return self._view("sample_indices")
-
-    @property
-    def weights(self) -> ListViews:
-        """Weights, 1-D each."""
-        return self._view("weights")
-
-    @property
-    def classes(self) -> list[list[str] | None]:
-        """The classes of each prediction's targets in the order of their numbers, None for numbers; with `labels`."""
-        if self._classes is None:
-            raise AttributeError("classes were not loaded; ask for labels=True")
-        return [None if each is None else classes_of(each)[:-1].tolist() for each in self._classes]
-
-    def y_true_2d(self) -> np.ndarray[Any, Any]:
-        """Measured values as one matrix (n_predictions, n_samples), when lengths agree."""
-        return self.y_true.to_2d()
-
-    def y_pred_2d(self) -> np.ndarray[Any, Any]:
-        """Predicted values as one matrix (n_predictions, n_samples), when lengths agree."""
-        return self.y_pred.to_2d()
-
-    def to_arrow(self) -> pa.Table:
-        """`prediction_id` and a list column per array, row-major; with `labels` also `y_true_labels`,
-        `y_pred_labels`.
-        """
-        return pa.table({"prediction_id": self._ids, **self.arrow_columns()})
-
-    def arrow_columns(self) -> dict[str, pa.ListArray]:
-        """The list columns of `to_arrow` by name."""
-        columns = {name: views.to_arrow() for name, views in self._views.items()}
-        targets = [name for name in TARGETS if name in columns and self._classes is not None]
-        return columns | {f"{name}_labels": self._target(name).to_arrow() for name in targets}
-
-    def to_polars(self) -> pl.DataFrame:
-        """The same as a Polars frame."""
-        return as_frame(self.to_arrow())
-
-    def __repr__(self) -> str:
-        return f"LoadedArrays: {len(self):,} predictions with {', '.join(self.columns)}"
-
-    def _repr_html_(self) -> str | None:
-        return arrays_cell(self)
-
-    def _target(self, name: str) -> ListViews | LabelViews:
-        views = self._view(name)
-        return views if self._classes is None else LabelViews(views, self._classes)
-
-    def _view(self, name: str) -> ListViews:
-        if name not in self._views:
-            raise AttributeError(f"{name} was not loaded; name it in columns= (loaded: {', '.join(self.columns)})")
-        return self._views[name]
 
 
 class ArrayReader:

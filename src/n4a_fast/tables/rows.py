@@ -15,6 +15,8 @@ _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
 _KNOWN_AT_MOST = 50_000
+# of a text on its way: Python's, Arrow's, and DuckDB's, which reads its rows again to log them, 2,048 at once
+_COPIES = 6
 _ROW_BYTES = 200  # of a row in memory, beside its texts; a row that replaces another counts too, as it does in the log
 
 
@@ -60,7 +62,7 @@ class PendingRows:
 
     def _keep(self, key: str, row: dict[str, Any]) -> None:
         self._rows[key] = self._fresh[key] = row
-        size = _ROW_BYTES + sum([len(value) for value in row.values() if type(value) is str])
+        size = _ROW_BYTES + _COPIES * sum([len(value) for value in row.values() if type(value) is str])
         self.nbytes, self.fresh_nbytes = self.nbytes + size, self.fresh_nbytes + size
 
     def get(self, key: str) -> dict[str, Any] | None:

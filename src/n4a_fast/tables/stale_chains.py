@@ -21,7 +21,7 @@ from n4a_fast.schema.chain_scores import scores_of, summaries_of
 
 _PREDICTIONS_AT_ONCE = 2**18  # of the chains of one commit: Ctrl-C waits for it
 _PREDICTIONS_AT_REST = 2**16  # that a store computes when it is closed: some tenths of a second
-_MEMORY = 512  # MB of DuckDB's own: it would come to hold all cached rows
+_MEMORY = 512 * 2**20  # bytes of DuckDB's own: it would come to hold all cached rows
 _WORTH_REFRESHING = 2**10  # predictions; of fewer, a reader computes the rows itself in no time
 _RANGES = 4  # of `nk`; each costs a comparison for every row that is left
 
@@ -35,6 +35,10 @@ WITH_COMPUTED = "(FROM cached_chain_scores ANTI JOIN stale_chains USING (chain_i
 _STALE = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk, sum(predictions) AS predictions
 FROM (FROM stale_chains UNION ALL
     SELECT chain_id, first_nk, last_nk, predictions FROM cached_chain_summaries SEMI JOIN stale_chains USING (chain_id))
+GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
+_PLACES = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk
+FROM (FROM stale_chains SEMI JOIN wanted USING (chain_id) UNION ALL
+    SELECT chain_id, first_nk, last_nk, predictions FROM cached_chain_summaries SEMI JOIN wanted USING (chain_id))
 GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
 _NOTED = "SELECT coalesce(sum(predictions), 0) FROM stale_chains"
 _NOTE_WHERE = """INSERT INTO stale_chains SELECT chain_id, min(nk), max(nk), count(nk) FROM wanted
@@ -94,7 +98,7 @@ def refresh(database: Database) -> bool:
     if database.read_only:
         return False
     try:
-        for chains in _pieces(database.arrow(_STALE)):
+        for chains in _pieces(database.arrow(_STALE), min(_MEMORY, database.memory_limit)):
             database.in_little_memory(_MEMORY, partial(_refresh, database, chains))
     except StoreUnavailableError:  # who reads needs no room on the disk
         return False
@@ -129,7 +133,7 @@ def computed_scores(database: Database) -> pa.Table:
 
 def current_chains(database: Database) -> Iterator[pa.Table]:
     """Chains that nobody has noted as stale, some at a time, as `wrong_among` takes them."""
-    return _pieces(database.arrow(_CURRENT))
+    return _pieces(database.arrow(_CURRENT), min(_MEMORY, database.memory_limit))
 
 
 def wrong_among(database: Database, chains: pa.Table) -> list[str]:
@@ -155,6 +159,11 @@ def _differs(column: pa.Field) -> str:
     return f"({ours} IS DISTINCT FROM {computed} AND NOT coalesce({near}, false))"
 
 
+def ranges_of(database: Database, chains: pa.Table) -> str:
+    """SQL for the few ranges of `nk` in which all predictions of these chains are, stale or not."""
+    return _ranges_of(database.select(_PLACES, wanted=chains))
+
+
 def note_wrong_in_transaction(database: Database, chain_ids: list[str]) -> None:
     """Chains are stale, wherever their predictions are."""
     database.insert(_NOTE_WHERE, wanted=pa.table({"chain_id": pa.array(chain_ids, pa.string())}))
@@ -169,9 +178,10 @@ def _refresh(database: Database, chains: pa.Table) -> None:
         database.insert(_FORGET.format(table="stale_chains"), wanted=chains)
 
 
-def _pieces(stale: pa.Table) -> Iterator[pa.Table]:
-    """Chains with about as many predictions as one commit takes, in their order."""
-    ends = np.cumsum(stale["predictions"].to_numpy().astype(np.int64)) // _PREDICTIONS_AT_ONCE
+def _pieces(stale: pa.Table, memory: int) -> Iterator[pa.Table]:
+    """Chains with about as many predictions as one commit takes in so much memory, in their order."""
+    at_once = _PREDICTIONS_AT_ONCE * memory // _MEMORY
+    ends = np.cumsum(stale["predictions"].to_numpy().astype(np.int64)) // at_once
     cuts = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), stale.num_rows]
     return (stale.slice(first, last - first) for first, last in pairwise(cuts) if last > first)
 

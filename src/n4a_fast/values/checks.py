@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import time
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from n4a_fast.errors import InvalidInputError
 INT32 = 2**31 - 1
 INT64 = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1)
+_SIZE = re.compile(r"\s*([0-9.]+)\s*(?:([KMGT])(i)?)?B?\s*", re.IGNORECASE)
 
 
 def now() -> datetime:
@@ -111,3 +113,25 @@ def optional_mapping(value: Any, name: str) -> dict[Any, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise InvalidInputError(f"{name} must be a dict, got {type(value).__name__}")
     return value
+
+
+def nbytes(value: Any, name: str, least: int) -> int:
+    """`value` as bytes, given as a number or as text such as "512MB" or "1.5 GiB"; InvalidInputError below `least`."""
+    found = int(value) if isinstance(value, int) and not isinstance(value, bool) else _size(value)
+    if found is None or found < least:
+        from_on = f"from {least // 10**6}MB on"
+        raise InvalidInputError(f'{name} must be bytes, or a text like "512MB", {from_on}; got {value!r}')
+    return found
+
+
+def _size(value: Any) -> int | None:
+    """Bytes of a text like "512MB", in which M means 10^6 and Mi 2^20; None for anything else."""
+    parts = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    try:
+        number = float(parts[1]) if parts else None
+    except ValueError:
+        return None
+    if parts is None or number is None:
+        return None
+    power = " KMGT".index(parts[2].upper()) if parts[2] else 0
+    return int(number * (1024 if parts[3] else 1000) ** power)

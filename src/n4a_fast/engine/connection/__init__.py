@@ -1,6 +1,6 @@
 """DuckDB on a store file: the only folder that imports duckdb."""
 
-from n4a_fast.engine.connection.client import Connection
+from n4a_fast.engine.connection.client import Connection, checked_limit
 from n4a_fast.engine.connection.database import Database, Params
 
-__all__ = ["Connection", "Database", "Params"]
+__all__ = ["Connection", "Database", "Params", "checked_limit"]

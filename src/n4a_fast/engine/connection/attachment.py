@@ -61,6 +61,7 @@ class Attachment:
         self._after_commit: list[Callable[[], object]] = []
         self._inserted = 0  # bytes since the file was attached
         self._log_is_named = False  # the name of the file's log survives a power loss
+        self.memory_limit = client.MEMORY_LIMIT
         self.identity = StoreIdentity(path)  # of a store: known once it is opened
         self._keeps_turn = False
         tell_of_forks(self)
@@ -92,6 +93,10 @@ class Attachment:
     def wait_at_most(self, seconds: float) -> None:
         """From now on the calls of this thread wait so long for the file: stores that share it may differ in that."""
         self._patience.seconds = seconds
+
+    def spill_folder(self) -> Path | None:
+        """Where a new connection may write what does not fit into memory."""
+        return platform.temporary_folder()
 
     # -- the file --------------------------------------------------------------------------
 
@@ -152,11 +157,6 @@ class Attachment:
             return self._turnstile is None or self._turnstile.enter(0.0, shared=self._read_only)
         finally:
             self._waiting.release()
-
-    def note_use(self) -> None:
-        """The workspace is in use: it rests when it has not been for a moment."""
-        self.last_used = time.monotonic()
-        self.activity.set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -336,7 +336,7 @@ class Attachment:
         """The connection with the file attached; None after a moment if another DuckDB client, which knows no turns,
         has it, and it is not too late to try again.
         """
-        connection = self._connection = self._connection or client.connected()
+        connection = self._connection = self._connection or client.connected(self.memory_limit, self.spill_folder())
         try:
             is_same = not self.identity.is_known or self.identity.is_here()  # or ATTACH would make a missing file
             client.attach(connection, self.path, "store", read_only=read_only)

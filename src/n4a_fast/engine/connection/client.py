@@ -16,6 +16,7 @@ import duckdb
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.durable.torn_pages import mend_before_attaching
 from n4a_fast.platform import at_fork, keep_for_ever
+from n4a_fast.values import checks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,16 +27,47 @@ _ROW_GROUP = 2048
 # the size is not in the file, and DuckDB gives each of its threads whole groups
 _READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
-_SETTINGS = """SET max_vacuum_tasks = 0; SET wal_autocheckpoint = '256MB'; SET autoinstall_known_extensions = false;
+_SETTINGS = """SET max_vacuum_tasks = 0; SET autoinstall_known_extensions = false;
 SET autoload_known_extensions = false; SET python_enable_replacements = false"""  # no name is a variable of ours
+MEMORY_LIMIT = 512 * 2**20  # bytes that DuckDB takes for a file, unless told otherwise
+_LEAST_MEMORY = 64 * 10**6  # a few row groups of arrays for each thread
+_CHECKPOINTS = 8  # a checkpoint for each so many parts of the memory in DuckDB's log: 64 MiB by default
 _SPARE_AT_MOST = 2  # a merge has two files open at once
-_CACHE = "512MB"  # what DuckDB may keep of what was written; it would keep everything, up to 80 % of the memory
+_CACHE = 512 * 2**20  # what DuckDB may keep of what was written; it would keep everything, up to its limit
 
 
-def connected() -> Connection:
-    """A connection without a file: the one that a closed store has left, or a new one, which takes 13 ms."""
-    with suppress(IndexError):
-        return _SPARE.pop()
+def connected(memory_limit: int, spill: Path | None) -> Connection:
+    """A connection without a file: the one that a closed store has left, or a new one, which takes 13 ms.
+
+    DuckDB takes `memory_limit` bytes, and writes what does not fit into the folder `spill`, which it makes when it
+    needs it and removes when the connection closes; None: it raises.
+    """
+    try:
+        connection = _SPARE.pop()
+    except IndexError:
+        connection = _new()
+    connection.execute(f"SET temp_directory = '{_quoted(spill) if spill else ''}'")
+    use_memory(connection, memory_limit)
+    return connection
+
+
+def checked_limit(given: int | str | None) -> int | None:
+    """Bytes of a memory limit as users give it; None when they give none."""
+    return None if given is None else checks.nbytes(given, "memory_limit", _LEAST_MEMORY)
+
+
+def use_memory(connection: Connection, nbytes: int) -> None:
+    """`limit_memory`, and checkpoints often enough for it: until the next one, DuckDB keeps long texts in memory."""
+    limit_memory(connection, nbytes)
+    connection.execute(f"SET wal_autocheckpoint = '{nbytes // _CHECKPOINTS}B'")
+
+
+def limit_memory(connection: Connection, nbytes: int) -> None:
+    """From now on DuckDB takes so many bytes; OutOfMemoryException when statements that run hold more."""
+    connection.execute(f"SET memory_limit = '{nbytes}B'")
+
+
+def _new() -> Connection:
     connection = duckdb.connect(":memory:")
     connection.execute(_SETTINGS)
     # after two seconds it would be drawn on the user's stdout. In a notebook kernel without ipywidgets it is off, and
@@ -46,8 +78,15 @@ def connected() -> Connection:
 
 
 def keep_for_the_next(connection: Connection | None) -> None:
-    """Give back a connection that has no file any more."""
-    if connection is not None and len(_SPARE) < _SPARE_AT_MOST:
+    """Give back a connection that has no file any more; one that has spilled ends, and its folder with it."""
+    if connection is None:
+        return
+    try:
+        connection.execute("SET temp_directory = ''")
+    except duckdb.NotImplementedException:
+        connection.close()
+        return
+    if len(_SPARE) < _SPARE_AT_MOST:
         _SPARE.append(connection)
 
 
@@ -129,14 +168,14 @@ def in_row_groups(table: pa.Table) -> pa.Table:
     return type(table).from_batches(table.to_batches(_ROW_GROUP), table.schema) if len(table) > _ROW_GROUP else table
 
 
-def trim_cache(connection: Connection) -> None:
+def trim_cache(connection: Connection, memory_limit: int) -> None:
     """Let DuckDB forget what it has written beyond `_CACHE`, so that memory does not grow with the rows."""
     try:
-        connection.execute(f"SET memory_limit = '{_CACHE}'")
+        limit_memory(connection, min(_CACHE, memory_limit))
     except duckdb.OutOfMemoryException:
         pass  # more than that is in use at this moment; the next time will do
     finally:
-        connection.execute("RESET memory_limit")
+        limit_memory(connection, memory_limit)
 
 
 def _quoted(path: Path) -> str:

@@ -19,14 +19,13 @@ from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
 from n4a_fast.engine.frames import as_frame
-from n4a_fast.errors import InvalidInputError, StoreError, StoreFormatError
+from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreFormatError
 from n4a_fast.platform.interrupts import Uninterrupted
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_NO_LIMIT = 2**20  # megabytes
 _TRIM_EVERY = 256 * 2**20  # bytes written
 
 Params = Sequence[Any]
@@ -96,21 +95,19 @@ class Database(Attachment):
             table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
             return table
 
-    def in_little_memory(self, megabytes: int, work: Callable[[], Result]) -> Result:
+    def in_little_memory(self, nbytes: int, work: Callable[[], Result]) -> Result:
         """What `work` gives while DuckDB keeps no more than this, its cache of the file included; twice as much where
-        that is too little.
+        that is too little, up to the limit of all calls.
         """
         with self.reading() as connection:
-            while True:
-                connection.execute(f"SET memory_limit = '{megabytes}MB'")
+            while nbytes < self.memory_limit:
                 try:
+                    client.limit_memory(connection, nbytes)
                     return work()
-                except StoreError as error:
-                    megabytes *= 2
-                    if not isinstance(error.__cause__, duckdb.OutOfMemoryException) or megabytes > _NO_LIMIT:
-                        raise
+                except MemoryLimitError:
+                    nbytes *= 2
                 finally:
-                    connection.execute("RESET memory_limit")
+                    client.limit_memory(connection, self.memory_limit)
             return work()
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
@@ -186,7 +183,7 @@ class Database(Attachment):
             self.lock.release()
             if self._untrimmed >= _TRIM_EVERY:
                 self._untrimmed = 0
-                client.trim_cache(connection)
+                client.trim_cache(connection, self.memory_limit)
 
     def run_hooks(self) -> None:
         """Do what `after_commit` was given for the transaction that has committed."""
@@ -228,6 +225,25 @@ class Database(Attachment):
         """Run `hook` once the open transaction has committed; never if it rolls back."""
         self._require_transaction()
         self._after_commit.append(hook)
+
+    def note_use(self) -> None:
+        """The workspace is in use: it rests when it has not been for a moment."""
+        self.last_used = time.monotonic()
+        self.activity.set()
+
+    # -- memory ----------------------------------------------------------------------------
+
+    def use_memory(self, nbytes: int | None) -> None:
+        """From now on DuckDB takes so many bytes for this file; None: as before."""
+        if nbytes is None:
+            return
+        with self.lock:
+            self.memory_limit = nbytes
+            try:
+                if self._connection is not None:
+                    client.use_memory(self._connection, nbytes)
+            except duckdb.Error as error:
+                raise self._translated(error) from error
 
     # -- the file as a whole ---------------------------------------------------------------
 

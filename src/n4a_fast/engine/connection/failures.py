@@ -12,6 +12,7 @@ from n4a_fast import platform
 from n4a_fast.errors import (
     DamagedStoreError,
     InvalidInputError,
+    MemoryLimitError,
     NotAStoreError,
     StoreError,
     StoreLockedError,
@@ -22,6 +23,7 @@ INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-
 _DAMAGE = re.compile("Could not read enough bytes|Corrupt|corrupt|checksum|replaying WAL|Failed to load metadata")
 # of functions that unpack a value that they are given, not of a file
 _BAD_VALUE = re.compile("would exceed buffer capacity")
+_NO_MEMORY = re.compile(r"failed to pin block")  # in a commit it has no class of its own
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 
 
@@ -37,6 +39,8 @@ def translated(path: Path, error: duckdb.Error) -> StoreError:
         return StoreUnavailableError(log, f"it is the log of another file than this {path.name}", cure)
     if "Unique file handle conflict" in text:
         return StoreLockedError(path, os.getpid())
+    if isinstance(error, duckdb.OutOfMemoryException) or _NO_MEMORY.search(text):
+        return MemoryLimitError(path, text.splitlines()[0])
     if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in text:
         return NotAStoreError(path, "not a DuckDB file")
     if isinstance(error, duckdb.SerializationException):

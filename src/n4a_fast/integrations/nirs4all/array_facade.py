@@ -18,7 +18,7 @@ import pyarrow as pa
 from n4a_fast.errors import NotFoundError
 from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded
 from n4a_fast.integrations.workspaces.array_files import ArrayFiles, file_name
-from n4a_fast.predictions.reading import ListViews
+from n4a_fast.predictions.loaded import ListViews
 from n4a_fast.values import jsontext
 
 if TYPE_CHECKING:
