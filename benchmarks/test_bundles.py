@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from chains import fill as fill_chains
 from chains import spectra
 from harness import Measure, gate, report
+from sklearn.cross_decomposition import PLSRegression
 from workloads import fill
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import WorkspaceStore, inspect_bundle
 from n4a_fast.engine.workspace import STORE_FILE
 
 
@@ -169,3 +170,32 @@ def test_exporting_a_million(measure: Measure, store: WorkspaceStore, tmp_path: 
         megabytes_without_arrays=grown[0]["megabytes"],
         seconds_without_arrays=grown[0]["seconds"],
     )
+
+
+@gate(
+    "look_into_100_mb_vs_hashing",
+    workload="inspect_bundle, import_chain into a new store, and describe_artifact of a model of 100 MB",
+    baseline="reading the file and its sha256, three times",
+    size=100,
+    seed=0,
+    threads=1,
+)
+def test_looking_into_a_large_bundle(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    model = PLSRegression(2).fit(random.random((9, 5)), np.arange(9.0))
+    model.coef_ = random.random((1, 100 * 2**17))
+    pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
+    saved = store.save_artifact(model, "PLSRegression", "model", "joblib")
+    steps = [{"step_idx": 1, "operator_class": "PLSRegression", "params": {}}]
+    chain = store.save_chain(pipeline, steps, 1, "PLSRegression", "", "per_fold", {"fold_0": saved}, {})
+    path = Path(store.export_chain(chain, tmp_path / "large.n4a"))
+    turns = count()
+
+    def look() -> int:
+        with WorkspaceStore(tmp_path / f"taken {next(turns)}") as taken:
+            taken.import_chain(path)
+        return len(inspect_bundle(path).globals) + len(store.describe_artifact(saved).globals)
+
+    measure.ratio(lambda: [hashlib.sha256(path.read_bytes()) for _ in range(3)], look, rounds=5)
+    assert look() >= 4
+    assert path.stat().st_size > 60 * 2**20

@@ -10,6 +10,7 @@ import random
 import shutil
 import stat
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from bundle_chains import case, save, spectra
 from helpers import child, counts, finish
 
 from n4a_fast import WorkspaceStore, inspect_bundle
+from n4a_fast.bundles.reader import read_bundle
 from n4a_fast.errors import BundleError, UntrustedArtifactError
 
 Members = dict[str, bytes]
@@ -310,3 +312,63 @@ def test_the_report_names_header_members_classes_and_globals(bundle: Path) -> No
             (info.filename, info.file_size) for info in archive.infolist()
         ]
         assert all(member.sha256 == hashlib.sha256(archive.read(member.name)).hexdigest() for member in report.members)
+
+
+def with_directory(bundle: Path, *, times: int) -> None:
+    """The same archive with each entry of its list of members that often, where it has one member once."""
+    data = bundle.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    size, start = struct.unpack("<II", data[end + 12 : end + 20])
+    listed = data[start : start + size] * times
+    tail = bytearray(data[end:])
+    tail[12:20] = struct.pack("<II", len(listed), start)
+    bundle.write_bytes(data[:start] + listed + tail)
+
+
+@pytest.mark.parametrize(
+    ("times", "words"), [(1000, "more than the 10000|more than once"), (20_000, "list of members")]
+)
+def test_a_list_of_very_many_members_is_refused_before_each_becomes_an_object(
+    store: WorkspaceStore, bundle: Path, times: int, words: str
+) -> None:
+    with_directory(bundle, times=times)
+    tracemalloc.start()
+    try:
+        refused(store, bundle, words)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_members_that_lie_over_each_other_give_no_more_than_they_state(store: WorkspaceStore, bundle: Path) -> None:
+    content = bytearray(bundle.read_bytes())
+    with zipfile.ZipFile(bundle) as archive:
+        first, second = archive.infolist()[:2]
+    place = content.rindex(struct.pack("<I", second.header_offset) + second.filename.encode())
+    content[place : place + 4] = struct.pack("<I", first.header_offset)
+    bundle.write_bytes(content)
+    refused(store, bundle, "no whole ZIP")
+
+
+@pytest.mark.parametrize("read", [inspect_bundle, read_bundle])
+def test_each_member_is_hashed_once(bundle: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object]) -> None:
+    hashed: list[int] = []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda data=b"": hashed.append(len(data)) or sha256(data))
+    read(bundle)
+    with zipfile.ZipFile(bundle) as archive:
+        assert 0 < sum(hashed) <= sum(info.file_size for info in archive.infolist())
+
+
+@pytest.mark.parametrize("stated", [{}, [], None, 7, "exec"])
+def test_a_format_that_is_none_is_told_by_the_name_of_the_member(
+    store: WorkspaceStore, bundle: Path, stated: object
+) -> None:
+    def change(members: Members) -> None:
+        manifest = json.loads(members["manifest.json"])
+        for entry in manifest["artifacts"].values():
+            entry["format"] = stated
+        members["manifest.json"] = json.dumps(manifest).encode()
+
+    assert store.import_chain(rewritten(bundle, change))
+    assert {row[0] for row in store.sql("SELECT format FROM artifacts").rows()} == {"joblib"}

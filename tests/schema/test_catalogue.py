@@ -36,6 +36,18 @@ def test_what_bears_our_names_must_be_ours(tmp_path: Path, empty_workspace: Path
             opens(tmp_path / "workspace")
 
 
+def test_a_trigger_on_our_tables_is_somebody_elses(tmp_path: Path, empty_workspace: Path) -> None:
+    place = empty_copy(tmp_path, empty_workspace) / "store.duckdb"
+    with duckdb.connect() as made:  # our own files are of a version that holds none
+        made.execute(f"ATTACH '{place}' AS ours; ATTACH '{tmp_path / 'theirs'}' AS theirs (STORAGE_VERSION 'v2.0.0')")
+        made.execute("COPY FROM DATABASE ours TO theirs; USE theirs; CREATE TABLE beside (a INTEGER)")
+        made.execute("CREATE TRIGGER t AFTER INSERT ON runs FOR EACH STATEMENT INSERT INTO beside VALUES (1)")
+    (tmp_path / "theirs").replace(place)
+    for opens in (WorkspaceStore, WorkspaceStore.open_readonly):
+        with pytest.raises(NotAStoreError, match="a trigger on runs"):
+            opens(tmp_path / "workspace")
+
+
 def test_what_lies_beside_ours_is_left_alone(tmp_path: Path, empty_workspace: Path) -> None:
     (canary := tmp_path / "canary").write_text("secret")
     with duckdb.connect(str(empty_copy(tmp_path, empty_workspace) / "store.duckdb")) as made:

@@ -8,9 +8,11 @@ ever extracted to disk. What the members mean is for `reader`.
 from __future__ import annotations
 
 import errno
+import io
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from n4a_fast.errors import BundleError, NotFoundError, StoreUnavailableError
@@ -18,14 +20,29 @@ from n4a_fast.errors import BundleError, NotFoundError, StoreUnavailableError
 _ALWAYS_ALLOWED = 256 * 2**20  # bytes unpacked
 _EXPANSION = 20  # times the size of the file; models gain a few per cent, text at most ten times
 _MOST_MEMBERS = 10_000
+_LONGEST_LIST = 256 * _MOST_MEMBERS  # bytes
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+class _File(io.FileIO):
+    """The archive, of which at first no more is read at once than the list of its members may have: `zipfile` makes an
+    object of each before it tells how many there are.
+    """
+
+    most: int | None = _LONGEST_LIST
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.most is not None and size is not None and size > self.most:
+            raise zipfile.BadZipFile(f"its list of members has {size} bytes, more than {self.most}")
+        return super().read(size) or b""
 
 
 def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
     """Content of each file in the archive, in its order."""
     try:
         limit = limit_of(path, max_bytes)
-        with zipfile.ZipFile(path) as archive:
+        with _File(path) as file, zipfile.ZipFile(file) as archive:
+            file.most = None
             files = [info for info in archive.infolist() if not info.is_dir()]
             _check(path, files, limit)
             return {info.filename: _content(path, archive, info) for info in files}
@@ -47,12 +64,11 @@ def limit_of(path: Path, max_bytes: int | None) -> int:
 
 
 def _check(path: Path, files: list[zipfile.ZipInfo], limit: int) -> None:
-    names = [info.filename for info in files]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(names) != len(set(names)) else None
-    if twice is not None:
-        raise BundleError(path, f"it holds {twice} more than once, and only one of them can be meant")
     if len(files) > _MOST_MEMBERS:
         raise BundleError(path, f"it holds {len(files)} files, more than the {_MOST_MEMBERS} that are read")
+    twice = [name for name, times in Counter(info.filename for info in files).items() if times > 1]
+    if twice:
+        raise BundleError(path, f"it holds {twice[0]} more than once, and only one of them can be meant")
     for info in files:
         _check_one(path, info)
     total = sum(info.file_size for info in files)

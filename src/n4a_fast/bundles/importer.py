@@ -40,7 +40,7 @@ def import_chain(parts: Parts, path: Path, max_bytes: int | None) -> str:
     """Id of the bundle's chain, durably saved unless it is here already."""
     bundle = read_bundle(path, max_bytes)
     stated = checks.text(bundle.manifest.get("chain_id") or "", "chain_id")
-    told = [stated, _with_digests(bundle.rows, bundle.operators), bundle.input.as_json()]
+    told = [stated, _digested(bundle), bundle.input.as_json()]
     derived = content_id(str(jsontext.encode(told, "chain")).encode())
     known = {chain_id: found for chain_id in (stated, derived) if (found := parts.chains.find(chain_id)) is not None}
     for chain_id, found in known.items():
@@ -72,7 +72,8 @@ def _is_here(known: Mapping[str, Any], artifacts: Artifacts, bundle: Bundle) -> 
         return False
     try:
         stored = {name: artifacts.content(name)[0] for name in artifacts_used(known)}
-        if _same(_with_digests(known, stored), _with_digests(bundle.rows, bundle.operators)):
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in stored.items()}
+        if _same(with_artifacts(known, digests), _digested(bundle)):
             return True
         return _same(known, bundle.told or {}) and operators_of(known, artifacts) == bundle.operators
     except StoreError:  # an operator that is gone, damaged or not to be loaded: the bundle brings its own
@@ -85,8 +86,9 @@ def _contradicts(known: ChainInput, told: ChainInput) -> bool:
     return any(stored[name] != stated[name] for name in {*stored} & {*stated} - {"prediction_range"})
 
 
-def _with_digests(rows: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
-    return with_artifacts(rows, {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
+def _digested(bundle: Bundle) -> dict[str, Any]:
+    """Its chain with the hash of each operator in the operator's place."""
+    return with_artifacts(bundle.rows, {name: bundle.digest_of(name) for name in bundle.operators})
 
 
 def _same(known: Mapping[str, Any], rows: Mapping[str, Any]) -> bool:

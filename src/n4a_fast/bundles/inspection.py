@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from n4a_fast.artifacts.pickles import Budget
 from n4a_fast.bundles.archive import members_of
-from n4a_fast.bundles.reader import FOLDER, budget_of, contents_in, header_of
+from n4a_fast.bundles.reader import FOLDER, budget_of, contents_in, digests_of, header_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +46,12 @@ def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleR
     place = Path(path)
     members = members_of(place, max_bytes)
     budget = budget_of(place, members, max_bytes)
-    told = header_of(place, members)
-    return BundleReport(place, told, tuple(_member(place, name, data, budget) for name, data in members.items()))
+    told = header_of(place, members, digest_of := digests_of(members))
+    listed = (_member(place, name, data, digest_of(name), budget) for name, data in members.items())
+    return BundleReport(place, told, tuple(listed))
 
 
-def _member(path: Path, name: str, data: bytes, budget: Budget) -> BundleMember:
-    digest = hashlib.sha256(data).hexdigest()
+def _member(path: Path, name: str, data: bytes, digest: str, budget: Budget) -> BundleMember:
     if not name.startswith(FOLDER):
         return BundleMember(name, len(data), digest)
     found = contents_in(path, name, data, budget)

@@ -13,8 +13,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -58,12 +59,13 @@ class Bundle:
     operators: Mapping[str, bytes]
     classes: Mapping[str, str]  # of the pickled objects, by member
     formats: Mapping[str, str]
+    digest_of: Callable[[str], str]  # sha256 of a member
 
 
 def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
     """The bundle at `path`; BundleError when it is damaged, unsafe, or holds more than a chain."""
     members = members_of(path, max_bytes)
-    manifest = header_of(path, members)
+    manifest = header_of(path, members, digest_of := digests_of(members))
     operators = {name: data for name, data in members.items() if name.startswith(FOLDER)}
     if not operators:
         raise BundleError(path, "it holds no operators (members under artifacts/)")
@@ -88,10 +90,15 @@ def read_bundle(path: Path, max_bytes: int | None = None) -> Bundle:
         raise
     except (ReplayError, ValueError, TypeError, LookupError, AttributeError) as error:  # JSON of any other form
         raise BundleError(path, f"its chain cannot be replayed: {error}") from error
-    return Bundle(path, manifest, pipeline, told, rows, known, operators, classes, formats)
+    return Bundle(path, manifest, pipeline, told, rows, known, operators, classes, formats, digest_of)
 
 
-def header_of(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
+def digests_of(members: Mapping[str, bytes]) -> Callable[[str], str]:
+    """Tells the sha256 of a member, for which it is read once."""
+    return cache(lambda name: hashlib.sha256(members[name]).hexdigest())
+
+
+def header_of(path: Path, members: Mapping[str, bytes], digest_of: Callable[[str], str]) -> dict[str, Any]:
     """The manifest, once it agrees with the members."""
     if "manifest.json" not in members:
         raise BundleError(path, "it has no manifest.json")
@@ -108,11 +115,11 @@ def header_of(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
         raise BundleError(path, f"it {beyond}, which no chain can hold; load it with nirs4all")
     hashes = manifest.get("artifact_integrity")
     if hashes is not None:
-        _check_hashes(path, members, hashes)
+        _check_hashes(path, members, hashes, digest_of)
     return manifest
 
 
-def _check_hashes(path: Path, members: Mapping[str, bytes], hashes: Any) -> None:
+def _check_hashes(path: Path, members: Mapping[str, bytes], hashes: Any, digest_of: Callable[[str], str]) -> None:
     if not isinstance(hashes, dict):
         raise BundleError(path, "its artifact_integrity is no table of hashes")
     missing, extra = set(hashes) - set(members), {name for name in members if name.startswith(FOLDER)} - set(hashes)
@@ -120,7 +127,7 @@ def _check_hashes(path: Path, members: Mapping[str, bytes], hashes: Any) -> None
         if names:
             raise BundleError(path, f"{told} {', '.join(sorted(names))}; get the bundle again")
     for name, expected in hashes.items():
-        if hashlib.sha256(members[name]).hexdigest() != str(expected).removeprefix("sha256:"):
+        if digest_of(name) != str(expected).removeprefix("sha256:"):
             raise BundleError(
                 path, f"the content of {name} does not have the hash that its manifest states; get the bundle again"
             )
@@ -149,7 +156,8 @@ def _format(path: Path, name: str, told: Mapping[str, Any]) -> str:
         raise BundleError(
             path, f"its operator {name} is stored as {suffix or 'an unknown format'}; joblib and pickle files are read"
         )
-    return str(told["format"]) if told.get("format") in codec.EXTENSIONS else FORMATS[suffix]
+    stated = told.get("format")
+    return stated if isinstance(stated, str) and stated in codec.EXTENSIONS else FORMATS[suffix]
 
 
 def _check_weights(path: Path, members: Mapping[str, bytes]) -> None:

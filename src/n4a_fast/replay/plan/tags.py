@@ -52,18 +52,36 @@ def estimator_type(model: Any) -> str:
 def labels_several(model: Any, width: int) -> bool:
     """Whether a classifier gives several labels a sample, though its classes are one list: then there is no vote.
 
-    Its fitted state says so nowhere in common, so one that declares to be able to is asked for a made-up spectrum.
+    Its fitted state tells in scikit-learn, each estimator in its own words. A classifier of another kind that declares
+    to be able to, or declares nothing, is asked for a made-up spectrum.
     """
-    if getattr(model, "multilabel_", False) is True:
-        return True
+    if (stated := _states_several(model)) is not None:
+        return stated
     tags = _declared(model)
     able = getattr(getattr(tags, "classifier_tags", None), "multi_label", tags is None)
-    if not able or getattr(model, "n_outputs_", 0) == 1:
+    if not able or not width:
         return False
     try:
         return np.asarray(model.predict(np.ones((1, width)))).size > 1
-    except Exception:  # whatever a model says of a made-up spectrum: those of the caller will be predicted
+    except Exception:  # whatever a foreign model says of a made-up spectrum: those of the caller will be predicted
         return False
+
+
+def _states_several(model: Any) -> bool | None:
+    """What the fitted state says of the number of labels, within a pipeline or a search too; None for nothing."""
+    if (best := getattr(model, "best_estimator_", None)) is not None:
+        return _states_several(best)
+    if isinstance(steps := getattr(model, "steps", None), list) and steps:
+        return _states_several(steps[-1][1])
+    if isinstance(several := getattr(model, "multilabel_", None), bool):
+        return several
+    if isinstance(outputs := getattr(model, "n_outputs_", None), int | np.integer):
+        targets = getattr(getattr(model, "_label_binarizer", None), "y_type_", "")  # a network has an output a class
+        return targets.startswith("multilabel") if targets else bool(outputs > 1)
+    if isinstance(wide := getattr(model, "outputs_2d_", None), bool):  # of neighbours
+        return wide
+    targets = getattr(getattr(model, "_label_binarizer", None), "y_type_", None)  # of ridge classifiers
+    return None if targets is None else str(targets).startswith("multilabel")
 
 
 def width_of(operator: Any) -> int:
