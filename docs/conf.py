@@ -34,7 +34,6 @@ python_maximum_signature_line_length = 90
 
 html_theme = "pydata_sphinx_theme"
 html_title = "n4a_fast"
-html_static_path = ["_static"]
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
 html_show_sourcelink = False
 

@@ -18,6 +18,7 @@ import n4a_fast
 from n4a_fast import WorkspaceStore
 from n4a_fast.cli import app
 
+_CURE = re.compile(r"    (?P<depth>[| ]*)\+-- (?P<name>\w+)(?: \(\w+\))?\s+(?P<cure>.+)")
 _TOPIC = re.compile(r"^    # -- (.+?) -*$")
 _COLUMNS = """SELECT table_name, column_name, data_type FROM information_schema.columns
 WHERE table_schema = 'main' ORDER BY table_name, ordinal_position"""
@@ -74,7 +75,21 @@ def _functions_page() -> str:
 
 
 def _errors_page() -> str:
-    return "# Errors\n\n" + _directive("automodule", "n4a_fast.errors", "members:", "show-inheritance:")
+    rows = "\n".join(
+        f"| {'&emsp;' * level}[`{name}`](#n4a_fast.errors.{name}) | {cure} |" for level, name, cure in cures()
+    )
+    head = "# Errors\n\nEvery error names its cause and its cure, and is of one of these classes, by what to do next.\n"
+    table = f"| error | what to do |\n|---|---|\n{rows}\n"
+    parts = [head, table, "## What they say and carry\n"]
+    for _, name, _ in [(0, "StoreError", ""), *cures()]:
+        parts.append(_directive("autoexception", f"n4a_fast.errors.{name}", "show-inheritance:"))
+    return "\n".join(parts)
+
+
+def cures() -> list[tuple[int, str, str]]:
+    """Depth, name and cure of each error in the tree at the head of `errors`."""
+    lines = (_CURE.match(line) for line in str(n4a_fast.errors.__doc__).splitlines())
+    return [(len(found["depth"]) // 4, found["name"], found["cure"]) for found in lines if found]
 
 
 def _commands_page() -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers import begin_sweep
 
 import n4a_fast
-from n4a_fast import WorkspaceStore
+from n4a_fast import PipelineLibrary, WorkspaceStore, __version__, errors
 from n4a_fast.cli import app
+from n4a_fast.log.record import HEADER_SIZE
+from n4a_fast.schema.versions import FORMAT_VERSION
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS))
@@ -40,6 +45,48 @@ def test_every_command_has_its_place(pages: dict[str, str]) -> None:
     for command in app.registered_commands:
         name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
         assert f"## n4a-fast {name}\n" in pages["commands"]
+
+
+def test_every_error_is_listed_with_its_cure_below_the_class_it_is_of(pages: dict[str, str]) -> None:
+    listed = reference_pages.cures()
+    classes = {
+        name for name, each in vars(errors).items() if isinstance(each, type) and each.__module__ == errors.__name__
+    }
+    assert sorted(name for _, name, _ in listed) == sorted(classes - {"StoreError"})
+    above = ["StoreError"]
+    for depth, name, cure in listed:
+        above[depth + 1 :] = [name]
+        assert getattr(errors, above[depth]) in getattr(errors, name).__bases__
+        assert f"[`{name}`](#n4a_fast.errors.{name}) | {cure} |" in pages["errors"]
+        assert f"autoexception:: n4a_fast.errors.{name}\n" in pages["errors"]
+
+
+def test_what_lies_in_a_workspace_is_on_the_page_about_the_disk(tmp_path: Path) -> None:
+    page = (DOCS / "disk.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([^`]+)` \|", page[: page.index("## The tables")], re.MULTILINE)
+    with WorkspaceStore(tmp_path / "w") as store:
+        run = begin_sweep(store).run
+        store.save_artifact(np.arange(3), "numpy.ndarray", "model", "joblib")
+        store.flush()
+        store.shard(tmp_path / "w" / "shards" / "task", run_id=run).open().close()
+        PipelineLibrary(tmp_path / "w").save_template({"steps": ["SNV"]}, "first")
+        found = {path.relative_to(tmp_path / "w").as_posix() for path in (tmp_path / "w").rglob("*") if path.is_file()}
+        (log,) = (tmp_path / "w").glob("store.duckdb.log-*")
+        head = log.read_bytes()[:HEADER_SIZE]
+        store.backup(tmp_path / "b")
+    found |= {path.name for path in (tmp_path / "b").iterdir() if path.is_file()}
+    patterns = [
+        re.escape(each).replace("XX", "[0-9a-f]{2}").replace("ID", "[0-9a-f-]{36}").replace(r"\*", ".*")
+        .replace("HASH", "[0-9a-f]{32}").replace("CATEGORY", "[^/]+").replace("NAME", "[^/]+")
+        + (".+" if each.endswith("/") else "")
+        for each in named
+    ]  # fmt: skip
+    assert [path for path in found if not any(re.fullmatch(pattern, path) for pattern in patterns)] == []
+    widths = re.findall(r"^\| (\d+) \|", page[page.index("## The log") : page.index("## Formats")], re.M)
+    assert sum(map(int, widths)) == len(head)
+    assert f"a header of {HEADER_SIZE} bytes" in page
+    assert head.startswith(b"n4a\0log\2")
+    assert f"| {FORMAT_VERSION} | {__version__} | as it is |" in page
 
 
 def test_documented_tables_are_listed_with_their_columns(pages: dict[str, str]) -> None:
