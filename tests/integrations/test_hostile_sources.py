@@ -151,6 +151,15 @@ ARRAYS = {
     "labels out of range": _parquet(
         pa.table({"prediction_id": ["a"], "y_true_labels": ['{"vocabulary": ["a"], "indices": [9], "shape": [1]}']})
     ),
+    "an id ten million times": _parquet(pa.table({"prediction_id": pa.repeat("a", 10**7)})),
+    "more samples than anybody has": _parquet(
+        pa.table(
+            {
+                "prediction_id": ["a"],
+                "y_pred": pa.ListArray.from_arrays(pa.array([0, 10**7 + 1], pa.int32()), pa.repeat(0.0, 10**7 + 1)),
+            }
+        )
+    ),
     "no Parquet": lambda file: file.write_bytes(b"PAR1 nothing PAR1"),
     "a pipe": lambda file: os.mkfifo(file),
     "a link": lambda file: file.symlink_to("/dev/zero"),

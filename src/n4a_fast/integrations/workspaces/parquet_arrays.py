@@ -36,6 +36,7 @@ _KNOWN = frozenset(
     }
 )
 _LABELS = ("y_true_labels", "y_pred_labels")
+_MOST_SAMPLES = 10**7  # of a prediction, on the average of a row group
 _READ_ROWS = 1024  # lists of a thousand samples each
 
 
@@ -73,9 +74,27 @@ class ParquetArrays:
 
 def _opened(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
+        opened = pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreUnavailableError(file, f"it is no Parquet file that can be read ({error})") from error
+    if (reason := _unlikely(opened.metadata, file.stat().st_size)) is not None:
+        raise StoreUnavailableError(file, reason)
+    return opened
+
+
+def _unlikely(told: pq.FileMetaData, nbytes: int) -> str | None:
+    """Why a file cannot hold arrays of predictions, before anything is unpacked: what repeats takes no bytes in it.
+
+    Each row has an id of its own, so there are no more rows than bytes; and a prediction has so many samples at most.
+    """
+    if told.num_rows > nbytes:
+        return f"it states {told.num_rows} predictions in {nbytes} bytes"
+    for number in range(told.num_row_groups):
+        group = told.row_group(number)
+        most = max((group.column(place).num_values for place in range(group.num_columns)), default=0)
+        if most > _MOST_SAMPLES * max(group.num_rows, 1):
+            return f"it states {most} values in {group.num_rows} predictions"
+    return None
 
 
 def _batch(table: pa.Table) -> ArrayBatch:
