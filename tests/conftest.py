@@ -17,7 +17,7 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.engine import registry
 from n4a_fast.errors import StoreError
 
-pytest_plugins = ["progress"]
+pytest_plugins = ["progress", *(["lacking"] if sys.platform == "win32" else [])]
 
 # how long an example takes says how busy the machine is
 settings.register_profile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,7 +131,9 @@ def test_the_file_in_place_of_its_folder_is_told_with_the_folder(
     tmp_path: Path, opened: Callable[[Path], WorkspaceStore]
 ) -> None:
     WorkspaceStore(tmp_path).close()
-    with pytest.raises(StoreUnavailableError, match=f"it is a file; give the folder {str(tmp_path.resolve())!r}$"):
+    with pytest.raises(
+        StoreUnavailableError, match=re.escape(f"it is a file; give the folder {str(tmp_path.resolve())!r}") + "$"
+    ):
         opened(tmp_path / "store.duckdb")
     (tmp_path / "other.txt").write_text("")
     with pytest.raises(StoreUnavailableError, match="it is a file; give the folder of the workspace$"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,12 @@ def test_a_disk_that_refuses_a_copy_is_named(store: WorkspaceStore, tmp_path: Pa
     path = store.workspace_path
     store.close()
     with WorkspaceStore.open_readonly(path) as reader:
+        import resource
+
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
         try:
-            with pytest.raises(StoreUnavailableError, match=f"^{tmp_path / 'backup'} cannot be used"):
+            with pytest.raises(StoreUnavailableError, match=re.escape(f"{tmp_path / 'backup'} cannot be used")):
                 reader.backup(tmp_path / "backup")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -163,7 +165,7 @@ def test_a_workspace_copied_without_its_artifacts_is_told_by_its_own_path(
     shutil.rmtree(tmp_path / "half" / "artifacts")
     with WorkspaceStore.open_readonly(tmp_path / "half") as half:
         assert [finding.kind for finding in half.verify().findings] == ["missing file"]
-        with pytest.raises(DamagedStoreError, match=f"^{tmp_path / 'half'}/artifacts"):
+        with pytest.raises(DamagedStoreError, match=re.escape(str(tmp_path / "half" / "artifacts"))):
             half.backup(tmp_path / "backup")
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lacking
 import pytest
 
 TESTS = Path(__file__).parents[1]
@@ -95,3 +96,37 @@ def test_the_rules_of_windows_refuse_what_they_say(tmp_path: Path) -> None:
         "ours can be removed, and the name is free",
         "False",
     ], done.stderr
+
+
+NEEDS = '''
+import os, pytest
+CHILD = """
+import os
+os.fork()
+"""
+@pytest.fixture
+def linked(tmp_path):
+    tmp_path.symlink_to("elsewhere")
+def run(code): ...
+def test_forks(): run(CHILD)
+def test_links(linked): ...
+@pytest.mark.parametrize("make", [os.mkfifo])
+def test_made(make): ...
+def test_plain(tmp_path): os.replace(tmp_path, tmp_path); os._exit(0)
+'''
+
+
+@pytest.mark.parametrize(
+    ("test", "why"),
+    [
+        ("test_forks", "there is no os.fork"),
+        ("test_links", "links are made by administrators"),
+        ("test_made", "there is no os.mkfifo"),
+        ("test_plain", None),
+        ("test_of_another_module", None),
+    ],
+)
+def test_what_windows_lacks_is_read_from_a_test_and_what_it_uses(tmp_path: Path, test: str, why: str | None) -> None:
+    file = tmp_path / "test_needs.py"
+    file.write_text(NEEDS)
+    assert lacking.reason(file, test) == why
