@@ -101,3 +101,17 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
     if not platform.exchange(tmp_path / "one", tmp_path / "other"):
         pytest.skip("this system cannot exchange two folders at once")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["other"]
+
+
+def test_a_range_is_copied_as_far_as_the_system_goes(tmp_path: Path) -> None:
+    (tmp_path / "from").write_bytes(bytes(range(256)) * 40)
+    source, target = os.open(tmp_path / "from", os.O_RDONLY), os.open(tmp_path / "to", os.O_RDWR | os.O_CREAT)
+    try:
+        end = posix.copy_range(source, target, 4096, 8192)
+        assert end == (8192 if hasattr(os, "copy_file_range") else 4096)
+        assert os.pread(target, end - 4096, 4096) == os.pread(source, end - 4096, 4096)
+        assert posix.copy_range(source, target, 8192, 1 << 20) <= 256 * 40  # the end of the file
+        assert posix.copy_range(target, source, 0, 100) == 0  # which may not be written to: writing tells why
+    finally:
+        os.close(source)
+        os.close(target)
