@@ -127,7 +127,8 @@ def computed_scores(database: Database) -> pa.Table:
     def of(chains: pa.Table) -> pa.Table:
         return database.select(scores_of(_SOURCE.format(ranges=_ranges_of(chains))), wanted=chains)
 
-    pieces = [database.in_little_memory(_MEMORY, partial(of, chains)) for chains in _pieces(database.arrow(_STALE))]
+    stale = _pieces(database.arrow(_STALE), min(_MEMORY, database.memory_limit))
+    pieces = [database.in_little_memory(_MEMORY, partial(of, chains)) for chains in stale]
     return pa.concat_tables(pieces) if pieces else database.arrow("FROM cached_chain_scores LIMIT 0")
 
 
