@@ -365,8 +365,8 @@ def test_a_reader_who_may_not_write_computes_many_stale_chains_piece_by_piece_an
     asked: list[int] = []
     pieces = stale_chains._pieces
 
-    def counted(stale: pa.Table) -> list[pa.Table]:
-        found = list(pieces(stale))
+    def counted(stale: pa.Table, memory: int) -> list[pa.Table]:
+        found = list(pieces(stale, memory))
         asked.append(len(found))
         return found
 
