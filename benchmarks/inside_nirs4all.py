@@ -1,35 +1,66 @@
-"""Run by a release of nirs4all 1.x, with whatever store it uses: what its calls take on a large workspace.
+"""What the calls of nirs4all 1.x take on a large workspace, with its own store and with this one.
 
+    python inside_nirs4all.py compare OURS OWN [PIPELINES]  both, by the Pythons of two environments; a line for a call
     python inside_nirs4all.py fill WORKSPACE [PIPELINES]    540 pipelines of 21 predictions, as its executor saves them
     python inside_nirs4all.py ask WORKSPACE [TIMES]         processor and elapsed time of each call, as JSON
 
-The 540 pipelines have 11,340 predictions of 48 samples. `ask` measures on a copy, which its deletes may change.
+The 540 pipelines have 11,340 predictions of 48 samples. `fill` and `ask` are run by a release of nirs4all, with
+whatever store it uses; `ask` measures on a copy, which its deletes may change. Processor times are compared: elapsed
+ones tell of what else the machine does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nirs4all.data.predictions import Predictions
-from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
 
 SAMPLES, PIPELINES, RUNS = 48, 540, 5
 PLS = "sklearn.cross_decomposition.PLSRegression"
+SUMMARIES: dict[str, Callable[[Any], Any]] = {
+    "query_chain_summaries()": lambda store: store.query_chain_summaries(),
+    "query_top_chains(n=10)": lambda store: store.query_top_chains(metric="rmse", n=10),
+    "query_aggregated_predictions()": lambda store: store.query_aggregated_predictions(),
+}
 FOLDS = [*map(str, range(5)), "avg", "w_avg"]
+
+
+def compare(ours: str, own: str, pipelines: str = str(PIPELINES)) -> None:
+    """Fill and ask with both; processor time in ms of each call, and how many times as fast this store is."""
+    told = []
+    with tempfile.TemporaryDirectory() as place:
+        for python, switch in ((ours, "1"), (own, "")):
+            variables = {**os.environ, "N4A_FAST_INSTALL": switch, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+            command = [python, "-W", "ignore", __file__]
+            workspace = f"{place}/{switch or 'own'}"
+            subprocess.run(
+                [*command, "fill", workspace, pipelines], env=variables, check=True, stderr=subprocess.DEVNULL
+            )
+            asked = subprocess.run(
+                [*command, "ask", workspace], env=variables, check=True, capture_output=True, text=True
+            )
+            told.append(json.loads(asked.stdout))
+    for name, found in told[0].items():
+        one, other = found["cpu_ms"], told[1][name]["cpu_ms"]
+        print(f"{name:45s} {one:9.2f} {other:9.2f} {other / max(one, 0.01):9.2f}")
 
 
 def fill(workspace: str, pipelines: str = str(PIPELINES)) -> None:
     """Runs of pipelines with one chain each, and what nirs4all saves of it."""
+    from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
+
     random = np.random.default_rng(0)
     y_true, indices = random.normal(size=SAMPLES), np.arange(SAMPLES)
     with contextlib.closing(WorkspaceStore(Path(workspace))) as store:
@@ -85,6 +116,9 @@ def ask(workspace: str, times: str = "5") -> None:
 
 
 def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
+    from nirs4all.data.predictions import Predictions
+    from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
+
     told: dict[str, dict[str, float]] = {}
 
     def measure(name: str, call: Callable[[], object], repeated: int = times) -> Any:
@@ -102,6 +136,7 @@ def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
     with contextlib.closing(WorkspaceStore(workspace)) as store:
         ids = measure("query_predictions()", store.query_predictions)["prediction_id"].to_list()
         store.get_prediction(ids[0], load_arrays=True)
+        near = ids[len(ids) // 5 :][:21]
         apart = ids[:: len(ids) // 20][:20]
         measure("20 load_single, apart", lambda: [store.array_store.load_single(each) for each in apart])
         measure(
@@ -110,16 +145,20 @@ def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
         )
         measure(
             "21 get_prediction with arrays, together",
-            lambda: [store.get_prediction(each, load_arrays=True) for each in ids[2100:2121]],
+            lambda: [store.get_prediction(each, load_arrays=True) for each in near],
         )
-        measure("21 get_prediction", lambda: [store.get_prediction(each) for each in ids[2100:2121]])
+        measure("21 get_prediction", lambda: [store.get_prediction(each) for each in near])
         measure("load_batch of all", lambda: store.array_store.load_batch(ids, dataset_name="corn"))
-        measure("load_batch of 21", lambda: store.array_store.load_batch(ids[2100:2121], dataset_name="corn"))
-        chains = measure("query_chain_summaries()", store.query_chain_summaries)["chain_id"].to_list()
-        measure("query_top_chains(n=10)", lambda: store.query_top_chains(metric="rmse", n=10))
-        measure("query_aggregated_predictions()", store.query_aggregated_predictions)
+        measure("load_batch of 21", lambda: store.array_store.load_batch(near, dataset_name="corn"))
+        for name, call in SUMMARIES.items():
+            with contextlib.ExitStack() as handles:  # what a handle was asked before, it may answer from memory
+                new = [handles.enter_context(contextlib.closing(WorkspaceStore(workspace))) for _ in range(times + 1)]
+                call(new.pop())
+                measure(f"{name}, first", partial(_asked_of_next, call, new))
+            measure(f"{name}, again", partial(call, store))
+        chains = store.query_chain_summaries()["chain_id"].to_list()
         measure("top_predictions(10)", lambda: store.top_predictions(10))
-        measure("get_chain", lambda: store.get_chain(chains[100]))
+        measure("get_chain", lambda: store.get_chain(chains[len(chains) // 5]))
         measure("summaries of 20 chains, updated", lambda: store.bulk_update_chain_summaries(chains[:20]), 1)
     measure("Predictions.from_workspace", lambda: Predictions.from_workspace(workspace), min(times, 3))
     with contextlib.closing(WorkspaceStore(workspace)) as store:
@@ -130,5 +169,9 @@ def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
     return told
 
 
+def _asked_of_next(call: Callable[[Any], Any], handles: list[Any]) -> Any:
+    return call(handles.pop())
+
+
 if __name__ == "__main__":
-    {"fill": fill, "ask": ask}[sys.argv[1]](*sys.argv[2:])
+    {"compare": compare, "fill": fill, "ask": ask}[sys.argv[1]](*sys.argv[2:])

@@ -48,7 +48,6 @@ DIFFERENCES = {
         *("test_array_orphans_are_physically_reclaimed", "test_array_store_roundtrips_spectral_replay_evidence"),
         "test_arrays_stored_in_parquet",
     ),
-    "counts the calls that saved an artifact; here the chains that use it are counted": ("test_artifact_dedup",),
 }
 
 
