@@ -180,6 +180,13 @@ class ArtifactFiles:
                     elif entry.is_file(follow_symlinks=False) and _is_ours(f"{folder}{entry.name}", entry.name):
                         yield f"{folder}{entry.name}"
 
+    def holds(self, relative: str) -> bool:
+        """Whether a file of the folder has this path, as a row says: none that leads elsewhere, or over a link."""
+        try:
+            return os.path.lexists(self._place(relative))
+        except UnsafePathError:
+            return False
+
     def changed_at(self, relative: str) -> float:
         """When a file was last written; 0 for one that has gone."""
         try:

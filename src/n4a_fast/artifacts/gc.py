@@ -55,7 +55,7 @@ class Collector:
         ids, gone = [str(artifact_id) for artifact_id, _ in unused], {str(path) for _, path in unused}
         files, limit = self._artifacts.files, time.time() - _ORPHAN_AGE_SECONDS
         used = self._paths_of_others(ids) if orphans or unused else set()
-        candidates = [path for path in sorted(gone) if files.changed_at(path)]  # whatever their writer named them
+        candidates = [path for path in sorted(gone) if files.holds(path)]  # whatever their writer named them
         candidates += [path for path in files.listed() if path not in gone] if orphans else []
         return ids, [
             path
