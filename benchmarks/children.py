@@ -34,7 +34,7 @@ def count_calls(workspace: Path) -> dict[str, Any]:
         check=True,
         text=True,
         stdout=subprocess.PIPE,
-        timeout=120,
+        timeout=600,
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
