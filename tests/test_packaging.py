@@ -185,8 +185,9 @@ def test_the_wheel_holds_all_of_the_package(wheel: Path) -> None:
     """What the sdist left out, no wheel that is built from it could have; the source folder itself is installed by
     `make` in place.
     """
-    source, sources = PROJECT / "src", (".pyx", ".c", ".h", ".pyc", ".so")
-    kept = {path for path in (source / "n4a_fast").rglob("*") if path.is_file() and path.suffix not in sources}
+    source, sources = PROJECT / "src", (".pyx", ".c", ".h", ".so")
+    files = (path for path in (source / "n4a_fast").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    kept = {path for path in files if path.suffix not in sources}
     modules = {path.stem for path in (source / "_native").glob("*.pyx")}
     expected = {str(path.relative_to(source)) for path in kept}
     expected |= {f"n4a_fast/_native/{name}.abi3.so" for name in modules}
