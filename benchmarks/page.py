@@ -19,10 +19,34 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+README = FOLDER.parent / "README.md"
 HISTORY = FOLDER / "history.jsonl"
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 PICTURES = FOLDER.parent / "docs" / "benchmarks"
 BEGIN, END = "<!-- benchmarks: made by make numbers -->", "<!-- end of benchmarks -->"
+# the README's numbers: what, and what is said of it
+SIX = (
+    (
+        "a durable drop-in pipeline of 21 predictions with arrays",
+        "{dropin_vs_nirs4all_1_4_10[time]} to {dropin_vs_nirs4all_0_7_1[time]};"
+        " {dropin_vs_nirs4all_0_7_1[value]} times nirs4all 0.7.1's own store,"
+        " {dropin_vs_nirs4all_1_4_10[value]} times that of 1.4.10",
+    ),
+    (
+        "a million predictions of 200 samples by the bulk call",
+        "{a_million_end_to_end[time]}, {bytes_kept_per_prediction[value]} bytes each",
+    ),
+    ("arrays of 10,000 neighbours among a million", "{load_contiguous_of_a_million[time]}"),
+    (
+        "`replay_chain` on 1,000 spectra: SNV, Savitzky-Golay, MinMax, 5 PLS folds",
+        "{replay_1000_rows[time]}, {replay_1000_rows[value]} times the operators",
+    ),
+    (
+        "1,000 chains on 1,000 spectra",
+        "{replay_1000_chains[time]}, {replay_dgemm_peak[value]} of the rate of the matrix product alone",
+    ),
+    ("4 writing processes on one workspace", "{writers_4_vs_1[value]} times one process"),
+)
 ORDER = (
     "write",
     "read",
@@ -241,13 +265,25 @@ def _time(seconds: float | None) -> str:
 
 
 def numbers() -> None:
-    """Write the table between the markers of docs/benchmarks.md, from the newest line of history."""
-    text, run = PAGE.read_text(), history()[-1]
-    if BEGIN not in text or END not in text:
-        sys.exit(f"docs/benchmarks.md needs the lines {BEGIN} and {END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{after}")
-    print(f"docs/benchmarks.md: the table of {run['date']}, commit {run['commit']}")
+    """Write the tables between the markers of docs/benchmarks.md and README.md, from the newest line of history."""
+    run = history()[-1]
+    for page, made in ((PAGE, table(run)), (README, six(run))):
+        text = page.read_text()
+        if BEGIN not in text or END not in text:
+            sys.exit(f"{page.name} needs the lines {BEGIN} and {END}")
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        page.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
+        print(f"{page.name}: the table of {run['date']}, commit {run['commit']}")
+
+
+def six(run: dict[str, Any]) -> str:
+    """Markdown of the README's numbers."""
+    numbers = {
+        name: {"value": _plain(number["value"]), "time": _time(number.get("ours"))}
+        for name, number in run["numbers"].items()
+    }
+    rows = (f"| {what} | {says.format_map(numbers)} |" for what, says in SIX)
+    return "\n".join(["| | |", "|---|---|", *rows])
 
 
 def table(run: dict[str, Any]) -> str:

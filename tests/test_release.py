@@ -91,9 +91,3 @@ def test_links_of_the_readme_lead_to_the_tag_of_this_version() -> None:
 
 def test_without_a_repository_links_are_their_text() -> None:
     assert index_page.absolute(TEXT, None, "1.2.3") == "a page, , [PyPI](https://pypi.org/x), [here](#below)"
-
-
-def test_every_file_that_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", index_page.README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (PROJECT / link).exists()] == []

@@ -94,13 +94,16 @@ find package -name __pycache__ -prune -exec rm -rf {} +
 windows_path "$folder/package" > cp$version/Lib/site-packages/n4a_fast.pth
 windows_path "$folder/site" >> cp$version/Lib/site-packages/n4a_fast.pth
 native=$project/src/_native
+# each warning is an error; the last four are about what Cython writes
+strict=(-Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function -Wno-missing-field-initializers -Wno-cast-function-type)
 sed -n 's/^n4a_add_extension(\(.*\))$/\1/p' "$native/CMakeLists.txt" | while read -r name parts; do
     made=objects/$name.pyd
     if [ -z "$(find "$native" -newer $made 2>/dev/null)" ] && [ -e $made ]; then cp $made package/n4a_fast/_native/; continue; fi
     echo "compiling $name"
     tools/bin/python -m cython -3 -o objects/$name.c "$native/$name.pyx"
     sources=(); for part in $parts; do sources+=("$native/$part"); done
-    "${zig[@]}" -std=c11 -fno-math-errno -fvisibility=hidden -DPy_LIMITED_API=0x030B0000 -I"$native" -Icp$version/include \
+    "${zig[@]}" -std=c11 -fno-math-errno -fvisibility=hidden -DPy_LIMITED_API=0x030B0000 "${strict[@]}" \
+        -I"$native" -isystem cp$version/include \
         -o $made objects/$name.c "${sources[@]}" cp$version/libs/python3.lib
     cp $made package/n4a_fast/_native/
 done
