@@ -52,30 +52,8 @@ def _saving(counted: Callable[..., None], folder: Path) -> None:
         ids: list[str] = []
 
         def save(number: int) -> None:
-            ids.append(
-                store.save_prediction(
-                    pipeline,
-                    None,
-                    "corn",
-                    "PLS",
-                    "PLS",
-                    str(number),
-                    "val",
-                    0.1,
-                    0.2,
-                    0.05,
-                    "rmse",
-                    "regression",
-                    SAMPLES,
-                    700,
-                    SCORES,
-                    {},
-                    None,
-                    None,
-                    0,
-                    0.0,
-                )
-            )
+            given = ("corn", "PLS", "PLS", str(number), "val", 0.1, 0.2, 0.05, "rmse", "regression", SAMPLES, 700)
+            ids.append(store.save_prediction(pipeline, None, *given, SCORES, {}, None, None, 0, 0.0))
 
         counted(
             "append_plainly",

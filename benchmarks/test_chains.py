@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import pytest
 from harness import Measure, gate
 from workloads import SAMPLES, SCORES, chains_with_columns
@@ -78,6 +79,57 @@ def test_chain_summaries(measure: Measure, ranked: Ranked) -> None:
     measure.ratio(lambda: database.arrow(sql), ranked.store.query_chain_summaries, rounds=5)
 
 
+@on_100k(
+    "aggregated_page_vs_all",
+    workload="a first page of 100 chains by iter_aggregated_predictions, of 5,000",
+    baseline="query_aggregated_predictions of all of them",
+)
+def test_aggregated_page(measure: Measure, ranked: Ranked) -> None:
+    whole = ranked.store.query_aggregated_predictions
+
+    def page() -> pl.DataFrame:
+        return next(ranked.store.iter_aggregated_predictions(batch_size=100))
+
+    assert page().equals(whole().head(100))
+    measure.ratio(whole, page, rounds=5)
+
+
+@on_100k("load_run", workload="load_arrays(run_id=) of 10,000 among 100,000, as a matrix", baseline="numpy.load of it")
+def test_load_run(measure: Measure, large: Callable[[int], Any], tmp_path: Path) -> None:
+    with WorkspaceStore.open_readonly(large(100_000).folder) as store:
+        run = store.list_runs()["run_id"][5]
+
+        def ours() -> np.ndarray[Any, Any]:
+            return store.load_arrays(run_id=run, columns=["y_pred"]).y_pred_2d()
+
+        np.save(tmp_path / "run.npy", ours())
+        measure.ratio(lambda: np.load(tmp_path / "run.npy"), ours, rounds=7)
+        assert np.array_equal(np.load(tmp_path / "run.npy"), ours())
+
+
+@on_100k("load_three_places", workload="load_arrays of 5,000 ids out of three places among 100,000", baseline=HAND)
+def test_load_three_places(measure: Measure, large: Callable[[int], Any], tmp_path: Path) -> None:
+    workspace = large(100_000)
+    ids = [name for first in (0, 50_000, 95_000) for name in workspace.ids[first:][:1_667]]
+    with (
+        WorkspaceStore.open_readonly(workspace.folder) as store,
+        closing(sqlite3.connect(tmp_path / "by_hand.db")) as by_hand,
+    ):
+        _fill_by_hand(by_hand, ids, np.arange(float(SAMPLES)))
+
+        def theirs() -> int:
+            parts = [ids[first : first + 500] for first in range(0, len(ids), 500)]
+            wanted = (
+                (f"SELECT y, y_true FROM predictions WHERE id IN ({','.join('?' * len(part))})", part) for part in parts
+            )
+            return sum(
+                len(np.frombuffer(y)) + len(np.frombuffer(true)) for ask in wanted for y, true in by_hand.execute(*ask)
+            )
+
+        assert store.load_arrays(ids).y_pred_2d().size * 2 == theirs() == 2 * SAMPLES * len(ids)
+        measure.ratio(theirs, lambda: store.load_arrays(ids), rounds=7)
+
+
 @gate(
     "get_what_was_saved",
     workload="get_prediction(load_arrays=True) of the one that was saved last, n=200",
@@ -116,10 +168,7 @@ def _one_after_the_other(
     by_hand: sqlite3.Connection, store: WorkspaceStore, ids: list[str], y: np.ndarray[Any, Any]
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """All of these predictions, from SQLite and from the store."""
-    by_hand.execute(TABLE)
-    row = (None, "val", 0.1, str(SCORES), y.tobytes(), y.tobytes())
-    by_hand.executemany("INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?)", ((name, *row) for name in ids))
-    by_hand.commit()
+    _fill_by_hand(by_hand, ids, y)
 
     def theirs() -> None:
         for name in ids:
@@ -133,3 +182,10 @@ def _one_after_the_other(
             assert len(found["y_pred"]) == len(found["y_true"]) == SAMPLES
 
     return theirs, ours
+
+
+def _fill_by_hand(by_hand: sqlite3.Connection, ids: list[str], y: np.ndarray[Any, Any]) -> None:
+    by_hand.execute(TABLE)
+    row = (None, "val", 0.1, str(SCORES), y.tobytes(), y.tobytes())
+    by_hand.executemany("INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?)", ((name, *row) for name in ids))
+    by_hand.commit()
