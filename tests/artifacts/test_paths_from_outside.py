@@ -56,3 +56,16 @@ def test_no_row_leads_out_of_the_folder(tmp_path: Path, way: str, trusted: str) 
                 call()
         assert store.sql("SELECT count(*) FROM artifacts").item() == 0  # collected, and nothing with it
     assert precious.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("column", ["artifact_path", "content_hash"])
+def test_a_row_that_lacks_what_it_must_say_is_told(tmp_path: Path, column: str) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        saved = store.save_artifact({"a": 1}, "dict", "model", "joblib")
+    with duckdb.connect(str(tmp_path / "store.duckdb")) as made:
+        made.execute(f"UPDATE stored_artifacts SET {column} = NULL")
+    with WorkspaceStore(tmp_path) as store:
+        for call in (store.load_artifact, store.describe_artifact):
+            with pytest.raises(StoreError):
+                call(saved)
+        store.gc_artifacts()

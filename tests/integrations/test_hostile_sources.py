@@ -127,6 +127,19 @@ def test_nothing_in_a_duckdb_file_runs(tmp_path: Path, trick: str) -> None:
     assert done == place.taken_in(lambda: migrate(old), old) == (trick in HARMLESS)
 
 
+def test_artifacts_without_a_hash_are_told_where_they_are_read(tmp_path: Path) -> None:
+    old = unpacked(OLD, tmp_path)
+    change(
+        old / "store.duckdb",
+        "CREATE TABLE kept AS SELECT * REPLACE (NULL::VARCHAR AS content_hash) FROM artifacts",
+        "DROP TABLE artifacts",
+        "ALTER TABLE kept RENAME TO artifacts",
+    )
+    with pytest.raises(StoreError):
+        convert(old, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("trick", OF_SQLITE)
 def test_nothing_in_an_sqlite_file_runs(tmp_path: Path, trick: str) -> None:
     place, new = Place(tmp_path), unpacked(NEW, tmp_path)

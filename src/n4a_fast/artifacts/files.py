@@ -196,6 +196,8 @@ class ArtifactFiles:
 
     def _place(self, relative: str) -> str:
         """`path` as text: 8,000 loads a second leave no time for Path."""
+        if not isinstance(relative, str):  # a row that somebody else has written
+            raise UnsafePathError(str(relative), self.root)
         parts = relative.split("/")
         is_plain = posixpath.normpath(relative) == relative and parts[0] not in ("", ".", "..", SAVING)
         if not is_plain or not all(map(platform.is_name, parts)):
@@ -300,6 +302,8 @@ def verified(data: Content, path: str, content_hash: str) -> Content:
     """`data` again; ArtifactCorruptError unless it has this hash: xxh3-128 (ours), or `sha256:` and 64 digits
     (nirs4all's).
     """
+    if not isinstance(content_hash, str):  # a row that somebody else has written
+        raise ArtifactCorruptError(Path(path), "nothing", "not to be told")
     expected = content_hash.removeprefix("sha256:").partition("-")[0]
     found = hashlib.sha256(data).hexdigest() if len(expected) == 64 else xxhash.xxh3_128_hexdigest(data)
     if found != expected:
