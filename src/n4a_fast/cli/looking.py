@@ -22,6 +22,7 @@ from n4a_fast.cli.printing import (
     document,
     print_csv,
     print_markdown,
+    say_left_out,
     show_rows,
     style,
     write,
@@ -150,7 +151,7 @@ def _show_board(place: Path, board: Leaderboard, how: Style) -> None:
             text, left_out = board_text(each, how.width, board.score, whole_ids=how.whole_ids)
             write(text)
             if left_out:
-                say(f"+{left_out} columns: --wide")
+                say_left_out(left_out, how)
     for name in board.unranked:
         say(f"not ranked: {plain(name)}; say --higher or --lower with --metric {plain(name)}")
     if not rows:
@@ -201,6 +202,7 @@ def show(
     option: WorkspaceOption = None,
     format: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
+    wide: WideOption = False,
 ) -> None:
     """One run, pipeline, chain or prediction in full.
 
@@ -209,7 +211,7 @@ def show(
     from n4a_fast.cli.describing import described, print_described
 
     place, rest = split(things, option)
-    how = style(format, as_json)
+    how = style(format, as_json, wide)
     with reading(place) as store:
         for text in rest or ["@last"]:
             print_described(place, described(store, text), how)
@@ -221,6 +223,7 @@ def compare(
     option: WorkspaceOption = None,
     format: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
+    wide: WideOption = False,
 ) -> None:
     """Runs or chains beside each other: only what differs.
 
@@ -231,7 +234,7 @@ def compare(
     place, rest = split(things, option)
     if len(rest) < 2:
         stop("name two or more runs or chains to compare", 2)
-    how = style(format, as_json)
+    how = style(format, as_json, wide)
     with reading(place) as store:
         rows = compared(store, rest)
     if how.format is Format.CSV:

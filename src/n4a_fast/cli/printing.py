@@ -49,10 +49,13 @@ CountOption = Annotated[int, typer.Option("-n", min=0, help="How many at most.",
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a command prints: the format, and how wide a table may be (None: as wide as it needs)."""
+    """How a command prints: the format, how wide a table may be (None: as wide as it needs), and what gives the columns
+    that had no room.
+    """
 
     format: Format
     width: int | None
+    cure: str
 
     @property
     def whole_ids(self) -> bool:
@@ -64,9 +67,10 @@ class Style:
         return self.format in (Format.JSON, Format.JSONL)
 
 
-def style(given: Format = Format.TABLE, as_json: bool = False, wide: bool = False) -> Style:
-    """The style asked for, on the stdout that there is."""
-    return Style(Format.JSON if as_json else given, None if wide else terminal_width())
+def style(given: Format = Format.TABLE, as_json: bool = False, wide: bool | None = None) -> Style:
+    """The style asked for, on the stdout that there is; `wide` of commands that have the option."""
+    cure = "a wider terminal or a pipe has room" if wide is None else "--wide"
+    return Style(Format.JSON if as_json else given, None if wide else terminal_width(), cure)
 
 
 def terminal_width() -> int | None:
@@ -150,7 +154,12 @@ def print_table(columns: Sequence[Column], how: Style, indent: str = "") -> None
     lines = table(columns, how.width, indent)
     write(str(lines))
     if lines.left_out:
-        say(f"+{len(lines.left_out)} columns ({', '.join(lines.left_out)}): --wide")
+        say_left_out(len(lines.left_out), how, f" ({', '.join(lines.left_out)})")
+
+
+def say_left_out(number: int, how: Style, names: str = "") -> None:
+    """On stderr, how many columns had no room, and what gives them."""
+    say(f"+{number} column{'s'[: number != 1]}{names}: {how.cure}")
 
 
 def print_csv(rows: Sequence[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from n4a_fast.errors import InvalidInputError, UnsupportedVersionError
 BLUE, GREY = "#4c78a8", "#888888"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _WIDTH, _HEIGHT = 320, 240
+_FEW = 12  # places on a line that are to be seen by themselves
 _ACTIONS = {"export": True, "source": False, "compiled": False, "editor": False}
 _STANDS_FOR_LESS = "\ufdd0"  # no character, so no text holds it
 _FORMS = (".svg", ".png", ".html", ".json")
@@ -199,7 +200,7 @@ def heatmap(rows: Rows, of: int, title: str, metric: str, higher: bool) -> Chart
 def scores(rows: Rows, of: int, title: str, metric: str) -> Chart:
     """How many chains have which score; rows of `start`, `end`, `n`."""
     x = {"field": "start", "type": "quantitative", "title": metric, "bin": {"binned": True}}
-    encoding = {"x": x, "x2": {"field": "end"}, "y": _quantity("n", "chains")}
+    encoding = {"x": x, "x2": {"field": "end"}, "y": _count("n", "chains")}
     return Chart(
         "scores",
         title,
@@ -263,11 +264,13 @@ def timeline(rows: Rows, of: int, title: str) -> Chart:
     x = {"field": "time", "type": "temporal", "scale": {"type": "utc"}, "axis": axis}
     layers: list[dict[str, Any]] = []
     for name, color in (("done", BLUE), ("failed", "#d6393c")):
-        y = _quantity(name, "pipelines")
+        if not rows[-1][name]:
+            continue
+        y = _count(name, "pipelines")
         last = {"values": [{**rows[-1], "told": f"{rows[-1][name]:,} {name}"}]}
         label = {"type": "text", "align": "right", "dy": -6, "color": color, "fontWeight": "bold"}
         layers += [
-            {"mark": {"type": "line", "color": color}, "encoding": {"x": x, "y": y}},
+            {"mark": {"type": "line", "color": color, "point": len(rows) < _FEW}, "encoding": {"x": x, "y": y}},
             {"data": last, "mark": label, "encoding": {"x": x, "y": y, "text": {"field": "told", "type": "nominal"}}},
         ]
     return Chart("timeline", title, {"data": {"values": rows}, "layer": layers}, len(rows), of)
@@ -276,7 +279,8 @@ def timeline(rows: Rows, of: int, title: str) -> Chart:
 def impact(rows: Rows, of: int, title: str, metric: str) -> Chart:
     """The median score with a preprocessing step minus that without it; rows of `step`, `difference`, `n`."""
     y = {"field": "step", "type": "nominal", "title": None, "sort": None}
-    encoding = {"y": y, "x": _quantity("difference", f"median {metric} with - without")}
+    x = {"field": "difference", "type": "quantitative", "title": f"median {metric} with - without"}
+    encoding = {"y": y, "x": x}
     return Chart(
         "impact",
         title,
@@ -315,6 +319,11 @@ def _cells(
 
 def _quantity(field: str, title: str) -> dict[str, Any]:
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}}
+
+
+def _count(field: str, title: str) -> dict[str, Any]:
+    whole = {"tickMinStep": 1, "labelExpr": "datum.value % 1 ? '' : format(datum.value, ',d')"}
+    return {"field": field, "type": "quantitative", "title": title, "axis": whole}
 
 
 def _measure(field: str, title: str, ends: Sequence[float]) -> dict[str, Any]:

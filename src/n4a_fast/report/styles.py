@@ -7,22 +7,23 @@ STYLE = """
 body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
 main,footer{max-width:1100px;margin:0 auto;padding:0 16px}
 h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem;border-bottom:1px solid var(--line);margin-top:2rem}
-h3{font-size:1rem}p,li,dd,figcaption,pre{overflow-wrap:anywhere}
+h3{font-size:1rem}h2,h3,p,li,dt,dd,summary,figcaption,pre{overflow-wrap:anywhere}
 .wide{overflow-x:auto;max-width:100%}.wide:has(.board){max-height:34rem;overflow:auto}
 .board thead th{position:sticky;top:0;background:var(--paper)}
 table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:.85rem;padding:2px 0}
 th,td{padding:3px 9px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;max-width:24rem}
 th,td{overflow-wrap:break-word}
-.board th,.board td{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
+.board th,.board td{max-width:19rem;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 td.n,th.n{text-align:right;white-space:nowrap}.runs td{white-space:nowrap}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--mark)}
 th[aria-sort] button,a{color:var(--mark)}
 progress{width:100%;max-width:30rem}#now p,#now ul{margin:.3rem 0}
 tbody tr:nth-child(even){background:var(--soft)}
-figure{margin:1rem 0;max-width:100%;display:inline-block;vertical-align:top}
-figure svg{max-width:100%;height:auto;display:block;overflow:visible}figcaption{font-size:.85rem;max-width:44rem}
-.charts{display:flex;flex-wrap:wrap;gap:8px 32px}.charts figure{max-width:100%;min-width:0}
+figure{margin:1rem 0;min-width:16rem;max-width:100%;display:inline-block;vertical-align:top}
+figure svg{max-width:100%;height:auto;display:block;overflow:visible}figcaption{font-size:.85rem}
+figcaption,figure details{width:0;min-width:100%}
+.charts{display:flex;flex-wrap:wrap;gap:8px 32px}.charts figure{max-width:100%}
 .verdict{font-size:1.05rem}.rule,.note,footer{font-size:.85rem}
 code,pre{font-family:ui-monospace,monospace;font-size:.85rem}pre{background:var(--soft);padding:8px;white-space:pre-wrap}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px}dd{margin:0}
