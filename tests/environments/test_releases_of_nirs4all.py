@@ -25,9 +25,10 @@ FEW, ALL = (
     ),
 )
 SINCE_1 = ("sources", "transfer", "jobs", "project", "united")  # what 0.7.1 cannot do, or not on its own store
-LABELLED = ("labels", "classes")  # texts and integers as classes: since 1.4 as they were, before as numbers
-# where this package's replay differs from that of 0.7.1 on purpose: stateless steps are run, what is lost is told
-REPLAYED_HERE = ("branches", "merged", "exclude", "tag", "concat")
+LABELLED = ("labels", "classes")  # texts and integers as classes: since 1.4 they come back as they were
+# where this package's replay differs from that of 0.7.1 on purpose: stateless steps are run, what is lost is told,
+# and folds vote on a class, where 0.7.1 averages its number
+REPLAYED_HERE = ("branches", "merged", "exclude", "tag", "concat", *LABELLED)
 # `Predictions.merge_stores` leaves summaries empty on nirs4all's own store; here they follow from the predictions
 UNITED = {"united: summaries", *(f"united: best by {scope}" for scope in ("cv", "all", "final"))}
 TOLERANCE = 1e-9
@@ -54,6 +55,8 @@ def answers(release: str, ours: bool, folder: Path, engine: str, kinds: tuple[st
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     with np.load(target, allow_pickle=True) as found:  # labels may be objects
         arrays = {key: found[key] for key in found.files if key != "told"}
+        if release == "0.7.1":  # which forgets that probabilities have a column for each class
+            arrays |= {key: found[key].ravel() for key in arrays if key.endswith("/y_proba")}
         told: dict[str, Any] = json.loads(str(found["told"]))
     assert told.pop("store").startswith("n4a_fast" if ours else "nirs4all")
     return told, arrays
@@ -62,11 +65,11 @@ def answers(release: str, ours: bool, folder: Path, engine: str, kinds: tuple[st
 def kinds_of(release: str, engine: str) -> tuple[str, ...]:
     is_all = os.environ.get("N4A_SWEEPS") == "all"
     if engine != "legacy":
-        return ("variants", "targets", *LABELLED, *(("rerun", "project", "norefit") if is_all else ()))
+        return ("variants", "targets", *LABELLED, *(("rerun", "project", "norefit", "sources") if is_all else ()))
     chosen = ALL if is_all else FEW
     if is_all and release.startswith("1."):
         chosen = (*chosen, *SINCE_1)
-    return (*chosen, *LABELLED) if release.startswith("1.4") else chosen
+    return (*chosen, *LABELLED) if release.startswith(("0.7", "1.4")) else chosen
 
 
 def is_compared(release: str, name: str) -> bool:
