@@ -28,6 +28,7 @@ EXAMPLES = [
     errors.StoreLockedError(PATH, 123),
     errors.StoreUnavailableError(PATH, "disk full"),
     errors.DiskWithoutLocksError(PATH, PATH.parent),
+    errors.MemoryLimitError(PATH, "Out of Memory Error: failed to pin block of size 256.0 KiB"),
     errors.StoreMovedError(PATH, "renamed with its folder"),
     errors.NotAStoreError(PATH, "not a DuckDB file"),
     errors.LogDamagedError(PATH, 1, 2),
