@@ -97,6 +97,11 @@ bench: $(READY)
 	@$(BIN)/python -m pytest -q $(BENCHMARK_OPTIONS) --results build/bench.json benchmarks; status=$$?; \
 	    $(BIN)/python benchmarks/page.py build/bench.json && exit $$status
 
+.PHONY: bench-million
+# 1,000 chains on a million spectra beside what the disk can do: 15 GB of disk; make bench-million SPECTRA=100000 takes less.
+bench-million: $(READY)
+	@$(BIN)/python benchmarks/million_spectra.py --spectra $(or $(SPECTRA),1000000)
+
 .PHONY: bench-10m
 # Ten million predictions beside SQLite and h5py by hand: half an hour, 35 GB; make bench-10m ROWS=1000000 takes less.
 bench-10m: $(READY)

@@ -18,7 +18,7 @@ from chains import WIDTH, Chains, fill, spectra
 from harness import Measure, gate, report
 from limits import MatrixProduct, MemoryCopy
 from reference import replay_in_turn, replay_one
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.svm import SVR
 from threadpoolctl import threadpool_limits
 
@@ -261,6 +261,59 @@ def test_replay_svr(measure: Measure, store: WorkspaceStore) -> None:
     load, plain = chains.objects.__getitem__, chains.plain[0]
     measure.ratio(lambda: replay_one(load, *plain, X), lambda: store.replay_chain(chains.ids[0], X), rounds=5)
     assert _agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
+
+
+def _ensemble_gate(name: str, what: str) -> pytest.MarkDecorator:
+    workload = f"processor time of replay_chains: 4 chains of 5 {what} behind one preprocessing, on 1,000 rows"
+    return gate(name, workload=workload, baseline=PLAIN, size=4, seed=0, threads=1)
+
+
+def _ensembles(measure: Measure, store: WorkspaceStore, model: Callable[[int], Any]) -> None:
+    """The models are in memory on both sides."""
+    chains, X = fill(store, 4, pool=7, model=model, samples=120), spectra(1_000)
+    load = chains.objects.__getitem__
+    with threadpool_limits(limits=1):  # OpenMP's too
+        measure.work(
+            lambda: replay_in_turn(load, chains.plain, X), lambda: store.replay_chains(chains.ids, X), rounds=9
+        )
+        found, expected = store.replay_chains(chains.ids, X), replay_in_turn(load, chains.plain, X)
+    assert _agree(found, np.stack(expected), within=1e-15)
+
+
+@_ensemble_gate("replay_forests", "random forests of 100 trees")
+def test_replay_forests(measure: Measure, store: WorkspaceStore) -> None:
+    _ensembles(measure, store, lambda seed: RandomForestRegressor(100, max_features=0.1, random_state=seed))
+    assert measure.done
+
+
+@_ensemble_gate("replay_boosting", "gradient boosting models of 100 stages")
+def test_replay_boosting(measure: Measure, store: WorkspaceStore) -> None:
+    _ensembles(measure, store, lambda seed: GradientBoostingRegressor(max_features=0.1, random_state=seed))
+    assert measure.done
+
+
+@_ensemble_gate("replay_histogram_boosting", "histogram-based gradient boosting models of 100 iterations")
+def test_replay_histogram_boosting(measure: Measure, store: WorkspaceStore) -> None:
+    _ensembles(measure, store, lambda _: HistGradientBoostingRegressor(min_samples_leaf=5))
+    assert measure.done
+
+
+@gate(
+    "replay_new_chain",
+    workload=f"the first replay_chain of a chain, which is compiled and proved, on 1,000 rows: {CHAIN}",
+    baseline=PLAIN,
+    size=1_000,
+    seed=0,
+    threads=1,
+)
+def test_replay_new_chain(measure: Measure, store: WorkspaceStore) -> None:
+    chains, X = fill(store, 24, prefixes=24), spectra(1_000)
+    store.flush()
+    fresh, load = iter(chains.ids), chains.objects.__getitem__
+    measure.ratio(
+        lambda: replay_one(load, *chains.plain[0], X), lambda: store.replay_chain(next(fresh), X), rounds=20, warmup=2
+    )
+    assert _agree(store.replay_chain(next(fresh), X), replay_one(load, *chains.plain[22], X))
 
 
 @report(

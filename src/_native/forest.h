@@ -5,21 +5,36 @@
 
 #include <stdint.h>
 
-/* All trees in one array. A row goes from a node to children[0] if its value of `feature` is at most `threshold`, else to children[1];
- * a leaf is its own child. */
+/* A row goes from a node to `left` if its value of `feature` is at most `threshold`, else to the node behind that one.
+ * A leaf has itself as `left` and an infinite threshold, so that a row may take further steps there. */
 typedef struct {
-  double threshold, value;
-  int32_t feature, children[2];
+  double threshold;
+  int32_t feature, left;
 } n4a_node;
 
-/* Whether every index lies inside and every way down ends: children lie behind their node, or are the node itself. */
-int n4a_forest_is_sound(const n4a_node *nodes, int64_t count, const int32_t *roots, int64_t trees, int64_t features);
+/* The first node of a tree, the steps to its deepest leaf, and the first column of `total` that its leaves add to. */
+typedef struct {
+  int32_t root, depth, column;
+} n4a_tree;
+
+/* All trees: a leaf adds `width` values, those at its place in `values`. */
+typedef struct {
+  const n4a_node *nodes;
+  const double *values;
+  const n4a_tree *trees;
+  int64_t count, width, tree_count;
+} n4a_forest;
+
+/* Whether every step leads to a node, and everything lies inside `features` columns of spectra and `outputs` of totals. */
+int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outputs);
 
 /* The same for one tree of scikit-learn: `stride` bytes a node, of which the first are left child, right child and feature (int64).
  * A left child of -1, and no other number, makes a leaf, whose other numbers are not looked at. */
 int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features);
 
-/* Adds to each row's total the values of the leaves that it comes to, tree after tree, so that the sums are those of a loop over trees. */
-void n4a_forest_sum(const n4a_node *nodes, const int32_t *roots, int64_t trees, const float *x, int64_t x_stride, int64_t rows, double *total);
+/* Adds to each row's totals what the leaves that it comes to hold, tree after tree, so that the sums are those of a loop over trees.
+ * Rows of spectra, and of `total`, lie in C order. */
+void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, double *total, int64_t outputs);
+void n4a_forest_sum_double(const n4a_forest *forest, const double *x, int64_t features, int64_t rows, double *total, int64_t outputs);
 
 #endif

@@ -39,17 +39,24 @@ cdef extern from "row_map.h" nogil:
 
 cdef extern from "forest.h" nogil:
     ctypedef struct n4a_node:
-        double threshold, value
-        int32_t feature
-        int32_t children[2]
-    int n4a_forest_is_sound(const n4a_node *nodes, int64_t count, const int32_t *roots, int64_t trees, int64_t features)
+        double threshold
+        int32_t feature, left
+    ctypedef struct n4a_tree:
+        int32_t root, depth, column
+    ctypedef struct n4a_forest:
+        const n4a_node *nodes
+        const double *values
+        const n4a_tree *trees
+        int64_t count, width, tree_count
+    int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outputs)
     int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features)
-    void n4a_forest_sum(const n4a_node *nodes, const int32_t *roots, int64_t trees, const float *x, int64_t x_stride, int64_t rows, double *total)
+    void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, double *total, int64_t outputs)
+    void n4a_forest_sum_double(const n4a_forest *forest, const double *x, int64_t features, int64_t rows, double *total, int64_t outputs)
 
 cdef enum:
     NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
 
-__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "norm_affine", "snv", "snv_affine", "tree_sizes_fit", "trees_are_sound"]
+__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "new_trees", "norm_affine", "snv", "snv_affine", "tree_sizes_fit", "trees_are_sound"]
 
 cdef int _widest = n4a_levels() - 1
 cdef object _empty = np.empty
@@ -94,32 +101,44 @@ def snv(X: object, ddof: int = 0, center: object = None, out: object = None, thr
 
 
 def new_nodes(count: int) -> object:
-    """An array of nodes for `forest_sum`, to be filled: records of threshold, value, feature and two children."""
+    """An array of nodes for `forest_sum`, to be filled: records of threshold, feature and left child."""
     return np.empty(count, dtype=_NODE)
 
 
-def forest_sum(nodes: object, roots: object, X: object) -> object:
-    """Sums, tree by tree, of the values of the leaves that the rows of a float32 X (n, m) come to: an array (n,).
+def new_trees(count: int) -> object:
+    """An array of trees for `forest_sum`, to be filled: records of root, depth and column."""
+    return np.empty(count, dtype=_TREE)
 
-    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is
-    its own child. A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError
-    before any work.
+
+def forest_sum(nodes: object, values: object, trees: object, X: object, total: object) -> None:
+    """Adds to `total`, tree by tree, what the leaves hold that the rows of X come to.
+
+    X (n, m) is float32 or float64, `total` (n, k) float64 in C order. `nodes` holds those of all trees as `new_nodes`
+    makes them: a row goes to the left child if its value of the feature is at most the threshold, else to the node
+    behind that child; a leaf is its own child, with an infinite threshold. `values` (nodes, w) are added from the
+    column of the tree on. Infinite values end in some leaf. Raises ValueError before any work.
     """
-    nodes, roots = np.ascontiguousarray(nodes, dtype=_NODE), np.ascontiguousarray(roots, dtype=np.int32)
-    X = np.ascontiguousarray(X, dtype=np.float32)
-    if nodes.ndim != 1 or roots.ndim != 1 or X.ndim != 2:
-        raise ValueError(f"expected 1, 1 and 2 dimensions, got {nodes.ndim}, {roots.ndim} and {X.ndim}")
-    total = np.zeros(len(X))
-    cdef uintptr_t node = nodes.ctypes.data, root = roots.ctypes.data, x = X.ctypes.data, out = total.ctypes.data
-    cdef int64_t count = len(nodes), trees = len(roots), columns = X.shape[1], rows = len(X)
-    cdef bint sound
+    nodes, trees = np.ascontiguousarray(nodes, dtype=_NODE), np.ascontiguousarray(trees, dtype=_TREE)
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    X = np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
+    if nodes.ndim != 1 or trees.ndim != 1 or values.ndim != 2 or X.ndim != 2 or len(values) != len(nodes):
+        raise ValueError(f"expected (nodes), (nodes, w), (trees) and (n, m), got {nodes.shape}, {values.shape}, {trees.shape} and {X.shape}")
+    if total.dtype != np.float64 or total.ndim != 2 or len(total) != len(X) or not (total.flags.c_contiguous and total.flags.writeable):
+        raise ValueError(f"total must be float64 of {len(X)} rows in C order")
+    cdef n4a_forest forest
+    cdef uintptr_t node = nodes.ctypes.data, value = values.ctypes.data, tree = trees.ctypes.data, x = X.ctypes.data, out = total.ctypes.data
+    forest.nodes, forest.values, forest.trees = <const n4a_node *>node, <const double *>value, <const n4a_tree *>tree
+    forest.count, forest.width, forest.tree_count = len(nodes), values.shape[1], len(trees)
+    cdef int64_t columns = X.shape[1], rows = len(X), outputs = total.shape[1]
+    cdef bint sound, single = X.dtype == np.float32
     with nogil:
-        sound = n4a_forest_is_sound(<const n4a_node *>node, count, <const int32_t *>root, trees, columns)
-        if sound:
-            n4a_forest_sum(<const n4a_node *>node, <const int32_t *>root, trees, <const float *>x, columns, rows, <double *>out)
+        sound = n4a_forest_is_sound(&forest, columns, outputs)
+        if sound and columns and single:
+            n4a_forest_sum_float(&forest, <const float *>x, columns, rows, <double *>out, outputs)
+        elif sound and columns:
+            n4a_forest_sum_double(&forest, <const double *>x, columns, rows, <double *>out, outputs)
     if not sound:
-        raise ValueError(f"a root, child or feature lies outside the {count} nodes and {columns} columns, or a child before its node")
-    return total
+        raise ValueError(f"a root, child, feature or column lies outside the {forest.count} nodes, {columns} columns and {outputs} outputs")
 
 
 def trees_are_sound(nodes: list, features: list, stride: int) -> bool:
@@ -153,7 +172,8 @@ def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:
     return fit
 
 
-_NODE = np.dtype([("threshold", np.float64), ("value", np.float64), ("feature", np.int32), ("children", np.int32, 2)], align=True)
+_NODE = np.dtype([("threshold", np.float64), ("feature", np.int32), ("left", np.int32)], align=True)
+_TREE = np.dtype([("root", np.int32), ("depth", np.int32), ("column", np.int32)], align=True)
 _NORMS = {"l1": N4A_NORM_1, "l2": N4A_NORM_2, "max": N4A_NORM_MAX}
 
 

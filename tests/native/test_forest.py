@@ -9,71 +9,121 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from n4a_fast._native.kernels import forest_sum, new_nodes, trees_are_sound
+from n4a_fast._native.kernels import forest_sum, new_nodes, new_trees, trees_are_sound
 
 Array = np.ndarray[Any, Any]
+STEPS = [0.0, 0.25, 0.4, 0.5, 0.75, 1.0]
 
 
-def forest(trees: int, depth: int, features: int, seed: int) -> tuple[Array, Array]:
-    """Trees of any shape: each node is a leaf by chance, or has two children behind it."""
-    numbers, nodes, roots = np.random.default_rng(seed), [], []
-
-    def grow(left: int) -> int:
-        here = len(nodes)
-        nodes.append((0.0, numbers.standard_normal(), 0, (here, here)))
-        if left and numbers.random() < 0.8:
-            threshold, feature = numbers.choice([0.25, 0.5, 0.75]), int(numbers.integers(features))
-            nodes[here] = (threshold, 0.0, feature, (grow(left - 1), grow(left - 1)))
-        return here
-
-    for _ in range(trees):
-        roots.append(grow(depth))
-    return np.array(nodes, dtype=new_nodes(0).dtype), np.array(roots, dtype=np.int32)
-
-
-def walked(nodes: Array, roots: Array, X: Array) -> Array:
-    total = np.zeros(len(X))
-    for root in roots:
-        for row, values in enumerate(X):
-            here = root
-            while nodes[here]["children"][0] != here:
-                here = nodes[here]["children"][int(values[nodes[here]["feature"]] > nodes[here]["threshold"])]
-            total[row] += nodes[here]["value"]
-    return total
+def forest(count: int, depth: int, features: int, outputs: int, width: int, seed: int) -> tuple[Array, Array, Array]:
+    """Trees of any shape: each node is a leaf by chance, or has two children behind it, side by side."""
+    numbers = np.random.default_rng(seed)
+    nodes: list[tuple[float, int, int]] = []
+    trees = []
+    for _ in range(count):
+        root, level, deep = len(nodes), [len(nodes)], 0
+        nodes.append((np.inf, 0, root))
+        for _ in range(depth):
+            below = []
+            for here in level:
+                if numbers.random() < 0.8:
+                    left = len(nodes)
+                    nodes[here] = (numbers.choice([0.25, 0.5, 0.75]), int(numbers.integers(features)), left)
+                    below += [left, left + 1]
+                    nodes += [(np.inf, 0, left), (np.inf, 0, left + 1)]
+            level, deep = below, deep + bool(below)
+        trees.append((root, deep, int(numbers.integers(outputs - width + 1))))
+    values = numbers.standard_normal((len(nodes), width))
+    return np.array(nodes, dtype=new_nodes(0).dtype), values, np.array(trees, dtype=new_trees(0).dtype)
 
 
-@settings(max_examples=60, deadline=None)
+def walked(nodes: Array, values: Array, trees: Array, X: Array, total: Array) -> Array:
+    """The same row by row, tree after tree."""
+    found = total.copy()
+    for row, spectrum in enumerate(X):
+        for tree in trees:
+            here = tree["root"]
+            while nodes[here]["left"] != here:
+                here = nodes[here]["left"] + int(spectrum[nodes[here]["feature"]] > nodes[here]["threshold"])
+            found[row, tree["column"] : tree["column"] + values.shape[1]] += values[here]
+    return found
+
+
+@settings(max_examples=80, deadline=None)
 @given(
-    trees=st.integers(0, 6),
-    depth=st.integers(0, 5),
+    count=st.integers(0, 6),
+    depth=st.integers(0, 11),
     rows=st.integers(0, 40),
     features=st.integers(1, 4),
+    width=st.integers(1, 3),
+    more=st.integers(0, 2),
+    dtype=st.sampled_from([np.float32, np.float64]),
     seed=st.integers(0, 999),
 )
-def test_a_forest_sums_what_each_tree_says(trees: int, depth: int, rows: int, features: int, seed: int) -> None:
-    nodes, roots = forest(trees, depth, features, seed)
-    X = np.random.default_rng(seed).choice([0.0, 0.25, 0.4, 0.5, 0.75, 1.0], (rows, features)).astype(np.float32)
+def test_a_forest_sums_what_each_tree_says(
+    count: int, depth: int, rows: int, features: int, width: int, more: int, dtype: Any, seed: int
+) -> None:
+    every = forest(count, min(depth, 4) if count > 2 else depth, features, width + more, width, seed)
+    numbers = np.random.default_rng(seed)
+    X = numbers.choice(STEPS, (rows, features)).astype(dtype)
+    before = numbers.standard_normal((rows, width + more))
     for given_rows in (X, np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2]):
-        np.testing.assert_array_equal(forest_sum(nodes, roots, given_rows), walked(nodes, roots, X))
+        total = before.copy()
+        forest_sum(*every, given_rows, total)
+        np.testing.assert_array_equal(total, walked(*every, X, before))
+
+
+def test_rows_of_any_width_and_number_are_cut_into_blocks() -> None:
+    every = forest(3, 5, 4000, 1, 1, seed=3)
+    for rows in (1, 15, 17, 100):
+        X = np.random.default_rng(rows).choice(STEPS, (rows, 4000))
+        total = np.zeros((rows, 1))
+        forest_sum(*every, X, total)
+        np.testing.assert_array_equal(total, walked(*every, X, np.zeros((rows, 1))))
+
+
+def test_doubles_are_compared_as_doubles() -> None:
+    nodes = np.array([(0.1, 0, 1), (np.inf, 0, 1), (np.inf, 0, 2)], dtype=new_nodes(0).dtype)
+    trees, values = np.array([(0, 1, 0)], dtype=new_trees(0).dtype), np.array([[0.0], [1.0], [2.0]])
+    X = np.array([[0.1], [np.nextafter(0.1, 1)], [np.float32(0.1)], [np.nan], [np.inf]])
+    for rows, expected in ((X, [1, 2, 2, 1, 2]), (X.astype(np.float32), [2, 2, 2, 1, 2])):
+        total = np.zeros((5, 1))
+        forest_sum(nodes, values, trees, rows, total)
+        assert total[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("children", -1), ("children", 99), ("children", 0), ("feature", 3), ("feature", -1)]
+    ("field", "value"), [("left", -1), ("left", 99), ("threshold", 0.5), ("feature", 3), ("feature", -1)]
 )
-def test_trees_that_lead_astray_are_refused(field: str, value: int) -> None:
-    nodes, roots = forest(3, 3, 3, seed=1)
+def test_trees_that_lead_astray_are_refused(field: str, value: float) -> None:
+    nodes, values, trees = forest(3, 3, 3, 1, 1, seed=1)
     assert len(nodes) > 4
-    nodes[field][-1] = value
+    nodes[field][-1] = value  # a leaf, at the end: one that is no leaf any more leads behind the end
     with pytest.raises(ValueError, match="lies outside"):
-        forest_sum(nodes, roots, np.zeros((2, 3), np.float32))
+        forest_sum(nodes, values, trees, np.zeros((2, 3), np.float32), np.zeros((2, 1)))
 
 
 def test_roots_and_shapes_are_checked() -> None:
-    nodes, roots = forest(3, 3, 3, seed=1)
-    with pytest.raises(ValueError, match="lies outside"):
-        forest_sum(nodes, roots + len(nodes), np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match="expected 1, 1 and 2 dimensions, got 1, 1 and 1"):
-        forest_sum(nodes, roots, np.zeros(3, np.float32))
+    nodes, values, trees = forest(3, 3, 3, 1, 1, seed=1)
+    X, total = np.zeros((2, 3), np.float32), np.zeros((2, 1))
+    for name, moved in (("root", len(nodes)), ("root", -1), ("column", 1), ("column", -1)):
+        astray = trees.copy()
+        astray[name][0] = moved
+        with pytest.raises(ValueError, match="lies outside"):
+            forest_sum(nodes, values, astray, X, total)
+    for arguments in (
+        (values[1:], trees, X),
+        (values[:, 0], trees, X),
+        (values, trees[:, None], X),
+        (values, trees, X[0]),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            forest_sum(nodes, *arguments, total)
+    read_only = total.copy()
+    read_only.flags.writeable = False
+    for other in (total[:1], total[:, 0], total.astype(np.float32), np.zeros((4, 1))[::2], read_only):
+        with pytest.raises(ValueError, match="total must be"):
+            forest_sum(nodes, values, trees, X, other)
 
 
 def plainly_sound(links: Array, features: int) -> bool:

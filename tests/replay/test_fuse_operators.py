@@ -47,7 +47,6 @@ from n4a_fast.replay.fused.known_operators import ENTRIES
 from n4a_fast.replay.fused.linear_operators import public_name
 from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.plan.folds import weights_of
-from n4a_fast.replay.serve.forests import QuickForest, quickened
 
 Array = np.ndarray[Any, Any]
 
@@ -307,54 +306,6 @@ def test_a_model_that_is_not_linear_stays_plain(make: Callable[[], Any]) -> None
     found = compiled(ChainMaker().model(make().fit(X, y)))
     assert isinstance(found, PlainChain)
     assert "runs plainly" in found.notes[-1]
-
-
-FORESTS: list[Callable[[], Any]] = [
-    lambda: ensemble.RandomForestRegressor(7, random_state=0),
-    lambda: ensemble.ExtraTreesRegressor(7, random_state=0),
-    lambda: ensemble.RandomForestRegressor(
-        7, random_state=0, max_leaf_nodes=6, max_features=0.3, criterion="absolute_error"
-    ),
-    lambda: ensemble.ExtraTreesRegressor(1, random_state=0, max_depth=2, bootstrap=True),
-]
-
-
-@pytest.mark.parametrize("make", FORESTS)
-@pytest.mark.filterwarnings("ignore")
-def test_a_quick_forest_gives_the_bits_of_its_forest(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for goal in (y, Y):
-        forest = make().fit(X, goal)
-        plan = quickened(ChainMaker().model(forest, Ridge().fit(X, goal)).load())
-        quick, ridge = plan.model.models.values()
-        assert isinstance(quick, QuickForest)
-        assert isinstance(ridge, Ridge)
-        expected = forest.predict(NEW)
-        assert execute(plan, NEW, folds=[0]).shape == goal[: len(NEW)].shape
-        with pytest.raises(ValueError, match="too large for dtype"):
-            quick.predict(np.full((1, X.shape[1]), 1e300))
-        if goal is y:  # of several targets the forest itself is asked
-            monkeypatch.setattr(type(quick.forest), "predict", None)
-        np.testing.assert_array_equal(quick.predict(NEW), expected)
-        monkeypatch.undo()
-
-
-@pytest.mark.parametrize("name", ["threshold", "node_count"])
-def test_trees_of_another_make_are_left_to_their_forest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    forest = ensemble.RandomForestRegressor(5, random_state=0).fit(X, y)
-
-    class Other:
-        def __init__(self, tree: Any) -> None:
-            self.tree = tree
-
-        def __getattr__(self, asked: str) -> Any:
-            if asked == name == "node_count":
-                raise AttributeError(asked)
-            return getattr(self.tree, asked) + 1.0 if asked == name else getattr(self.tree, asked)
-
-    expected = forest.predict(NEW)
-    for tree in forest.estimators_:
-        monkeypatch.setattr(tree, "tree_", Other(tree.tree_))
-    np.testing.assert_array_equal(QuickForest(forest).predict(NEW), expected)
 
 
 def test_a_log_of_the_targets_stays_plain() -> None:

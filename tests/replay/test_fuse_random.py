@@ -28,9 +28,10 @@ from sklearn.svm import SVR
 from n4a_fast import WorkspaceStore
 from n4a_fast.replay import execute
 from n4a_fast.replay.fused.compile import TOLERANCE, compile_chain
-from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain, finite
+from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.fused.linear_operators import register_linear_operator
 from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.plain.inputs import finite
 from n4a_fast.replay.plan.folds import weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -16,6 +16,7 @@ __all__ = [
     "forest_sum",
     "instruction_sets",
     "new_nodes",
+    "new_trees",
     "norm_affine",
     "snv",
     "snv_affine",
@@ -85,14 +86,24 @@ def snv(
     """
 
 def new_nodes(count: int) -> npt.NDArray[np.void]:
-    """An array of nodes for `forest_sum`, to be filled: records of threshold, value, feature and two children."""
+    """An array of nodes for `forest_sum`, to be filled: records of threshold, feature and left child."""
 
-def forest_sum(nodes: npt.NDArray[np.void], roots: npt.NDArray[np.int32], X: npt.NDArray[np.float32]) -> _Doubles:
-    """Sums, tree by tree, of the values of the leaves that the rows of a float32 X (n, m) come to: an array (n,).
+def new_trees(count: int) -> npt.NDArray[np.void]:
+    """An array of trees for `forest_sum`, to be filled: records of root, depth and column."""
 
-    `nodes` holds the nodes of all trees as `new_nodes` makes them, `roots` (int32) the first of each tree; a leaf is
-    its own child. A row goes to the first child if its value of the feature is at most the threshold. Raises ValueError
-    before any work.
+def forest_sum(
+    nodes: npt.NDArray[np.void],
+    values: _Doubles,
+    trees: npt.NDArray[np.void],
+    X: npt.NDArray[np.float32] | _Doubles,
+    total: _Doubles,
+) -> None:
+    """Adds to `total`, tree by tree, what the leaves hold that the rows of X come to.
+
+    X (n, m) is float32 or float64, `total` (n, k) float64 in C order. `nodes` holds those of all trees as `new_nodes`
+    makes them: a row goes to the left child if its value of the feature is at most the threshold, else to the node
+    behind that child; a leaf is its own child, with an infinite threshold. `values` (nodes, w) are added from the
+    column of the tree on. Infinite values end in some leaf. Raises ValueError before any work.
     """
 
 def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:

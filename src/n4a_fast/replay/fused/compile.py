@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, content_hash, finite, plain_chain
+from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, content_hash, plain_chain
 from n4a_fast.replay.fused.linear_operators import (
     Unfused,
     entry_of,
@@ -37,7 +37,7 @@ from n4a_fast.replay.fused.statistics import RowStatistic
 from n4a_fast.replay.plain.calls import asks_for_wavelengths
 from n4a_fast.replay.plain.combine import combine
 from n4a_fast.replay.plain.execute import plain_features
-from n4a_fast.replay.plain.inputs import check_columns, read_spectra, read_wavelengths
+from n4a_fast.replay.plain.inputs import check_columns, finite, read_spectra, read_wavelengths
 from n4a_fast.replay.plan.replay_plan import ReplayPlan, TargetStep
 from n4a_fast.replay.plan.tags import classifies, width_of
 

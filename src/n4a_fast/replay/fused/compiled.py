@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from n4a_fast.replay.fused.links import Link
 from n4a_fast.replay.fused.statistics import RowStatistic, mapped
+from n4a_fast.replay.plain.inputs import finite
 from n4a_fast.replay.plan.replay_plan import ReplayPlan
 from n4a_fast.values.chain_input import ChainInput
 
@@ -136,8 +137,3 @@ def _key_of(statistic: RowStatistic | None) -> Hashable:
 def content_hash(array: Array) -> str:
     """The hash of an array's shape and values."""
     return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data, seed=array.shape[-1])
-
-
-def finite(values: Array) -> bool:
-    """Whether all values are finite; a sum is not if one of them is not."""
-    return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.plain.inputs import count_in_rows
+from n4a_fast.replay.plain.inputs import count_in_rows, finite
 from n4a_fast.replay.plan.replay_plan import Place
 from n4a_fast.replay.plan.tags import allows_nan, width_of
 
@@ -24,9 +24,10 @@ Array: TypeAlias = NDArray[np.float64]
 
 def transformed(operator: Any, spectra: Array, wavelengths: Array | None, given: int, place: Place) -> Array:
     """The spectra after one operator; `given` is the width of the caller's spectra."""
-    check_input(operator, spectra, given, place)
+    whole = finite(spectra)
+    check_input(operator, spectra, given, place, whole)
     arguments = _wavelength_argument(operator, spectra, wavelengths, place)
-    had_nan = bool(np.isnan(spectra).any())
+    had_nan = not whole and bool(np.isnan(spectra).any())
     try:
         raw = operator.transform(spectra, **arguments)
     except Exception as error:
@@ -40,6 +41,8 @@ def transformed(operator: Any, spectra: Array, wavelengths: Array | None, given:
     if found.dtype.kind not in "fiub":
         raise place.error(f"gave values of dtype {found.dtype}; spectra must stay real numbers")
     result = np.ascontiguousarray(found, dtype=np.float64)
+    if finite(result):
+        return result
     bad = np.isinf(result) if had_nan else ~np.isfinite(result)
     if bad.any():
         raise place.error(
@@ -56,8 +59,8 @@ def predicted(model: Any, method: str, spectra: Array, place: Place) -> Any:
         raise place.error(f"failed to predict: {error}") from error
 
 
-def check_input(operator: Any, spectra: Array, given: int, place: Place) -> None:
-    """Refuses spectra that `operator` was not fitted for."""
+def check_input(operator: Any, spectra: Array, given: int, place: Place, whole: bool = False) -> None:
+    """Refuses spectra that `operator` was not fitted for; `whole` where all values are known to be finite."""
     width, fitted_on = spectra.shape[1], width_of(operator)
     if fitted_on and fitted_on != width:
         if width == given:
@@ -67,7 +70,7 @@ def check_input(operator: Any, spectra: Array, given: int, place: Place) -> None
             f"was fitted on {fitted_on} columns, the steps before it give {width}; a step is missing, or belongs to"
             " another chain"
         )
-    missing = np.isnan(spectra)
+    missing = np.isnan(spectra[:0] if whole else spectra)
     if missing.any() and not allows_nan(operator):
         raise InvalidInputError(
             f"X leaves {count_in_rows(missing, 'NaN')}, for {place}, which takes no missing values; fill or drop these"

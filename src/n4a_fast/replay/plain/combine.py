@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.plain.calls import check_input, predicted
+from n4a_fast.replay.plain.inputs import finite
 from n4a_fast.replay.plan.replay_plan import Place, TargetStep
 from n4a_fast.replay.plan.tags import estimator_type, labels_several, width_of
 
@@ -40,8 +41,9 @@ def combine(
     return_proba: bool,
 ) -> NDArray[Any]:
     """The prediction of these models together."""
+    whole = finite(spectra)
     for model in models.values():
-        check_input(model, spectra, given, place)
+        check_input(model, spectra, given, place, whole)
     kind = common_type(models, place)
     if kind == "classifier":
         return _classified(models, weights, spectra, targets, place, return_proba)
@@ -74,8 +76,7 @@ def common_type(models: Mapping[str, Any], place: Place) -> str:
 
 def _regressed(model: Any, spectra: Array, targets: Sequence[TargetStep], place: Place) -> Array:
     """One fold's prediction in the unit of the targets, shape (n, t)."""
-    own = spectra if getattr(model, "reads_only", False) else spectra.copy()
-    found = np.asarray(predicted(model, "predict", own, place))
+    found = np.asarray(predicted(model, "predict", _own(model, spectra), place))
     if found.dtype.kind not in "fiub" or found.ndim not in (1, 2) or len(found) != len(spectra):
         raise place.error(
             f"predicted {found.dtype} of shape {found.shape} for {len(spectra)} samples; expected real numbers, one row"
@@ -86,6 +87,11 @@ def _regressed(model: Any, spectra: Array, targets: Sequence[TargetStep], place:
         for operator in reversed(step.operators):
             values = _undone(operator, values, step.place)
     return values
+
+
+def _own(model: Any, spectra: Array) -> Array:
+    """The spectra as a model gets them: a copy, for it may write into what it is given, unless it says otherwise."""
+    return spectra if getattr(model, "reads_only", False) else spectra.copy()
 
 
 def _undone(operator: Any, values: Array, place: Place) -> Array:
@@ -170,7 +176,7 @@ def common_classes(models: Mapping[str, Any], place: Place) -> NDArray[Any] | No
 
 
 def _probabilities(model: Any, n_classes: int, spectra: Array, place: Place) -> Array:
-    found = np.asarray(predicted(model, "predict_proba", spectra.copy(), place), dtype=np.float64)
+    found = np.asarray(predicted(model, "predict_proba", _own(model, spectra), place), dtype=np.float64)
     if found.shape != (len(spectra), n_classes):
         raise place.error(
             f"gave probabilities of shape {found.shape} for {len(spectra)} samples and {n_classes} classes"
@@ -179,7 +185,7 @@ def _probabilities(model: Any, n_classes: int, spectra: Array, place: Place) -> 
 
 
 def _labels(model: Any, spectra: Array, place: Place) -> NDArray[Any]:
-    found = np.asarray(predicted(model, "predict", spectra.copy(), place))
+    found = np.asarray(predicted(model, "predict", _own(model, spectra), place))
     if found.shape not in ((len(spectra),), (len(spectra), 1)):
         raise place.error(
             f"predicted labels of shape {found.shape} for {len(spectra)} samples; replay takes classifiers of one"

@@ -61,7 +61,8 @@ def plain_features(plan: ReplayPlan, X: Any, wavelengths: Any = None) -> tuple[A
     for step in plan.steps:
         for source in sources:
             source.run(step)
-    return np.hstack([channel.spectra for source in sources for channel in source.channels]), given
+    channels = [channel.spectra for source in sources for channel in source.channels]
+    return channels[0] if len(channels) == 1 else np.hstack(channels), given
 
 
 @dataclass(frozen=True, slots=True)

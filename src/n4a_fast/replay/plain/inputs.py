@@ -200,9 +200,15 @@ def _block(value: Any, name: str) -> Array:
     if 0 in found.shape:
         raise InvalidInputError(f"{name} has shape {found.shape}; a prediction needs at least one row and one column")
     block = np.array(found, dtype=np.float64, order="C", copy=True)
-    if np.isinf(block).any():
+    if not finite(block) and np.isinf(block).any():
         raise InvalidInputError(f"{name} holds {_found_in(np.isinf(block))}; no operator takes infinite values")
     return block
+
+
+def finite(values: NDArray[Any]) -> bool:
+    """Whether all values are finite; a sum is not if one of them is not."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 
 
 def count_in_rows(mask: NDArray[np.bool_], what: str) -> str:

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain, finite
+from n4a_fast.replay.fused.compiled import CompiledChain, PlainChain
 from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.fused.statistics import centred
-from n4a_fast.replay.plain.inputs import check_input
+from n4a_fast.replay.plain.inputs import check_input, finite
 from n4a_fast.replay.plain.output import Output
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.replay.serve.several import Work, plain_predictions, require_models

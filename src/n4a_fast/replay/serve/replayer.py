@@ -34,7 +34,7 @@ from n4a_fast.replay.plan.folds import Folds, FoldWeights, choose, weights_of
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.replay.plan.replay_plan import ReplayPlan
 from n4a_fast.replay.plan.tags import classifies
-from n4a_fast.replay.serve.forests import quickened
+from n4a_fast.replay.serve.forests import StandIns, quickened
 from n4a_fast.replay.serve.joined import Joined
 from n4a_fast.replay.serve.persisted import CompiledChains
 from n4a_fast.tables.chains import artifact_ids
@@ -45,6 +45,7 @@ Array: TypeAlias = NDArray[np.float64]
 State: TypeAlias = tuple[int, ...]
 
 _REMEMBERED_BYTES = 256 * 2**20
+_ROWS = 1024  # chains that stay plain and are replayed one by one: a query takes longer than small models
 _WRITE_AT = 256  # compiled chains that wait to be stored; the rest is written when the store closes
 _DOUBLE = np.dtype(np.float64)
 
@@ -80,7 +81,8 @@ class Replayer:
         self._remembered: Bounded[_Known] = Bounded(
             _REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024)
         )
-        self.joined = Joined()
+        self.joined, self.stand_ins = Joined(), StandIns()
+        self._rows: Bounded[tuple[State, dict[str, Any]]] = Bounded(_ROWS, lambda _: 1)
 
     def load_artifact(self, artifact_id: str) -> Any:
         """The stored object, shared by all who ask for it: they must not change it."""
@@ -115,7 +117,7 @@ class Replayer:
         if isinstance(known, CompiledChain) and (found := self.fused(known, X, wavelengths, return_proba)) is not None:
             return found
         bench = Bench(self.load_artifact)
-        plan = self.load_plan(self.require([chain_id])[chain_id], bench, choice.folds)
+        plan = self.load_plan(self._row(chain_id, state), bench, choice.folds)
         if known is None:
             compiled = self.compile(plan, X, wavelengths, choice, bench, state)
             if (
@@ -124,13 +126,20 @@ class Replayer:
             ):
                 return found
         return execute(
-            quickened(plan),
+            quickened(plan, self.stand_ins),
             X,
             wavelengths,
             folds=choice.folds,
             fold_weights=choice.fold_weights,
             return_proba=return_proba,
         )
+
+    def _row(self, chain_id: str, state: State) -> dict[str, Any]:
+        """The row of a chain; `state` is that of the store before it is read."""
+        kept = self._rows.get(chain_id)
+        if kept is not None and kept[0] == state:
+            return kept[1]
+        return self._rows.put(chain_id, (state, self.require([chain_id])[chain_id]))[1]
 
     def require(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows of these chains; NotFoundError names the first that is missing."""

@@ -27,7 +27,7 @@ from n4a_fast.replay.plan.folds import Folds, choose, read_folds, weights_of
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.replay.plan.recreate import Resolve
 from n4a_fast.replay.plan.replay_plan import Place, ReplayPlan
-from n4a_fast.replay.serve.forests import is_forest, quickened
+from n4a_fast.replay.serve.forests import StandIns, is_ensemble, quickened
 from n4a_fast.replay.serve.replayer import Choice, Replayer, loader_for
 from n4a_fast.tables.chains import artifact_ids
 
@@ -65,14 +65,19 @@ def plain_predictions(
         features, given = _features(plans[listed[0]], work, bench)
         if work.n_jobs == 1:
             yield from (
-                (one, _predicted(chains[one], loader_for(chains[one], bench), named, work, features, given))
+                (
+                    one,
+                    _predicted(
+                        chains[one], loader_for(chains[one], bench), named, work, features, given, replayer.stand_ins
+                    ),
+                )
                 for one in listed
             )
             continue
         # files alone: a thread that asked the store would wait for a transaction that waits for it
         load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
         first = load_chain(chains[listed[0]], load, folds=work.choice.folds, resolve=named)
-        hint = "threads" if all(is_forest(model) for model in first.model.models.values()) else "processes"
+        hint = "threads" if all(is_ensemble(model) for model in first.model.models.values()) else "processes"
         tasks = (
             joblib.delayed(_predicted)(chains[one], load, named, _for_worker(work), features, given) for one in listed
         )
@@ -119,8 +124,10 @@ def _features(plan: ReplayPlan, work: Work, bench: Bench) -> tuple[Array, int]:
     return bench.after(stages, spectra[0], axes[0], f"X{plan.source_index}"), spectra[0].shape[1]
 
 
-def _predicted(chain: Chain, load: Load, named: Resolve, work: Work, features: Array, given: int) -> NDArray[Any]:
+def _predicted(
+    chain: Chain, load: Load, named: Resolve, work: Work, features: Array, given: int, made: StandIns | None = None
+) -> NDArray[Any]:
     """The models of one chain on what its steps left; also the task of a worker process."""
-    plan = quickened(load_chain(chain, load, folds=work.choice.folds, resolve=named))
+    plan = quickened(load_chain(chain, load, folds=work.choice.folds, resolve=named), made or StandIns())
     weights = weights_of(choose(tuple(plan.model.fold_ids), work.choice.folds), work.choice.fold_weights)
     return combine(plan.model.models, weights, features, given, plan.targets, plan.model.place, work.return_proba)
