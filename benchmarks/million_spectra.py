@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import resource
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from chains import WIDTH, PlainChain, fill, spectra
+from chains import WIDTH, Chains, PlainChain, fill, spectra
 from reference import replay_one
 
 from n4a_fast import WorkspaceStore
@@ -35,43 +36,51 @@ def main() -> None:
     parser.add_argument("--spectra", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=Path("build/million"))
     parser.add_argument("--max-bytes", type=int, default=2**29)
+    parser.add_argument("--prepare", action="store_true", help="make what is measured, and keep it for the next call")
     parser.add_argument("--replay", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.replay:
         replay(given.folder, given.max_bytes)
         return
-    given.folder.mkdir(parents=True)
-    try:
-        compare(given.folder, given.spectra, given.max_bytes)
-    finally:
-        shutil.rmtree(given.folder)
+    if not given.folder.exists():
+        prepare(given.folder, given.spectra)
+    if not given.prepare:
+        try:
+            compare(given.folder, given.max_bytes)
+        finally:
+            shutil.rmtree(given.folder)
 
 
-def compare(folder: Path, rows: int, max_bytes: int) -> None:
-    """Prints the limit of the disk and what the replay took."""
+def prepare(folder: Path, rows: int) -> None:
+    """Chains that were compiled, in a workspace, and spectra."""
+    folder.mkdir(parents=True)
     with WorkspaceStore(folder / "workspace") as store:
         chains = fill(store, CHAINS, prefixes=8, pool=12)
         store.replay_chains(chains.ids, spectra(100))
-    (folder / "ids.json").write_text(json.dumps(chains.ids))
-    read, written = write_spectra(folder / "X.npy", rows), 8 * CHAINS * rows
-    disk = plain_write(folder / "plain", written)
-    (folder / "plain").unlink()
-    forget(folder / "X.npy")
-    disk += plain_read(folder / "X.npy")
-    print(
-        f"disk alone {disk:6.1f} s, {written / 1e9:.1f} GB written durably, then {read / 1e9:.1f} GB read", flush=True
-    )
-    forget(folder / "X.npy")
+    (folder / "chains").write_bytes(pickle.dumps(chains))
+    write_spectra(folder / "X.npy", rows)
+
+
+def compare(folder: Path, max_bytes: int) -> None:
+    """Prints the limit of the disk and what the replay took."""
+    chains: Chains = pickle.loads((folder / "chains").read_bytes())
+    rows, read = len(np.load(folder / "X.npy", mmap_mode="r")), (folder / "X.npy").stat().st_size
+    written = 8 * CHAINS * rows
     command = [sys.executable, __file__, "--replay", "--folder", str(folder), "--max-bytes", str(max_bytes)]
+    forget(folder / "X.npy")
     took = json.loads(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
     speed = f"{took['seconds']:6.1f} s, {took['cpu']:.1f} s of processor time"
-    print(f"{rows:,} spectra {speed}, {took['memory'] / 1e6:.0f} MB of memory")
+    print(f"{rows:,} spectra {speed}, {took['memory'] / 1e6:.0f} MB of memory", flush=True)
     check(folder, chains.objects.__getitem__, chains.plain)
+    (folder / "Y.npy").unlink()
+    forget(folder / "X.npy")
+    disk = plain_write(folder / "plain", written) + plain_read(folder / "X.npy")
+    print(f"disk alone {disk:6.1f} s: {written / 1e9:.1f} GB written durably, then {read / 1e9:.1f} GB read")
 
 
 def replay(folder: Path, max_bytes: int) -> None:
     """In a process of its own, for its memory is counted."""
-    ids = json.loads((folder / "ids.json").read_text())
+    ids = pickle.loads((folder / "chains").read_bytes()).ids
     begun = time.perf_counter()
     with WorkspaceStore(folder / "workspace") as store:
         X = np.load(folder / "X.npy", mmap_mode="r")
@@ -88,13 +97,12 @@ def check(folder: Path, load: Any, plain: list[PlainChain]) -> None:
         assert np.abs(Y[number, some] - expected).max() <= 1e-11 * np.abs(expected).max()
 
 
-def write_spectra(path: Path, rows: int) -> int:
+def write_spectra(path: Path, rows: int) -> None:
     """Some spectra again and again, each time a little stronger."""
     some = spectra(AT_A_TIME)
     with new_array(path, rows) as values:
         for number, first in enumerate(range(0, rows, AT_A_TIME)):
             values.write(some[: rows - first] * (1.0 + 1e-3 * number))
-    return path.stat().st_size
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from chemotools.scatter import StandardNormalVariate
 from dask.distributed import Client, LocalCluster
+from joblib.parallel import ThreadingBackend
 from replay_chains import spectra, target
 from replay_stores import begin, put_chain
 from sklearn.tree import DecisionTreeRegressor
@@ -53,6 +54,22 @@ def test_workers_of_dask_are_sent_blocks_of_spectra_that_their_memory_does_not_h
     assert os.getpid() not in workers
     assert loaded
     np.testing.assert_array_equal(out, np.tile(expected, (1, rows // len(X))))
+
+
+class _Together(ThreadingBackend):
+    """Gives results when all are there, as Ray's backend does."""
+
+    supports_return_generator = False
+
+
+def test_backends_that_give_results_together_are_served(tmp_path: Path) -> None:
+    joblib.register_parallel_backend("together", _Together)
+    with WorkspaceStore(tmp_path / "ws") as store:
+        models = [DecisionTreeRegressor(max_depth=depth).fit(X, target(X)) for depth in (2, 3, 4)]
+        chains = [put_chain(store, begin(store), [], [model]) for model in models]
+        with joblib.parallel_config(backend="together"):
+            found = store.replay_chains(chains, X, n_jobs=2)
+    np.testing.assert_array_equal(found, [model.predict(X) for model in models])
 
 
 def _looked_at() -> tuple[int, bool]:

@@ -121,12 +121,30 @@ def test_an_operator_that_must_not_fuse_runs_plainly(name: str, params: dict[str
     assert isinstance(found, PlainChain) or found.start == 1, found.notes
 
 
+@pytest.mark.parametrize("labels", [[0, 1], [1, 2, 3], [False, True]])
+@pytest.mark.parametrize("n_folds", [1, 3])
+def test_pls_discriminant_analysis_fuses(labels: list[Any], n_folds: int) -> None:
+    kind = importlib.import_module(f"{MODELS}.plsda").PLSDA
+    classes = np.array(labels)[np.digitize(y, np.quantile(y, np.linspace(0, 1, len(labels) + 1)[1:-1]))]
+    folds = [kind(n_components=4).fit(X[fold::4], classes[fold::4]) for fold in range(n_folds)]
+    maker = ChainMaker().model(*folds)
+    found = compiled(maker)
+    assert isinstance(found, CompiledChain), found.notes
+    assert found.start == 0, found.notes
+    assert np.array_equal(found.answer(NEW), execute(maker.load(), NEW))
+    plain = execute(maker.load(), NEW, return_proba=True)
+    np.testing.assert_allclose(found.answer(NEW, True), plain, rtol=0, atol=1e-12)
+
+
 def test_every_entry_for_nirs4all_is_tried_here() -> None:
     untried = {entry.name for entry in ENTRIES if entry.name.startswith("nirs4all")} - {
         name for name, _ in (*FUSED, *NEWER)
     }
     # fitted with wavelengths: tried in the next test; EPO with what it is to remove
-    assert untried == {f"{TRANSFORMS}.resampler.Resampler", f"{TRANSFORMS}.orthogonalization.EPO"}
+    assert untried - {f"{MODELS}.plsda.PLSDA"} == {
+        f"{TRANSFORMS}.resampler.Resampler",
+        f"{TRANSFORMS}.orthogonalization.EPO",
+    }
 
 
 @pytest.mark.parametrize("method", ["linear", "cubic", "nearest"])

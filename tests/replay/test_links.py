@@ -222,8 +222,12 @@ def test_every_classifier_of_the_registry_is_tried_here() -> None:
     untried = {entry.name for entry in ENTRIES if entry.role == "score"} - {
         public_name(type(make())) for make in MODELS.values()
     }
-    # deprecated in favour of SGDClassifier; tried with its last step in test_nested_pipelines
-    assert untried == {"sklearn.linear_model.PassiveAggressiveClassifier", "sklearn.pipeline.Pipeline"}
+    # deprecated in favour of SGDClassifier; tried with its last step in test_nested_pipelines; in test_fuse_nirs4all
+    assert untried == {
+        "sklearn.linear_model.PassiveAggressiveClassifier",
+        "sklearn.pipeline.Pipeline",
+        "nirs4all.operators.models.sklearn.plsda.PLSDA",
+    }
 
 
 def test_folds_of_two_kinds_stay_plain() -> None:

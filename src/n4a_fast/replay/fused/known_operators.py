@@ -143,6 +143,10 @@ def _scores(operator: Any, width: int) -> Any:
     return probed(operator.decision_function, width)
 
 
+def _pls_inside(operator: Any, width: int) -> Any:
+    return _coefficients(operator.pls_, width)
+
+
 def _linear_kernel(operator: Any, width: int) -> Any:
     return (operator.X_fit_.T @ operator.dual_coef_).reshape(width, -1)
 
@@ -350,6 +354,7 @@ _NIRS4ALL = (
     *_entries(f"{_MODELS}.robust_pls", "RobustPLS", "predict", when=_NUMPY),
     *_entries(f"{_MODELS}.recursive_pls", "RecursivePLS", "predict", when=_NUMPY),
     *_entries(f"{_MODELS}.ipls", "IntervalPLS", "predict", when=_NUMPY),
+    *_entries(f"{_MODELS}.plsda", "PLSDA", "score", _pls_inside, when=_all_linear(_predictors("pls_"))),
 )
 
 ENTRIES: tuple[Entry, ...] = (*_SKLEARN, *_CHEMOTOOLS, *_NIRS4ALL)

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from n4a_fast.replay.fused.linear_operators import Unfused, entry_of
+from n4a_fast.replay.fused.linear_operators import Unfused, entry_of, public_name
 from n4a_fast.replay.fused.pipeline_models import last_of
 from n4a_fast.replay.plain.calls import check_input, predicted
 from n4a_fast.replay.plain.combine import common_classes, labels_undone, most
@@ -26,9 +26,14 @@ from n4a_fast.replay.plan.replay_plan import Place, TargetStep
 Array: TypeAlias = NDArray[np.float64]
 
 
+_DIRECT = frozenset({"nirs4all.operators.models.sklearn.plsda.PLSDA"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Link:
-    """What scores mean. `kind`: "softmax" or "logistic" (one against the rest) probabilities, or "vote" without any."""
+    """What scores mean. `kind`: "softmax" or "logistic" (one against the rest) probabilities, "direct" where a score is
+    one (of the second class of two), or "vote" without any.
+    """
 
     kind: str
     fold_weights: Array
@@ -45,13 +50,20 @@ class Link:
         if return_proba or (self.soft and len(self.fold_weights) > 1):
             proba = np.einsum("f,nfc->nc", self.fold_weights, self._probabilities(by_fold))
             return np.asarray(proba if return_proba else self.labels[most(proba)])
-        best = (by_fold[..., 0] > 0).astype(np.int64) if by_fold.shape[2] == 1 else by_fold.argmax(axis=2)
+        best = (by_fold[..., 0] > self._edge).astype(np.int64) if by_fold.shape[2] == 1 else by_fold.argmax(axis=2)
         if len(self.fold_weights) == 1:
             return np.asarray(self.labels[best[:, 0]])
         votes = np.einsum("f,nfc->nc", self.fold_weights, best[:, :, None] == np.arange(len(self.labels)))
         return np.asarray(self.labels[most(votes)])
 
+    @property
+    def _edge(self) -> float:
+        """The score above which the second of two classes is named."""
+        return 0.5 if self.kind == "direct" else 0.0
+
     def _probabilities(self, scores: Array) -> Array:
+        if self.kind == "direct":
+            return np.concatenate([1 - scores, scores], axis=2) if scores.shape[2] == 1 else scores
         with np.errstate(all="ignore"):
             if self.kind == "softmax" and scores.shape[2] > 1:
                 powers = np.exp(scores - scores.max(axis=2, keepdims=True))
@@ -67,7 +79,7 @@ class Link:
         """Whether this is a link for so many scores: one a fold for two classes, one a fold and class for more."""
         classes, folds = len(self.labels), len(self.fold_weights)
         each = 1 if classes == 2 else classes
-        known = self.kind in ("vote", "logistic", "softmax") and self.labels.dtype.kind in "iubUf"
+        known = self.kind in ("vote", "direct", "logistic", "softmax") and self.labels.dtype.kind in "iubUf"
         return known and classes >= 2 and self.fold_weights.dtype.kind == "f" and n_scores == folds * each
 
     def as_json(self) -> list[Any]:
@@ -97,6 +109,8 @@ def _kind_of(model: Any) -> str:
     if not hasattr(model, "predict_proba"):
         return "vote"
     last = last_of(model)
+    if public_name(type(last)) in _DIRECT:
+        return "direct"
     logistic = (
         getattr(last, "loss", "") == "log_loss"
         or getattr(last, "solver", "") == "liblinear"
@@ -109,8 +123,11 @@ def scores_of(models: Mapping[str, Any], features: Array, given: int, place: Pla
     """The scores as the models give them, (n, folds x scores)."""
     for model in models.values():
         check_input(model, features, given, place)
-    found = [
-        np.asarray(predicted(model, "decision_function", features.copy(), place), dtype=np.float64)
-        for model in models.values()
-    ]
-    return np.hstack([scores.reshape(len(features), -1) for scores in found])
+    return np.hstack([_scores(model, features.copy(), place) for model in models.values()])
+
+
+def _scores(model: Any, features: Array, place: Place) -> Array:
+    direct = _kind_of(model) == "direct"
+    method = "predict_proba" if direct else "decision_function"
+    scores = np.asarray(predicted(model, method, features, place), dtype=np.float64).reshape(len(features), -1)
+    return scores[:, 1:] if direct and scores.shape[1] == 2 else scores

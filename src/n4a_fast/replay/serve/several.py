@@ -81,9 +81,14 @@ def plain_predictions(
         tasks = (
             joblib.delayed(_predicted)(chains[one], load, named, _for_worker(work), features, given) for one in listed
         )
-        yield from zip(
-            listed, joblib.Parallel(n_jobs=work.n_jobs, prefer=hint, return_as="generator")(tasks), strict=True
-        )
+        parallel = joblib.Parallel(n_jobs=work.n_jobs, prefer=hint, return_as=_returned_as(hint))
+        yield from zip(listed, parallel(tasks), strict=True)
+
+
+def _returned_as(hint: str) -> str:
+    """Predictions as they get done, where joblib's backend can: Ray's gives them together."""
+    backend, _ = joblib.parallel.get_active_backend(prefer=hint)
+    return "generator" if getattr(backend, "supports_return_generator", False) else "list"
 
 
 def require_models(replayer: Replayer, chains: Iterable[Chain], folds: Folds) -> None:
