@@ -22,9 +22,6 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-# tests start hundreds of processes: each would compile the package again
-unexport PYTHONDONTWRITEBYTECODE
-
 TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
 
 MINUTES := 2

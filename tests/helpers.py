@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,9 +145,14 @@ def program(file: Path | str, *arguments: Any, code: str | None = None, **variab
     if can_fork(environment):
         text = Path(file).read_text() if code is None else code
         return forked(text, str(file), [*map(str, arguments)], environment)  # type: ignore[return-value]
-    environment |= {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return started(file, *([] if code is None else [code]), *arguments, environment=environment)
+
+
+def started(*arguments: Any, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[str]:
+    """Like `child`, in a new interpreter, which has imported nothing: what Python is given after its own options."""
+    environment = {**environment, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     return subprocess.Popen(
-        [sys.executable, "-u", str(file), *([] if code is None else [code]), *map(str, arguments)],
+        [sys.executable, "-u", *map(str, arguments)],
         env=environment,
         text=True,
         stdin=subprocess.PIPE,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import child, finish
+from helpers import finish, started
 
 from n4a_fast import platform
 from n4a_fast.platform import posix
@@ -51,7 +51,7 @@ with WorkspaceStore(sys.argv[1]) as store:
 
 @pytest.mark.not_on("macos", reason="it is one already")
 def test_a_system_without_the_calls_of_linux_keeps_what_was_saved(tmp_path: Path) -> None:
-    assert finish(child(LIKE_MACOS, tmp_path / "workspace")).strip() == "['completed']"
+    assert finish(started("-c", LIKE_MACOS, tmp_path / "workspace")).strip() == "['completed']"
 
 
 def test_a_disk_that_knows_no_full_sync_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def mend_before_attaching(path: Path, duckdb_version: str) -> None:
     """
     if not _has_log(path) or not duckdb_version.startswith(KNOWN_VERSIONS) or not sys.executable:
         return
-    command = [sys.executable, "-I", "-S", "-c", _HELPER, _PACKAGE, str(path)]
+    command = [sys.executable, "-I", "-S", "-B", "-c", _HELPER, _PACKAGE, str(path)]
     try:
         helper = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=True

@@ -48,7 +48,7 @@ class FileCopy:
 
     def __init__(self, source: Path, target: Path) -> None:
         self._source = source
-        command = [sys.executable, "-I", "-S", "-c", _HELPER, _PACKAGE, str(source), str(target)]
+        command = [sys.executable, "-I", "-S", "-B", "-c", _HELPER, _PACKAGE, str(source), str(target)]
         self._helper = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

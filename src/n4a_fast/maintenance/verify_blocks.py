@@ -32,7 +32,7 @@ class BlockReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        command = [sys.executable, "-I", "-c", _HELPER, _PACKAGE, str(path)]
+        command = [sys.executable, "-I", "-B", "-c", _HELPER, _PACKAGE, str(path)]
         self._helper = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
