@@ -58,6 +58,15 @@ class Question(NamedTuple):
     rounds: int = 5
 
 
+class Run(NamedTuple):
+    """10,000 predictions: our id of the run, SQLite's number, the ids of its predictions, and whether SQLite has it."""
+
+    run: str
+    number: int
+    ids: np.ndarray[Any, Any]
+    is_by_hand: bool
+
+
 class Answer(NamedTuple):
     """Milliseconds: ours, our processor time (of all threads), and by hand."""
 
@@ -83,7 +92,7 @@ class Sides:
         self.sqlite = sqlite3.connect(folder / "sqlite.db", isolation_level=None)
         self.sqlite.executescript(TABLES)
         self.sqlite.execute("INSERT INTO contents VALUES (1, ?)", (Y_TRUE.tobytes(),))
-        self.runs: list[tuple[str, int, np.ndarray[Any, Any]]] = []  # ours, SQLite's number, ids of its predictions
+        self.runs: list[Run] = []
         self.of_add: dict[str, list[float]] = {"ours": [], "by hand": []}
 
     def __len__(self) -> int:
@@ -106,7 +115,8 @@ class Sides:
             for each in pipelines:
                 store.complete_pipeline(each, 0.1, 0.1, "rmse", 1)
         self.of_add["ours"].append(time.perf_counter() - begun)
-        if len(self) < self.by_hand:
+        is_by_hand = OF_RUN * len(self.in_both) < self.by_hand
+        if is_by_hand:
             begun, values = time.perf_counter(), np.column_stack(list(scores.values())).tolist()
             folds, parts, first = columns["fold_id"], columns["partition"], number * OF_RUN
             self._insert(
@@ -115,7 +125,7 @@ class Sides:
                 for row, name in enumerate(ids)
             )  # fmt: skip
             self.of_add["by hand"].append(time.perf_counter() - begun)
-        self.runs.append((run, number, np.array(ids, dtype="S36")))
+        self.runs.append(Run(run, number, np.array(ids, dtype="S36"), is_by_hand))
 
     def _insert(self, rows: Iterator[tuple[Any, ...]]) -> None:
         self.sqlite.execute("BEGIN")
@@ -125,20 +135,20 @@ class Sides:
     # -- what is asked ----------------------------------------------------------------------
 
     @property
-    def in_both(self) -> int:
-        """How many runs, the oldest, SQLite has, too."""
-        return min(len(self.runs), self.by_hand // OF_RUN)
+    def in_both(self) -> list[Run]:
+        """The runs that SQLite has, too."""
+        return [run for run in self.runs if run.is_by_hand]
 
-    def near(self, runs: int) -> list[str]:
-        """5,000 ids out of three places among the first so many runs."""
-        part, places = -(-PLACES[0] // 3), [self.runs[place * (runs - 1) // 2][2] for place in range(3)]
+    def near(self, runs: list[Run]) -> list[str]:
+        """5,000 ids out of three places among these runs."""
+        part, places = -(-PLACES[0] // 3), [runs[place * (len(runs) - 1) // 2].ids for place in range(3)]
         return [name.decode() for place, ids in enumerate(places) for name in ids[place * part :][:part]][: PLACES[0]]
 
-    def drawn(self, number: int, runs: int) -> list[str]:
+    def drawn(self, number: int, runs: list[Run]) -> list[str]:
         """Ids from all over these runs, one from the first half after one from the second: no two are neighbours."""
-        half, row = max(1, runs // 2), self.rng.permutation(OF_RUN)[:number]
-        drawn = [int(self.rng.integers(0, half)) + (each % 2) * (runs - half) for each in range(number)]
-        return [self.runs[run][2][place].decode() for run, place in zip(drawn, row.tolist(), strict=True)]
+        half, row = max(1, len(runs) // 2), self.rng.permutation(OF_RUN)[:number]
+        drawn = [int(self.rng.integers(0, half)) + (each % 2) * (len(runs) - half) for each in range(number)]
+        return [runs[run].ids[place].decode() for run, place in zip(drawn, row.tolist(), strict=True)]
 
     def arrays_by_hand(self, ids: list[str]) -> None:
         found = 0
@@ -174,7 +184,7 @@ class Sides:
 
     def begun(self) -> tuple[str, str]:
         """A new pipeline and its chain."""
-        (pipeline,), columns = chains_with_columns(self.store, self.runs[-1][0], 1, 1)
+        (pipeline,), columns = chains_with_columns(self.store, self.runs[-1].run, 1, 1)
         return pipeline, columns["chain_id"][0]
 
     def save(self, pipeline: str, chain: str, number: int) -> str:
@@ -200,16 +210,16 @@ class Sides:
             assert file["y_pred"][:].shape == (OF_RUN, SAMPLES)
 
     def delete_run(self) -> None:
-        self.store.delete_run(self.runs[0][0])
+        self.store.delete_run(self.runs[0].run)
 
     def delete_by_hand(self) -> None:
-        self.sqlite.execute("DELETE FROM predictions WHERE run = ?", (self.runs.pop(0)[1],))
+        self.sqlite.execute("DELETE FROM predictions WHERE run = ?", (self.runs.pop(0).number,))
 
 
 def reads(sides: Sides) -> Iterator[Question]:
-    store, everywhere, both = sides.store, len(sides.runs), sides.in_both
+    store, everywhere, both = sides.store, sides.runs, sides.in_both
     near, near_by_hand, far = sides.near(everywhere), sides.near(both), lambda runs: sides.drawn(PLACES[0], runs)
-    middle, _, of_middle = sides.runs[everywhere // 2]
+    middle, _, of_middle, _ = everywhere[len(everywhere) // 2]
     page = store.query_chain_summaries(run_id=middle)["chain_id"].to_list()[:100]
     pipeline = store.get_chain(page[0])["pipeline_id"]  # type: ignore[index]
     by_place = {
@@ -281,7 +291,7 @@ def asked(sides: Sides) -> Iterator[Answer]:
     yield drop_in(sides)
     ours, by_hand = (1e3 * statistics.median(sides.of_add[side][-10:]) for side in ("ours", "by hand"))
     what = "a run of 10,000 with 500 pipelines and chains, as one durable block"
-    yield Answer(what, "", ours, ours, by_hand if sides.in_both == len(sides.runs) else None)
+    yield Answer(what, "", ours, ours, by_hand if len(sides.in_both) == len(sides.runs) else None)
     delete = Question("`delete_run` of 10,000", "60", sides.delete_run, sides.delete_by_hand, 3)
     yield measured(delete, sides.add_run)
 
@@ -327,7 +337,7 @@ def grown(folder: Path, sizes: list[int], by_hand: int) -> None:
             size = len(sides)
             Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted anew
             before, kept = memory("VmRSS"), (folder / "ours" / "store.duckdb").stat().st_size / size
-            print(f"\n{size:,} predictions, {kept:,.0f} bytes each, SQLite {OF_RUN * sides.in_both:,}", flush=True)
+            print(f"\n{size:,} predictions, {kept:,.0f} bytes each, SQLite {OF_RUN * len(sides.in_both):,}", flush=True)
             for answer in asked(sides):
                 table.setdefault(answer.what, {})[size] = answer
                 print(f"{answer.cell:>20} {answer.work:8,.3g}  {answer.what}", flush=True)
