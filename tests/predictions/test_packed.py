@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
@@ -18,16 +19,20 @@ NAMES = ("text", "real", "integer")
 KINDS = (pa.string(), pa.float64(), pa.int32())
 
 
+NAMED = (*NAMES, "id")  # no two rows of a record are alike
+
+
 def exact(value: Any) -> Any:
     """A number by its bytes: NaN equals itself, and -0.0 is not 0.0."""
     return struct.pack("d", value) if isinstance(value, float) else value
 
 
 @given(st.lists(ROWS, min_size=1, max_size=4))
-def test_rows_come_back_as_they_were(frames: list[list[tuple[Any, ...]]]) -> None:
-    written = [unpacked(msgpack.decode(msgpack.encode(packed(NAMES, rows))), NAMES) for rows in frames]
+def test_rows_come_back_as_they_were(drawn: list[list[tuple[Any, ...]]]) -> None:
+    frames = [[(*row, place) for place, row in enumerate(rows)] for rows in drawn]
+    written = [unpacked(msgpack.decode(msgpack.encode(packed(NAMED, rows))), NAMED) for rows in frames]
     for rows, frame in zip(frames, written, strict=True):
-        assert [tuple(map(exact, row)) for row in rows_of(frame, NAMES)] == [tuple(map(exact, row)) for row in rows]
+        assert [tuple(map(exact, row)) for row in rows_of(frame, NAMED)] == [tuple(map(exact, row)) for row in rows]
     for place, (name, kind) in enumerate(zip(NAMES, KINDS, strict=True)):
         values = [exact(row[place]) for rows in frames for row in rows]
         assert [exact(value) for value in values_of(written, name)] == values
@@ -52,3 +57,11 @@ def test_a_record_is_read_by_names_whatever_came_or_went_since_it_was_written() 
 def test_records_of_format_1_are_read_by_position() -> None:
     part = unpacked([2, ["pipeline", [0.5, 1.5]]], NAMES)
     assert list(rows_of(part, NAMES)) == [("pipeline", 0.5, None), ("pipeline", 1.5, None)]
+
+
+@pytest.mark.parametrize(
+    "part", [[2**40, {"text": "a"}], [-1, {}], ["2", {"text": ["a", "b"]}], [3, {"text": ["a", "b"]}]]
+)
+def test_more_rows_than_any_column_has_are_refused(part: Any) -> None:
+    with pytest.raises(ValueError, match="rows, and columns of"):
+        unpacked(part, NAMES)
