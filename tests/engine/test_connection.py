@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -258,6 +259,39 @@ def test_a_writer_waits_until_the_file_is_free(file: Path) -> None:
     holder.communicate("go\n", timeout=DEADLINE)
     thread.join(DEADLINE)
     assert values(database) == [1]
+    database.close()
+
+
+IN_TURN = """
+import sys
+from pathlib import Path
+from n4a_fast.engine.connection import Database
+database = Database(Path(sys.argv[1]), lock_timeout=30)
+with database.transaction():
+    database.execute("INSERT INTO t VALUES (0, NULL)")
+    print("held", flush=True)
+    sys.stdin.readline()
+database.close()
+"""
+
+
+def test_threads_that_wait_to_read_alone_and_to_write_both_get_the_file(file: Path) -> None:
+    """A file is attached to read alone where its version is looked at."""
+    database, seen = Database(file, lock_timeout=DEADLINE), []
+    holder = child(IN_TURN, file)
+    assert read_line(holder) == "held"
+    threads = [
+        threading.Thread(target=lambda: seen.append(database.peek("SELECT x FROM t WHERE x = 0"))),
+        threading.Thread(target=insert, args=(database, 1)),
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)  # both wait
+    holder.communicate("go\n", timeout=DEADLINE)
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert seen == [[(0,)]]
+    assert values(database) == [0, 1]
     database.close()
 
 

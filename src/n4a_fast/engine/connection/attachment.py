@@ -298,19 +298,20 @@ class Attachment:
         if self._depth:
             raise RuntimeError("the attachment changed inside a transaction")
         self.require_usable()
-        self.detach()
         read_only, deadline = self._read_only if wanted is None else wanted, time.monotonic() + self.lock_timeout
-        while True:
+        while (found := self._attached_as(wanted)) is None:
+            self.detach()  # another thread may have attached it, and otherwise, while this one waited
             is_our_turn = self._wait_for_turn(deadline, shared=read_only)
-            if (found := self._attached_as(wanted)) is not None:  # another thread has attached it meanwhile
-                return found
+            if self._attached_read_only is not None:
+                continue
             if self._closed or refuses_this_thread():
                 self._let_go()
                 raise StoreClosedError(self.path.parent)
             # without a turn one attempt is left at the deadline, and DuckDB names the holder
             is_late = time.monotonic() >= deadline
-            if (is_our_turn or is_late) and (found := self._attached_now(read_only, is_late)) is not None:
-                return found
+            if is_our_turn or is_late:
+                self._attached_now(read_only, is_late)
+        return found
 
     def _attached_as(self, read_only: bool | None) -> duckdb.DuckDBPyConnection | None:
         """The connection, if the file is attached for what is asked; what only reads may find it writable."""
@@ -332,9 +333,9 @@ class Attachment:
                     self._waiting.release()
         return turnstile.is_ours
 
-    def _attached_now(self, read_only: bool, is_late: bool) -> duckdb.DuckDBPyConnection | None:
-        """The connection with the file attached; None after a moment if another DuckDB client, which knows no turns,
-        has it, and it is not too late to try again.
+    def _attached_now(self, read_only: bool, is_late: bool) -> None:
+        """Attach the file; not, after a moment, if another DuckDB client, which knows no turns, has it, and it is not
+        too late to try again.
         """
         connection = self._connection = self._connection or client.connected(self.memory_limit, self.spill_folder())
         try:
@@ -346,7 +347,7 @@ class Attachment:
             self._attached_read_only, self._look_at = read_only, time.monotonic() + _TURN_SECONDS
             self.attachment, self._inserted, self._log_is_named = self.attachment + 1, 0, False
             self.activity.set()
-            return connection
+            return
         except duckdb.Error as error:
             if is_late or not is_lock_conflict(self.path, error):
                 self._let_go()
@@ -359,7 +360,6 @@ class Attachment:
             raise
         with self._others_go_on():
             time.sleep(POLL_SECONDS)
-        return None
 
     def _others_go_on(self) -> AbstractContextManager[None]:
         """While this thread waits, others may have the lock, unless it is `held`."""
