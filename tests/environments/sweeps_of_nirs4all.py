@@ -297,7 +297,14 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """A row in memory without its ids and its time; of arrays, their kind and shape."""
     shapes = {name: f"{value.dtype.kind} {value.shape}" for name, value in row.items() if isinstance(value, np.ndarray)}
     shapes["metadata"] = sorted(row["metadata"])  # whose ids follow from the hashes that are installed
-    return {name: value for name, value in (row | shapes).items() if name not in OWN}
+    return {name: _without_ids(value) for name, value in (row | shapes).items() if name not in OWN}
+
+
+def _without_ids(value: Any) -> Any:
+    """What is told of a result without the predictions that it names: nirs4all draws their ids."""
+    if isinstance(value, dict):
+        return {name: _without_ids(item) for name, item in value.items() if name != "source_prediction_id"}
+    return [_without_ids(item) for item in value] if isinstance(value, list) else value
 
 
 def _place(row: dict[str, Any]) -> str:

@@ -65,7 +65,12 @@ def answers(release: str, ours: bool, folder: Path, engine: str, kinds: tuple[st
 def kinds_of(release: str, engine: str) -> tuple[str, ...]:
     is_all = os.environ.get("N4A_SWEEPS") == "all"
     if engine != "legacy":
-        return ("variants", "targets", *LABELLED, *(("rerun", "project", "norefit", "sources") if is_all else ()))
+        return (
+            "variants",
+            "targets",
+            *LABELLED,
+            *(("rerun", "project", "norefit", "sources", "repetitions") if is_all else ()),
+        )
     chosen = ALL if is_all else FEW
     if is_all and release.startswith("1."):
         chosen = (*chosen, *SINCE_1)
