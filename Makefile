@@ -212,7 +212,8 @@ peers: $(READY) environments
 fuzz: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzzing.py --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),0) --minutes $(or $(FUZZ_MINUTES),120)
 
-UNDER_SANITIZER := LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) OMP_NUM_THREADS=1 PYTHONMALLOC=malloc \
+# libstdc++ beside it: what DuckDB throws goes through the sanitizer, which must find where it goes on
+UNDER_SANITIZER := LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) $$($${CC:-cc} -print-file-name=libstdc++.so)" OMP_NUM_THREADS=1 PYTHONMALLOC=malloc \
     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(SANITIZED)/bin/python
 
 # Leaks are left to the counter of live allocations in tests/native: CPython itself does not free everything at exit,
