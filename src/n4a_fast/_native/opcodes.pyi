@@ -23,7 +23,8 @@ class Asking:
     is how far it was read.
     """
 
-    at: int
+    @property
+    def at(self) -> int: ...
     def __init__(self, data: bytes | memoryview, places: list[int]) -> None: ...
     def read(self, size: int) -> bytes:
         """The next `size` bytes of the pickle, longer by what is asked among them."""
