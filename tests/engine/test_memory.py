@@ -168,3 +168,12 @@ def test_heavy_calls_stay_within_the_limit_and_what_they_give(tmp_path: Path) ->
     grown = dict(line.split() for line in finish(child(HEAVY, tmp_path, "64MB")).splitlines())
     assert len(grown) == 14
     assert {name: int(peak) for name, peak in grown.items() if int(peak) > 130} == {}
+
+
+def test_there_are_no_more_threads_than_the_limit_has_room_for(tmp_path: Path) -> None:
+    threads = "SELECT CAST(value AS INTEGER) FROM duckdb_settings() WHERE name = 'threads'"
+    with WorkspaceStore(tmp_path, memory_limit="64GB") as store:
+        ((cores,),) = store.sql(threads).rows()
+        for limit, room in (("64MB", 1), ("130MiB", 2), ("64GB", cores)):
+            with WorkspaceStore(tmp_path, memory_limit=limit):
+                assert store.sql(threads).rows() == [(min(cores, room),)]

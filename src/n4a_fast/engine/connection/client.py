@@ -31,6 +31,7 @@ _SETTINGS = """SET max_vacuum_tasks = 0; SET autoinstall_known_extensions = fals
 SET autoload_known_extensions = false; SET python_enable_replacements = false"""  # no name is a variable of ours
 MEMORY_LIMIT = 512 * 2**20  # bytes that DuckDB takes for a file, unless told otherwise
 _LEAST_MEMORY = 64 * 10**6  # a few row groups of arrays for each thread
+_OF_THREAD = 64 * 2**20  # bytes
 _CHECKPOINTS = 8  # a checkpoint for each so many parts of the memory in DuckDB's log: 64 MiB by default
 _SPARE_AT_MOST = 2  # a merge has two files open at once
 _CACHE = 512 * 2**20  # what DuckDB may keep of what was written; it would keep everything, up to its limit
@@ -57,9 +58,14 @@ def checked_limit(given: int | str | None) -> int | None:
 
 
 def use_memory(connection: Connection, nbytes: int) -> None:
-    """`limit_memory`, and checkpoints often enough for it: until the next one, DuckDB keeps long texts in memory."""
+    """`limit_memory`, with checkpoints often enough for it, since DuckDB keeps long texts in memory until the next one,
+    and no more threads than find room: each holds the blocks that it reads.
+    """
     limit_memory(connection, nbytes)
-    connection.execute(f"SET wal_autocheckpoint = '{nbytes // _CHECKPOINTS}B'")
+    connection.execute(f"SET wal_autocheckpoint = '{nbytes // _CHECKPOINTS}B'; RESET threads")
+    ((cores,),) = connection.execute("SELECT current_setting('threads')").fetchall()
+    if cores > (room := max(1, nbytes // _OF_THREAD)):
+        connection.execute(f"SET threads = {room}")
 
 
 def limit_memory(connection: Connection, nbytes: int) -> None:
