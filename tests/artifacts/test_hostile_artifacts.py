@@ -226,9 +226,9 @@ def forged(model: Any, **state: Any) -> bytes:
     return pickle.dumps(model)
 
 
-def of_histogram() -> Any:
+def of_histogram(name: str = "left", value: int = 10**6) -> Any:
     model = HistGradientBoostingClassifier(max_iter=2).fit(X, THREE)
-    model._predictors[0][0].nodes["left"][0] = 10**6
+    model._predictors[0][0].nodes[name][0] = value
     return model
 
 
@@ -251,6 +251,8 @@ FORGED = {
     "a sparse matrix among objects": lambda: pickle.dumps(np.array([{"a": _far_off()}], dtype=object)),
     "a feature that is not there": lambda: with_nodes(feature=6),
     "a child of a histogram's tree": lambda: pickle.dumps(of_histogram()),
+    "a feature of a histogram's tree": lambda: pickle.dumps(of_histogram("feature_idx", 6)),
+    "a feature before the first": lambda: pickle.dumps(of_histogram("feature_idx", -(2**40))),
     "indices of a sparse matrix": lambda: forged(
         scipy.sparse.csr_matrix(np.eye(3)), indices=np.array([0, 1, 10**8], np.int32)
     ),

@@ -170,7 +170,8 @@ def _boosted_by_histogram(model: Any) -> bool:
     if not trees or any(one.dtype != trees[0].dtype for one in trees):
         return not trees
     nodes = _joined(trees)
-    return bool((nodes["feature_idx"][nodes["is_leaf"] == 0].astype(np.int64) < vars(model)["_n_features"]).all())
+    columns = nodes["feature_idx"][nodes["is_leaf"] == 0].astype(np.int64)
+    return bool(((columns >= 0) & (columns < vars(model)["_n_features"])).all())
 
 
 def _compressed(matrix: Any) -> bool:
