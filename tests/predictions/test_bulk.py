@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers import PREDICTION, Sweep, child, count, counts, finish, predict
+from helpers import PREDICTION, Sweep, begin_sweep, child, count, counts, finish, predict, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
@@ -128,6 +128,21 @@ def test_wrong_columns_are_refused_and_nothing_is_written(
     with pytest.raises(InvalidInputError, match=named):
         store.save_predictions(columns(sweep, **changes), **arrays)
     assert counts(store, "predictions", "prediction_values") == {"predictions": 0, "prediction_values": 0}
+
+
+@pytest.mark.parametrize("is_opened_again", [False, True])
+def test_one_unknown_chain_among_many_is_named(tmp_path: Path, is_opened_again: bool) -> None:
+    store = WorkspaceStore(tmp_path)
+    sweep = begin_sweep(store)
+    chains = [save_chain(store, sweep.pipeline) for _ in range(40)]
+    if is_opened_again:  # none of them is in memory
+        store.close()
+        store = WorkspaceStore(tmp_path)
+    with store, pytest.raises(NotFoundError, match="unknown"):
+        store.save_predictions(columns(sweep, chain_id=[*chains, "unknown"]), y_pred=np.zeros((41, 3)))
+    with WorkspaceStore(tmp_path) as store:
+        assert count(store, "predictions") == 0
+        assert len(store.save_predictions(columns(sweep, chain_id=chains), y_pred=np.zeros((40, 3)))) == 40
 
 
 @pytest.mark.parametrize("name", ["pipeline_id", "chain_id"])

@@ -218,10 +218,8 @@ class Workspace:
     def save_predictions(self, columns: Any, arrays: dict[str, Any], classes: Sequence[str] | None) -> list[str]:
         """Write many predictions in one transaction, past the buffer; durable on return."""
         checked = bulk.checked(columns, arrays, classes)
-        for pipeline_id in checked.distinct("pipeline_id"):
-            self.pipelines.require_known(pipeline_id)
-        for chain_id in checked.distinct("chain_id"):
-            self.chains.require(chain_id)
+        self.pipelines.require_known(*checked.distinct("pipeline_id"))
+        self.chains.require(*checked.distinct("chain_id"))
         with self.units.change():
             return self.predictions.write_bulk_in_transaction(checked)
 

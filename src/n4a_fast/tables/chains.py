@@ -82,10 +82,10 @@ class Chains(PendingRows):
         """Ids of all artifacts that a pending chain refers to."""
         return artifacts_of(self._rows[chain_id])
 
-    def require(self, chain_id: str) -> None:
-        """NotFoundError unless the chain is stored or pending."""
-        if not self.exists(chain_id):
-            raise NotFoundError("chain", chain_id)
+    def require(self, *chain_ids: str) -> None:
+        """NotFoundError unless each chain is stored or pending."""
+        if (unknown := self.first_unknown(chain_ids)) is not None:
+            raise NotFoundError("chain", unknown)
 
     def find(self, chain_id: str) -> dict[str, Any] | None:
         """The chain with its JSON columns decoded, or None."""

@@ -97,10 +97,10 @@ class Pipelines(PendingRows):
             raise NotFoundError("pipeline", pipeline_id)
         return row
 
-    def require_known(self, pipeline_id: str) -> None:
-        """NotFoundError unless the pipeline is stored or pending."""
-        if pipeline_id not in self._open and not self.exists(pipeline_id):
-            raise NotFoundError("pipeline", pipeline_id)
+    def require_known(self, *pipeline_ids: str) -> None:
+        """NotFoundError unless each pipeline is stored or pending."""
+        if (unknown := self.first_unknown(each for each in pipeline_ids if each not in self._open)) is not None:
+            raise NotFoundError("pipeline", unknown)
 
     @property
     def any_open(self) -> bool:

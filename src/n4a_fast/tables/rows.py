@@ -14,6 +14,8 @@ from n4a_fast.engine.connection import Database
 _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
+_THERE = "SELECT {key} FROM {table} SEMI JOIN batch USING ({key})"
+_FEW = 16  # ids that are asked for one by one, which spares a table of them
 _KNOWN_AT_MOST = 50_000
 # of a text on its way: Python's, Arrow's, and DuckDB's, which reads its rows again to log them, 2,048 at once
 _COPIES = 6
@@ -51,6 +53,18 @@ class PendingRows:
             return False
         self._remember((key,))
         return True
+
+    def first_unknown(self, keys: Iterable[str]) -> str | None:
+        """The first of these ids that is neither pending nor stored."""
+        asked = [key for key in keys if key not in self._rows and key not in self._known]
+        if len(asked) <= _FEW:
+            return next((key for key in asked if not self.exists(key)), None)
+        batch = pa.table({self._key: pa.array(asked, pa.string())})
+        with self._database.reading(own=False):
+            found = self._database.select(_THERE.format(table=self._table, key=self._key), batch=batch)
+        there = dict.fromkeys(found[self._key].to_pylist())
+        self._remember(there)
+        return next((key for key in asked if key not in there), None)
 
     def forget_known(self) -> None:
         """Rows may have gone: ids must be looked up again."""

@@ -21,6 +21,7 @@ from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.answers import Answers, answer
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all.relations import manifest_of, require_canonical
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
@@ -219,7 +220,7 @@ class Store1x(Nirs4allStore):
     ) -> str:
         """Like the store's; the manifest is kept beside the chain. Its dataset is that of its pipeline."""
         given = (model_step_idx, model_class, preprocessings, fold_strategy, fold_artifacts, shared_artifacts)
-        manifest = _manifest(relation_replay_manifest)
+        manifest = manifest_of(relation_replay_manifest)
         chain_id = super().save_chain(pipeline_id, steps, *given, branch_path, source_index, input=input)
         if self._unused_saves:
             for artifact_id in self._open().chains.references(chain_id):
@@ -280,7 +281,7 @@ class Store1x(Nirs4allStore):
 
     def save_prediction(self, *args: Any, **kwargs: Any) -> str:
         """Like the store's; NaN counts as no score, and places in relations are kept beside the row."""
-        _require_canonical(kwargs.get("prediction_id"), "save_prediction.prediction_id")
+        require_canonical(kwargs.get("prediction_id"), "save_prediction.prediction_id")
         relation = {name: kwargs.pop(name) for name in RELATION if name in kwargs}
         relation = {name: value for name, value in relation.items() if value is not None}
         for name in _NUMBERS & kwargs.keys():
@@ -382,22 +383,6 @@ class Store1x(Nirs4allStore):
 def _require_store(folder: Path) -> None:
     if not (folder / STORE_FILE).is_file():
         raise MissingWorkspaceError("store file", str(folder / STORE_FILE), "check the path", where="")
-
-
-def _require_canonical(value: Any, name: str) -> None:
-    """What nirs4all takes as an id, or none."""
-    if value is not None and (not isinstance(value, str) or not value or value != value.strip() or "\0" in value):
-        raise InvalidInputError(
-            f"{name} must be a canonical non-empty string, so text without NUL or blanks at its ends, got {value!r}"
-        )
-
-
-def _manifest(value: Any) -> dict[str, Any] | None:
-    if value is None or isinstance(value, Mapping):
-        return value if value is None else dict(value)
-    if not hasattr(value, "to_dict"):
-        raise TypeError("relation_replay_manifest must be a mapping, or have to_dict()")
-    return dict(value.to_dict())
 
 
 def _score(value: Any) -> Any:

@@ -1,0 +1,25 @@
+"""What nirs4all 1.x says of how a prediction relates to others: ids and manifests, as it takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from n4a_fast.errors import InvalidInputError
+
+
+def require_canonical(value: Any, name: str) -> None:
+    """What nirs4all takes as an id, or none."""
+    if value is not None and (not isinstance(value, str) or not value or value != value.strip() or "\0" in value):
+        raise InvalidInputError(
+            f"{name} must be a canonical non-empty string, so text without NUL or blanks at its ends, got {value!r}"
+        )
+
+
+def manifest_of(value: Any) -> dict[str, Any] | None:
+    """A relation manifest as nirs4all takes it, itself or by its `to_dict()`; TypeError for anything else."""
+    if value is None or isinstance(value, Mapping):
+        return value if value is None else dict(value)
+    if not hasattr(value, "to_dict"):
+        raise TypeError("relation_replay_manifest must be a mapping, or have to_dict()")
+    return dict(value.to_dict())
