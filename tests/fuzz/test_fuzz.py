@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing import MEMORY, drawn, fuzz
+from fuzzing import MEMORY, drawn, fuzz, one
 from hostile import KINDS, MODES
 from tricks import tricks
 
@@ -72,6 +72,16 @@ def test_a_sample_of_mutated_files_of_every_kind() -> None:
     seeds = range(FIRST, FIRST + SAMPLE)
     assert fuzz(seeds) == (seeds, [])
     assert {drawn(random.Random(seed), None)[0] for seed in seeds} == {*KINDS} - {"faulty"}
+
+
+# a member without a name, weights of folds in two dimensions, labels of them, a label beyond its dtype
+FOUND = (221104, 223269, 227943, 227679)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_once_stays_mended(seed: int, tmp_path: Path) -> None:
+    one(seed, tmp_path)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_the_fuzzer_tells_what_goes_wrong() -> None:

@@ -43,7 +43,7 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
         limit = limit_of(path, max_bytes)
         with _File(path) as file, zipfile.ZipFile(file) as archive:
             file.most = None
-            files = [info for info in archive.infolist() if not info.is_dir()]
+            files = [info for info in archive.infolist() if not info.filename.endswith("/")]
             _check(path, files, limit)
             return {info.filename: _content(path, archive, info) for info in files}
     except FileNotFoundError as error:
@@ -81,6 +81,8 @@ def _check(path: Path, files: list[zipfile.ZipInfo], limit: int) -> None:
 
 def _check_one(path: Path, info: zipfile.ZipInfo) -> None:
     name = info.filename
+    if not name:
+        raise BundleError(path, "one of its members has no name")
     if (
         PurePosixPath(name).is_absolute()
         or ".." in PurePosixPath(name).parts

@@ -77,6 +77,8 @@ class Link:
 
     def takes(self, n_scores: int) -> bool:
         """Whether this is a link for so many scores: one a fold for two classes, one a fold and class for more."""
+        if self.labels.ndim != 1 or self.fold_weights.ndim != 1:
+            return False
         classes, folds = len(self.labels), len(self.fold_weights)
         each = 1 if classes == 2 else classes
         known = self.kind in ("vote", "direct", "logistic", "softmax") and self.labels.dtype.kind in "iubUf"

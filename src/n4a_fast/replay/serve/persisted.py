@@ -196,7 +196,7 @@ def _restored(
             inputs=tuple(map(read_input, recipe["inputs"])),
         )
         return chain if chain.holds_together() else None
-    except (LookupError, TypeError, ValueError, AttributeError):  # written by somebody else
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):  # written by somebody else
         return None
 
 
