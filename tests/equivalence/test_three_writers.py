@@ -178,15 +178,10 @@ class NaiveWriter:
 
     def save(self, row: Row, fields: dict[str, Any]) -> None:
         key = [fields[name] for name in self.KEY]
-        identifier = fields["prediction_id"] or f"from-{key}"
         same_key = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in self.KEY)
-        for (earlier,) in self.run(
-            f"SELECT prediction_id FROM predictions WHERE {same_key} AND prediction_id <> ?", *key, identifier
-        ):
-            if self.run("SELECT 1 FROM prediction_arrays WHERE prediction_id = ?", identifier):
-                self.run("DELETE FROM prediction_arrays WHERE prediction_id = ?", earlier)
-            self.run("UPDATE prediction_arrays SET prediction_id = ? WHERE prediction_id = ?", identifier, earlier)
-        self.run(f"DELETE FROM predictions WHERE prediction_id = ? OR ({same_key})", identifier, *key)
+        earlier = self.run(f"SELECT prediction_id FROM predictions WHERE {same_key}", *key)
+        identifier = earlier[0][0] if earlier else fields["prediction_id"] or f"from-{key}"  # the first id stays
+        self.run("DELETE FROM predictions WHERE prediction_id = ?", identifier)
         stored = {**fields, "prediction_id": identifier, "scores": json.dumps(fields["scores"]), "best_params": "{}"}
         self.run(
             f"INSERT INTO predictions ({', '.join(stored)}) VALUES ({', '.join('?' * len(stored))})", *stored.values()
