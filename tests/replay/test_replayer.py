@@ -361,11 +361,14 @@ def test_many_chains_are_rows_in_order(store: WorkspaceStore) -> None:
         np.testing.assert_allclose(again.replay_chains(chains, np.asfortranarray(NEW)), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("max_bytes", [1, 5_000, 100_000])
-def test_a_bound_on_memory_changes_no_value(store: WorkspaceStore, max_bytes: int) -> None:
+def test_a_bound_on_memory_and_threads_change_no_value(store: WorkspaceStore, max_bytes: int, threads: int) -> None:
     chains = several_chains(store)
     np.testing.assert_allclose(
-        store.replay_chains(chains, NEW, max_bytes=max_bytes), store.replay_chains(chains, NEW), **CLOSE
+        store.replay_chains(chains, NEW, max_bytes=max_bytes, threads=threads),
+        store.replay_chains(chains, NEW),
+        **CLOSE,
     )
 
 

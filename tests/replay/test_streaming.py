@@ -238,9 +238,9 @@ def used():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 X = np.load(folder + "/large.npy", mmap_mode="r")
 with WorkspaceStore.open_readonly(folder + "/ws") as store:
-    store.replay_chains([chain] * 20, X[:500], out=folder + "/small.npy")
+    store.replay_chains([chain] * 20, X[:500], out=folder + "/small.npy", threads=2)
     before = used()
-    store.replay_chains([chain] * 20, X, out=folder + "/all.npy", max_bytes=2**24)
+    store.replay_chains([chain] * 20, X, out=folder + "/all.npy", max_bytes=2**24, threads=2)
 print(X.nbytes + 20 * 8 * len(X), used() - before)
 """
 

@@ -112,7 +112,7 @@ def replay_chains(
 
     The other arguments are those of `replay_chain` and hold for every chain. Chains with the same row
     statistic are one matrix product, common steps run once. `n_jobs` processes (joblib) share the chains
-    that are not linear; `threads` is for matrix products; `progress(done, total)` is called as chains get
+    that are not linear; `threads` share the spectra of the others; `progress(done, total)` is called as chains get
     done; `max_bytes` bounds the memory beside X and the result.
 
     More than memory holds: X may be a mapped array, an iterator of blocks (rows, columns), a pyarrow RecordBatchReader

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -110,23 +111,41 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
         return
     n_targets, width = group[0].weights.shape
     at_a_time = max(1, work.max_bytes // 4 // (8 * n_targets * width))
-    rows_at_a_time = max(1, work.max_bytes // 8 // (8 * max(width, spectra.shape[1])))
+    chunks = _chunks(len(spectra), work.max_bytes // 8 // (8 * max(width, spectra.shape[1])), work.threads)
     for first in range(0, len(group), at_a_time):
         block = group[first : first + at_a_time]
         target = output.block([chain.chain_id for chain in block], len(spectra), n_targets)
         weights = replayer.joined.of(block)
-        for row in range(0, len(spectra), rows_at_a_time):
-            chunk = slice(row, row + rows_at_a_time)
-            _product_into(target[:, chunk], group[0], spectra[chunk], weights)
+        products = [partial(_product_into, target[:, rows], group[0], spectra[rows], weights) for rows in chunks]
         with np.errstate(all="ignore"):
-            sums = target.reshape(len(block), -1).sum(axis=1)
+            sums = sum(_side_by_side(products, work.threads), np.zeros(len(block)))
         for chain, found, total in zip(block, target, sums.tolist(), strict=True):
             if isfinite(total) or finite(found):
                 output.put(chain.chain_id, found)
 
 
-def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array) -> None:
-    """Predictions (chains, samples[, targets]) of a chunk of samples."""
+def _chunks(n_rows: int, most: int, threads: int) -> list[slice]:
+    """Samples in parts of one size, as many for each thread, of at most `most` rows for all threads together."""
+    rounds = max(1, -(-n_rows // max(1, most)))
+    size = max(1, -(-n_rows // (rounds * threads)))
+    return [slice(first, first + size) for first in range(0, n_rows, size)]
+
+
+def _side_by_side(products: Sequence[Callable[[], Array]], threads: int) -> Iterator[Array]:
+    """What these give, by so many threads. Each has BLAS for itself: its own threads wait for each other by spinning,
+    and the row statistic would have one.
+    """
+    if threads == 1 or len(products) == 1:
+        yield from (product() for product in products)
+        return
+    with _blas_threads(1), ThreadPoolExecutor(threads, "n4a_fast-products") as pool:
+        yield from pool.map(lambda product: product(), products)
+
+
+def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array) -> Array:
+    """Predictions (chains, samples[, targets]) of a chunk of samples; gives the sum of each chain's, which tells
+    whether all are finite.
+    """
     rows = np.empty((len(spectra), weights.shape[1]))
     centred(first.statistic, spectra, first.center, rows[:, :-1])
     rows[:, -1] = 1.0  # times the intercepts
@@ -135,6 +154,7 @@ def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: 
             np.matmul(weights, rows.T, out=target)
         else:
             target[...] = (weights @ rows.T).reshape(len(target), target.shape[2], -1).transpose(0, 2, 1)
+        return np.asarray(target.sum(axis=tuple(range(1, target.ndim))))
 
 
 def _blas_threads(threads: int) -> AbstractContextManager[Any]:
