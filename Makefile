@@ -109,9 +109,10 @@ bench-10m: $(READY)
 numbers: $(READY)
 	@$(BIN)/python benchmarks/page.py --numbers
 
-# The documentation site, into docs/_build/html: warnings are errors, nothing is fetched while it is built.
+# The documentation site, into docs/_build/html: warnings are errors, nothing is fetched while it is built. Tutorials and
+# the demo, whose report is the sample, are run for it.
 docs: $(READY) $(VENV)/.docs
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 $(VENV)/.docs: pyproject.toml

@@ -93,14 +93,21 @@ def cures() -> list[tuple[int, str, str]]:
 
 
 def _commands_page() -> str:
+    """A heading for each command with what its `--help` says: usage, arguments, options, and the example below them."""
     parts = ["# Commands\n"]
-    for path, command in _commands(typer.main.get_command(app), ("n4a-fast",)):
-        with command.context_class(command, info_name=" ".join(path)) as context:
-            parts.append(f"## {' '.join(path)}\n\n{(command.help or '').strip()}\n")
-            parts.append(f"```text\n{' '.join(command.collect_usage_pieces(context))}\n```\n")
-            rows = [record for parameter in command.get_params(context) if (record := _help_of(parameter, context))]
-            parts += [f"`{name}`\n: {text or '.'}\n" for name, text in rows]
+    for path, command, context in _commands(typer.main.get_command(app), "n4a-fast", None):
+        parts.append(f"## {path}\n\n{(command.help or '').strip()}\n")
+        parts.append(f"```text\n{' '.join([path, *command.collect_usage_pieces(context)])}\n```\n")
+        rows = [record for parameter in command.get_params(context) if (record := _help_of(parameter, context))]
+        parts += [f"`{name}`\n: {text or '.'}\n" for name, text in rows]
+        parts.append(_as_code(" ".join((command.epilog or "").split())))
     return "\n".join(parts)
+
+
+def _as_code(epilog: str) -> str:
+    """What stands below the options; an example as it is typed."""
+    head, _, typed = epilog.partition("Example: ")
+    return f"```text\n{typed}\n```\n" if typed else f"{head}\n"
 
 
 def _help_of(parameter: Any, context: Any) -> tuple[str, str] | None:
@@ -108,13 +115,12 @@ def _help_of(parameter: Any, context: Any) -> tuple[str, str] | None:
     return None if record is None else (record[0], " ".join(record[1].split()))
 
 
-def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    below = getattr(command, "commands", None)  # of a group
-    if below is not None:
-        for name, each in below.items():
-            yield from _commands(each, (*path, name))
-    else:
-        yield path, command
+def _commands(command: Any, path: str, above: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The program and each command, with the words to call it, and the context that its `--help` has."""
+    with command.context_class(command, info_name=path, parent=above, **command.context_settings) as context:
+        yield path, command, context
+        for name, each in getattr(command, "commands", {}).items():
+            yield from _commands(each, f"{path} {name}", context)
 
 
 def _tables_page() -> str:

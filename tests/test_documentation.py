@@ -11,14 +11,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
+_ANCHOR = re.compile(r"\]\(([\w.]+\.md)?#([^)\s]+)\)")
 _TEST = re.compile(r"\btests/[\w/]+(?:\.py)?\b")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_links_to_is_there(page: Path) -> None:
     missing = [link for link in _LINK.findall(page.read_text()) if not (page.parent / link).exists()]
-    missing = [link for link in missing if not link.startswith("reference/")]  # made by `make docs`, which looks itself
+    # pages that `make docs` writes
+    missing = [link for link in missing if not link.startswith("reference/")]
+    missing = [link for link in missing if not (ROOT / "examples" / f"{link.removeprefix('tutorials/')}.py").exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_heading_that_a_page_links_to_is_there(page: Path) -> None:
+    for name, anchor in _ANCHOR.findall(page.read_text()):
+        assert anchor in _anchors(page.parent / name if name else page), f"{name}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Headings as links name them: in small letters, `-` for blanks, without signs."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def test_every_test_that_a_page_or_a_module_names_is_there() -> None:

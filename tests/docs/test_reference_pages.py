@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import begin_sweep
+from typer.testing import CliRunner
 
 import n4a_fast
 from n4a_fast import PipelineLibrary, WorkspaceStore, __version__, errors
@@ -41,10 +42,36 @@ def test_every_public_name_has_its_place(pages: dict[str, str]) -> None:
         assert f"n4a_fast.{name}\n" in pages["store"] + pages["functions"], name
 
 
-def test_every_command_has_its_place(pages: dict[str, str]) -> None:
-    for command in app.registered_commands:
-        name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
-        assert f"## n4a-fast {name}\n" in pages["commands"]
+def _help(*command: str) -> tuple[str, dict[str, str]]:
+    """The usage line of `--help`, and its arguments and options, each with its text; without blanks, which wrap."""
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "80"}, prog_name="n4a-fast")
+    assert result.exit_code == 0, result.output
+    paragraphs = result.stdout.split("\n\n")
+    entries: dict[str, str] = {}
+    for paragraph in paragraphs:
+        if paragraph.startswith(("Arguments:\n", "Options:\n")):
+            for name, text in re.findall(r"^  (\S.*?)(?:  +|\n)(.*(?:\n   .*)*)", paragraph, re.MULTILINE):
+                entries[_packed(name)] = _packed(text)
+    return _packed(paragraphs[0].removeprefix("Usage:")), entries
+
+
+def _packed(text: str) -> str:
+    return "".join(text.split())
+
+
+def test_the_page_of_commands_says_what_their_help_says_and_nothing_else(pages: dict[str, str]) -> None:
+    heads = re.findall(r"^## (n4a-fast.*)$", pages["commands"], re.MULTILINE)
+    commands = [f"n4a-fast {each.name}" for each in app.registered_commands]
+    assert heads == ["n4a-fast", *commands]
+    sections = dict(zip(heads, re.split(r"^## n4a-fast.*$", pages["commands"], flags=re.MULTILINE)[1:], strict=True))
+    for head, section in sections.items():
+        usage, entries = _help(*head.split()[1:])
+        assert "-h,--help" in entries
+        found = re.findall(r"^`(.+)`\n: (.+)$", section, re.MULTILINE)
+        assert {_packed(name): _packed(text) for name, text in found} == entries, head
+        typed = re.findall(r"^```text\n(.*)\n```$", section, re.MULTILINE)
+        assert _packed(typed[0]) == usage
+        assert head == "n4a-fast" or typed[1].startswith(f"{head} "), head  # the example
 
 
 def test_every_error_is_listed_with_its_cure_below_the_class_it_is_of(pages: dict[str, str]) -> None:
