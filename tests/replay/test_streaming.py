@@ -257,6 +257,30 @@ def test_memory_follows_max_bytes_and_not_the_spectra(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:, -len(X) :], np.tile(expected, (20, 1)), rtol=1e-12)
 
 
+_AT_EXIT = """
+import atexit, sys
+import numpy as np
+from n4a_fast import WorkspaceStore
+folder, chain = sys.argv[1:3]
+store = WorkspaceStore(folder + "/ws")
+X = np.load(folder + "/X.npy")
+@atexit.register
+def replay():
+    np.save(folder + "/found.npy", store.replay_chains([chain], X, threads=2))
+    store.replay_chains([chain], iter([X]), out=folder + "/streamed.npy", threads=2)
+"""
+
+
+def test_a_replay_at_exit_which_can_start_no_thread_gives_the_same(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "ws") as store:
+        chain = pls_chain(store, begin(store), X, Y)
+        expected = store.replay_chains([chain], X)
+    np.save(tmp_path / "X.npy", X)
+    finish(child(_AT_EXIT, tmp_path, chain))
+    for name in ("found.npy", "streamed.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / name), expected, rtol=1e-12)
+
+
 _ENDLESS = """
 import sys
 import numpy as np

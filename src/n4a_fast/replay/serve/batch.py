@@ -29,6 +29,7 @@ from n4a_fast.replay.plain.inputs import check_input, finite
 from n4a_fast.replay.plain.output import Output
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.replay.serve.several import Work, plain_predictions, require_models
+from n4a_fast.values.ahead import begun
 
 Array: TypeAlias = NDArray[np.float64]
 Progress: TypeAlias = Callable[[int, int], object]
@@ -139,7 +140,7 @@ def _side_by_side(products: Sequence[Callable[[], Array]], threads: int) -> Iter
         yield from (product() for product in products)
         return
     with _blas_threads(1), ThreadPoolExecutor(threads, "n4a_fast-products") as pool:
-        yield from pool.map(lambda product: product(), products)
+        yield from (given() for given in [begun(pool, product) for product in products])
 
 
 def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array) -> Array:
