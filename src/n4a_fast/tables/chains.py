@@ -84,8 +84,8 @@ class Chains(PendingRows):
 
     def require(self, *chain_ids: str) -> None:
         """NotFoundError unless each chain is stored or pending."""
-        if (unknown := self.first_unknown(chain_ids)) is not None:
-            raise NotFoundError("chain", unknown)
+        if unknown := self.unknown(chain_ids):
+            raise NotFoundError("chain", unknown[0])
 
     def find(self, chain_id: str) -> dict[str, Any] | None:
         """The chain with its JSON columns decoded, or None."""

@@ -99,8 +99,8 @@ class Pipelines(PendingRows):
 
     def require_known(self, *pipeline_ids: str) -> None:
         """NotFoundError unless each pipeline is stored or pending."""
-        if (unknown := self.first_unknown(each for each in pipeline_ids if each not in self._open)) is not None:
-            raise NotFoundError("pipeline", unknown)
+        if unknown := self.unknown(each for each in pipeline_ids if each not in self._open):
+            raise NotFoundError("pipeline", unknown[0])
 
     @property
     def any_open(self) -> bool:

@@ -54,17 +54,17 @@ class PendingRows:
         self._remember((key,))
         return True
 
-    def first_unknown(self, keys: Iterable[str]) -> str | None:
-        """The first of these ids that is neither pending nor stored."""
+    def unknown(self, keys: Iterable[str]) -> list[str]:
+        """Those of these ids that are neither pending nor stored, in their order."""
         asked = [key for key in keys if key not in self._rows and key not in self._known]
         if len(asked) <= _FEW:
-            return next((key for key in asked if not self.exists(key)), None)
+            return [key for key in asked if not self.exists(key)]
         batch = pa.table({self._key: pa.array(asked, pa.string())})
         with self._database.reading(own=False):
             found = self._database.select(_THERE.format(table=self._table, key=self._key), batch=batch)
         there = dict.fromkeys(found[self._key].to_pylist())
         self._remember(there)
-        return next((key for key in asked if key not in there), None)
+        return [key for key in asked if key not in there]
 
     def forget_known(self) -> None:
         """Rows may have gone: ids must be looked up again."""
