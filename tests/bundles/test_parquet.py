@@ -187,7 +187,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(store: WorkspaceStore, swe
     store.close()
     grown = int(finish(child(EXPORTS, tmp_path / "workspace", tmp_path)))
     assert pq.read_metadata(tmp_path / "all.parquet").num_rows == 26_000
-    assert grown < 88  # MB, of 192 more
+    assert grown < 144  # MB, of 192 more; 40 to 105 by what else allocates meanwhile
     frame = (
         pl.scan_parquet(tmp_path / "all.parquet").filter(pl.col("model_name") == "many7999").select("y_pred").collect()
     )
