@@ -144,7 +144,7 @@ LOWEST := .venv-lowest
 test-lowest:
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST)/bin/python tools/lowest.py > build/lowest.txt
-	@$(LOWEST)/bin/python -m pip -qq --disable-pip-version-check install -c build/lowest.txt . pytest pytest-xdist hypothesis scikit-learn
+	@$(LOWEST)/bin/python -m pip -qq --disable-pip-version-check install -c build/lowest.txt . pandas pytest pytest-xdist hypothesis scikit-learn
 	@$(LOWEST)/bin/python -m pytest -q -n 0 -p no:cacheprovider tests/platform tests/log tests/native tests/test_store.py tests/predictions
 
 # The package is installed in place: Python sources are live, and only a change of what is compiled, or a new module, installs again.

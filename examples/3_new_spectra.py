@@ -61,6 +61,10 @@ axes.legend()
 plt.show()
 
 # %%
+# All five were about equally good on the mixtures, and yet they differ by tens of g/L here: what else is in a running
+# fermentation shifts some of them. Replaying many chains shows this before one of them is trusted.
+
+# %%
 # How a chain is replayed, and whether its steps were fused:
 
 print(store.replay_plan(chains[0]))

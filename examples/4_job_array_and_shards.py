@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import job_array  # beside this file
+import matplotlib.pyplot as plt
 
 from n4a_fast import WorkspaceStore
 
@@ -57,9 +58,24 @@ with WorkspaceStore(sweep) as store:
     print(store.merge().added("predictions"), "by a second merge")
     store.complete_run(run, {})
     best = store.sql(job_array.BEST, [run])
+    errors = store.sql(
+        "SELECT name, test_score FROM predictions JOIN pipelines USING (pipeline_id) WHERE partition = 'test'"
+    )
 
 # %%
-# All twelve variants are in one workspace now; the best three of them by their error on the test set:
+# All twelve variants are in one workspace now; the best three of them by their error on the test set, and all of them:
 
 print(best)
+
+found = dict(errors.rows())
+figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+for ridge in (1e-3, 1e-1, 1e1):
+    windows = [window for window, of_variant in job_array.VARIANTS if of_variant == ridge]
+    axes.plot(
+        windows, [found[f"window {window}, ridge {ridge:g}"] for window in windows], "o-", label=f"ridge {ridge:g}"
+    )
+axes.set(xlabel="smoothed over (wavelengths)", ylabel="RMSE of the test set")
+axes.legend()
+plt.show()
+
 folder.cleanup()

@@ -10,7 +10,6 @@ import typer
 from n4a_fast.cli.application import (
     FOUND,
     OneWorkspace,
-    Things,
     WorkspaceOption,
     command,
     folder,
@@ -91,7 +90,10 @@ def _tell(report: VerificationReport) -> None:
 
 @command("backup", "backup my_sweep /backups/my_sweep")
 def backup(
-    things: Things = None,
+    things: Annotated[
+        list[str] | None,
+        typer.Argument(help="The workspace, unless it is given otherwise, and the folder to make.", metavar="WS TO"),
+    ] = None,
     option: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="Take nothing over from the backup before.")] = False,
     as_json: JsonOption = False,
