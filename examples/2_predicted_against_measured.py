@@ -25,7 +25,7 @@ from n4a_fast import WorkspaceStore
 # %%
 # Two small sweeps
 # ----------------
-# Glucose in a fermentation, and the country that a coffee comes from.
+# Glucose in mixtures of a laboratory, and the country that a coffee comes from.
 
 folder = tempfile.TemporaryDirectory()
 store = WorkspaceStore(Path(folder.name) / "my_sweep")

@@ -54,8 +54,9 @@ FORMS = {
     "categories": lambda values: pd.Series(values, dtype="category"),
     "polars": pl.Series,
     "one column": lambda values: values[:, None],
-    "StringDType": lambda values: values.astype(np.dtypes.StringDType()),
 }
+if hasattr(np.dtypes, "StringDType"):  # since numpy 2
+    FORMS["StringDType"] = lambda values: values.astype(np.dtypes.StringDType())
 
 
 @pytest.mark.parametrize("form", FORMS)
