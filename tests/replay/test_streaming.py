@@ -252,7 +252,7 @@ def test_memory_follows_max_bytes_and_not_the_spectra(tmp_path: Path) -> None:
     np.save(tmp_path / "large.npy", np.tile(X, (2000, 1)))
     whole, grown = map(int, finish(child(_MEMORY, tmp_path, chain, 2000)).split())
     assert whole > 2e8
-    assert grown < 2**24 + 2**23  # bytes asked for, and what the allocator and Python's own objects take
+    assert grown < 2**25  # 2**24 are asked for; the rest is the allocator's, of each thread, and Python's own objects
     found = np.load(tmp_path / "all.npy", mmap_mode="r")
     np.testing.assert_allclose(found[:, -len(X) :], np.tile(expected, (20, 1)), rtol=1e-12)
 

@@ -10,11 +10,9 @@ A. Only compiled chains are cut into chunks of samples: an operator that runs pl
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -27,6 +25,7 @@ from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.fused.statistics import centred
 from n4a_fast.replay.plain.inputs import check_input, finite
 from n4a_fast.replay.plain.output import Output
+from n4a_fast.replay.serve.matrix_threads import matrix_threads
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.replay.serve.several import Work, plain_predictions, require_models
 from n4a_fast.values.ahead import begun
@@ -43,7 +42,7 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
     ids = checked_ids(chain_ids, work)
     unique = list(dict.fromkeys(ids))
     tell = progress or (lambda _done, _total: None)
-    with _blas_threads(work.threads):
+    with matrix_threads(work.threads):
         state = replayer.state()
         known = replayer.recall(unique, work.choice)
         rows = replayer.require([chain_id for chain_id in unique if not isinstance(known.get(chain_id), CompiledChain)])
@@ -139,7 +138,7 @@ def _side_by_side(products: Sequence[Callable[[], Array]], threads: int) -> Iter
     if threads == 1 or len(products) == 1:
         yield from (product() for product in products)
         return
-    with _blas_threads(1), ThreadPoolExecutor(threads, "n4a_fast-products") as pool:
+    with matrix_threads(1), ThreadPoolExecutor(threads, "n4a_fast-products") as pool:
         yield from (given() for given in [begun(pool, product) for product in products])
 
 
@@ -156,17 +155,3 @@ def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: 
         else:
             target[...] = (weights @ rows.T).reshape(len(target), target.shape[2], -1).transpose(0, 2, 1)
         return np.asarray(target.sum(axis=tuple(range(1, target.ndim))))
-
-
-def _blas_threads(threads: int) -> AbstractContextManager[Any]:
-    """Bounds the threads of matrix products, where threadpoolctl is installed."""
-    controller = _blas()
-    return nullcontext() if controller is None else controller.limit(limits=threads, user_api="blas")
-
-
-@lru_cache(maxsize=1)
-def _blas() -> Any:
-    try:  # looking at all loaded libraries takes 5 ms, so it is done once
-        return importlib.import_module("threadpoolctl").ThreadpoolController()
-    except ImportError:
-        return None
