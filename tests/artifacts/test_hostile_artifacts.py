@@ -24,8 +24,9 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import Ridge
+from sklearn.metrics._dist_metrics import EuclideanDistance64
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neighbors import KDTree, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 from sklearn.svm import SVR
@@ -261,10 +262,22 @@ FORGED = {
     ),
     "support vectors": lambda: forged(SVR().fit(X, Y), _n_support=np.array([10**6, 0], np.int32)),
     "a place in random numbers": lambda: pickle.dumps(_far_along()),
+    "a tree of places without its state": lambda: pickle.dumps(_BuiltWith(KDTree(X), (X,))),
+    "a distance without its state": lambda: pickle.dumps(_BuiltWith(EuclideanDistance64(), ())),
     "a spline without coefficients": lambda: forged(
         scipy.interpolate.make_interp_spline(Y.cumsum(), X), _c=np.zeros((1, 6))
     ),
 }
+
+
+class _BuiltWith:
+    """Pickled as another object that gets this state."""
+
+    def __init__(self, made: Any, state: Any) -> None:
+        self._made, self._state = made, state
+
+    def __reduce__(self) -> Any:
+        return (*self._made.__reduce__()[:2], self._state)
 
 
 def _without_width() -> bytes:

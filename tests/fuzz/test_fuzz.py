@@ -74,8 +74,9 @@ def test_a_sample_of_mutated_files_of_every_kind() -> None:
     assert {drawn(random.Random(seed), None)[0] for seed in seeds} == {*KINDS} - {"faulty"}
 
 
-# a member without a name, weights of folds in two dimensions, labels of them, a label beyond its dtype
-FOUND = (221104, 223269, 227943, 227679)
+# a member without a name, weights of folds in two dimensions, labels of them, a label beyond its dtype, and a tree of
+# places whose state has one place
+FOUND = (221104, 223269, 227943, 227679, 1052425)
 
 
 @pytest.mark.parametrize("seed", FOUND)

@@ -28,6 +28,16 @@ _COLLECTED = (list, tuple, dict, set, frozenset, range)
 _BITS = np.dtype(np.int8)
 
 
+# compiled methods that read the places of a tuple without asking how many it has; an object that has a whole state
+_TREE = ("sklearn.neighbors._kd_tree", "KDTree", ((0.0,),))
+_DISTANCE = ("sklearn.metrics._dist_metrics", "EuclideanDistance64")
+_UNCHECKED: dict[str, tuple[Any, ...]] = {
+    f"{name}{bits}.__setstate__": sample
+    for name, sample in (("BinaryTree", _TREE), ("DistanceMetric", _DISTANCE))
+    for bits in ("", 32, 64)
+}
+
+
 class Makers:
     """The stand-ins for one load, and what they have made."""
 
@@ -52,6 +62,8 @@ class Makers:
         elif isinstance(one, np.ndarray):
             array_states.require_array_state(one, state)
         if own is not None:  # what stands among its attributes by this name is no method
+            if (sample := _UNCHECKED.get(getattr(own, "__qualname__", ""))) and not _is_like(state, *sample):
+                raise pickle.UnpicklingError(f"a {type(one).__name__} gets no whole state")
             own(one, state)
             return
         values, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
@@ -141,6 +153,16 @@ def _collecting(kind: Callable[..., Any]) -> Callable[..., Any]:
         return kind(*given)
 
     return make
+
+
+def _is_like(state: Any, module: str, name: str, *arguments: Any) -> bool:
+    """Whether it has as many places as the state of such an object."""
+    return type(state) is tuple and len(state) == _places(module, name, *arguments)
+
+
+@lru_cache
+def _places(module: str, name: str, *arguments: Any) -> int:
+    return len(_original(module, name)(*arguments).__getstate__())
 
 
 _original = lru_cache(maxsize=64)(imported)
