@@ -22,7 +22,8 @@ BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $
 
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
-TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --by-folder
+# three at once on two cores: each waits for the disk or for a process a third of its time
+TESTS := $(BIN)/python -m pytest -q -n 3 --dist loadgroup --by-folder
 
 MINUTES := 2
 STEPS := 100000

@@ -12,6 +12,7 @@ import pytest
 from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.engine.workspace import held_together
 
 
 def run_all(*works: Callable[[], object]) -> None:
@@ -69,6 +70,35 @@ def test_two_workspaces_merged_into_each_other_end(tmp_path: Path) -> None:
                 lambda: (start.wait(), b.merge(tmp_path / "a")),
             )
         assert set(a.list_runs()["name"]) == set(b.list_runs()["name"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("taken", [("a", "b"), ("b", "a")])
+@pytest.mark.parametrize("busy", ["a", "b"])
+def test_who_needs_two_workspaces_keeps_none_while_it_waits_for_the_other(
+    tmp_path: Path, taken: tuple[str, str], busy: str
+) -> None:
+    """A merge needs two; a block in one of them may open the other one meanwhile."""
+    inside, waiting = threading.Event(), threading.Event()
+    with WorkspaceStore(tmp_path / "a") as a, WorkspaceStore(tmp_path / "b") as b:
+        locks = {"a": a._open(), "b": b._open()}
+        (other,) = locks.keys() - {busy}
+
+        def opens() -> None:
+            with locks[busy].lock:
+                inside.set()
+                waiting.wait()
+                time.sleep(0.1)
+                with locks[other].lock:
+                    pass
+
+        def merges() -> None:
+            inside.wait()
+            waiting.set()
+            with held_together(*(locks[name] for name in taken)):
+                assert all(workspace.lock._is_owned() for workspace in locks.values())
+
+        run_all(opens, merges)
+        assert not any(workspace.lock._is_owned() for workspace in locks.values())
 
 
 HOLDS = """

@@ -14,8 +14,9 @@ repeated, or the write is void. A segment is reused or removed only after the co
 cut, damage before it is told by name, and a damaged record hides no whole one behind it (`tests/log`,
 `tests/durable`). A format is brought up under the lease, before its log is read (`tests/schema`).
 
-Order of locks. Workspaces in the order of their folders, then the lease, then the claims, then DuckDB; nobody waits
-for an earlier one with a later one in hand. The registry's lock is held for moments in which nothing is waited for.
+Order of locks. Workspaces, then the lease, then the claims, then DuckDB; nobody waits for an earlier one with a later
+one in hand, and who needs several workspaces keeps none while it waits for another: its thread may be about to open
+this one. The registry's lock is held for moments in which nothing is waited for.
 The background only tries. A thread that waits for the file lets others have the workspace meanwhile, except inside
 a unit of work (tests/engine/test_threads.py, tests/processes/test_taking_turns.py).
 

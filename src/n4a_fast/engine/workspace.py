@@ -330,9 +330,24 @@ def _make_folders(root: Path) -> None:
 
 
 @contextmanager
-def held_in_order(*workspaces: Workspace) -> Iterator[None]:
-    """The locks of several workspaces, taken in the one order in which every thread takes them."""
-    with ExitStack() as locks:
-        for workspace in sorted(workspaces, key=lambda each: each.root):
-            locks.enter_context(workspace.database.held())
-        yield
+def held_together(*workspaces: Workspace) -> Iterator[None]:
+    """The locks of several workspaces; none is kept while another one is waited for, whose thread may wait for it."""
+    first = workspaces[0]
+    while True:
+        with ExitStack() as locks:
+            locks.enter_context(first.database.held())
+            busy = next((each for each in workspaces if not _is_held_at_once(each, locks)), None)
+            if busy is None:
+                yield
+                return
+        first = busy
+
+
+def _is_held_at_once(workspace: Workspace, locks: ExitStack) -> bool:
+    """Whether nobody else had its lock, which stays with this thread then."""
+    lock = workspace.lock
+    if not lock.acquire(blocking=False):
+        return False
+    locks.callback(lock.release)
+    locks.enter_context(workspace.database.held())
+    return True

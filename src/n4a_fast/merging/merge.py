@@ -20,7 +20,7 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable.plain_files import copy_file
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
-from n4a_fast.engine.workspace import STORE_FILE, Workspace, held_in_order
+from n4a_fast.engine.workspace import STORE_FILE, Workspace, held_together
 from n4a_fast.errors import (
     ArtifactMissingError,
     ConflictError,
@@ -203,7 +203,7 @@ def _merge_attached(
     try:
         with source.lock:
             source.database.attach()  # whoever else has it is waited for while others go on
-        with held_in_order(target, source):
+        with held_together(target, source):
             source.flush()
             source.database.drain()
             with target.database.beside(source.database, "shard"):
