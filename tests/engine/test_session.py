@@ -261,3 +261,23 @@ def test_a_note_that_the_disk_took_in_part_is_none_and_hides_no_other(
     session.note(b"fourth\n")
     assert list(reader.notes_of_the_living()) == [b"first", b"fourth"]
     session.end()
+
+
+def test_sessions_begin_beside_one_that_takes_files_of_dead_ones_away(tmp_path: Path) -> None:
+    """A file that nobody has locked yet is taken for a dead one's."""
+    sweeper, has_ended = Session(tmp_path / "store.duckdb"), threading.Event()
+
+    def sweep() -> None:
+        while not has_ended.is_set():
+            sweeper.remove_dead(())
+
+    thread = threading.Thread(target=sweep, daemon=True)
+    thread.start()
+    try:
+        for _ in range(100):
+            session = Session(tmp_path / "store.duckdb")
+            assert session.id in session.listed()
+            session.end()
+    finally:
+        has_ended.set()
+        thread.join()

@@ -165,6 +165,7 @@ def test_a_flipped_bit_in_an_applied_record_loses_nothing(tmp_path: Path, bit: i
     )
     with WorkspaceStore(tmp_path) as store:
         while not count(store, "runs"):  # it is applied by this process, or by the writer once that is idle
+            assert writer.poll() is None
             time.sleep(0.01)
     assert writer.stdin is not None
     writer.stdin.write("\n")

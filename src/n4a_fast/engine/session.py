@@ -69,8 +69,7 @@ class Session:
                 raise StoreUnavailableError(path.parent, error.strerror or str(error)) from error
             lock = FileLock(path)
             try:
-                _take(lock)
-                is_ours = lock.is_this_file()  # or it was taken for a dead one's before it was locked
+                is_ours = _is_taken(lock)  # or it was taken for a dead one's before it was locked
                 head = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode() + b"\n"
                 platform.write_at(descriptor, head, 0)
             except BaseException:
@@ -200,9 +199,13 @@ def _content(path: Path) -> bytes:
         return file.read()
 
 
-def _take(lock: FileLock) -> None:
+def _is_taken(lock: FileLock) -> bool:
+    """Lock a session's file; whether it is still there."""
     try:
         lock.acquire()  # waits for those who are just asking whether it is free
+        return lock.is_this_file()
+    except FileNotFoundError:
+        return False
     except LocksUnsupportedError as error:
         raise DiskWithoutLocksError(lock.path.parent, platform.mount_point(lock.path.parent)) from error
 
