@@ -115,11 +115,8 @@ def ask(workspace: str, times: str = "5") -> None:
         print(json.dumps(_told(copy, int(times)), indent=1))
 
 
-def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
-    from nirs4all.data.predictions import Predictions
-    from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
-
-    told: dict[str, dict[str, float]] = {}
+def _measuring(told: dict[str, dict[str, float]], times: int) -> Callable[..., Any]:
+    """What makes a call so many times, notes the medians under a name, and gives what it found."""
 
     def measure(name: str, call: Callable[[], object], repeated: int = times) -> Any:
         taken = []
@@ -133,6 +130,15 @@ def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
         }
         return found
 
+    return measure
+
+
+def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
+    from nirs4all.data.predictions import Predictions
+    from nirs4all.pipeline.storage.workspace_store import WorkspaceStore
+
+    told: dict[str, dict[str, float]] = {}
+    measure = _measuring(told, times)
     with contextlib.closing(WorkspaceStore(workspace)) as store:
         ids = measure("query_predictions()", store.query_predictions)["prediction_id"].to_list()
         store.get_prediction(ids[0], load_arrays=True)
@@ -162,11 +168,15 @@ def _told(workspace: Path, times: int) -> dict[str, dict[str, float]]:
         measure("summaries of 20 chains, updated", lambda: store.bulk_update_chain_summaries(chains[:20]), 1)
     measure("Predictions.from_workspace", lambda: Predictions.from_workspace(workspace), min(times, 3))
     with contextlib.closing(WorkspaceStore(workspace)) as store:
-        store.get_prediction(ids[0])
-        measure("100 delete_prediction", lambda: [store.delete_prediction(each) for each in ids[:100]], 1)
-        runs = store.list_runs()["run_id"].to_list()
-        measure("delete_run of a fifth", lambda: store.delete_run(runs[0]), 1)
+        _measure_deletes(measure, store, ids)
     return told
+
+
+def _measure_deletes(measure: Callable[..., Any], store: Any, ids: list[str]) -> None:
+    store.get_prediction(ids[0])
+    measure("100 delete_prediction", lambda: [store.delete_prediction(each) for each in ids[:100]], 1)
+    runs = store.list_runs()["run_id"].to_list()
+    measure("delete_run of a fifth", lambda: store.delete_run(runs[0]), 1)
 
 
 def _asked_of_next(call: Callable[[Any], Any], handles: list[Any]) -> Any:
