@@ -1184,6 +1184,15 @@ class WorkspaceStore:
         return parquet.export_predictions(self._open().database, Path(output_path), content, partition_by, filters)
 
     @_reads
+    def export_predictions_csv(self, /, output_path: str | Path, **filters: Any) -> Path:
+        """Write the predictions that match every filter (those of `query_predictions`) as CSV with a head, in the order
+        of time.
+
+        What is not known is an empty field, times are in UTC, `scores` and `best_params` JSON. Arrays go into Parquet.
+        """
+        return parquet.export_csv(self._open().database, Path(output_path), filters)
+
+    @_reads
     def export_chain(self, chain_id: str, output_path: str | Path, format: str = "n4a") -> Path:
         """Write a chain as one file that needs no store: "n4a", a bundle that nirs4all reads too, or "n4a.py", a
         script.

@@ -151,7 +151,23 @@ def test_an_unknown_command_is_a_usage_error_with_a_hint() -> None:
 def test_help_ends_with_an_example(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: n4a-fast {command} [OPTIONS]")
     assert result.output.rstrip().splitlines()[-1].strip().startswith(f"Example: n4a-fast {command}")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("plot", "[WS] KIND [ID]"),
+        ("predict", "[WS] [CHAIN]... FILE"),
+        ("doctor", "[WS]"),
+        ("watch", "[WS] [RUN]"),
+        ("restore", "BACKUP TO"),
+        ("show", "[WS] [ID]..."),
+    ],
+)
+def test_the_usage_line_has_the_words_that_a_command_takes(command: str, words: str) -> None:
+    assert invoke(command, "--help").output.splitlines()[0] == f"Usage: n4a-fast {command} [OPTIONS] {words}"
 
 
 def test_an_example_of_the_help_runs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,10 +519,10 @@ with WorkspaceStore(sys.argv[1]) as store:
     writer = child(code, tmp_path / "w")
     assert read_line(writer) == "going"
     report = ("report", "--no-charts", "-o", str(tmp_path / "r.html"))
-    for command in (("top",), ("info",), ("watch", "--once"), ("runs",), report):
+    for command in (("top",), ("info",), ("watch", "--once"), ("runs",), ("verify", "--quick"), report):
         result = invoke(command[0], tmp_path / "w", *command[1:])
         assert result.exit_code == 0, result.output
-        assert "rmse" in result.stdout or command[0] in ("info", "runs", "report")
+        assert "rmse" in result.stdout or command[0] in ("info", "runs", "verify", "report")
     assert writer.stdin is not None
     writer.stdin.write("\n")
     finish(writer)
@@ -578,6 +594,18 @@ def test_predict_never_loses_or_makes_up_a_spectrum(workspace: Path, tmp_path: P
     assert invoke("predict", workspace, "@best", ragged).exit_code == 1
 
 
+def test_predictions_are_rows_of_json_or_a_file_that_it_names(workspace: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "new.npy", X)
+    predict = ("predict", workspace, "@best", tmp_path / "new.npy")
+    told = as_json("predict", *predict)
+    expected = predicted(invoke(*predict).stdout).tolist()
+    assert [row["prediction"] for row in told["rows"]] == expected
+    assert (told["columns"], told["spectra"], told["path"]) == (["id", "prediction"], len(X), None)
+    told = as_json("predict", *predict, "-o", tmp_path / "out.csv")
+    assert (told["rows"], told["path"]) == ([], str(tmp_path / "out.csv"))
+    assert predicted((tmp_path / "out.csv").read_text()).tolist() == expected
+
+
 def test_predict_refuses_spectra_of_another_width(workspace: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((2, WIDTH + 2)))
     result = invoke("predict", workspace, "@best", tmp_path / "wide.npy")
@@ -589,6 +617,11 @@ def test_predict_refuses_spectra_of_another_width(workspace: Path, tmp_path: Pat
 def test_export_and_import(workspace: Path, ids: dict[str, str], tmp_path: Path) -> None:
     for name, what in (("best.n4a", "@best"), ("run.yaml", ids["run"]), ("all.parquet", ids["run"])):
         assert as_json("export", "export", workspace, what, "-o", tmp_path / name)["bytes"] > 0
+    assert as_json("export", "export", workspace, ids["run"], "-o", tmp_path / "all.csv")["bytes"] > 0
+    rows, parquet = pl.read_csv(tmp_path / "all.csv"), pl.read_parquet(tmp_path / "all.parquet")
+    for name in ("prediction_id", "chain_id", "fold_id", "val_score", "scores"):
+        assert rows[name].cast(parquet[name].dtype).to_list() == parquet[name].to_list(), name
+    assert invoke("export", workspace, "--arrays", "-o", tmp_path / "all.csv").exit_code == 2
     assert invoke("export", workspace, "@best", "-o", tmp_path / "best.docx").exit_code == 2
     WorkspaceStore(tmp_path / "other").close()
     rows = as_json("import", "import", tmp_path / "other", tmp_path / "best.n4a")["rows"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +11,10 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
+from cli_workspaces import invoke, validate
 from rich.console import Console
-from typer.testing import CliRunner
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.cli import app
 from n4a_fast.cli.demo import LIMIT, Outcome, run_demo
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -30,7 +30,7 @@ class Demo:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     workspace, stream = tmp_path_factory.mktemp("demo") / "workspace", io.StringIO()
-    outcome = run_demo(workspace, Console(file=stream, width=100))
+    outcome = run_demo(workspace, Console(file=stream, width=80))
     return Demo(workspace, outcome, stream.getvalue())
 
 
@@ -94,13 +94,13 @@ def test_the_demo_ends_with_its_report_and_how_to_look_at_it(full: Demo) -> None
     assert (full.workspace / "report.html").resolve().as_uri() in full.text
 
 
-def test_tables_fit_a_hundred_columns_and_the_printed_sql_runs(full: Demo) -> None:
+def test_tables_fit_80_columns_and_the_printed_sql_runs(full: Demo) -> None:
     lines = full.text.splitlines()
     commands = [line for line in lines if " sql " in line]
-    assert max(len(line) for line in lines[: lines.index("Where everything lies")]) <= 100
+    assert max(len(line) for line in lines[: lines.index("Where everything lies")]) <= 80
     (command,) = commands
     query = command.partition('"')[2].rpartition('"')[0]
-    result = CliRunner().invoke(app, ["sql", str(full.workspace), query, "--csv"])
+    result = invoke("sql", full.workspace, query, "--csv")
     assert result.exit_code == 0, result.output
     assert len(pl.read_csv(io.StringIO(result.output))) == 5
 
@@ -111,14 +111,18 @@ def test_workspace_opens_with_plain_duckdb(full: Demo) -> None:
 
 
 def test_command_run_again_adds_a_run_and_keeps_the_first(full: Demo) -> None:
-    result = CliRunner().invoke(app, ["demo", "--workspace", str(full.workspace)])
+    result = invoke("demo", "--workspace", full.workspace, "--json")
     assert result.exit_code == 0, result.output
-    assert "adding a run" in result.output
+    assert "adding a run" in result.stderr
+    told = json.loads(result.stdout)
+    validate("demo", told)
+    assert (told["report"], len(told["plots"])) == (str(full.workspace / "report.html"), 2)
     with WorkspaceStore.open_readonly(full.workspace) as store:
         runs = store.list_runs(status="completed")["run_id"].to_list()
         pipelines = [len(store.list_pipelines(run_id=run_id)) for run_id in runs]
     assert len(runs) == 2
-    assert full.outcome.run_id in runs
+    assert runs == [told["run_id"], full.outcome.run_id]
+    assert told["chains"] == {name: len(frame) for name, frame in full.outcome.leaderboards.items()}
     assert pipelines[0] == pipelines[1] == sum(len(frame) for frame in full.outcome.leaderboards.values())
 
 

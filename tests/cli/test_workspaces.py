@@ -7,23 +7,19 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from cli_workspaces import invoke
 from foreign import NEW, OLD, unpacked
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.cli import app
 from n4a_fast.cli.workspaces import bars
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
 
 
 def test_migrate_tells_each_table_and_where_the_original_is(tmp_path: Path) -> None:
     old = unpacked(OLD, tmp_path)
     done = invoke("migrate", old)
     assert done.exit_code == 0, done.output
+    assert max(len(line) for line in done.output.splitlines() if str(tmp_path) not in line) <= 80
     rows = [line.split() for line in done.output.splitlines()]
     assert ["predictions", "47", "47"] in rows
     assert ["artifacts", "22", "22"] in rows
@@ -38,6 +34,7 @@ def test_convert_writes_a_folder_and_refuses_to_write_it_twice(tmp_path: Path) -
     done = invoke("convert", new, tmp_path / "ours")
     assert done.exit_code == 0, done.output
     assert "nirs4all SQLite workspace, schema 5" in done.output
+    assert max(len(line) for line in done.output.splitlines() if str(tmp_path) not in line) <= 80
     assert invoke("info", tmp_path / "ours").exit_code == 0
     refused = invoke("convert", new, tmp_path / "ours")
     assert refused.exit_code == 1

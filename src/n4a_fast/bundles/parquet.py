@@ -1,4 +1,4 @@
-"""Predictions as Parquet: one file, or a dataset folder in hive style.
+"""Predictions as Parquet, one file or a dataset folder in hive style, or as CSV.
 
 Promises little memory, however many predictions there are and however long their arrays: they are
 read and written in slices of some megabytes, and DuckDB's own memory is bounded meanwhile. Columns
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from n4a_fast.durable.publish import new_file, new_folder
@@ -71,6 +72,17 @@ def export_predictions(
         raise InvalidInputError(f"partition_by is empty; name some of {', '.join(GROUPS)}")
     with new_folder(target) as folder:
         _write_folder(database, folder, names, arrays, where, params)
+    return target
+
+
+def export_csv(database: Database, target: Path, filters: dict[str, Any]) -> Path:
+    """Write the predictions that match every filter as CSV with a head; what is not known is an empty field."""
+    where, params = where_on_predictions(database, filters)
+    source = _Source(database, _COLUMNS, "none", where, params)
+    schema = source.schema
+    with new_file(target) as draft, pyarrow.csv.CSVWriter(draft, schema) as writer:
+        for table in source.slices():
+            writer.write_table(table.cast(schema))
     return target
 
 

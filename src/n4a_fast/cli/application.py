@@ -49,7 +49,12 @@ def _as_typed(_context: Any, value: Any) -> Any:
 class _Group(_QuicklyCompleted, TyperGroup): ...
 
 
-class _Command(_QuicklyCompleted, TyperCommand): ...
+class _Command(_QuicklyCompleted, TyperCommand):
+    """A command with one argument for all of its words, whose metavar says which these are."""
+
+    def collect_usage_pieces(self, _context: Any) -> list[str]:
+        words = [each.metavar or str(each.name).upper() for each in self.params if each.param_type_name == "argument"]
+        return ["[OPTIONS]", *words]
 
 
 app = typer.Typer(
@@ -146,18 +151,22 @@ def complete_things(context: typer.Context, incomplete: str) -> list[str]:
     return [text for run_id, name in rows for text in (run_id[-8:], name) if text.startswith(incomplete)]
 
 
-Things = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="The workspace, unless it is given otherwise, and what to show: ids, their ends, names, @best, @last.",
-        metavar="WS ID",
-        autocompletion=complete_things,
-        show_default=False,
-    ),
-]
+def words(metavar: str, help: str, complete: Callable[..., list[str]] | None = None) -> Any:
+    """The words of a command: the workspace, unless it is given otherwise, and what `help` tells of."""
+    told = f"The workspace, unless it is given otherwise, and {help}."
+    return typer.Argument(help=told, metavar=f"[WS] {metavar}", autocompletion=complete, show_default=False)
+
+
+def ids(metavar: str, help: str) -> Any:
+    """Words of which some are ids, or stand for them; the shell completes these."""
+    return words(metavar, f"{help}: ids, their ends, names, @best, @last", complete_things)
+
+
+Things = Annotated[list[str] | None, ids("[ID]...", "what is meant")]
+OneRun = Annotated[list[str] | None, ids("[RUN]", "a run, the newest one without")]
 OneWorkspace = Annotated[
     Path | None,
-    typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="WS", show_default=False),
+    typer.Argument(help="Workspace folder, or the store.duckdb in it.", metavar="[WS]", show_default=False),
 ]
 WorkspaceOption = Annotated[
     Path | None,

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from n4a_fast.cli.application import FOUND, Things, WorkspaceOption, command, reading, say, split, stop, writing
+from n4a_fast.cli.application import (
+    FOUND,
+    OneWorkspace,
+    WorkspaceOption,
+    command,
+    ids,
+    one,
+    reading,
+    say,
+    split,
+    stop,
+    words,
+    writing,
+)
 from n4a_fast.cli.printing import (
     Format,
     FormatOption,
@@ -27,18 +40,15 @@ from n4a_fast.cli.printing import (
 if TYPE_CHECKING:
     import polars as pl
 
+    from n4a_fast.store import WorkspaceStore
+
 ROWS_SHOWN = 100
 _TEXT_FORMS = {".n4a": "n4a", ".py": "n4a.py"}
 
 
 @command("sql", 'sql my_sweep "SELECT name, status FROM runs"')
 def sql(
-    things: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="The workspace, and one SELECT in DuckDB's SQL, @FILE, or - for stdin.", metavar="WS QUERY"
-        ),
-    ] = None,
+    things: Annotated[list[str] | None, words("QUERY", "one SELECT in DuckDB's SQL, @FILE, or - for stdin")] = None,
     option: WorkspaceOption = None,
     param: Annotated[
         list[str] | None, typer.Option(help="k=v: the value of $k in the query; may be given again.")
@@ -112,7 +122,7 @@ def _bound(query: str, given: list[str]) -> tuple[str, list[str]]:
 
 @command("export", "export my_sweep @best -o best.n4a")
 def export(
-    things: Things = None,
+    things: Annotated[list[str] | None, ids("[ID]", "what to write, @best without")] = None,
     option: WorkspaceOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to: its suffix tells the form.")] = None,
     arrays: Annotated[bool, typer.Option("--arrays", help="With Parquet: the arrays of the predictions, too.")] = False,
@@ -121,7 +131,7 @@ def export(
 ) -> None:
     """A chain, a run, a configuration or predictions as a file.
 
-    A chain as .n4a or .n4a.py, a run as .yaml, a pipeline's configuration as .json, predictions as .parquet.
+    A chain as .n4a or .n4a.py, a run as .yaml, a pipeline's configuration as .json, predictions as .parquet or .csv.
     """
     from n4a_fast.cli.describing import found
 
@@ -129,13 +139,8 @@ def export(
     if out is None or len(rest) > 1:
         stop("give one id, and --out FILE", 2)
     with reading(place) as store, working("writing"):
-        if out.suffix == ".parquet" or partition_by:
-            filters: dict[str, Any] = {
-                f"{what.kind}_id": what.identifier for what in (found(store, text) for text in rest)
-            }
-            path = store.export_predictions_parquet(
-                out, arrays=arrays, labels=arrays, partition_by=partition_by, **filters
-            )
+        if out.suffix in (".parquet", ".csv") or partition_by:
+            path = _predictions(store, rest, out, arrays, partition_by)
         else:
             what = found(store, rest[0] if rest else "@best")
             if out.suffix in _TEXT_FORMS:
@@ -146,15 +151,25 @@ def export(
             elif out.suffix == ".json":
                 path = store.export_pipeline_config(store.find(what.identifier, "pipeline"), out)
             else:
-                stop(f"{out.name!r} has no known form; use .n4a, .n4a.py, .yaml, .json or .parquet", 2)
+                stop(f"{out.name!r} has no known form; use .n4a, .n4a.py, .yaml, .json, .parquet or .csv", 2)
     _wrote("export", place, path, as_json)
+
+
+def _predictions(store: WorkspaceStore, rest: list[str], out: Path, arrays: bool, partition_by: str | None) -> Path:
+    """Predictions of what was named, or all of them, as Parquet or CSV."""
+    from n4a_fast.cli.describing import found
+
+    filters: dict[str, Any] = {f"{what.kind}_id": what.identifier for what in (found(store, text) for text in rest)}
+    if out.suffix == ".csv":
+        if arrays or partition_by:
+            stop("CSV has no form for arrays and no folders; write .parquet", 2)
+        return store.export_predictions_csv(out, **filters)
+    return store.export_predictions_parquet(out, arrays=arrays, labels=arrays, partition_by=partition_by, **filters)
 
 
 @command("import", "import my_sweep best.n4a")
 def import_(
-    things: Annotated[
-        list[str] | None, typer.Argument(help="The workspace, and .n4a bundles.", metavar="WS FILE")
-    ] = None,
+    things: Annotated[list[str] | None, words("FILE...", ".n4a bundles")] = None,
     option: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -183,7 +198,7 @@ def _wrote(name: str, place: Path, path: Path, as_json: bool) -> None:
 
 @command("doctor", "doctor my_sweep")
 def doctor(
-    things: Things = None,
+    workspace: OneWorkspace = None,
     option: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -193,7 +208,7 @@ def doctor(
     """
     from n4a_fast.cli.checking import findings, print_findings
 
-    place = split(things, option)[0] if things or option else None
+    place = one(workspace, option) if workspace or option else None
     found = findings(place)
     print_findings(place, found, as_json)
     if any(each["state"] == "bad" for each in found):

@@ -19,6 +19,7 @@ from n4a_fast.cli.application import (
     say,
     split,
     stop,
+    words,
     writing,
 )
 from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, working, write
@@ -128,9 +129,7 @@ def vacuum(
 
 @command("merge", "merge my_sweep other_sweep")
 def merge(
-    things: Annotated[
-        list[str] | None, typer.Argument(help="The workspace to merge into, and others.", metavar="WS SRC")
-    ] = None,
+    things: Annotated[list[str] | None, words("SRC...", "others, which it takes in")] = None,
     option: WorkspaceOption = None,
     shards: Annotated[bool, typer.Option("--shards", help="All shards below the workspace.")] = False,
     dry_run: DryOption = False,

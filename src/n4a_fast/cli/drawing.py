@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from n4a_fast.cli.application import OneWorkspace, Things, WorkspaceOption, command, one, reading, say, split, stop
+from n4a_fast.cli.application import OneWorkspace, WorkspaceOption, command, ids, one, reading, say, split, stop
 from n4a_fast.cli.printing import JsonOption, print_document, write
 
 DatasetOption = Annotated[str | None, typer.Option(help="Only this data set.")]
@@ -18,7 +18,7 @@ ChartsOption = Annotated[bool, typer.Option("--charts/--no-charts", help="Pictur
 
 @command("plot", "plot my_sweep scatter @best -o best.png")
 def plot(
-    things: Things = None,
+    things: Annotated[list[str] | None, ids("KIND [ID]", "the kind of chart, and of what")] = None,
     option: WorkspaceOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png, .svg, .html or .json file.")] = None,
     dataset: DatasetOption = None,
@@ -29,7 +29,7 @@ def plot(
 ) -> None:
     """A chart of a chain, of a data set or of a run, as a file.
 
-    [WS] KIND [ID]: scatter, residuals, confusion of a chain; heatmap, scores, boxes, folds, impact of a data set;
+    KIND: scatter, residuals, confusion of a chain; heatmap, scores, boxes, folds, impact of a data set;
     timeline of a run.
     """
     from n4a_fast.errors import UnsupportedVersionError

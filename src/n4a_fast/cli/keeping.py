@@ -13,11 +13,13 @@ from n4a_fast.cli.application import (
     WorkspaceOption,
     command,
     folder,
+    ids,
     one,
     reading,
     say,
     split,
     stop,
+    words,
     writing,
 )
 from n4a_fast.cli.printing import JsonOption, columns_of, print_document, print_table, size_text, style, working, write
@@ -90,10 +92,7 @@ def _tell(report: VerificationReport) -> None:
 
 @command("backup", "backup my_sweep /backups/my_sweep")
 def backup(
-    things: Annotated[
-        list[str] | None,
-        typer.Argument(help="The workspace, unless it is given otherwise, and the folder to make.", metavar="WS TO"),
-    ] = None,
+    things: Annotated[list[str] | None, words("TO", "the folder to make")] = None,
     option: WorkspaceOption = None,
     full: Annotated[bool, typer.Option("--full", help="Take nothing over from the backup before.")] = False,
     as_json: JsonOption = False,
@@ -114,8 +113,8 @@ def backup(
 
 @command("restore", "restore /backups/my_sweep my_sweep")
 def restore(
-    backup: Annotated[Path, typer.Argument(help="Folder of the backup.")],
-    to: Annotated[Path, typer.Argument(help="Where the workspace is to be.")],
+    backup: Annotated[Path, typer.Argument(help="Folder of the backup.", metavar="BACKUP")],
+    to: Annotated[Path, typer.Argument(help="Where the workspace is to be.", metavar="TO")],
     replace: Annotated[bool, typer.Option("--replace", help="In place of a workspace, which is kept aside.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,9 +146,7 @@ def _tell_copy(name: str, place: Path, report: BackupReport, as_json: bool) -> N
 
 @command("extract", "extract my_sweep 4ec8967a one_run")
 def extract(
-    things: Annotated[
-        list[str] | None, typer.Argument(help="The workspace, runs, and the folder to make.", metavar="WS RUN TO")
-    ] = None,
+    things: Annotated[list[str] | None, ids("RUN... TO", "runs, and last the folder to make")] = None,
     option: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

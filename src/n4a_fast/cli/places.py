@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from n4a_fast.cli.application import command, stop
+from n4a_fast.cli.application import command, reading, stop
 from n4a_fast.cli.changing import DryOption
 from n4a_fast.cli.printing import JsonOption, print_document
 
@@ -27,13 +27,18 @@ def demo(
     nirs4all: Annotated[
         bool, typer.Option("--nirs4all", help="Run a sweep of 100 variants through nirs4all 0.7.1 instead.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """A sweep on real spectra, with leaderboard, replay and report."""
+    (_demo_through_nirs4all if nirs4all else _demo)(workspace, as_json)
+    if as_json:
+        _print_demo(workspace)
+
+
+def _demo(workspace: Path, quiet: bool) -> None:
+    """The demo; `quiet` leaves stdout to a program."""
     from n4a_fast.cli.workspaces import console
 
-    if nirs4all:
-        _demo_through_nirs4all(workspace)
-        return
     try:
         from n4a_fast.cli.demo import run_demo
     except ModuleNotFoundError as error:
@@ -41,22 +46,32 @@ def demo(
             raise
         needed = " ".join(DEMO_PACKAGES.values())
         stop(f"the demo needs the package {error.name}; install what it takes: pip install {needed}", code=2)
-    complaint = run_demo(workspace, console()).complaint
+    complaint = run_demo(workspace, console(stderr=quiet)).complaint
     if complaint is not None:
         stop(complaint)
 
 
-def _demo_through_nirs4all(workspace: Path) -> None:
+def _demo_through_nirs4all(workspace: Path, quiet: bool) -> None:
     from n4a_fast.cli.demo_nirs4all import run_nirs4all_demo
     from n4a_fast.cli.workspaces import console
     from n4a_fast.errors import UnsupportedVersionError
 
     try:
-        complaint = run_nirs4all_demo(workspace, console())
+        complaint = run_nirs4all_demo(workspace, console(stderr=quiet))
     except UnsupportedVersionError as error:
         stop(str(error), code=2)
     if complaint is not None:
         stop(complaint)
+
+
+def _print_demo(workspace: Path) -> None:
+    """What a demo has left."""
+    report, plots = workspace / "report.html", sorted(map(str, workspace.glob("demo_*.png")))
+    with reading(workspace) as store:
+        run_id = store.find("@last", "run")
+        chains = {each.dataset: each.chains for each in store.leaderboard(run=run_id, n=1).boards}
+    found = {"run_id": run_id, "report": report if report.exists() else None, "plots": plots, "chains": chains}
+    print_document("demo", workspace, found)
 
 
 @command("migrate", "migrate old_workspace")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, say, split, stop, writing
+from n4a_fast.cli.application import WorkspaceOption, command, ids, reading, say, split, stop, writing
+from n4a_fast.cli.printing import JsonOption, document, write
 
 if TYPE_CHECKING:
     from n4a_fast.cli.spectra import Spectra
@@ -21,7 +22,9 @@ _WIDTH = "SELECT max(n_features) AS width FROM predictions WHERE chain_id = ? AN
 
 @command("predict", "predict my_sweep @best new_spectra.csv -o moisture.csv")
 def predict(
-    things: Things = None,
+    things: Annotated[
+        list[str] | None, ids("[CHAIN]... FILE", "chains, the best one without any, and last the file")
+    ] = None,
     option: WorkspaceOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; stdout without.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The column that names the spectra.")] = None,
@@ -33,10 +36,11 @@ def predict(
     folds: Annotated[bool, typer.Option("--folds", help="Also what the model of each fold predicts.")] = False,
     chunk: Annotated[int, typer.Option(help="Spectra at a time.", min=1)] = 10_000,
     save: Annotated[str | None, typer.Option(help="Keep the predictions, too, as those of this data set.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Predictions of stored chains for the spectra in a file.
 
-    [WS] CHAIN... FILE: one or more chains, the best one without any; a CSV, Parquet, npy or npz file.
+    FILE: CSV, Parquet, npy or npz, a spectrum a row.
     """
     from n4a_fast.cli.spectra import read_spectra_file
 
@@ -54,7 +58,12 @@ def predict(
         with writing(place) as store:
             kept = store.replay_and_save(chains, spectra.X, dataset=save, wavelengths=spectra.wavelengths)
         say(f"kept {len(kept)} prediction{'s'[: len(kept) != 1]} of {save}")
-    _write(out, spectra, heads, columns)
+    if out is not None or not as_json:
+        _write(out, spectra, heads, columns)
+    if as_json:
+        names = ["id", *heads]
+        rows = [] if out is not None else [dict(zip(names, row, strict=True)) for row in _rows(spectra, columns)]
+        write(document("predict", place, rows, chains=chains, columns=names, spectra=len(spectra.ids), path=out))
 
 
 def _require_width(store: WorkspaceStore, chain: str, spectra: Spectra, file: str) -> None:
@@ -155,4 +164,8 @@ def _write_rows(file: Any, spectra: Spectra, heads: list[str], columns: list[Any
 
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["id", *heads])
-    writer.writerows(zip(spectra.ids, *columns, strict=True))
+    writer.writerows(_rows(spectra, columns))
+
+
+def _rows(spectra: Spectra, columns: list[Any]) -> Iterator[tuple[Any, ...]]:
+    return zip(spectra.ids, *columns, strict=True)

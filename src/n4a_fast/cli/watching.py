@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from n4a_fast.cli.application import Things, WorkspaceOption, command, reading, split, stop
+from n4a_fast.cli.application import OneRun, WorkspaceOption, command, reading, split, stop
 from n4a_fast.cli.printing import (
     JsonOption,
     json_row,
@@ -39,7 +39,7 @@ Interval = Annotated[float, typer.Option(help="Seconds between two looks.", min=
 
 @command("watch", "watch my_sweep --until-done")
 def watch(
-    things: Things = None,
+    things: OneRun = None,
     option: WorkspaceOption = None,
     interval: Interval = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
@@ -141,7 +141,7 @@ def _fields(found: RunProgress) -> dict[str, Any]:
 
 @command("tail", "tail my_sweep --level warning --follow")
 def tail(
-    things: Things = None,
+    things: OneRun = None,
     option: WorkspaceOption = None,
     level: Annotated[str, typer.Option(help=f"The least level: {', '.join(_LEVELS)}.")] = "info",
     n: Annotated[int, typer.Option("-n", help="How many of the newest entries.", min=0)] = 20,

@@ -60,7 +60,7 @@ def show(done: Report, dry_run: bool = False) -> None:
         if each.found
     ]
     print_table(columns_of(rows, kept=("table", "found", "written")), style())
-    write(f"{done.kind}: every row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s")
+    write(f"{done.kind},\nevery row and {done.arrays_compared:,} arrays compared, {done.seconds:.1f} s")
     if dry_run:
         write(f"nothing was changed; without --dry-run this is written to {done.destination}")
         return
