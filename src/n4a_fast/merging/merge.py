@@ -116,39 +116,36 @@ _TABLES = (
 )
 
 _LINKS, _CARRIED = "chain_artifacts", "carried"  # what follows other rows
-_ATTACHED, _REGISTERED = (
-    "shard.",
-    "shard_",
-)  # how names of tables to be merged begin: in a file that is attached, and in memory
+# how names of tables to be merged begin: in a file that is attached, and in memory
+_ATTACHED, _REGISTERED = "shard.main.", "shard_"
 _NAMES = (*(table.name for table in _TABLES), _LINKS, _CARRIED)
 _FOUND = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {_ATTACHED}{name}" for name in _NAMES)
-_CONFLICT = "SELECT s.{key} FROM {shard}{table} s JOIN store.{table} t ON {same} WHERE {differs} LIMIT 1"
+_CONFLICT = "SELECT s.{key} FROM {shard}{table} s JOIN store.main.{table} t ON {same} WHERE {differs} LIMIT 1"
 _SAME_KEY = " AND ".join(f"s.{name} IS NOT DISTINCT FROM t.{name}" for name in KEY)
-_KEY_CONFLICT = f"""SELECT s.prediction_id, t.prediction_id FROM {{shard}}predictions s JOIN store.predictions t
+_KEY_CONFLICT = f"""SELECT s.prediction_id, t.prediction_id FROM {{shard}}predictions s JOIN store.main.predictions t
 ON s.nk = t.nk AND {_SAME_KEY} WHERE s.prediction_id <> t.prediction_id LIMIT 1"""
-_ANY_KEY = "SELECT 1 FROM store.predictions WHERE nk IN (SELECT nk FROM {shard}predictions) LIMIT 1"
-_OUTDATED = (
-    "DELETE FROM store.{table} t USING {shard}{table} s WHERE {same} AND t.status = 'running' AND s.status <> 'running'"
-)
+_ANY_KEY = "SELECT 1 FROM store.main.predictions WHERE nk IN (SELECT nk FROM {shard}predictions) LIMIT 1"
+_OUTDATED = """DELETE FROM store.main.{table} t USING {shard}{table} s
+WHERE {same} AND t.status = 'running' AND s.status <> 'running'"""
 # both are answered from zone maps where the ids of the shard are newer than all that is here
-_COUNT_KNOWN = "SELECT count(*) FROM store.{table} t SEMI JOIN {shard}{table} s ON {same}"
-_KNOWN = "SELECT {key} FROM store.{table} WHERE {by} IN (SELECT {by} FROM {shard}{table})"
-_ADD_ALL = "INSERT INTO store.{table} BY NAME SELECT * FROM {shard}{table}"
+_COUNT_KNOWN = "SELECT count(*) FROM store.main.{table} t SEMI JOIN {shard}{table} s ON {same}"
+_KNOWN = "SELECT {key} FROM store.main.{table} WHERE {by} IN (SELECT {by} FROM {shard}{table})"
+_ADD_ALL = "INSERT INTO store.main.{table} BY NAME SELECT * FROM {shard}{table}"
 _ADD_NEW = _ADD_ALL + " WHERE {key} NOT IN (" + _KNOWN + ")"
-_ADD_LINKS = """INSERT INTO store.chain_artifacts BY NAME SELECT * FROM {shard}chain_artifacts
-WHERE chain_id NOT IN (SELECT chain_id FROM store.chains WHERE chain_id IN (SELECT chain_id FROM {shard}chains))"""
-_ADD_CARRIED = """INSERT INTO store.carried BY NAME SELECT * FROM {shard}carried s
-WHERE NOT EXISTS (FROM store.carried t WHERE t.table_name = s.table_name AND t.row_id = s.row_id)"""
+_ADD_LINKS = """INSERT INTO store.main.chain_artifacts BY NAME SELECT * FROM {shard}chain_artifacts
+WHERE chain_id NOT IN (SELECT chain_id FROM store.main.chains WHERE chain_id IN (SELECT chain_id FROM {shard}chains))"""
+_ADD_CARRIED = """INSERT INTO store.main.carried BY NAME SELECT * FROM {shard}carried s
+WHERE NOT EXISTS (FROM store.main.carried t WHERE t.table_name = s.table_name AND t.row_id = s.row_id)"""
 # chains whose predictions, or whose pipeline's state, may have changed
 _STALE = {
-    "predictions": """INSERT INTO store.stale_chains SELECT chain_id, min(nk), max(nk), count(*)
+    "predictions": """INSERT INTO store.main.stale_chains SELECT chain_id, min(nk), max(nk), count(*)
     FROM {shard}predictions WHERE chain_id IS NOT NULL GROUP BY chain_id""",
-    "pipelines": """INSERT INTO store.stale_chains SELECT chain_id, NULL, NULL, 0
-    FROM store.chains SEMI JOIN {shard}pipelines USING (pipeline_id)""",
+    "pipelines": """INSERT INTO store.main.stale_chains SELECT chain_id, NULL, NULL, 0
+    FROM store.main.chains SEMI JOIN {shard}pipelines USING (pipeline_id)""",
 }
-_WELCOME_BACK = "DELETE FROM store.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
+_WELCOME_BACK = "DELETE FROM store.main.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
 _NEW_FILES = """SELECT artifact_id, artifact_path FROM {shard}stored_artifacts
-WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.stored_artifacts)"""
+WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.main.stored_artifacts)"""
 
 
 class _Rehearsed(Exception):

@@ -19,7 +19,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, UnknownDirectionError
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import one_of
-from n4a_fast.schema.chain_scores import scores_of
+from n4a_fast.schema.chain_scores import ALL_SCORES, scores_of
 from n4a_fast.tables.stale_chains import WITH_COMPUTED, are_many, computed_scores, refresh
 from n4a_fast.values import checks
 
@@ -146,13 +146,13 @@ class Ranking:
     @contextmanager
     def _known_scores(self, question: Question) -> Iterator[str]:
         """Where the scores of chains are: in a table that is up to date; or where this process may not write it, and
-        much is missing, beside it, computed once for each state of the file; or in a view.
+        much is missing, beside it, computed once for each state of the file; or in a query.
         """
         database = self._database
         if refresh(database):
             yield "cached_chain_scores"
         elif database.in_transaction or question.where is not None or not are_many(database):
-            yield "chain_scores"
+            yield f"({ALL_SCORES})"
         else:
             if database.state != self._computed_in:
                 self._computed, self._computed_in = computed_scores(database), database.state

@@ -14,7 +14,7 @@ import polars as pl
 from n4a_fast.engine.connection import Database
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import is_number, one_of, ranked, where_clause
-from n4a_fast.schema.chain_scores import BOOKKEEPING
+from n4a_fast.schema.chain_scores import ALL_SUMMARIES, BOOKKEEPING
 from n4a_fast.tables.stale_chains import refresh
 from n4a_fast.values import checks
 
@@ -34,7 +34,7 @@ _BOUND = """SELECT list_last({best}({score}, {rows}) FILTER ({number})), count({
 FROM {source}{where}"""
 _BOUNDED_AT_MOST = 1000
 _CACHED = ("cached_chain_summaries", f"* EXCLUDE ({BOOKKEEPING})")
-_VIEW = ("v_chain_summary", "*")
+_COMPUTED = (f"({ALL_SUMMARIES})", "*")
 
 
 class ChainSummaries:
@@ -76,7 +76,7 @@ class ChainSummaries:
         self, source: str, where: str, params: list[Any], score: str, upward: bool, rows: int
     ) -> tuple[str, list[float]]:
         """SQL that leaves out what is behind so many rows, and its parameter; none where there are not so many."""
-        if not 0 < rows <= _BOUNDED_AT_MOST or source == _VIEW[0]:
+        if not 0 < rows <= _BOUNDED_AT_MOST or source == _COMPUTED[0]:
             return "", []
         best = "min" if upward else "max"
         number = is_number(score)
@@ -91,7 +91,7 @@ class ChainSummaries:
     def _source(self) -> Iterator[tuple[str, str]]:
         """Where all questions of the block find the rows of all chains, and SQL for the columns of a row."""
         with self._database.reading():
-            yield _CACHED if refresh(self._database) else _VIEW
+            yield _CACHED if refresh(self._database) else _COMPUTED
 
     def _is_lower_better(self, metric: str | None) -> bool:
         return metric is None or not self._metrics.require_direction(metric)

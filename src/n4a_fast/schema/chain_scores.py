@@ -124,13 +124,12 @@ TABLES = (
     f"CREATE TABLE cached_chain_scores AS SELECT * FROM ({scores_of('FROM predictions')}) LIMIT 0",
     f"CREATE TABLE cached_chain_summaries AS SELECT * FROM ({summaries_of('FROM predictions')}) LIMIT 0",
 )
-VIEWS = (
-    f"""CREATE VIEW chain_scores AS FROM cached_chain_scores ANTI JOIN stale_chains USING (chain_id)
-        UNION ALL SELECT * FROM ({scores_of(_STALE)})""",
-    f"""CREATE VIEW v_chain_summary AS
-        SELECT * EXCLUDE ({BOOKKEEPING}) FROM cached_chain_summaries ANTI JOIN stale_chains USING (chain_id)
-        UNION ALL SELECT * EXCLUDE ({BOOKKEEPING}) FROM ({summaries_of(_STALE)})""",
-)
+# what the two views give; asked of the tables, since a view of a file finds the file's macros before DuckDB's functions
+ALL_SCORES = f"""FROM cached_chain_scores ANTI JOIN stale_chains USING (chain_id)
+        UNION ALL SELECT * FROM ({scores_of(_STALE)})"""
+ALL_SUMMARIES = f"""SELECT * EXCLUDE ({BOOKKEEPING}) FROM cached_chain_summaries ANTI JOIN stale_chains USING (chain_id)
+        UNION ALL SELECT * EXCLUDE ({BOOKKEEPING}) FROM ({summaries_of(_STALE)})"""
+VIEWS = (f"CREATE VIEW chain_scores AS {ALL_SCORES}", f"CREATE VIEW v_chain_summary AS {ALL_SUMMARIES}")
 # of format 2: nothing is cached yet
 CACHED = (
     "DROP VIEW v_chain_scores",

@@ -20,7 +20,7 @@ def create_file(path: Path, statements: Sequence[str]) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     database = Database(draft)
     try:
-        with database.transaction():
+        with database.defining():
             for statement in statements:
                 database.execute(statement)
         database.checkpoint()

@@ -130,6 +130,16 @@ JOIN chains c ON c.chain_id = g.chain_id JOIN pipelines l ON l.pipeline_id = c.p
 
 AGGREGATED_VIEW = f"CREATE OR REPLACE VIEW v_aggregated_predictions AS {AGGREGATED.format(within='')}"
 
+ARTIFACTS = """SELECT a.artifact_id, a.artifact_path, a.content_hash, a.operator_class, a.artifact_type, a.format,
+        a.size_bytes,
+            CAST(coalesce(r.users, 0) AS INTEGER) AS ref_count,
+            a.chain_path_hash, a.input_data_hash, a.dataset_hash, a.created_at
+        FROM stored_artifacts a
+        LEFT JOIN (
+            SELECT artifact_id, count(*) AS users
+            FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
+            GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id"""
+
 _VIEWS = (
     """CREATE VIEW prediction_arrays AS
         SELECT v.prediction_id, t.array_values AS y_true, v.y_pred, v.y_proba, i.array_values AS sample_indices,
@@ -138,16 +148,7 @@ _VIEWS = (
         LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
         LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
         LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash""",
-    """CREATE VIEW artifacts AS
-        SELECT a.artifact_id, a.artifact_path, a.content_hash, a.operator_class, a.artifact_type, a.format,
-        a.size_bytes,
-            CAST(coalesce(r.users, 0) AS INTEGER) AS ref_count,
-            a.chain_path_hash, a.input_data_hash, a.dataset_hash, a.created_at
-        FROM stored_artifacts a
-        LEFT JOIN (
-            SELECT artifact_id, count(*) AS users
-            FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
-            GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id""",
+    f"CREATE VIEW artifacts AS {ARTIFACTS}",
     AGGREGATED_VIEW,
     LABELS,
     *chain_scores.VIEWS,

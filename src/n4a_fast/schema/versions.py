@@ -77,6 +77,8 @@ def prepare(database: Database) -> None:
     found, written_by = _version_of(database)
     if found > FORMAT_VERSION:
         raise NewerFormatError(database.path, found, FORMAT_VERSION, written_by)
+    if found < FORMAT_VERSION:
+        catalogue.require_no_macros(database)
     catalogue.require_ours(database)
     if found < FORMAT_VERSION:
         migrate(database, found, FORMAT_VERSION, MIGRATIONS)
@@ -97,7 +99,7 @@ def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int
         database.checkpoint()  # a copy without DuckDB's log would lack the newest rows
         database.detach()  # closing a copy's descriptor while attached would drop DuckDB's lock
         _copy_aside(database.path, backup)
-        with database.undrained(), database.transaction():
+        with database.undrained(), database.defining():
             for version in range(found, wanted):
                 for statement in migrations[version]:
                     database.execute(statement)

@@ -31,6 +31,7 @@ from n4a_fast.errors import (
     StoreError,
 )
 from n4a_fast.schema.columns import STORED_ARTIFACTS
+from n4a_fast.schema.ddl import ARTIFACTS
 from n4a_fast.tables.artifact_holds import ArtifactHolds
 from n4a_fast.tables.artifact_rows import PROMISED, Row, Written, described_by, row_of, saved_row
 from n4a_fast.tables.found_artifacts import FoundRows
@@ -40,7 +41,7 @@ from n4a_fast.values import checks
 _GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
 _POSITION = "SELECT rowid FROM stored_artifacts WHERE artifact_id = ?"
 _FROM_POSITION = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE rowid BETWEEN ? AND ?"
-_REFERENCES = "SELECT ref_count FROM artifacts WHERE artifact_id = ?"
+_REFERENCES = f"SELECT ref_count FROM ({ARTIFACTS}) WHERE artifact_id = ?"
 _ADDRESSES = """SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts WHERE origin <> 'promised'
 ORDER BY artifact_path"""
 _GET_MANY = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE list_contains(?, artifact_id)"

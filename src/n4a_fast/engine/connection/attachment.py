@@ -341,7 +341,7 @@ class Attachment:
         try:
             is_same = not self.identity.is_known or self.identity.is_here()  # or ATTACH would make a missing file
             client.attach(connection, self.path, "store", read_only=read_only)
-            connection.execute("USE store")
+            client.name_store(connection)
             if not is_same:
                 self._follow(connection)
             self._attached_read_only, self._look_at = read_only, time.monotonic() + _TURN_SECONDS

@@ -103,6 +103,13 @@ def leave_to_parent(connection: Connection | None) -> None:
     keep_for_ever(connection)  # a list would let go of it when the interpreter ends
 
 
+def name_store(connection: Connection) -> None:
+    """Tables are the store's from now on, and functions DuckDB's own: macros of the file, under whatever names, stand
+    behind them. A view of the file still finds its macros first.
+    """
+    connection.execute("SET search_path = 'system.main,store.main'")
+
+
 def attach(connection: Connection, path: Path, name: str, *, read_only: bool) -> None:
     """Attach a file under `name`; DuckDB's own error when another process has it. What a crash left of a checkpoint is
     made whole before.

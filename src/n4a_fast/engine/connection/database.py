@@ -159,6 +159,20 @@ class Database(Attachment):
                     raise
         self.run_hooks()
 
+    @contextmanager
+    def defining(self) -> Iterator[None]:
+        """A transaction in which tables and views may be made, for a file without macros: they would come before
+        DuckDB's functions.
+        """
+        with self.held(), self._use(read_only=False) as connection:
+            connection.execute("USE store")
+            try:
+                with self.transaction():
+                    yield
+            finally:
+                if self._connection is connection and self.attached:
+                    client.name_store(connection)
+
     def begin(self) -> None:
         """Begin a transaction on the file; `commit` or `roll_back` follows. The lock stays with this thread until
         then.

@@ -18,13 +18,14 @@ from n4a_fast.integrations.workspaces.array_files import ArrayFiles
 from n4a_fast.integrations.workspaces.batches import BATCH_ROWS, CARRIED_TABLES, TABLES, pieces
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
 from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS, statements
+from n4a_fast.schema.chain_scores import ALL_SUMMARIES
+from n4a_fast.schema.ddl import ARTIFACTS
 from n4a_fast.values import jsontext
 
 _ROWS = """SELECT t.*, c.content AS carried FROM {table} t LEFT JOIN carried c ON c.table_name = '{name}' AND c.row_id =
 t.{key}
 WHERE t.rowid >= ? AND t.rowid < ? ORDER BY t.rowid"""
-_SUMMARIES = "SELECT * FROM v_chain_summary"
-_REFERENCES = "SELECT artifact_id, ref_count FROM artifacts"
+_REFERENCES = f"SELECT artifact_id, ref_count FROM ({ARTIFACTS})"
 # results of runs, chains or predictions that were deleted since go with them
 _CARRIED = """SELECT content FROM carried WHERE table_name = ?
 AND (content->>'run_id' IS NULL OR content->>'run_id' IN (SELECT run_id FROM runs))
@@ -73,7 +74,7 @@ class Outgoing:
         """By id, columns that nirs4all stores and this store computes."""
         if name == "chains":
             wanted = set(COLUMNS["chains"]) - set(TABLES["chains"][1].names)
-            rows = self._database.arrow(_SUMMARIES).to_pylist()
+            rows = self._database.arrow(ALL_SUMMARIES).to_pylist()
             return {row["chain_id"]: {key: value for key, value in row.items() if key in wanted} for row in rows}
         if name == "artifacts":
             return {artifact_id: {"ref_count": count} for artifact_id, count in self._database.rows(_REFERENCES)}
