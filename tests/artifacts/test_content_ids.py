@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import xxhash
+from helpers import begin_sweep, count, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactCorruptError, ConflictError
@@ -93,4 +94,47 @@ def test_a_row_of_somebody_else_with_the_hash_of_mine_is_never_loaded_for_it(tmp
             store.load_artifact(HASH)
         assert list(store.verify_artifacts().damaged) == [HASH]
         assert save(store, FIRST) == HASH
+        assert store.load_artifact(HASH) == FIRST
+
+
+def with_content(root: Path, content: bytes) -> Path:
+    """A workspace with a chain of one artifact."""
+    with WorkspaceStore(root) as store:
+        sweep = begin_sweep(store)
+        save_chain(store, sweep.pipeline, fold_artifacts={"fold_0": save(store, content)})
+    return root
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_merge_takes_no_other_content_for_the_one_of_its_hash(tmp_path: Path, dry_run: bool) -> None:
+    ours, theirs = with_content(tmp_path / "ours", FIRST), with_content(tmp_path / "theirs", SECOND)
+    with WorkspaceStore(ours) as store:
+        with pytest.raises(ConflictError, match=HASH):
+            store.merge(theirs, dry_run=dry_run)
+        assert count(store, "chains") == 2
+        assert store.load_artifact(HASH) == FIRST
+    with WorkspaceStore(theirs) as store, pytest.raises(ConflictError, match=HASH):
+        store.merge(ours, dry_run=dry_run)
+
+
+@pytest.mark.parametrize("take", ["merge", "extract"])
+def test_a_file_that_is_not_what_its_row_says_is_not_taken(tmp_path: Path, take: str) -> None:
+    theirs = with_content(tmp_path / "theirs", FIRST)
+    file = next((theirs / "artifacts").rglob("*.joblib"))
+    file.write_bytes(pickle.dumps(b"another", 5))
+    place = theirs if take == "extract" else tmp_path / "ours"
+    with WorkspaceStore(place) as store, pytest.raises(ArtifactCorruptError, match=HASH):
+        if take == "merge":
+            store.merge(theirs)
+        else:
+            store.extract(store.list_runs()["run_id"].to_list(), tmp_path / "ours")
+    if take == "extract":
+        assert not (tmp_path / "ours").exists()
+        return
+    assert not [path for path in (tmp_path / "ours" / "artifacts").rglob("*") if path.suffix in (".joblib", ".draft")]
+    with WorkspaceStore(tmp_path / "ours") as store:
+        assert count(store, "chains") == count(store, "artifacts") == 0
+        assert save(store, FIRST) == HASH
+        store.flush()
+        assert store.merge(theirs).added("chains") == 2  # where ours is sound, theirs is not needed
         assert store.load_artifact(HASH) == FIRST

@@ -27,6 +27,7 @@ import xxhash
 from n4a_fast import platform
 from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
+from n4a_fast.artifacts.pickles import room_for
 from n4a_fast.artifacts.verifying import Verifying, opened
 from n4a_fast.durable.sync import Syncing, start_sync
 from n4a_fast.engine.session import Session
@@ -43,6 +44,7 @@ _OURS = re.compile(
 )
 _CONTENT_ID = re.compile(r"[0-9a-f]{32}(-\d+)?")
 _MAPPED_FROM = 2**20  # reading is faster than mapping below this
+_PIECE = 2**18
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
@@ -68,17 +70,20 @@ class ArtifactFiles:
         """Content hash, with a suffix in the event of a hash collision, relative path, and whether the content was new
         and is stored now.
 
-        Content that is there under another ending (compressed or not, another format) stays as it is.
+        Content that is there under another ending (compressed or not, another format) stays as it is. What would be
+        packed more tightly than `decompressed` takes is stored as it is.
         """
         name, turn = (content_hash := _hash_of(pieces)), 0
         folder = self._place(content_hash[:2])
-        ending = extension + ZSTD if compress else extension
+        ending = extension
         stored: Sequence[Content] = ()
         while True:
             self.claims.claim(name)
             found = next((found for found in _ENDINGS if os.path.lexists(f"{folder}/{name}.{found}")), None)
             if found is None:
-                stored = stored or ([compressed(pieces)] if compress else pieces)
+                if not stored:
+                    packed = compressed(pieces) if compress else None
+                    stored, ending = (pieces, extension) if packed is None else ([packed], extension + ZSTD)
                 if self._write(f"{folder}/{name}.{ending}", stored):
                     return name, relative_path(name, ending), True
             elif self._holds(f"{folder}/{name}.{found}", pieces):
@@ -91,12 +96,27 @@ class ArtifactFiles:
     def read(self, artifact_id: str, relative: str, content_hash: str) -> Content:
         """The verified content of a file; a large one is mapped, not copied."""
         path = self._place(relative)
-        if not names_its_content(artifact_id, content_hash, relative):  # a row that somebody else has written
-            raise ArtifactCorruptError(Path(path), artifact_id, content_hash)
         try:
-            return verified(content_at(path), path, content_hash)
+            return self.read_at(path, artifact_id, relative, content_hash)
         except FileNotFoundError as error:
             raise ArtifactMissingError(artifact_id, Path(path)) from error
+
+    def read_at(self, path: str, artifact_id: str, relative: str, content_hash: str) -> Content:
+        """The same of a file that is to have this place, and has another name still."""
+        place = f"{self._root}/{relative}"
+        if not names_its_content(artifact_id, content_hash, relative):  # a row that somebody else has written
+            raise ArtifactCorruptError(Path(place), artifact_id, content_hash)
+        return verified(content_at(path, is_packed=relative.endswith(ZSTD)), place, content_hash)
+
+    def holds_another(self, theirs: ArtifactFiles, relative: str, their_relative: str, row: tuple[str, str]) -> bool:
+        """Whether both folders have a sound file for this id and hash, and these differ: two contents with one hash can
+        be made.
+        """
+        try:
+            ours, other = self.read(row[0], relative, row[1]), theirs.read(row[0], their_relative, row[1])
+        except (ArtifactMissingError, ArtifactCorruptError):
+            return False
+        return not pa.py_buffer(ours).equals(pa.py_buffer(other))
 
     def adopt(self, relative: str) -> None:
         """A file that someone else wrote: it is to survive a power loss with the next flush, too."""
@@ -246,7 +266,7 @@ class ArtifactFiles:
         """Whether a stored file has this very content."""
         try:
             content = pa.py_buffer(
-                content_at(path)
+                content_at(path, is_packed=path.endswith(ZSTD))
             )  # compares like memcmp; memoryviews go byte by byte, numpy makes an array of bools
         except (FileNotFoundError, ArtifactCorruptError):
             return False
@@ -280,8 +300,8 @@ def names_its_content(artifact_id: str, content_hash: str, relative: str) -> boo
     return _CONTENT_ID.fullmatch(artifact_id) is None
 
 
-def content_at(path: str) -> Content:
-    """What a file holds, unpacked where its name ends in .zst, not verified; a large file is mapped."""
+def content_at(path: str, *, is_packed: bool) -> Content:
+    """What a file holds, unpacked where it is packed, not verified; a large file is mapped."""
     try:
         descriptor = platform.open_regular(path)
     except OSError as error:
@@ -295,7 +315,7 @@ def content_at(path: str) -> Content:
         data = _mapped(descriptor) if status.st_size >= _MAPPED_FROM else os.read(descriptor, status.st_size)
     finally:
         os.close(descriptor)
-    return decompressed(data, path) if path.endswith(ZSTD) else data
+    return decompressed(data, path) if is_packed else data
 
 
 def verified(data: Content, path: str, content_hash: str) -> Content:
@@ -311,17 +331,25 @@ def verified(data: Content, path: str, content_hash: str) -> Content:
     return data
 
 
-def compressed(pieces: Sequence[Content]) -> bytes:
-    """One zstd frame, as the `zstd` program reads it."""
-    return bytes(pa.compress(b"".join(pieces), codec="zstd", asbytes=True))
+def compressed(pieces: Sequence[Content]) -> bytes | None:
+    """One zstd frame, as the `zstd` program reads it; None for one that `decompressed` would not take."""
+    packed = bytes(pa.compress(b"".join(pieces), codec="zstd", asbytes=True))
+    return packed if sum(map(len, pieces)) <= room_for(len(packed)) else None
 
 
 def decompressed(data: Content, path: str) -> Content:
+    """What is in a zstd file, 256 MiB or 20 times its size at most: somebody else may have written it."""
+    pieces, left = list[bytes](), room_for(len(data))
     try:
         with pa.input_stream(pa.py_buffer(data), compression="zstd") as stream:
-            return memoryview(stream.read_buffer())
+            while left >= 0 and (piece := stream.read(min(_PIECE, left + 1))):
+                pieces.append(piece)
+                left -= len(piece)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactCorruptError(Path(path), "a zstd file", f"damaged ({error})") from error
+    if left < 0:
+        raise ArtifactCorruptError(Path(path), "one of its size", f"more than {room_for(len(data))} bytes, unpacked")
+    return memoryview(b"".join(pieces))
 
 
 def _write_draft(path: str, stored: Sequence[Content]) -> None:

@@ -22,6 +22,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.engine.registry import open_workspace, release_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace, held_together
 from n4a_fast.errors import (
+    ArtifactCorruptError,
     ArtifactMissingError,
     ConflictError,
     ForeignStoreError,
@@ -144,8 +145,13 @@ _STALE = {
     FROM store.main.chains SEMI JOIN {shard}pipelines USING (pipeline_id)""",
 }
 _WELCOME_BACK = "DELETE FROM store.main.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
-_NEW_FILES = """SELECT artifact_id, artifact_path FROM {shard}stored_artifacts
+_NEW_FILES = """SELECT artifact_id, artifact_path, content_hash FROM {shard}stored_artifacts
 WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.main.stored_artifacts)"""
+# other hashes are seals
+_KNOWN_FILES = """SELECT t.artifact_id, t.artifact_path, s.artifact_path, t.content_hash
+FROM {shard}stored_artifacts s JOIN store.main.stored_artifacts t ON s.artifact_id = t.artifact_id
+WHERE s.origin <> 'promised' AND t.origin <> 'promised' AND s.content_hash = t.content_hash
+    AND NOT starts_with(t.content_hash, 'sha256:')"""
 
 
 class _Rehearsed(Exception):
@@ -225,8 +231,13 @@ def merge_tables(target: Workspace, root: Path, tables: Tables, dry_run: bool = 
 def _take(
     target: Workspace, shard: str, found: dict[str, int], files: ArtifactFiles, dry_run: bool
 ) -> list[MergedTable]:
-    new = target.database.rows(_NEW_FILES.format(shard=shard)) if found["stored_artifacts"] and not dry_run else []
-    _bring_files(target.artifacts.files, files, [(str(name), str(path)) for name, path in new])
+    if found["stored_artifacts"]:
+        for name, ours, theirs, content_hash in target.database.rows(_KNOWN_FILES.format(shard=shard)):
+            if target.artifacts.files.holds_another(files, ours, theirs, (name, content_hash)):
+                raise ConflictError("artifact", name, "of this workspace", "that of another one")
+        if not dry_run:
+            new = target.database.rows(_NEW_FILES.format(shard=shard))
+            _bring_files(target.artifacts.files, files, [(str(name), str(path), seal) for name, path, seal in new])
     try:
         with target.database.transaction():
             tables = _merge_in_transaction(target.database, shard, found)
@@ -280,28 +291,32 @@ def _differ(names: Sequence[str]) -> str:
     return "(" + (" OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names) or "false") + ")"
 
 
-def _bring_files(target: ArtifactFiles, source: ArtifactFiles, artifacts: Iterable[tuple[str, str]]) -> None:
-    """Put the files of artifacts that are new here in their places, durably."""
-    for artifact_id, relative in artifacts:
-        target.claims.claim(artifact_id, relative)
+def _bring_files(target: ArtifactFiles, source: ArtifactFiles, artifacts: Iterable[tuple[str, str, str]]) -> None:
+    """Put the files of artifacts that are new here, by id, path and hash, in their places, verified and durably."""
+    for artifact in artifacts:
+        artifact_id, relative, _ = artifact
         theirs, ours = source.path(relative), target.path(relative)
+        target.claims.claim(artifact_id, relative)
         try:
-            if not _place_file(theirs, ours):
+            if not _place_file(source, artifact, ours):
                 raise ConflictError("artifact file", relative, "of this workspace", "that of another one")
         except FileNotFoundError as error:
             raise ArtifactMissingError(artifact_id, theirs) from error
+        except ArtifactCorruptError:
+            raise
         except OSError as error:
             raise StoreUnavailableError(ours, error.strerror or str(error)) from error
         target.adopt(relative)
     target.sync()
 
 
-def _place_file(theirs: Path, ours: Path) -> bool:
-    """Copy a file to its place; False when other content is there."""
+def _place_file(source: ArtifactFiles, artifact: tuple[str, str, str], ours: Path) -> bool:
+    """Copy a file to its place, if it holds what its row says; False when other content is there."""
     draft = ours.with_name(f".{ours.name}.{os.getpid()}.draft")
     ours.parent.mkdir(parents=True, exist_ok=True)
     try:
-        copy_file(theirs, draft)
+        copy_file(source.path(artifact[1]), draft)
+        source.read_at(str(draft), *artifact)
         platform.publish_new(draft, ours)
     except FileExistsError:
         return draft.read_bytes() == ours.read_bytes()
