@@ -9,7 +9,9 @@ from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.artifacts.gc import Collector
 from n4a_fast.engine.unit import Collection, Units
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.memtable.buffer import Buffer
 from n4a_fast.memtable.drain import DrainedDatabase
+from n4a_fast.platform.interrupts import Uninterrupted
 from n4a_fast.predictions.queries import PredictionQueries
 
 T = TypeVar("T")
@@ -37,10 +39,15 @@ class Deletions:
     """What is removed from one workspace; artifacts that nothing uses any more go at the commit."""
 
     def __init__(
-        self, database: DrainedDatabase, units: Units, collector: Collector, queries: PredictionQueries
+        self,
+        database: DrainedDatabase,
+        buffer: Buffer,
+        units: Units,
+        collector: Collector,
+        queries: PredictionQueries,
     ) -> None:
         self._database, self._tables = database, database.tables
-        self._units, self._collector, self._queries = units, collector, queries
+        self._buffer, self._units, self._collector, self._queries = buffer, units, collector, queries
 
     def rehearsed(self, work: Callable[[], T], dry_run: bool) -> T:
         """What `work` gives; with `dry_run` it is rolled back, so that the answer is what it would have been."""
@@ -85,12 +92,37 @@ class Deletions:
                 self._units.collect()
         return deleted
 
-    def delete_prediction(self, prediction_id: str) -> bool:
+    def delete_prediction(self, prediction_id: str, *, emptied: bool = False) -> bool:
+        """Delete a prediction, and the chain and the pipeline that this leaves `emptied`, if asked for; whether there
+        was one. Where it has no more to take along than its arrays, a record of the log is enough: the next read
+        removes many at once.
+        """
+        if not self._units.is_open:
+            with self._database.reading_but_deletions():
+                left = self._tables.deleted.left_with(prediction_id)
+                if not left:
+                    return False
+                if len(left) > 1 or not emptied:
+                    self._delete_later(prediction_id)
+                    return True
+        if emptied:
+            return self.delete_matching_predictions({"prediction_id": [prediction_id]}, running=True).predictions > 0
         with self._units.change():
             deleted = self._tables.predictions.delete_in_transaction(prediction_id)
             if deleted:
                 self._tables.sweep_in_transaction(chains=False)
         return deleted
+
+    def _delete_later(self, prediction_id: str) -> None:
+        """Make a deletion durable, for the next drain to do."""
+        with Uninterrupted():
+            self._tables.predictions.forget_known()
+            self._tables.deleted.note(prediction_id)
+            try:
+                self._buffer.flush()
+            except BaseException:
+                self._tables.deleted.take_back(prediction_id)
+                raise
 
     def delete_dataset_predictions(self, dataset_name: str) -> int:
         """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many

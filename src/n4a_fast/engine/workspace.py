@@ -68,7 +68,7 @@ class Workspace:
         self.buffer = Buffer(database, limits)
         self.collector = Collector(database, self.artifacts)
         self.units = Units(database, self.buffer, self.collector)
-        self.deletions = Deletions(database, self.units, self.collector, self.queries)
+        self.deletions = Deletions(database, self.buffer, self.units, self.collector, self.queries)
         self.replayer = Replayer(database, tables)
         self._background: threading.Thread | None = None
         self._is_prepared = False

@@ -74,12 +74,22 @@ class DrainedDatabase(Database):
     def _drain_before(self, own: bool) -> None:
         self.refresh()
         if self.unit_is_open:
-            if (own and not self.log.is_empty) or self.log.others_waiting():
+            if ((own or self.tables.deleted) and not self.log.is_empty) or self.log.others_waiting():
                 self._drain_what_came_before()
             if own:
                 self.begin()
-        elif own or self.log.others_waiting():
+        elif own or self.tables.deleted or self.log.others_waiting():
             self.drain()
+
+    @contextmanager
+    def reading_but_deletions(self) -> Iterator[None]:
+        """All reads of the block see the tables with all in them but deletions of this process, which alone wait."""
+        with self.lock:
+            self.refresh()
+            if self.tables.has_rows or self.log.others_waiting():
+                self.drain()
+            with self.undrained(), self.reading():
+                yield
 
     # -- draining --------------------------------------------------------------------------
 
@@ -215,6 +225,7 @@ class DrainedDatabase(Database):
 
     def _write_in_transaction(self, sets: list[TableSet]) -> None:
         batches = [each.as_arrow() for each in sets]
+        self.tables.delete_predictions_in_transaction(batches)
         for each, tables in zip(sets, batches, strict=True):
             beyond = tables_beyond(self, tables)
             for table in each.pending:

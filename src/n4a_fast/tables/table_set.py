@@ -17,6 +17,7 @@ from n4a_fast.tables.chains import Chains
 from n4a_fast.tables.derived import sweep_compiled_in_transaction
 from n4a_fast.tables.logs import Logs
 from n4a_fast.tables.pipelines import Pipelines
+from n4a_fast.tables.predictions import deleted
 from n4a_fast.tables.predictions.logged import LoggedPredictions
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.saving import Predictions
@@ -42,7 +43,7 @@ class TableSet:
         self.metadata = SampleMetadata(database)
         self.logs, self.predictions = Logs(database), predictions(database, self.metadata)
         self.artifacts, self.projects = Artifacts(database, files), Projects(database)
-        self.carried = Carried(database)
+        self.carried, self.deleted = Carried(database), deleted.DeletedPredictions(database)
         # in the order in which they are written
         self.pending: tuple[PendingTable, ...] = (
             self.runs,
@@ -54,6 +55,7 @@ class TableSet:
             self.projects,
             self.metadata,
             self.carried,
+            self.deleted,
         )
         self._arrow: Tables | None = None  # of what others have logged, which nobody adds to
         self.generation = 0  # how often ids had to be looked up again
@@ -76,6 +78,11 @@ class TableSet:
     def has_fresh(self) -> bool:
         """Whether anything was saved since the last flush."""
         return any(table.fresh() for table in self.pending)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything but deletions is in memory."""
+        return any(len(table) for table in self.pending if table is not self.deleted)
 
     def mark_logged(self) -> None:
         """What is fresh is in the log."""
@@ -105,6 +112,13 @@ class TableSet:
         self.generation += 1
         for table in self.pending:
             table.forget_known()
+
+    def delete_predictions_in_transaction(self, batches: Iterable[Tables]) -> None:
+        """Remove the predictions whose deletion some process has logged, before anything of the batches is written."""
+        named = [tables[deleted.NAME]["prediction_id"] for tables in batches if deleted.NAME in tables]
+        if named:
+            self.predictions.delete_named_in_transaction(pa.chunked_array(named).unique())
+            self.sweep_in_transaction(chains=False)
 
     def delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
         """Delete the predictions, chains and logs of pipelines and what depends on them; the documented rows."""

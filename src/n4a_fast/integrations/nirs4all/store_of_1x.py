@@ -305,7 +305,10 @@ class Store1x(Nirs4allStore):
         """Delete a prediction, and the chain and the pipeline that this empties; whether there was one."""
         if dry_run:
             return super().delete_prediction(prediction_id, dry_run=True)
-        return bool(self._delete_predictions_matching(prediction_ids=[prediction_id])["deleted_predictions"])
+        workspace = self._open(writing=True)
+        with workspace.lock:
+            workspace.flush()
+            return workspace.deletions.delete_prediction(prediction_id, emptied=True)
 
     def _delete_prediction_group(self, chain_id: str, fold_id: str) -> int:
         return int(self._delete_predictions_matching(chain_id=chain_id, fold_id=fold_id)["deleted_predictions"])

@@ -17,7 +17,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, table_of
-from n4a_fast.tables.predictions.keys import Keys
+from n4a_fast.tables.predictions.keys import Keys, id_keys
 from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction
 from n4a_fast.values import ids
 
@@ -69,6 +69,8 @@ _IDS_OF_PIPELINES = (
 )
 _IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ?"
 _ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_IDS_AMONG = f"""SELECT p.prediction_id, p.id_key, p.chain_id FROM predictions p
+SEMI JOIN wanted w ON {_SAME_ID.format("p", "w")} WHERE p.id_key BETWEEN {{first}} AND {{last}}"""
 _OWNERS = (
     "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE list_contains(?, chain_id) OR list_contains(?,"
     " pipeline_id)"
@@ -169,6 +171,12 @@ class PredictionTable:
     def id_of(self, prediction_id: str) -> pa.Table:
         """The table that `delete_in_transaction` takes, for one prediction; no row when it is not stored."""
         return table_of(self._database.rows(_ID_AND_CHAIN, (ids.id_key(prediction_id), prediction_id)), _GONE)
+
+    def ids_among(self, prediction_ids: pa.Array) -> pa.Table:
+        """Of many predictions, those that are stored."""
+        keys = id_keys(prediction_ids)
+        wanted = pa.table({"prediction_id": prediction_ids, "id_key": pa.array(keys)})
+        return self._database.select(_IDS_AMONG.format(first=keys.min(), last=keys.max()), wanted=wanted)
 
     def ids_of_chain(self, chain_id: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))

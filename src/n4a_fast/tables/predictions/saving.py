@@ -172,6 +172,10 @@ class Predictions:
         """Remove predictions (`prediction_id`, `id_key`, `chain_id`) and their arrays; how many predictions."""
         return self._delete_in_transaction(prediction_ids)[0]
 
+    def delete_named_in_transaction(self, prediction_ids: pa.Array) -> None:
+        """Remove those of these predictions that there are, and their arrays."""
+        self._delete_in_transaction(self._table.ids_among(prediction_ids))
+
     def owners_among(self, chain_ids: list[str], pipeline_ids: list[str]) -> tuple[set[str], set[str]]:
         """Those of these chains, and of these pipelines, that have predictions in the tables."""
         return self._table.owners_among(chain_ids, pipeline_ids)
