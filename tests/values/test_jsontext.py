@@ -79,6 +79,8 @@ def test_large_integers_keep_every_digit(number: int) -> None:
     assert trip(number) == number
     assert type(trip(number)) is int
     assert trip({"a": [number, None]}) == {"a": [number, None]}
+    for text in (f'{{"a": {number}}}', f"[1,{number}]", f'{{"a":\n{number}}}', f"\t{number}"):
+        assert repr(jsontext.decode(text)) == repr(json.loads(text))
 
 
 def test_keys_that_are_no_text_become_text() -> None:
