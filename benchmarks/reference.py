@@ -133,6 +133,14 @@ def replay_in_turn(
     return [replay_one(load, shared, folds, X) for shared, folds in chains]
 
 
+PLAIN = "reference.replay_one, objects in memory"
+
+
+def agree(found: Any, expected: Any, within: float = 1e-11) -> bool:
+    """Whether predictions are equal, relative to the largest value."""
+    return bool(np.abs(np.asarray(found) - expected).max() <= within * np.abs(expected).max())
+
+
 def append_plainly(
     rows: list[tuple[Any, ...]], fields: Sequence[Any], scores: Mapping[str, Any], array: np.ndarray[Any, Any]
 ) -> None:

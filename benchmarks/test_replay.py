@@ -17,14 +17,12 @@ import pytest
 from chains import WIDTH, Chains, fill, spectra
 from harness import Measure, gate, report
 from limits import MatrixProduct, MemoryCopy
-from reference import replay_in_turn, replay_one
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from reference import PLAIN, agree, replay_in_turn, replay_one
 from sklearn.svm import SVR
 from threadpoolctl import threadpool_limits
 
 from n4a_fast import WorkspaceStore
 
-PLAIN = "reference.replay_one, objects in memory"
 CHAIN = "SNV > Savitzky-Golay > MinMax > 5 PLS folds, 700 wavelengths"
 
 
@@ -44,11 +42,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WorkspaceSt
         yield store, chains
 
 
-def _agree(found: Any, expected: Any, within: float = 1e-11) -> bool:
-    """Equal, relative to the largest value."""
-    return bool(np.abs(np.asarray(found) - expected).max() <= within * np.abs(expected).max())
-
-
 def _one_chain(measure: Measure, store: WorkspaceStore, rows: int, calls: int, rounds: int) -> None:
     chains, X = fill(store, 1), spectra(rows)
     load, plain = chains.objects.__getitem__, chains.plain[0]
@@ -59,7 +52,7 @@ def _one_chain(measure: Measure, store: WorkspaceStore, rows: int, calls: int, r
         warmup=2,
         calls=calls,
     )
-    assert _agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
+    assert agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
 
 
 @gate("replay_1_row", workload=f"replay_chain on 1 row: {CHAIN}", baseline=PLAIN, size=1, seed=0, threads=1)
@@ -101,7 +94,7 @@ def test_replay_bandwidth(measure: Measure, store: WorkspaceStore) -> None:
     chains, X = fill(store, 1), spectra(10_000)
     copy = MemoryCopy(X.nbytes)  # moves twice the bytes of X: it reads them and writes as many
     measure.ratio(copy, lambda: store.replay_chain(chains.ids[0], X), rounds=41, warmup=3, scale=0.5)
-    assert _agree(store.replay_chain(chains.ids[0], X), replay_one(chains.objects.__getitem__, *chains.plain[0], X))
+    assert agree(store.replay_chain(chains.ids[0], X), replay_one(chains.objects.__getitem__, *chains.plain[0], X))
 
 
 @gate(
@@ -139,7 +132,7 @@ def test_replay_1000_chains(measure: Measure, many: tuple[WorkspaceStore, Chains
         warmup=2,
         scale=len(chains.ids) / len(some),
     )
-    assert _agree(
+    assert agree(
         store.replay_chains(chains.ids, X)[::125], np.stack(replay_in_turn(chains.objects.__getitem__, some, X))
     )
 
@@ -169,7 +162,7 @@ def test_replay_dgemm_peak(measure: Measure, many: tuple[WorkspaceStore, Chains]
 )
 def test_replay_streamed(measure: Measure, many: tuple[WorkspaceStore, Chains], tmp_path: Path) -> None:
     found, expected = _stream(measure, many, tmp_path, 20_000, rounds=5)
-    assert _agree(found, expected)
+    assert agree(found, expected)
 
 
 @report(
@@ -182,7 +175,7 @@ def test_replay_streamed(measure: Measure, many: tuple[WorkspaceStore, Chains], 
 )
 def test_replay_streamed_200000(measure: Measure, many: tuple[WorkspaceStore, Chains], tmp_path: Path) -> None:
     found, expected = _stream(measure, many, tmp_path, 200_000, rounds=1)
-    assert _agree(found, expected)
+    assert agree(found, expected)
 
 
 def _stream(
@@ -260,42 +253,7 @@ def test_replay_svr(measure: Measure, store: WorkspaceStore) -> None:
     chains, X = fill(store, 1, model=lambda _: SVR(C=10.0, epsilon=0.001), samples=400), spectra(1_000)
     load, plain = chains.objects.__getitem__, chains.plain[0]
     measure.ratio(lambda: replay_one(load, *plain, X), lambda: store.replay_chain(chains.ids[0], X), rounds=5)
-    assert _agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
-
-
-def _ensemble_gate(name: str, what: str) -> pytest.MarkDecorator:
-    workload = f"processor time of replay_chains: 4 chains of 5 {what} behind one preprocessing, on 1,000 rows"
-    return gate(name, workload=workload, baseline=PLAIN, size=4, seed=0, threads=1)
-
-
-def _ensembles(measure: Measure, store: WorkspaceStore, model: Callable[[int], Any]) -> None:
-    """The models are in memory on both sides."""
-    chains, X = fill(store, 4, pool=7, model=model, samples=120), spectra(1_000)
-    load = chains.objects.__getitem__
-    with threadpool_limits(limits=1):  # OpenMP's too
-        measure.work(
-            lambda: replay_in_turn(load, chains.plain, X), lambda: store.replay_chains(chains.ids, X), rounds=9
-        )
-        found, expected = store.replay_chains(chains.ids, X), replay_in_turn(load, chains.plain, X)
-    assert _agree(found, np.stack(expected), within=1e-15)
-
-
-@_ensemble_gate("replay_forests", "random forests of 100 trees")
-def test_replay_forests(measure: Measure, store: WorkspaceStore) -> None:
-    _ensembles(measure, store, lambda seed: RandomForestRegressor(100, max_features=0.1, random_state=seed))
-    assert measure.done
-
-
-@_ensemble_gate("replay_boosting", "gradient boosting models of 100 stages")
-def test_replay_boosting(measure: Measure, store: WorkspaceStore) -> None:
-    _ensembles(measure, store, lambda seed: GradientBoostingRegressor(max_features=0.1, random_state=seed))
-    assert measure.done
-
-
-@_ensemble_gate("replay_histogram_boosting", "histogram-based gradient boosting models of 100 iterations")
-def test_replay_histogram_boosting(measure: Measure, store: WorkspaceStore) -> None:
-    _ensembles(measure, store, lambda _: HistGradientBoostingRegressor(min_samples_leaf=5))
-    assert measure.done
+    assert agree(store.replay_chain(chains.ids[0], X), replay_one(load, *plain, X))
 
 
 @gate(
@@ -313,37 +271,7 @@ def test_replay_new_chain(measure: Measure, store: WorkspaceStore) -> None:
     measure.ratio(
         lambda: replay_one(load, *chains.plain[0], X), lambda: store.replay_chain(next(fresh), X), rounds=20, warmup=2
     )
-    assert _agree(store.replay_chain(next(fresh), X), replay_one(load, *chains.plain[22], X))
-
-
-@report(
-    "replay_200_forests",
-    workload="replay_chains(n_jobs=2): 200 chains of 5 forests of 100 trees on 1,000 rows",
-    size=200,
-    seed=0,
-    threads="n_jobs=2",
-    baseline=PLAIN,
-)
-def test_replay_200_forests(measure: Measure, store: WorkspaceStore) -> None:
-    chains = fill(
-        store,
-        200,
-        pool=10,
-        model=lambda seed: RandomForestRegressor(100, max_features=0.1, random_state=seed),
-        samples=120,
-    )
-    X = spectra(1_000)
-    some = chains.plain[::10]
-    measure.ratio(
-        lambda: replay_in_turn(chains.objects.__getitem__, some, X),
-        lambda: store.replay_chains(chains.ids, X, n_jobs=2),
-        rounds=2,
-        scale=len(chains.ids) / len(some),
-    )
-    assert _agree(
-        store.replay_chains(chains.ids[:2], X),
-        np.stack(replay_in_turn(chains.objects.__getitem__, chains.plain[:2], X)),
-    )
+    assert agree(store.replay_chain(next(fresh), X), replay_one(load, *chains.plain[22], X))
 
 
 def _against_onnx(measure: Measure, store: WorkspaceStore, rows: int, calls: int, rounds: int) -> None:
@@ -352,7 +280,7 @@ def _against_onnx(measure: Measure, store: WorkspaceStore, rows: int, calls: int
     shared, folds = chains.plain[0]
     run = onnx_chain([chains.objects[one] for one in shared], [chains.objects[one] for one in folds.values()])
     measure.ratio(lambda: run(X), lambda: store.replay_chain(chains.ids[0], X), rounds=rounds, warmup=2, calls=calls)
-    assert _agree(store.replay_chain(chains.ids[0], X), run(X), within=1e-9)
+    assert agree(store.replay_chain(chains.ids[0], X), run(X), within=1e-9)
 
 
 def onnx_chain(steps: list[Any], models: list[Any]) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-/* Rows that go down a tree side by side: the next step of one does not wait for the memory of another. Of a block all rows go down a
- * tree before the next one is taken, so that its nodes, and the spectra, stay in the caches. */
-enum { ABREAST = 16, BLOCK_BYTES = 1 << 17, STEPS = 4 };
+/* Rows that go down a tree side by side: the next step of one does not wait for the memory of another. Their values of a feature are
+ * laid side by side before, for near the root all rows ask for the same. */
+enum { ABREAST = N4A_ABREAST, STEPS = 4 };
 
 int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outputs) {
   int sound = forest->width >= 1;

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+enum { N4A_ABREAST = 16 };
+
 /* A row goes from a node to `left` if its value of `feature` is at most `threshold`, else to the node behind that one.
  * A leaf has itself as `left` and an infinite threshold, so that a row may take further steps there. */
 typedef struct {
@@ -17,12 +19,14 @@ typedef struct {
   int32_t root, depth, column;
 } n4a_tree;
 
-/* All trees: a leaf adds `width` values, those at its place in `values`. */
+/* All trees: a leaf adds `width` values, those at its place in `values`. Sums of trees that add in single precision are rounded to it
+ * after each tree: of two numbers in single precision that is the sum which single precision itself gives. */
 typedef struct {
   const n4a_node *nodes;
   const double *values;
   const n4a_tree *trees;
   int64_t count, width, tree_count;
+  int single;
 } n4a_forest;
 
 /* Whether every step leads to a node, and everything lies inside `features` columns of spectra and `outputs` of totals. */
@@ -33,8 +37,10 @@ int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outp
 int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features);
 
 /* Adds to each row's totals what the leaves that it comes to hold, tree after tree, so that the sums are those of a loop over trees.
- * Rows of spectra, and of `total`, lie in C order. */
-void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, double *total, int64_t outputs);
-void n4a_forest_sum_double(const n4a_forest *forest, const double *x, int64_t features, int64_t rows, double *total, int64_t outputs);
+ * Rows of spectra, and of `total`, lie in C order. `turned` has room for N4A_ABREAST rows. */
+void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, float *turned, double *total,
+                          int64_t outputs);
+void n4a_forest_sum_double(const n4a_forest *forest, const double *x, int64_t features, int64_t rows, double *turned, double *total,
+                           int64_t outputs);
 
 #endif

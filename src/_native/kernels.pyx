@@ -48,10 +48,13 @@ cdef extern from "forest.h" nogil:
         const double *values
         const n4a_tree *trees
         int64_t count, width, tree_count
+        int single
     int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outputs)
     int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features)
-    void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, double *total, int64_t outputs)
-    void n4a_forest_sum_double(const n4a_forest *forest, const double *x, int64_t features, int64_t rows, double *total, int64_t outputs)
+    enum:
+        N4A_ABREAST
+    void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, float *turned, double *total, int64_t outputs)
+    void n4a_forest_sum_double(const n4a_forest *forest, const double *x, int64_t features, int64_t rows, double *turned, double *total, int64_t outputs)
 
 cdef enum:
     NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
@@ -110,13 +113,14 @@ def new_trees(count: int) -> object:
     return np.empty(count, dtype=_TREE)
 
 
-def forest_sum(nodes: object, values: object, trees: object, X: object, total: object) -> None:
+def forest_sum(nodes: object, values: object, trees: object, X: object, total: object, single: bool = False) -> None:
     """Adds to `total`, tree by tree, what the leaves hold that the rows of X come to.
 
     X (n, m) is float32 or float64, `total` (n, k) float64 in C order. `nodes` holds those of all trees as `new_nodes`
     makes them: a row goes to the left child if its value of the feature is at most the threshold, else to the node
     behind that child; a leaf is its own child, with an infinite threshold. `values` (nodes, w) are added from the
-    column of the tree on. Infinite values end in some leaf. Raises ValueError before any work.
+    column of the tree on, and with `single` each sum is rounded to float32. Infinite values end in some leaf. Raises
+    ValueError before any work.
     """
     nodes, trees = np.ascontiguousarray(nodes, dtype=_NODE), np.ascontiguousarray(trees, dtype=_TREE)
     values = np.ascontiguousarray(values, dtype=np.float64)
@@ -129,14 +133,17 @@ def forest_sum(nodes: object, values: object, trees: object, X: object, total: o
     cdef uintptr_t node = nodes.ctypes.data, value = values.ctypes.data, tree = trees.ctypes.data, x = X.ctypes.data, out = total.ctypes.data
     forest.nodes, forest.values, forest.trees = <const n4a_node *>node, <const double *>value, <const n4a_tree *>tree
     forest.count, forest.width, forest.tree_count = len(nodes), values.shape[1], len(trees)
+    forest.single = single
     cdef int64_t columns = X.shape[1], rows = len(X), outputs = total.shape[1]
-    cdef bint sound, single = X.dtype == np.float32
+    turned = np.empty((N4A_ABREAST, columns), X.dtype)
+    cdef uintptr_t room = turned.ctypes.data
+    cdef bint sound, narrow = X.dtype == np.float32
     with nogil:
         sound = n4a_forest_is_sound(&forest, columns, outputs)
-        if sound and columns and single:
-            n4a_forest_sum_float(&forest, <const float *>x, columns, rows, <double *>out, outputs)
+        if sound and columns and narrow:
+            n4a_forest_sum_float(&forest, <const float *>x, columns, rows, <float *>room, <double *>out, outputs)
         elif sound and columns:
-            n4a_forest_sum_double(&forest, <const double *>x, columns, rows, <double *>out, outputs)
+            n4a_forest_sum_double(&forest, <const double *>x, columns, rows, <double *>room, <double *>out, outputs)
     if not sound:
         raise ValueError(f"a root, child, feature or column lies outside the {forest.count} nodes, {columns} columns and {outputs} outputs")
 

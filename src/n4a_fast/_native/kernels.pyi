@@ -97,13 +97,15 @@ def forest_sum(
     trees: npt.NDArray[np.void],
     X: npt.NDArray[np.float32] | _Doubles,
     total: _Doubles,
+    single: bool = False,
 ) -> None:
     """Adds to `total`, tree by tree, what the leaves hold that the rows of X come to.
 
     X (n, m) is float32 or float64, `total` (n, k) float64 in C order. `nodes` holds those of all trees as `new_nodes`
     makes them: a row goes to the left child if its value of the feature is at most the threshold, else to the node
     behind that child; a leaf is its own child, with an infinite threshold. `values` (nodes, w) are added from the
-    column of the tree on. Infinite values end in some leaf. Raises ValueError before any work.
+    column of the tree on, and with `single` each sum is rounded to float32. Infinite values end in some leaf. Raises
+    ValueError before any work.
     """
 
 def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:

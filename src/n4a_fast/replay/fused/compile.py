@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, content_hash, plain_chain
 from n4a_fast.replay.fused.linear_operators import (
+    WIDEST,
     Unfused,
     entry_of,
     inverse_is_linear,
@@ -33,7 +34,7 @@ from n4a_fast.replay.fused.links import Link, link_of, scores_of
 from n4a_fast.replay.fused.pipeline_models import taken_apart
 from n4a_fast.replay.fused.radial import is_radial, radial_part
 from n4a_fast.replay.fused.stages import Bench, Stage, line_of, without_models
-from n4a_fast.replay.fused.statistics import RowStatistic
+from n4a_fast.replay.fused.statistics import RowStatistic, front_of_bands
 from n4a_fast.replay.plain.calls import asks_for_wavelengths
 from n4a_fast.replay.plain.combine import combine
 from n4a_fast.replay.plain.execute import plain_features
@@ -128,7 +129,7 @@ def _require_linear(model: Any) -> None:
 def _with_kernels(
     work: _Work, X: Any, wavelengths: Any, fused: str, reason: str, in_line: bool
 ) -> CompiledChain | PlainChain:
-    """A chain of radial kernel models: all stages run plainly, the folds share their kernels."""
+    """A chain of radial kernel models: the folds share their kernels; what is no filter or scaler runs plainly."""
     try:
         statistic, weights = radial_part(work.models, work.fold_weights)
         if not in_line:
@@ -138,8 +139,32 @@ def _with_kernels(
         return plain_chain(work.plan, (*_plain(work.stages), f"{work.plan.model.place}: runs plainly, {reason}"))
     rows, axis, given = _rows(work, X, wavelengths)
     work, between = _run(work, rows, axis)
-    back = _Back(len(work.stages), statistic, weights, (*_plain(work.stages), f"{fused}, {statistic}"))
-    return _behind_statistic(work, back, axis, between, given)
+    alone = _Back(len(work.stages), statistic, weights, (*_plain(work.stages), f"{fused}, {statistic}"))
+    for back in (_with_front(work, alone, between), alone):
+        found = None if back is None else _behind_statistic(work, back, axis, between, given)
+        if isinstance(found, CompiledChain):
+            break
+    assert found is not None
+    return found
+
+
+def _with_front(work: _Work, alone: _Back, between: Sequence[Array]) -> _Back | None:
+    """The same with the filters and scalers before the distances as their front; None if there are none such."""
+    assert alone.statistic is not None
+    if between[-1].shape[1] > WIDEST:
+        return None
+    back = _walked_back(work, np.eye(between[-1].shape[1]), [block.shape[1] for block in between])
+    if back.start == alone.start:
+        return None
+    corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
+    behind = work.stages[back.start + (back.statistic is not None) :]
+    center = corrected.mean(axis=0)
+    values = work.bench.after(behind, center[None, :], None, f"front {back.start} {content_hash(center)}")[0]
+    front = front_of_bands(back.statistic, center, back.weights, values) if finite(corrected) else None
+    if front is None:
+        return None
+    statistic = replace(alone.statistic, front=front)
+    return _Back(back.start, statistic, alone.weights, (*back.notes, f"{alone.notes[-1]}"))
 
 
 def _model_weights(work: _Work) -> Array:
@@ -218,7 +243,7 @@ def _behind_statistic(
     if not finite(corrected):
         return plain_chain(work.plan, (*back.notes, "not fused: the row statistic fails on the rows at hand"))
     if back.statistic is not None and back.statistic.kind == "radial":
-        center, at_center = corrected[0], between[back.start][:1]  # a mean of kernels is the kernels of no spectrum
+        center, at_center = corrected[0], between[-1][:1]  # a mean of kernels is the kernels of no spectrum
     else:
         center = work.bench.same(corrected.mean(axis=0))
         behind = work.stages[back.start + (back.statistic is not None) :]

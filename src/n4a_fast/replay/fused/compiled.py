@@ -89,7 +89,8 @@ class CompiledChain:
     @property
     def nbytes(self) -> int:
         """What it takes in memory, shared arrays included; operators, whose size nobody knows, count as 1 MB."""
-        return self.weights.nbytes + self.center.nbytes + (2**20 if self.plan else 1024)
+        arrays = (self.weights, self.center, *(self.statistic.arrays if self.statistic else ()))
+        return sum(array.nbytes for array in arrays) + (2**20 if self.plan else 1024)
 
     def apply(self, spectra: Array) -> Array:
         """Predictions, or scores of a classifier, (n,) or (n, targets) from spectra in C order as the stages before
@@ -131,7 +132,10 @@ def plain_chain(plan: ReplayPlan, notes: Iterable[str]) -> PlainChain:
 
 def _key_of(statistic: RowStatistic | None) -> Hashable:
     """Equal for equal row statistics."""
-    return statistic and (statistic.kind, statistic.number, *(content_hash(array) for array in statistic.arrays))
+    if statistic is None:
+        return None
+    front = statistic.front and (_key_of(statistic.front.statistic),)
+    return (statistic.kind, statistic.number, *(content_hash(array) for array in statistic.arrays), front)
 
 
 def content_hash(array: Array) -> str:

@@ -8,7 +8,8 @@ caller then asks the operator itself. Which operator is which statistic is for `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,8 @@ Array: TypeAlias = NDArray[np.float64]
 
 NATIVE_TARGETS = 24  # docs/native.md: BLAS wins from about 32 columns
 _NORMS = {1.0: "l1", 2.0: "l2", np.inf: "max"}
-_RADIAL_ROWS = 64
+_RADIAL_ROWS, _DISTANCE_ROWS = 64, 256
+_BLOCK = 64  # columns of a product with bands
 LEAST = 1e-9  # an area below this may be replaced by 1 in an operator
 
 
@@ -30,7 +32,8 @@ class RowStatistic:
 
     * "snv": (x - mean) / standard deviation, with `number` degrees of freedom less.
     * "norm": x / norm of order `number`.
-    * "radial": exp(-gamma * squared distance) to some of `spectra`, `functionals` telling gamma and which.
+    * "radial": exp(-gamma * squared distance) to some of `spectra`, `functionals` telling gamma and which; of rows
+      behind `front`, if there is one.
     * "regression": c = x @ functionals; (x - c[:-1] @ spectra) / c[-1].
     """
 
@@ -38,10 +41,16 @@ class RowStatistic:
     number: float = 0.0
     functionals: Array | None = None
     spectra: Array | None = None
+    front: Front | None = None
+    _held: tuple[Array, Array] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.kind == "radial" and self.spectra is not None:
+            object.__setattr__(self, "_held", _around_their_mean(self.spectra))
 
     def __str__(self) -> str:
         if self.functionals is not None and self.kind == "radial":
-            return f"{len(self.functionals)} radial kernels"
+            return f"{len(self.functionals)} radial kernels{self.front or ''}"
         if self.functionals is not None:
             return f"regression on {self.functionals.shape[1]} spectra"
         return f"{self.kind}({self.number:g})"
@@ -49,7 +58,8 @@ class RowStatistic:
     @property
     def arrays(self) -> tuple[Array, ...]:
         """The arrays it consists of."""
-        return tuple(array for array in (self.functionals, self.spectra) if array is not None)
+        own = tuple(array for array in (self.functionals, self.spectra) if array is not None)
+        return own if self.front is None else (*own, self.front.center, self.front.bands)
 
     def gives(self, width: int) -> bool:
         """Whether this is a statistic whose arrays fit each other and leave rows of this width."""
@@ -63,12 +73,15 @@ class RowStatistic:
         if self.kind == "radial":
             which = functionals[:, -1]
             inside = spectra is not None and bool(((which >= 0) & (which < len(spectra))).all())
-            return inside and functionals.shape == (width, 2)
+            fits = self.front is None or (spectra is not None and self.front.gives(spectra.shape[1]))
+            return inside and fits and functionals.shape == (width, 2)
         fitting = spectra is None or spectra.shape == (functionals.shape[1] - 1, width)
         return self.kind == "regression" and len(functionals) == width and fitting
 
     def takes(self, width: int) -> int:
         """Columns of the rows that it leaves with this width."""
+        if self.front is not None:
+            return len(self.front.center[0])
         return self.spectra.shape[1] if self.kind == "radial" and self.spectra is not None else width
 
     def apply(self, X: Array) -> Array:
@@ -81,15 +94,27 @@ class RowStatistic:
             return self._radial(X) if self.kind == "radial" else self._regressed(X)
 
     def _radial(self, X: Array) -> Array:
-        return self.of_squares(self.squares(X))
+        assert self.functionals is not None
+        found = np.empty((len(X), len(self.functionals)))
+        for rows, squares in self.squares(X):
+            found[rows] = self.of_squares(squares)
+        return found
 
-    def squares(self, X: Array) -> Array:
-        """Squared distances of the rows of X to `spectra`."""
-        assert self.spectra is not None
-        middle = self.spectra.mean(axis=0)
-        rows, held = X - middle, self.spectra - middle
-        found = np.einsum("ij,ij->i", rows, rows)[:, None] + np.einsum("ij,ij->i", held, held) - 2.0 * (rows @ held.T)
-        return np.asarray(np.maximum(found, 0.0, out=found))  # rounding may leave a little less than nothing
+    def squares(self, X: Array) -> Iterator[tuple[slice, Array]]:
+        """Squared distances of the rows of X to `spectra`, some rows at a time: a product with lengths as columns."""
+        assert self._held is not None
+        (middle, held), width = self._held, self._held[1].shape[1] - 2
+        for first in range(0, len(X), _DISTANCE_ROWS):
+            some = X[first : first + _DISTANCE_ROWS]
+            rows = np.empty((len(some), width + 2))
+            if self.front is None:
+                np.subtract(some, middle, out=rows[:, :width])
+            else:
+                self.front.apply(some, middle, rows[:, :width])
+            rows[:, width], rows[:, width + 1] = _lengths(rows[:, :width]), 1.0
+            found = rows @ held.T
+            np.maximum(found, 0.0, out=found)  # rounding may leave a little less than nothing
+            yield slice(first, first + len(some)), found
 
     def of_squares(self, squares: Array) -> Array:
         """Kernel values from squared distances."""
@@ -106,6 +131,86 @@ class RowStatistic:
         return np.asarray(rest / scale)
 
 
+def _around_their_mean(spectra: Array) -> tuple[Array, Array]:
+    """Their mean, and -2 times each spectrum less it, one, and its squared length: times a row less the mean, the
+    squared length of that and one, this gives the squared distance.
+    """
+    middle, width = spectra.mean(axis=0), spectra.shape[1]
+    held = np.empty((len(spectra), width + 2))
+    np.subtract(spectra, middle, out=held[:, :width])
+    held[:, width], held[:, width + 1] = 1.0, _lengths(held[:, :width])
+    held[:, :width] *= -2.0
+    return middle, held
+
+
+def _lengths(rows: Array) -> Array:
+    """Squared lengths; one that is not finite tells nothing, and is NaN."""
+    found = np.einsum("ij,ij->i", rows, rows)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Front:
+    """What comes before distances: a row statistic S without arrays, or none, then (S - center) @ P + values there.
+
+    Each column of P has weights for a few columns beside each other alone, as those of filters have. `bands` (outputs,
+    2 + w) tells the first of these, the value at the centre and the weights; `center` is (1, columns).
+    """
+
+    statistic: RowStatistic | None
+    center: Array
+    bands: Array
+    _blocks: tuple[tuple[slice, slice, Array], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_blocks", tuple(self._products()) if self.gives(len(self.bands)) else ())
+
+    def __str__(self) -> str:
+        return f" behind a filter of {self.bands.shape[1] - 2} columns" + (
+            f" and {self.statistic}" if self.statistic else ""
+        )
+
+    def gives(self, width: int) -> bool:
+        """Whether its arrays fit each other and leave rows of this width."""
+        (ones, columns), (outputs, more) = self.center.shape, self.bands.shape
+        first = self.bands[:, 0]
+        inside = bool(((first >= 0) & (first <= columns - (more - 2)) & (first == np.floor(first))).all())
+        alone = self.statistic is None or (not self.statistic.arrays and self.statistic.gives(columns))
+        return ones == 1 and outputs == width and more > 2 and inside and alone
+
+    def apply(self, X: Array, less: Array, out: Array) -> None:
+        """The rows of X behind it, less these values, into `out`."""
+        rows = centred(self.statistic, X, self.center[0])
+        for taken, given, weights in self._blocks:
+            np.matmul(rows[:, taken], weights, out=out[:, given])
+        out += self.bands[:, 1] - less
+
+    def _products(self) -> Iterator[tuple[slice, slice, Array]]:
+        """Columns taken, columns given, and the weights between them."""
+        reach = np.arange(self.bands.shape[1] - 2)
+        for start in range(0, len(self.bands), _BLOCK):
+            some = self.bands[start : start + _BLOCK]
+            first = some[:, 0].astype(np.int64)
+            low, high = int(first.min()), int(first.max()) + len(reach)
+            weights = np.zeros((high - low, len(some)))
+            weights[first[None, :] - low + reach[:, None], np.arange(len(some))] = some[:, 2:].T
+            yield slice(low, high), slice(start, start + len(some)), weights
+
+
+def front_of_bands(statistic: RowStatistic | None, center: Array, weights: Array, values: Array) -> Front | None:
+    """A front of these weights (columns, outputs), if each output follows few columns beside each other."""
+    columns = len(weights)
+    used = weights != 0
+    first = np.where(used.any(axis=0), used.argmax(axis=0), 0)
+    last = np.where(used.any(axis=0), columns - used[::-1].argmax(axis=0), 1)
+    reach = int((last - first).max())
+    if reach > columns // 4 or (statistic is not None and statistic.arrays):
+        return None
+    first = np.minimum(first, columns - reach)
+    bands = weights[first[None, :] + np.arange(reach)[:, None], np.arange(weights.shape[1])].T
+    return Front(statistic, center[None, :], np.column_stack([first, values, bands]))
+
+
 def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
     """(corrected rows of X - center) @ weights.T + intercept, (n, targets); X in C order, weights (targets, columns)
     too.
@@ -118,7 +223,8 @@ def mapped(statistic: RowStatistic | None, X: Array, weights: Array, intercept: 
         if statistic.kind == "norm" and statistic.number in _NORMS:
             return kernels.norm_affine(X, weights.T, intercept, _NORMS[statistic.number], center)
         if statistic.kind == "radial":
-            return _mapped_radially(statistic, X, weights, intercept, center)
+            with np.errstate(all="ignore"):
+                return _mapped_radially(statistic, X, weights, intercept, center)
     with np.errstate(all="ignore"):
         return np.asarray(centred(statistic, X, center) @ weights.T + intercept)
 
@@ -133,10 +239,11 @@ def centred(statistic: RowStatistic | None, X: Array, center: Array, out: Array 
 
 def _mapped_radially(statistic: RowStatistic, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
     """Some rows at a time, so that the kernel values, several for each distance, stay in the cache."""
-    found, squares = np.empty((len(X), len(weights))), statistic.squares(X)
-    for first in range(0, len(X), _RADIAL_ROWS):
-        chunk = slice(first, first + _RADIAL_ROWS)
-        found[chunk] = (statistic.of_squares(squares[chunk]) - center) @ weights.T + intercept
+    found = np.empty((len(X), len(weights)))
+    for rows, squares in statistic.squares(X):
+        for first in range(0, len(squares), _RADIAL_ROWS):
+            chunk = slice(first, first + _RADIAL_ROWS)
+            found[rows][chunk] = (statistic.of_squares(squares[chunk]) - center) @ weights.T + intercept
     return found
 
 

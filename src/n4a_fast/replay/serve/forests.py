@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from n4a_fast.replay.fused.linear_operators import public_name
 from n4a_fast.replay.plain.inputs import finite
 from n4a_fast.replay.plan.replay_plan import ReplayPlan
-from n4a_fast.replay.serve.packed_trees import histogram_trees, packed, scikit_learn_trees
+from n4a_fast.replay.serve.boosters import quick_lightgbm, quick_xgboost
+from n4a_fast.replay.serve.packed_trees import histogram_trees, packed, require_equal, scikit_learn_trees
 
 Array: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[Any]
@@ -49,8 +50,8 @@ def quick_forest(forest: Any, rows: Rows) -> Any:
     expected = sum(each, np.zeros_like(each[0])) / len(trees)
     method = "predict_proba" if classifies else "predict"
     asked = getattr(forest.estimators_[0], method)(rows, check_input=False)
-    _require_equal(asked, each[0] if classifies else each[0][:, 0])
-    _require_equal(mean(rows), expected if classifies else expected[:, 0])
+    require_equal(asked, each[0] if classifies else each[0][:, 0])
+    require_equal(mean(rows), expected if classifies else expected[:, 0])
     quick = copy(forest)
     setattr(quick, method, mean)
     return quick
@@ -75,7 +76,7 @@ def quick_boosting(boosting: Any, rows: Rows) -> Any:
         raw = raw_predict(X)
         return raw[:, 0] if n_columns == 1 else raw
 
-    _require_equal(raw_predict(rows), boosting._raw_predict(rows))
+    require_equal(raw_predict(rows), boosting._raw_predict(rows))
     setattr(quick, "decision_function" if hasattr(boosting, "decision_function") else "predict", flat)
     return quick
 
@@ -95,7 +96,7 @@ def quick_histogram_boosting(boosting: Any, rows: Rows) -> Any:
         every.add(X, total)
         return total
 
-    _require_equal(raw_predict(rows), boosting._raw_predict(rows))
+    require_equal(raw_predict(rows), boosting._raw_predict(rows))
     quick._raw_predict = raw_predict
     return quick
 
@@ -119,6 +120,14 @@ _KINDS = {
         ("gradient_boosting.HistGradientBoosting", _HISTOGRAM),
     )
     for task in ("Regressor", "Classifier")
+} | {
+    f"{library}{task}": kind
+    for library, kind in (
+        ("lightgbm.sklearn.LGBM", _Kind(quick_lightgbm, np.float64)),
+        ("xgboost.sklearn.XGB", _Kind(quick_xgboost, np.float32)),
+        ("xgboost.sklearn.XGBRF", _Kind(quick_xgboost, np.float32)),
+    )
+    for task in ("Regressor", "Classifier")
 }
 
 
@@ -133,7 +142,7 @@ class StandIns:
         if model not in self._made:
             try:
                 self._made[model] = _KINDS[public_name(type(model))].make(model, _varied(rows[:_PROVED_ON]))
-            except (AttributeError, IndexError, TypeError, ValueError):  # of another make
+            except (AttributeError, LookupError, TypeError, ValueError):  # of another make
                 self._made[model] = None
         made = self._made[model]
         return model if made is None else made
@@ -191,8 +200,3 @@ def is_ensemble(model: Any) -> bool:
 def _varied(rows: Rows) -> Rows:
     """These rows, and others like them: of one alone few ways down would be compared."""
     return np.concatenate([rows, rows * np.linspace(0.8, 1.2, rows.shape[1], dtype=rows.dtype), rows[:, ::-1]])
-
-
-def _require_equal(found: Array, expected: Array) -> None:
-    if not np.array_equal(found, expected):
-        raise ValueError("its trees are not added as they are here")

@@ -40,9 +40,11 @@ class PackedTrees:
     values: Array  # (nodes, columns that a leaf adds to)
     trees: NDArray[np.void]
 
-    def add(self, X: NDArray[Any], total: Array) -> None:
-        """Add the leaves that the rows of X come to; total (n, columns) in C order."""
-        kernels.forest_sum(self.nodes, self.values, self.trees, X, total)
+    def add(self, X: NDArray[Any], total: Array, single: bool = False) -> None:
+        """Add the leaves that the rows of X come to, with sums in single precision if `single`; total (n, columns) in C
+        order.
+        """
+        kernels.forest_sum(self.nodes, self.values, self.trees, X, total, single)
 
 
 def packed(links: Links, values: Array, columns: NDArray[np.int64]) -> PackedTrees:
@@ -100,3 +102,9 @@ def histogram_trees(nodes: Sequence[NDArray[np.void]]) -> Links:
         raise ValueError("a split by categories is no comparison of numbers")
     left, right, feature = (every[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
     return Links(left, right, leaf, feature, every["num_threshold"], np.array([len(each) for each in nodes]))
+
+
+def require_equal(found: NDArray[Any], expected: NDArray[Any]) -> None:
+    """ValueError unless these have the same bits."""
+    if not np.array_equal(found, expected):
+        raise ValueError("its trees are not added as they are here")

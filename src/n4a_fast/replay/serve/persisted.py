@@ -21,7 +21,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.replay.fused.compiled import CompiledChain, content_hash
 from n4a_fast.replay.fused.linear_operators import version_of
 from n4a_fast.replay.fused.links import link_from_json
-from n4a_fast.replay.fused.statistics import RowStatistic
+from n4a_fast.replay.fused.statistics import Front, RowStatistic
 from n4a_fast.schema.columns import COMPILED_ARRAYS, COMPILED_CHAINS, table_of
 from n4a_fast.values.chain_input import read_input
 
@@ -135,9 +135,7 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
         "link": chain.link and chain.link.as_json(),
         "inputs": [known.as_json() for known in chain.inputs],
         "digest": _digest(chain.weights.ravel(), chain.intercept),
-        "statistic": (
-            statistic and [statistic.kind, str(statistic.number), *(content_hash(array) for array in statistic.arrays)]
-        ),
+        "statistic": statistic and _told(statistic),
     }
     names = [content_hash(array) for array in _arrays_of(chain)]
     return (
@@ -149,6 +147,28 @@ def _row(chain: CompiledChain) -> tuple[object, ...]:
         chain.weights.ravel(),
         chain.intercept,
     )
+
+
+def _told(statistic: RowStatistic) -> list[Any]:
+    """What `_statistic` makes it of again: kind, number, arrays by their addresses, the front if it has one."""
+    own = (statistic.functionals, statistic.spectra)
+    told: list[Any] = [statistic.kind, str(statistic.number), *(content_hash(one) for one in own if one is not None)]
+    if (front := statistic.front) is not None:
+        before = front.statistic and [front.statistic.kind, str(front.statistic.number)]
+        told.append([before, content_hash(front.center), content_hash(front.bands)])
+    return told
+
+
+def _statistic(told: Sequence[Any] | None, arrays: Mapping[str, Array]) -> RowStatistic | None:
+    if not told:
+        return None
+    kind, number, *names = told
+    front = None
+    if names and isinstance(names[-1], list):
+        before, center, bands = names.pop()
+        front = Front(before and RowStatistic(before[0], float(before[1])), arrays[center], arrays[bands])
+    functionals, spectra = [*(arrays[name] for name in names), None, None][:2]
+    return RowStatistic(kind, float(number), functionals, spectra, front)
 
 
 def _digest(weights: Array, intercept: Array) -> str:
@@ -174,16 +194,13 @@ def _restored(
         recipe = orjson.loads(text)
         if recipe["digest"] != _digest(weights, intercept):
             return None
-        stored, center = recipe["statistic"], centers[recipe["center"]]
-        statistic = (
-            RowStatistic(stored[0], float(stored[1]), *(arrays[name] for name in stored[2:])) if stored else None
-        )
+        center = centers[recipe["center"]]
         chain = CompiledChain(
             chain_id,
             recipe["start"],
             tuple(recipe["prefix"]),
             recipe["n_features"],
-            statistic,
+            _statistic(recipe["statistic"], arrays),
             center,
             weights.reshape(-1, len(center)),
             intercept,
