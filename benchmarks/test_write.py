@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from harness import Measure, gate
 from limits import BareTables
 from reference import RowByRowStore
+from sqlite_by_hand import SqliteByHand
 from workloads import SAMPLES, SCORES, Sweep, fill, fill_columns, folder_bytes
 
 from n4a_fast import WorkspaceStore
@@ -15,6 +17,7 @@ from n4a_fast.tables.predictions import bulk
 
 ROWS = 16_384
 BULK_ROWS = 4 * ROWS
+PIPELINES = 200  # 4,200 predictions: once in so many, what gathered in memory goes into the tables
 
 
 @gate(
@@ -115,3 +118,36 @@ def test_bytes_kept_per_prediction(measure: Measure, tmp_path: Path) -> None:
     with WorkspaceStore.open_readonly(tmp_path) as store:
         assert len(store.query_predictions()) == ROWS
     measure.value(folder_bytes(tmp_path) / ROWS, "bytes")
+
+
+by_hand = partial(
+    gate,
+    workload=f"{PIPELINES} durable drop-in pipelines of 21 predictions with arrays, chain and log, n=200, the drain"
+    " counted in",
+    baseline="SQLite by hand: WAL, one commit a pipeline, arrays as BLOBs, three indexes",
+    seed=0,
+    threads=1,
+)
+
+
+@by_hand("dropin_vs_sqlite", size=0)
+def test_dropin_vs_sqlite(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    _beside_sqlite(measure, store, tmp_path, 0, rounds=5)
+
+
+@by_hand("dropin_vs_sqlite_100k", size=100_000)
+def test_dropin_vs_sqlite_100k(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    _beside_sqlite(measure, store, tmp_path, 100_000, rounds=3)
+
+
+def _beside_sqlite(measure: Measure, store: WorkspaceStore, tmp_path: Path, there: int, rounds: int) -> None:
+    """Both save the same number of pipelines, one side after the other, beside so many predictions."""
+    by_hand, sweep = SqliteByHand(tmp_path / "by_hand.db"), Sweep(store)
+    if there:
+        fill(store, there)
+        by_hand.fill(there)
+    before = len(by_hand)
+    measure.ratio(by_hand.pipeline, sweep.pipeline, rounds=rounds, calls=PIPELINES)
+    saved = len(store.load_arrays(run_id=sweep.run, columns=["y_pred"]).y_pred_2d())
+    assert saved == len(by_hand) - before == (rounds + 1) * PIPELINES * 21
+    by_hand.close()

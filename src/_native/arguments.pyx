@@ -6,7 +6,10 @@ plain function that gives the same value for what is passed over here.
 
 (a) A row of 22 values took 26 calls of Python, a quarter of saving it.
 (b) Text is asked for its UTF-8, which text that is ASCII is already, and which Arrow asks for later anyway.
+(c) Arrays are asked for their buffers: four attributes of each are as many objects, and 1.0 us a call instead of 0.3.
 """
+
+from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release
 
 from libc.stdint cimport int64_t
 
@@ -15,8 +18,13 @@ cdef extern from "Python.h":
     long PyLong_AsLongAndOverflow(object number, int *overflow) except? -1
     const char *PyBytes_AsString(object text) except NULL
     void PyErr_Clear() noexcept
+    int PyObject_GetBuffer(object array, Py_buffer *view, int flags) noexcept
 
-__all__ = ["converted"]
+import numpy as np
+
+__all__ = ["are_plain", "converted"]
+
+cdef type _ndarray = np.ndarray
 
 
 cdef bint _is_text(object value) noexcept:
@@ -48,11 +56,45 @@ cdef bint _is_plain(object value, char kind) except -1:
     return False
 
 
+cdef Py_ssize_t _plain_length(object array, char first, char second) except -2:
+    """How many values a 1-D array has that lie one behind the other and have one of two formats of eight bytes; -1 for
+    what is none.
+    """
+    cdef Py_buffer view
+    cdef Py_ssize_t length = -1
+    if type(array) is not _ndarray:
+        return -1
+    if PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_ND):
+        PyErr_Clear()  # in another order, or numpy has no format for it
+        return -1
+    if view.ndim == 1 and view.itemsize == 8 and view.format[1] == 0 and (view.format[0] == first or view.format[0] == second):
+        length = view.shape[0]
+    PyBuffer_Release(&view)
+    return length
+
+
+def are_plain(reals: tuple[object, ...], integers: object) -> bool:
+    """Whether each of `reals` is a contiguous 1-D array of float64 or None, `integers` one of int64 or None, and all
+    that are not None have one length.
+    """
+    cdef Py_ssize_t length = -1, found, place, count = len(reals)
+    for place in range(count + 1):
+        array = reals[place] if place < count else integers
+        if array is None:
+            continue
+        found = _plain_length(array, c"d", c"d") if place < count else _plain_length(array, c"l", c"q")
+        if found < 0 or length >= 0 and found != length:
+            return False
+        length = found
+    return True
+
+
 def converted(values: tuple[object, ...], kinds: bytes, converters: tuple[object, ...], names: tuple[str, ...]) -> list[object]:
     """`values`, each as `converter(value, name)` gives it unless its kind says that it needs no conversion.
 
-    A letter a value: `t` text, `T` text or None, `r` a float or None, `i` an integer of 32 bits or None; of any other
-    letter every value is converted. Raises ValueError where the four differ in length, and what a converter raises.
+    A letter a value: `t` text, `T` text or None, `r` a float or None, `i` an integer of 32 bits or None, `j` an empty
+    dict, which is `{}` as text; every other value is converted. Raises ValueError where the four differ in length,
+    and what a converter raises.
     """
     cdef Py_ssize_t place, count = len(values)
     if not len(kinds) == len(converters) == len(names) == count:
@@ -61,6 +103,8 @@ def converted(values: tuple[object, ...], kinds: bytes, converters: tuple[object
     cdef list found = list(values)
     for place in range(count):
         value = found[place]
-        if not _is_plain(value, kind[place]):
+        if kind[place] == c"j" and type(value) is dict and not value:
+            found[place] = "{}"
+        elif not _is_plain(value, kind[place]):
             found[place] = converters[place](value, names[place])
     return found

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from n4a_fast._native.arguments import converted
+from n4a_fast._native.arguments import are_plain, converted
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.tables.predictions import fields
+from n4a_fast.tables.predictions import arrays, fields
 
 PLAIN = {name: "corn" if kind in "tT" else 1.5 if kind == "r" else 7 for name, (kind, _) in fields.FIELDS.items()}
 PLAIN |= {"scores": {"rmse": 0.1}, "best_params": {}}
@@ -56,6 +56,55 @@ def test_each_field_takes_and_refuses_what_its_plain_check_does(name: str) -> No
         found = outcome(lambda row=row: fields.checked(tuple(row.values())))
         plainly = outcome(lambda value=value: [convert(value, name)])
         assert found == plainly or found[[*fields.FIELDS].index(name)] == plainly[0]
+
+
+NO_PLAIN: list[Any] = [
+    *([0.0, 1.0, 2.0], np.arange(3.0).reshape(1, 3), np.arange(3.0).reshape(3, 1), np.arange(6.0)[::2], np.float64(1)),
+    *(np.arange(3.0).astype(kind) for kind in (">f8", "f4", "g", "O", "U3", "u8", "?", "m8[s]", "M8[s]")),
+    *(np.ma.masked_array(np.arange(3.0), [0, 0, 1]), np.arange(3.0).view(np.matrix), np.arange(4.0), np.zeros(0)),
+    np.frombuffer(b"0" * 25, np.uint8)[1:].view("f8"),  # begins anywhere
+]
+ARRAYS = st.none() | st.sampled_from([np.arange(3.0), np.ones(3), np.arange(3), *NO_PLAIN])
+
+
+def checked_plainly(given: tuple[Any, ...]) -> Any:
+    """What the plain checks of arrays give: a list of weights is what the compiled check leaves to them."""
+    return arrays.checked(*given[:2], None, given[2], [0.5])._replace(weights=None)
+
+
+def array_outcome(call: Any) -> Any:
+    try:
+        found = call()
+    except InvalidInputError as error:
+        return str(error)
+    return [None if each is None else (each.dtype.str, each.shape, each.tobytes()) for each in found[:5]] + [found[5]]
+
+
+@given(st.tuples(ARRAYS, ARRAYS, ARRAYS))
+def test_arrays_passed_over_are_those_that_the_plain_checks_leave(given: tuple[Any, ...]) -> None:
+    y_true, y_pred, indices = given
+    assert array_outcome(lambda: arrays.checked(y_true, y_pred, None, indices, None)) == array_outcome(
+        lambda: checked_plainly(given)
+    )
+
+
+def test_arrays_are_plain_where_nothing_has_to_be_looked_at() -> None:
+    reals, whole = np.arange(3.0), np.arange(3)
+    assert are_plain((reals, reals), whole)
+    assert are_plain((None, reals[1:]), whole[:2])
+    assert are_plain((), None)
+    assert not are_plain((reals, reals[:2]), None)
+    assert not are_plain((whole, reals), None)
+    assert not are_plain((reals, reals), reals)
+    assert not any(are_plain((each,), None) for each in NO_PLAIN if len(np.shape(each)) != 1 or len(each) == 3)
+
+
+def test_looking_at_arrays_leaves_no_reference_behind() -> None:
+    values = [np.arange(3.0), np.arange(3), *NO_PLAIN]
+    before = [sys.getrefcount(value) for value in values]
+    for _ in range(1_000):
+        assert not all(are_plain((value, value), value) for value in values)
+    assert [sys.getrefcount(value) for value in values] == before
 
 
 def test_what_needs_nothing_is_not_converted() -> None:

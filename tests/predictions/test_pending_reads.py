@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.schema.columns import PREDICTIONS
+from n4a_fast.tables.predictions.logged import tables_of
+from n4a_fast.tables.predictions.pending import PredictionBatch
+from n4a_fast.values import ids
 
 STEPS = st.tuples(
     st.sampled_from(["row", "arrays", "metadata", "own id", "drain", "pipeline"]),
@@ -71,3 +76,22 @@ def test_what_memory_gives_is_what_the_tables_give(
             require_equal(row, store.get_prediction(each))
             require_equal(whole, store.get_prediction(each, load_arrays=True))
             require_equal(held_arrays, store.get_prediction_arrays(each))
+
+
+def test_times_of_a_record_may_be_text_as_an_earlier_version_wrote_them() -> None:
+    batch, key = PredictionBatch(), ids.natural_key("p", "c", "0", "val", "PLS", None)
+    row = dict.fromkeys(PREDICTIONS.names) | {"prediction_id": "a", "pipeline_id": "p", "chain_id": "c"}
+    row |= {"fold_id": "0", "partition": "val", "model_name": "PLS", "scores": "{}", "best_params": "{}"}
+    row |= {"created_at": 1_764_000_000_123_456, "nk": ids.nk(key), "id_key": ids.id_key("a")}
+    batch.put(tuple(row.values()), key)
+    number, text = batch.fresh(), batch.fresh()
+    text["predictions"][1]["created_at"] = "2025-11-24T16:00:00.123456"
+    other = text["predictions"][1] | {"prediction_id": "b", "fold_id": "1", "created_at": "2025-11-24T16:00:00"}
+    times = [datetime(2025, 11, 24, 16, 0, 0, 123456), datetime(2025, 11, 24, 16)]
+    for contents in ([number], [text], [number, {"predictions": (1, other)}], [{"predictions": (1, other)}, text]):
+        replayed = PredictionBatch()
+        for content in contents:
+            replayed.replay(content)
+        found = replayed.pending()["predictions"]["created_at"].to_pylist()
+        assert found == tables_of(contents)["predictions"]["created_at"].to_pylist()
+        assert sorted(found, reverse=True) == times[: len(found)]

@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["converted"]
+__all__ = ["are_plain", "converted"]
+
+def are_plain(reals: tuple[object, ...], integers: object) -> bool:
+    """Whether each of `reals` is a contiguous 1-D array of float64 or None, `integers` one of int64 or None, and all
+    that are not None have one length.
+    """
 
 def converted(
     values: tuple[object, ...],
@@ -13,6 +18,7 @@ def converted(
 ) -> list[Any]:
     """`values`, each as `converter(value, name)` gives it unless its kind says that it needs no conversion.
 
-    A letter a value: `t` text, `T` text or None, `r` a float or None, `i` an integer of 32 bits or None; of any other
-    letter every value is converted. Raises ValueError where the four differ in length, and what a converter raises.
+    A letter a value: `t` text, `T` text or None, `r` a float or None, `i` an integer of 32 bits or None, `j` an empty
+    dict, which is `{}` as text; every other value is converted. Raises ValueError where the four differ in length,
+    and what a converter raises.
     """

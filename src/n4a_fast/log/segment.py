@@ -26,10 +26,9 @@ class Segment:
         self._begin = self._end = 0  # where it begins, and where the next one goes
 
     def open(self, path: Path) -> None:
-        """Make the file, or go on with the one that is open."""
-        if self._descriptor is None:
-            self._descriptor = platform.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            self.path = path
+        """Make the file; there is none yet."""
+        self._descriptor = platform.open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        self.path = path
 
     def append(self, content: bytes, schema: int, store_id: str) -> None:
         """Make one more record durable; an OSError leaves it void, and the next one tries everything again."""

@@ -128,7 +128,8 @@ class WriteAheadLog:
         """Make a record durable; it is void if the file that it is about is not there any more."""
         self._database.require_open()
         try:
-            self._segment.open(self._segments.path_of(self._session.id))
+            if self._segment.path is None:
+                self._segment.open(self._segments.path_of(self._session.id))
             self._segment.append(content, FORMAT_VERSION, self._database.identity.store_id)
         except OSError as error:
             self._database.require_same_file()

@@ -72,7 +72,7 @@ class Chains(PendingRows):
             "branch_path": jsontext.encode(branch_path, "branch_path"),
             "source_index": checks.optional_integer(source_index, "source_index"),
             "created_at": checks.now(),
-            "input": jsontext.encode(read_input(input).as_json() or None, "input"),
+            "input": None if input is None else jsontext.encode(read_input(input).as_json() or None, "input"),
         }
         row.update({name: checks.text(value, name) for name, value in texts.items()})
         self.put(row)
@@ -174,6 +174,8 @@ def _ids(chain_ids: Sequence[str]) -> pa.Table:
 
 def artifacts_of(row: dict[str, Any]) -> set[str]:
     """Ids of all artifacts that a pending chain refers to."""
+    if row["fold_artifacts"] == row["shared_artifacts"] == "{}" and "artifact_id" not in row["steps"]:
+        return set()  # looked at twice for each chain of a sweep
     return artifacts_used(
         {name: jsontext.decode(row[name]) for name in ("steps", "fold_artifacts", "shared_artifacts")}
     )

@@ -57,6 +57,8 @@ class PendingRows:
     def unknown(self, keys: Iterable[str]) -> list[str]:
         """Those of these ids that are neither pending nor stored, in their order."""
         asked = [key for key in keys if key not in self._rows and key not in self._known]
+        if not asked:
+            return asked
         if len(asked) <= _FEW:
             return [key for key in asked if not self.exists(key)]
         batch = pa.table({self._key: pa.array(asked, pa.string())})

@@ -18,7 +18,22 @@ _SIZE = re.compile(r"\s*([0-9.]+)\s*(?:([KMGT])(i)?)?B?\s*", re.IGNORECASE)
 
 def now() -> datetime:
     """The current time in UTC, without a zone, as every `created_at` holds it."""
-    return _EPOCH + timedelta(0, 0, time.time_ns() // 1000)  # half the time of now(UTC).replace(tzinfo=None)
+    return moment(microseconds())  # half the time of now(UTC).replace(tzinfo=None)
+
+
+def microseconds() -> int:
+    """The current time as a number, for rows that are saved by the thousand."""
+    return time.time_ns() // 1000
+
+
+def moment(number: int) -> datetime:
+    """The time of `microseconds`."""
+    return _EPOCH + timedelta(0, 0, number)
+
+
+def microseconds_of(text: str) -> int:
+    """The number of a time in ISO format, without a zone."""
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(0, 0, 1)
 
 
 def text(value: Any, name: str) -> str:

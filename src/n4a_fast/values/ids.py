@@ -55,8 +55,8 @@ def derived(
     pipeline_id: str, chain_id: str | None, fold_id: str, partition: str, model_name: str, branch_id: int | None
 ) -> tuple[int, str, int, int]:
     """`natural_key`, and of it `prediction_id`, `nk` and `id_key`, in a sixth of the time."""
-    chain = _hash_of_chain(pipeline_id, chain_id, model_name)
-    return key_and_id(time_prefix(pipeline_id), chain, _hashes_within_chain(fold_id, partition, branch_id), FACTORS)
+    prefix, chain = _begin_of_chain(pipeline_id, chain_id, model_name)
+    return key_and_id(prefix, chain, _hashes_within_chain(fold_id, partition, branch_id), FACTORS)
 
 
 def optional(value: object) -> str:
@@ -78,6 +78,10 @@ def fold(lane: int, part: int, factor: int) -> int:
 
 
 @lru_cache(maxsize=4096)
+def _begin_of_chain(pipeline_id: str, chain_id: str | None, model_name: str) -> tuple[int, tuple[int, int]]:
+    return time_prefix(pipeline_id), _hash_of_chain(pipeline_id, chain_id, model_name)
+
+
 def _hash_of_chain(pipeline_id: str, chain_id: str | None, model_name: str) -> tuple[int, int]:
     first = second = 0
     for part in (pipeline_id, optional(chain_id), model_name):

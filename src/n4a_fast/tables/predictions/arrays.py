@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
+from n4a_fast._native.arguments import are_plain
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.tables.predictions import labels
 
@@ -38,6 +39,8 @@ def checked(
     y_true: Any, y_pred: Any, y_proba: Any, sample_indices: Any, weights: Any, classes: Sequence[str] | None = None
 ) -> Arrays:
     """The arguments of `save_prediction_arrays` as `Arrays`; InvalidInputError names what does not fit."""
+    if y_proba is weights is classes is None and are_plain((y_true, y_pred), sample_indices):
+        return Arrays(y_true, y_pred, None, sample_indices, None)
     stored = None
     if classes is not None or not (_is_plain(y_true, _REAL) and _is_plain(y_pred, _REAL)):
         y_true, y_pred, stored = _targets(y_true, y_pred, classes)

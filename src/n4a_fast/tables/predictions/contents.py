@@ -23,6 +23,7 @@ class Contents:
         self._widths: dict[str, int | None] = {}
         self._places: dict[str, int] = {}
         self._kept = 0
+        self.nbytes = 0  # of the arrays held
 
     def __bool__(self) -> bool:
         return bool(self._widths)
@@ -42,6 +43,7 @@ class Contents:
         finally:
             if len(self.values) > len(self._widths):  # an interrupt may strike when they are there already
                 self._places[address], self._widths[address] = len(self._widths), width
+                self.nbytes = self.values.nbytes
 
     def get(self, address: str | None) -> tuple[Array | None, int | None]:
         """A copy of the flat values under an address, and their width; None for none."""

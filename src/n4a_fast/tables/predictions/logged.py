@@ -20,6 +20,7 @@ from n4a_fast.tables.predictions.packed import Packed, array_of, unpacked, value
 from n4a_fast.tables.predictions.pending import REFERENCE, PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.tables.predictions.saving import Predictions
+from n4a_fast.values import checks
 
 _SHARED: dict[str, tuple[Literal["float64", "int64"], pa.Schema]] = {
     "shared_arrays": ("float64", SHARED_ARRAYS),
@@ -81,9 +82,16 @@ def _are_in_order(references: Packed, values: Content) -> bool:
 
 
 def _rows_table(rows: list[Packed]) -> pa.Table:
-    kinds = [pa.string() if pa.types.is_timestamp(field.type) else field.type for field in PREDICTIONS]
-    arrays = [array_of(rows, name, kind) for name, kind in zip(PREDICTIONS.names, kinds, strict=True)]
-    return pa.Table.from_arrays(arrays, PREDICTIONS.names).cast(PREDICTIONS)
+    rows = [(number, {**columns, "created_at": _times(columns.get("created_at"))}) for number, columns in rows]
+    arrays = [array_of(rows, field.name, field.type) for field in PREDICTIONS]
+    return pa.Table.from_arrays(arrays, schema=PREDICTIONS)
+
+
+def _times(column: Any) -> Any:
+    """Times of a record as numbers, which an earlier version wrote as text."""
+    if isinstance(column, list):
+        return [_times(value) for value in column]
+    return checks.microseconds_of(column) if isinstance(column, str) else column
 
 
 def _values_table(references: list[Packed], values: list[Content]) -> pa.Table:

@@ -7,7 +7,6 @@ A prediction saved twice counts once: the newest row and the newest arrays of an
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from n4a_fast.tables.predictions.arrays import Arrays, restored
 from n4a_fast.tables.predictions.contents import Contents, arrays_of, lists, width_of
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.packed import packed, rows_of, unpacked
-from n4a_fast.values import ids
+from n4a_fast.values import checks, ids
 
 _KEY_PLACES = [
     PREDICTIONS.names.index(name)
@@ -58,6 +57,14 @@ class PredictionBatch:
     def fresh_rows(self) -> int:
         """How many rows or arrays are fresh."""
         return max(len(self._fresh_rows), len(self._references) - self._kept)
+
+    def reach(self, rows: int, nbytes: int) -> bool:
+        """Whether so many rows, or bytes, are fresh; asked after each of them."""
+        return (
+            len(self._fresh_rows) >= rows
+            or len(self._references) - self._kept >= rows
+            or self.nbytes + self.row_nbytes - self.logged_nbytes >= nbytes
+        )
 
     def __contains__(self, prediction_id: str) -> bool:
         return prediction_id in self._rows
@@ -164,9 +171,7 @@ class PredictionBatch:
                     column.append(None)
             raise
         self._places[reference[0]] = self._fresh_places[reference[0]] = place
-        self.nbytes = (
-            self._y_pred.nbytes + self._y_proba.nbytes + self._shared.values.nbytes + self._indices.values.nbytes
-        )
+        self.nbytes = self._y_pred.nbytes + self._y_proba.nbytes + self._shared.nbytes + self._indices.nbytes
 
     def fresh(self) -> dict[str, Any]:
         """What came after `mark_logged`, for the log: by table name, in what msgpack knows."""
@@ -200,11 +205,9 @@ class PredictionBatch:
         """Put again what `fresh` once gave."""
         names = PREDICTIONS.names
         for row in rows_of(unpacked(content["predictions"], names), names) if "predictions" in content else ():
-            created_at = datetime.fromisoformat(row[_CREATED_AT])
-            self.put(
-                (*row[:_CREATED_AT], created_at, *row[_CREATED_AT + 1 :]),
-                ids.natural_key(*(row[place] for place in _KEY_PLACES)),
-            )
+            if isinstance(row[_CREATED_AT], str):  # of a version that wrote times so
+                row = (*row[:_CREATED_AT], checks.microseconds_of(row[_CREATED_AT]), *row[_CREATED_AT + 1 :])
+            self.put(row, ids.natural_key(*(row[place] for place in _KEY_PLACES)))
         values = content.get("prediction_values")
         if values is not None:
             self._shared.replay(values["shared_arrays"])

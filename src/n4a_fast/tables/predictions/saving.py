@@ -42,7 +42,7 @@ class Predictions:
             identifier, id_key = first, ids.id_key(first)
         if prediction_id == identifier and self.batch.holds_id_of_another(identifier, key):
             self._metadata.forget(identifier)
-        self.batch.put((identifier, *row, checks.now(), nk, id_key), key)
+        self.batch.put((identifier, *row, checks.microseconds(), nk, id_key), key)
         return identifier
 
     def begin_pipeline(self, pipeline_id: str) -> None:
@@ -57,6 +57,7 @@ class Predictions:
             return None
         found = {name: value for name, value in row.items() if name not in LOOKUP_COLUMNS}
         found["scores"], found["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
+        found["created_at"] = checks.moment(row["created_at"])
         if not load_arrays:
             return found
         held = self.find_pending_arrays(prediction_id, labels)
@@ -121,8 +122,7 @@ class Predictions:
 
     def reach(self, rows: int, nbytes: int) -> bool:
         """Whether so many rows, or bytes, came after the last flush; asked after each of them."""
-        batch = self.batch
-        return batch.fresh_rows >= rows or batch.nbytes + batch.row_nbytes - batch.logged_nbytes >= nbytes
+        return self.batch.reach(rows, nbytes)
 
     def fresh(self) -> dict[str, Any]:
         """What was saved since the last flush, for the log."""
