@@ -32,6 +32,7 @@ from n4a_fast.replay.fused.linear_operators import (
 )
 from n4a_fast.replay.fused.links import Link, link_of, scores_of
 from n4a_fast.replay.fused.pipeline_models import taken_apart
+from n4a_fast.replay.fused.proof_rows import difference_of, evenly, varied
 from n4a_fast.replay.fused.radial import is_radial, radial_part
 from n4a_fast.replay.fused.stages import Bench, Stage, line_of, without_models
 from n4a_fast.replay.fused.statistics import RowStatistic, front_of_bands
@@ -46,8 +47,6 @@ Array: TypeAlias = NDArray[np.float64]
 
 # Both paths round each sum of products; on spectra with centred weights they differ by 1e-14 to 1e-12.
 TOLERANCE = 1e-11
-_ROWS = 24
-_VARIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +211,8 @@ def _over_features(work: _Work, weights: Array, X: Any, wavelengths: Any, fused:
         *(f"{step.place}: runs plainly, the chain has several sources or channels" for step in work.plan.steps),
         fused,
     )
-    some = np.ascontiguousarray(features[_evenly(len(features))])
-    evidence = _Evidence(some.mean(axis=0), some.mean(axis=0)[None, :], (some, _varied(some)), (some, _varied(some)))
+    some = np.ascontiguousarray(features[evenly(len(features))])
+    evidence = _Evidence(some.mean(axis=0), some.mean(axis=0)[None, :], (some, varied(some)), (some, varied(some)))
     return _proved(work, _Back(WHOLE, None, weights, notes), evidence, given)
 
 
@@ -248,7 +247,7 @@ def _behind_statistic(
         center = work.bench.same(corrected.mean(axis=0))
         behind = work.stages[back.start + (back.statistic is not None) :]
         at_center = work.bench.after(behind, center[None, :], None, f"centre {back.start} {content_hash(center)}")
-    _, others = _run(work, work.bench.once(("varied", id(between[0])), lambda: _varied(between[0])), axis)
+    _, others = _run(work, work.bench.once(("varied", id(between[0])), lambda: varied(between[0])), axis)
     return _proved(
         work,
         back,
@@ -266,7 +265,7 @@ def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> Compil
     draft = _draft(work, back, evidence.center, predicted[0], given)
     expected = predicted[1:] if len(draft.weights) > 1 else predicted[1:, 0]
     found = np.concatenate([draft.apply(spectra) for spectra in evidence.before])
-    error = _error(found, expected, len(evidence.before[0]))
+    error = difference_of(found, expected, len(evidence.before[0]))
     if work.link is not None:
         error = max(error, _difference_of_answers(work, work.link, found, np.concatenate(evidence.features), given))
     if not error <= TOLERANCE:  # so that NaN is given up too
@@ -289,17 +288,6 @@ def _difference_of_answers(work: _Work, link: Link, scores: Array, features: Arr
     if not np.array_equal(link.answer(scores, False), plain(False)):
         return np.inf
     return float(np.abs(link.answer(scores, True) - plain(True)).max()) if link.soft else 0.0
-
-
-def _error(found: Array, expected: Array, n_rows: int) -> float:
-    """The largest difference, of the rows at hand relative to their largest value, of the others to theirs.
-
-    A value that is near zero by chance, beside others a thousand times as large, is no measure.
-    """
-    difference, size = np.abs(found - expected), np.abs(expected)
-    largest = float(size.max()) or 1.0
-    at_hand = max(float(size[:n_rows].max()), largest / 1000.0)
-    return float(np.maximum(difference[:n_rows].max() / at_hand, difference[n_rows:].max() / largest))
 
 
 def _run(work: _Work, rows: Array, wavelengths: Array | None) -> tuple[_Work, list[Array]]:
@@ -392,25 +380,12 @@ def _rows(work: _Work, X: Any, wavelengths: Any) -> tuple[Array, Array | None, i
 
     def read() -> tuple[Array, Array | None, int]:
         spectra = read_spectra(work.plan, X)
-        rows = np.ascontiguousarray(spectra[0][_evenly(len(spectra[0]))])
+        rows = np.ascontiguousarray(spectra[0][evenly(len(spectra[0]))])
         return rows, read_wavelengths(work.plan, wavelengths, spectra)[0], rows.shape[1]
 
     check_columns(work.plan, X)  # of each chain; the rows are read for all
     found: tuple[Array, Array | None, int] = work.bench.once(("rows", id(X), work.plan.source_index), read)
     return found
-
-
-def _evenly(n_rows: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, n_rows - 1, _ROWS).astype(np.int64))
-
-
-def _varied(rows: Array) -> Array:
-    """Other spectra like these: each under a slow wave of a few per cent."""
-    waves = np.arange(1, _VARIED + 1)[:, None] * np.linspace(0.3, 2.0, rows.shape[1])[None, :]
-    picked = rows[np.arange(_VARIED) % len(rows)]
-    return np.ascontiguousarray(
-        picked * (1.0 + 0.05 * np.sin(waves)) + 0.02 * np.abs(picked).max() * np.cos(1.7 * waves)
-    )
 
 
 def _plain(stages: Sequence[Stage]) -> list[str]:
