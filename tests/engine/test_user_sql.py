@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from helpers import DEADLINE
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, StoreError
@@ -126,8 +127,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
-def _calls(place: Place) -> Iterator[str]:
-    """Every function of DuckDB, with arguments of the types that it takes: paths for texts."""
+def _calls(place: Place, each_once: bool) -> Iterator[str]:
+    """Every function of DuckDB, with arguments of the types that it takes: paths for texts. `each_once`: with those of
+    one of its forms alone.
+    """
     values = {
         "BOOLEAN": "true",
         "VARCHAR[]": f"['{place.canary}']",
@@ -141,26 +144,27 @@ def _calls(place: Place) -> Iterator[str]:
     )
     seen = set()
     for name, types, gives_rows in listed.fetchall():
-        if (kind := (name, len(types or ()), "VARCHAR" in (types or ()))) in seen:
+        if (kind := (name,) if each_once else (name, len(types or ()), "VARCHAR" in (types or ()))) in seen:
             continue  # numbers of another width
         seen.add(kind)
         called = PATTERNS[1 if gives_rows else 0]
-        for text in texts if not types or "VARCHAR" in types or "ANY" in types else texts[:1]:
+        for text in texts if not each_once and {"VARCHAR", "ANY"} & {*(types or ["ANY"])} else texts[:1]:
             args = [values.get(given, text if given in ("VARCHAR", "ANY", None) else "1") for given in types or ()]
             yield called.format(name=f'"{name}"', args=", ".join(args))
         if gives_rows:
             yield from (pattern.format(name=name, args=texts[0]) for pattern in PATTERNS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("inside", [False, True])
 def test_no_function_of_duckdb_does_more_than_read(place: Place, inside: bool) -> None:
     answered = 0
-    for query in _calls(place):
+    for query in _calls(place, each_once=inside):
         with place.store.transaction() if inside else nullcontext():
             found = place.tried(query)
         assert CANARY not in found, query
         answered += found != "refused"
-    assert answered > 500
+    assert answered > 300
     assert place.state() == place.before
 
 
@@ -238,7 +242,7 @@ def test_ctrl_c_ends_a_long_query_and_the_store_goes_on(tmp_path: Path) -> None:
         repeat = threading.Thread(target=lambda: [child.send_signal(signal.SIGINT) for _ in [0] if not stop.wait(1)])
         repeat.start()
         try:
-            found = child.communicate(timeout=60)[0]
+            found = child.communicate(timeout=DEADLINE)[0]
         finally:
             stop.set()
             child.kill()

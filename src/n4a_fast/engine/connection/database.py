@@ -131,8 +131,9 @@ class Database(Attachment):
         if self._readable is None:
             self._readable = user_sql.Readable(connection)
         if self._accepted_in != self.state or self.in_transaction:
-            self._accepted_in = self.state
             self._accepted.clear()
+            self._readable.look(connection)
+            self._accepted_in = self.state
         if sql not in self._accepted:
             user_sql.require_select(connection, sql, self._readable)
             self._accepted.add(sql)

@@ -56,9 +56,16 @@ WHERE internal OR database_name = 'store'"""
 _VIEW = re.compile(r'CREATE VIEW [\w."]+(?: ?\([^()]*\))? AS (.*)', re.DOTALL)
 _PARSED = "SELECT json_serialize_sql(?)"
 
+_Listed = tuple[tuple[str, str | None], ...]
+# asked once in a process: the functions of the library, and which tables and views of a list only read, which is the
+# same list in each store of a format
+_FUNCTIONS: set[str] = set()
+_READING: dict[_Listed, set[str]] = {}
+_KEPT = 16
+
 
 class Readable:
-    """What queries of one store file may name: made once, since asking DuckDB takes 40 ms."""
+    """What queries of one store file may name: made once, since asking DuckDB takes 15 ms."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         added = [name for (name,) in connection.execute(_ADDED).fetchall()]
@@ -67,16 +74,22 @@ class Readable:
                 f"the store holds macros ({', '.join(sorted(added)[:3])}), which could stand for anything; drop them"
                 " with DuckDB before you query it"
             )
-        built_in = {name for (name,) in connection.execute(_BUILT_IN).fetchall()} - _SLEEPING
-        self.functions = built_in | _ONLY_VOLATILE | {"unnest"}  # the parser's own, which is no function
-        self._seen: list[tuple[str, Any]] = []  # tables and views that were there
-        self._tables: set[str] = set()  # those of them that a query may name
+        if not _FUNCTIONS:
+            _FUNCTIONS.update({name for (name,) in connection.execute(_BUILT_IN).fetchall()})
+        self.functions = _FUNCTIONS - _SLEEPING | _ONLY_VOLATILE | {"unnest"}  # the parser's own, which is no function
+        self._tables: set[str] = set()
+
+    def look(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Which tables and views there are now, and only read."""
+        listed = tuple((str(name).lower(), text) for name, text in connection.execute(_TABLES).fetchall())
+        if (tables := _READING.get(listed)) is None:
+            if len(_READING) == _KEPT:
+                _READING.clear()
+            tables = _READING[listed] = self._reading(connection, listed)
+        self._tables = tables
 
     def require(self, connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-        """InvalidInputError unless the SELECT names the store's tables and views, and functions without effects."""
-        listed = [(str(name).lower(), text) for name, text in connection.execute(_TABLES).fetchall()]
-        if listed != self._seen:
-            self._seen, self._tables = listed, self._reading(connection, listed)
+        """InvalidInputError unless the SELECT names what the last `look` found, and functions without effects."""
         self._require(connection, sql, self._tables)
 
     def _require(self, connection: duckdb.DuckDBPyConnection, sql: str, tables: set[str]) -> None:
@@ -89,7 +102,7 @@ class Readable:
             if (refused := _refused(node, self.functions, tables)) is not None:
                 raise InvalidInputError(f"sql() only reads the store's tables, and {refused}")
 
-    def _reading(self, connection: duckdb.DuckDBPyConnection, listed: list[tuple[str, Any]]) -> set[str]:
+    def _reading(self, connection: duckdb.DuckDBPyConnection, listed: _Listed) -> set[str]:
         """The tables, and the views that select from nothing but these and each other."""
         waiting = {name: text for name, text in listed if text is not None}
         tables = {name for name, _ in listed} - set(waiting)
