@@ -30,23 +30,30 @@ STEPS := 100000
 # where there is a disk in memory, scans of thousands of copies do not wait for syncs
 IN_MEMORY := $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm)
 
-.PHONY: demo docs wheels-check test quick lint crash crash-scan limits machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments sanitize fuzz clean
+.PHONY: demo docs wheels-check test slow quick lint crash crash-scan limits machine verify-scan test-bundles test-conversion test-embedded test-sweeps test-nirs4all test-upstream gate bench numbers peers environments sanitize fuzz clean
 
 demo: $(READY)
 	@$(BIN)/n4a-fast demo
 
-# Every test, a line for each folder, and why some were skipped.
+# Every test but the slow ones, a line for each folder, and why some were skipped.
 test: $(READY)
-	@$(TESTS) -rs
+	@$(TESTS) -rs -m 'not slow'
+
+# The slow ones: wheel and sdist built from nothing, the gate on a store made worse, the rules of other systems, a file
+# larger than the memory of a cluster's workers.
+slow: $(READY)
+	@$(TESTS) -rs -m slow
 
 .PHONY: thorough
-# Property tests with so many times their examples: make thorough [EXAMPLES=20]
+# All tests, those of properties with so many times their examples: make thorough [EXAMPLES=20]
 thorough: $(READY)
 	@N4A_EXAMPLES=$(or $(EXAMPLES),20) $(TESTS) -rs
 
-# What needs no process of its own and no killed one: within a minute.
+# A look at everything that needs no process of its own and no killed one, at two cases of each test and few examples of
+# each property: within a minute.
 quick: $(READY)
-	@$(TESTS) -rs -m 'not slow' --without-processes --ignore tests/crash --ignore tests/environments --ignore tests/processes
+	@N4A_EXAMPLES=0.1 $(TESTS) -n 2 -rs -m 'not slow and not long' --without-processes --few-cases 2 \
+	    --ignore tests/crash --ignore tests/environments --ignore tests/processes --ignore tests/docs
 
 .PHONY: matrix
 # Every estimator in every way of predicting; writes the table of docs/replay.md: make matrix [MATRIX='--minutes 7'].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -38,12 +39,27 @@ if SYSTEM == "windows":
     collect_ignore = ["platform/test_posix.py", "durable/test_sync.py", "crash", "engine/test_fork.py", "fuzz"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if _takes_a_fixture_of_its_file(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         for mark in item.iter_markers("not_on"):
             if SYSTEM in mark.args:
                 item.add_marker(pytest.mark.skip(reason=f"{SYSTEM}: {mark.kwargs['reason']}"))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or one process ends long after the other
+
+
+def _takes_a_fixture_of_its_file(item: pytest.Item) -> bool:
+    """Whether it is dear enough to be made for the whole file: one process has these tests, and makes it once."""
+    definitions = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+    return any(definition[-1].scope == "module" for definition in definitions)
+
+
+def pytest_collection_finish() -> None:
+    """Tests, modules and what these imported stay until the end: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """`pytest --by-folder`: a line for each folder of tests once all of it has run, in place of a dot for each test.
 
 `pytest --without-processes` skips each test where it begins to start a process, so that the rest is quick: nobody has
-to say of a test whether it starts one.
+to say of a test whether it starts one. `pytest --few-cases N` takes N of the cases of each test that has parameters.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _REASON = "starts a process"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--by-folder", action="store_true", help="a line for each folder of tests")
     parser.addoption("--without-processes", action="store_true", help="skip a test where it starts a process")
+    parser.addoption("--few-cases", type=int, metavar="N", help="the first N cases of each test that has parameters")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +29,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(WithoutProcesses())
     if config.getoption("--by-folder") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (most := config.getoption("--few-cases")) is None:
+        return
+    cases: Counter[str] = Counter()
+    kept: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        cases[test := item.nodeid.partition("[")[0]] += 1
+        kept[cases[test] <= most].append(item)
+    config.hook.pytest_deselected(items=kept[False])
+    items[:] = kept[True]
 
 
 class WithoutProcesses:
@@ -104,7 +117,8 @@ class Progress:
     def _write(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.ensure_newline()
+            if reporter._tw.width_of_current_line:  # behind the letters of what failed
+                reporter.write_line("")
             reporter.write_line(line)
 
 

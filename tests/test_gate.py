@@ -85,6 +85,24 @@ WORSE = {
 }
 
 
+def test_the_switch_that_makes_a_store_worse_is_told_by_what_measures_it(own: Path) -> None:
+    source = """
+from slower import written_bytes
+
+@gate("bytes", **FACTS)
+def test_bytes(measure, store):
+    before, ballast = written_bytes(), store.workspace_path / "ballast"
+    store.begin_run("a run", {}, [])
+    store.flush()
+    written = written_bytes() - before
+    assert measure.value(written / (written - (ballast.stat().st_size if ballast.exists() else 0)), "x")
+"""
+    add(own, source, FLOOR.format("bytes", 1.5))
+    done = run_gate(own, slower="bytes:2")
+    assert failed(done) == {"bytes"}, done.stdout
+    assert "floors.toml asks for" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_worse_store_turns_the_gate_red() -> None:
     names = set().union(*WORSE.values())

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parents[1]
 COMMANDS = (
     "make lint",
     "make test",
+    "make slow",
     "make gate",
     "make crash MINUTES=10",
     "make test-lowest",

@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers import begin_pipeline, examples, save_chain
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, multiple, rule
 
 from n4a_fast import WorkspaceStore
+
+pytestmark = pytest.mark.long
 
 CONTENTS = st.integers(0, 5)
 

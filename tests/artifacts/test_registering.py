@@ -155,6 +155,7 @@ def outcome(folder: Path, steps: list[tuple[str, Any, Any]]) -> list[Any]:
         return [told, store.sql(STORED).rows()]
 
 
+@pytest.mark.long
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_ids_in_memory_tell_what_a_look_up_in_the_tables_tells(

@@ -59,6 +59,7 @@ def test_a_chain_predicts_the_same_in_another_store(
 OPERATORS = (StandardScaler, MinMaxScaler, MaxAbsScaler, Normalizer, lambda: QuantileTransformer(n_quantiles=10))
 
 
+@pytest.mark.long
 @settings(max_examples=examples(15))
 @given(
     steps=st.lists(st.lists(st.integers(0, len(OPERATORS) - 1), min_size=1, max_size=2), max_size=3),

@@ -17,6 +17,8 @@ from rich.console import Console
 from n4a_fast import WorkspaceStore
 from n4a_fast.cli.demo import LIMIT, Outcome, run_demo
 
+pytestmark = pytest.mark.long
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

@@ -334,6 +334,7 @@ def test_predictions_have_a_column_for_each_fold_and_each_class(tmp_path: Path) 
 # -- looking first -----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_merge_and_a_migration_are_told_before_they_are_done(copied: Path) -> None:
     merge = ("merge", copied / "other", copied / "w")
     told = {row["table"]: row["added"] for row in as_json("merge", *merge, "--dry-run")["rows"]}

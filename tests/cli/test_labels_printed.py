@@ -35,6 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["text", "numbers"])
 def test_every_command_prints_the_labels(made: Path, tmp_path: Path, name: str) -> None:
     predict = ("predict", made / name, "@best", made / "new.npy")

@@ -48,6 +48,7 @@ def test_what_cannot_be_migrated_is_one_line(tmp_path: Path) -> None:
     assert refused.output.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("archive", "way"), [(OLD, "migrate"), (NEW, "convert")])
 def test_every_look_works_on_what_nirs4all_has_kept(tmp_path: Path, archive: Path, way: str) -> None:
     place = unpacked(archive, tmp_path)

@@ -117,6 +117,7 @@ def test_what_does_not_fit_is_told_with_the_cure_and_the_store_goes_on(tmp_path:
         assert store.sql(IN_LISTS).row(0) == (3_000_000,)
 
 
+@pytest.mark.long
 def test_what_can_be_put_aside_lies_beside_the_file_until_the_store_closes(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path, memory_limit="64MB") as store:
         store.begin_run("kept", {}, [])

@@ -18,23 +18,8 @@ store.close()
 with WorkspaceStore.open_readonly("my_sweep") as reader:
     print(reader.sql("SELECT count(*) AS n FROM pipelines")["n"][0])
 """
+pytestmark = pytest.mark.filterwarnings("default")  # of the notebook's own packages
 WITHOUT_WIDGETS = "import sys\nsys.modules['ipywidgets'] = None"  # as where they are not installed
-
-
-def printed(folder: Path, *cells: str) -> list[str]:
-    """What each cell printed in a new kernel that works in `folder`; a cell that raises raises here, too."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=int(DEADLINE), kernel_name="python3", resources=resources).execute()
-    return ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
-
-
-@pytest.mark.filterwarnings("default")  # of the notebook's own packages
-def test_the_example_of_the_readme_runs_in_a_kernel_without_widgets(tmp_path: Path) -> None:
-    example = README.read_text().split("```python\n")[1].split("```")[0]
-    _, ranking, read = printed(tmp_path, WITHOUT_WIDGETS, example, LOOK)
-    assert "corn · rmse, lower is better · 3 finished" in ranking
-    assert read == "15 (24,)\n3\n"
 
 
 SHOWN = """
@@ -47,21 +32,37 @@ chain = store.save_cross_validation(Ridge(), X, X @ np.ones(4), cv=3, dataset="<
 """
 
 
-@pytest.mark.filterwarnings("default")  # of the notebook's own packages
-def test_objects_show_themselves_in_a_kernel(tmp_path: Path) -> None:
-    cells = {
-        "store": "predictions",
-        "store.run()": "1 done, 0 failed",
-        "store.leaderboard()": "rmse, lower is better",
-        "store.load_arrays(chain_id=chain.chain_id, partition='val')": "shape of the first",
-        "store.replay_plan(chain.chain_id, X)": "chain",
-        "store.plot('scatter')": "<svg",
-        "store.close(); store": "busy",
-    }
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SHOWN, *cells)])
-    resources = {"metadata": {"path": str(tmp_path)}}
+# what is the last of a cell, and what is shown for it
+OBJECTS = {
+    "store": "predictions",
+    "store.run()": "1 done, 0 failed",
+    "store.leaderboard()": "rmse, lower is better",
+    "store.load_arrays(chain_id=chain.chain_id, partition='val')": "shape of the first",
+    "store.replay_plan(chain.chain_id, X)": "chain",
+    "store.plot('scatter')": "<svg",
+    "store.close(); store": "busy",
+}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> list[nbformat.NotebookNode]:
+    """Cells that ran in a new kernel; one that raises raises here, too."""
+    example = README.read_text().split("```python\n")[1].split("```")[0]
+    code = (WITHOUT_WIDGETS, example, LOOK, SHOWN, *OBJECTS)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
+    resources = {"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}}
     NotebookClient(notebook, timeout=int(DEADLINE), kernel_name="python3", resources=resources).execute()
-    for cell, expected in zip(notebook.cells[1:], cells.values(), strict=True):
+    return list(notebook.cells)
+
+
+def test_the_example_of_the_readme_runs_in_a_kernel_without_widgets(cells: list[nbformat.NotebookNode]) -> None:
+    ranking, read = ("".join(output.get("text", "") for output in cell.outputs) for cell in cells[1:3])
+    assert "corn · rmse, lower is better · 3 finished" in ranking
+    assert read == "15 (24,)\n3\n"
+
+
+def test_objects_show_themselves_in_a_kernel(cells: list[nbformat.NotebookNode]) -> None:
+    for cell, expected in zip(cells[4:], OBJECTS.values(), strict=True):
         data = cell.outputs[-1]["data"]
         shown = data.get("text/html") or data["image/svg+xml"]
         assert expected in shown

@@ -215,6 +215,7 @@ print(sorted(os.listdir(os.path.join(sys.argv[1], "known"))))
     assert issubclass(DiskWithoutLocksError, StoreUnavailableError)
 
 
+@pytest.mark.long
 def test_many_openings_leave_no_descriptor_no_thread_and_no_memory_behind(tmp_path: Path) -> None:
     def open_and_close(number: int) -> None:
         with WorkspaceStore(tmp_path / str(number % 3)) as store:

@@ -161,6 +161,7 @@ def test_a_transaction_keeps_other_threads_out_until_its_end(tmp_path: Path) -> 
         assert store.list_runs()["name"].to_list() == ["other"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_random_schedules_of_everything_that_locks_end(tmp_path: Path, seed: int) -> None:
     names = ("a", "b")

@@ -57,6 +57,7 @@ def test_every_row_and_array_arrives_and_the_original_stays(old: Path) -> None:
     assert all(0 < done <= total for _, done, total in said)
 
 
+@pytest.mark.long
 def test_the_migrated_store_is_worked_with_like_any_other(old: Path) -> None:
     migrate(old)
     with WorkspaceStore(old) as store:

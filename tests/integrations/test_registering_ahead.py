@@ -223,6 +223,7 @@ def outcome(folder: Path, rounds: list[tuple[list[tuple[str, str, str]], bool]])
         ]
 
 
+@pytest.mark.long
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=st.lists(st.tuples(CHANGES, st.booleans()), max_size=3))
 def test_what_a_thread_has_verified_is_what_is_verified_without(

@@ -20,6 +20,7 @@ RULES = TESTS / "systems"
 DEADLINE = 600.0
 # what opens, locks, renames, replaces, removes and maps files
 PART = ("durable", "log/test_write_ahead.py", "platform", "schema/test_versions.py")
+SHORT = ("durable/test_publish.py", "platform/test_locks.py")
 KEPT = "-knot other_system"
 
 
@@ -38,11 +39,11 @@ def outcome_of(system: str, *part: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the rules are imitated on Linux")
+@pytest.mark.parametrize("part", [SHORT, pytest.param(PART, marks=pytest.mark.slow)], ids=["short", "whole"])
 @pytest.mark.parametrize("system", ["windows", "macos"])
-def test_a_part_of_the_suite_passes_by_the_rules_of(system: str) -> None:
-    assert " passed" in outcome_of(system, *PART)
+def test_a_part_of_the_suite_passes_by_the_rules_of(system: str, part: tuple[str, ...]) -> None:
+    assert " passed" in outcome_of(system, *part)
 
 
 PROBE = """

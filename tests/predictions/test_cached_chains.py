@@ -255,6 +255,7 @@ VALUES = st.sampled_from([0.1, 0.25, 1.0, 3.0, math.nan, math.inf])
 STEP = st.tuples(st.sampled_from([*STEPS, "save", "save", "save"]), st.integers(0, 40), VALUES)
 
 
+@pytest.mark.long
 @settings(max_examples=examples(8))
 @given(steps=st.lists(STEP, max_size=12))
 @example(steps=[("save", 1, 0.1), *(("act_elsewhere", place, 0.25) for place in range(3)), ("look", 0, 0.0)])
@@ -411,6 +412,7 @@ def test_verify_finds_cached_rows_that_are_wrong_and_has_them_computed_again(
 SCORED = st.lists(st.none() | st.sampled_from([0.1, 0.2, 0.30000000000000004, math.nan, math.inf]), max_size=12)
 
 
+@pytest.mark.long
 @settings(max_examples=examples(10))
 @given(SCORED, st.integers(1, 6), st.booleans())
 def test_the_first_of_a_board_are_the_first_of_the_whole_board(

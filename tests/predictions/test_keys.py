@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def test_many_keys_are_those_of_each_row(rows: list[tuple[Any, ...]], shared: se
     assert len(set(plain)) == len(set(rows))
 
 
+@pytest.mark.long
 def test_a_million_neighbouring_keys_do_not_collide() -> None:
     folds = pa.array(np.arange(1_000_000).astype(str))
     columns = {

@@ -175,6 +175,7 @@ def test_huge_scores_are_ranked_without_an_error(store: WorkspaceStore, sweep: S
     assert (row["val_score"], row["val_sd"], row["rmsecv"]) == (1e300, None, None)
 
 
+@pytest.mark.long
 @settings(max_examples=examples(25))
 @given(
     scores=st.lists(

@@ -46,6 +46,7 @@ def test_saving_and_getting_one_prediction_after_another_drains_nothing(store: W
     assert held(store) == 5
 
 
+@pytest.mark.long
 @settings(max_examples=examples(25))
 @given(st.lists(STEPS, min_size=1, max_size=10))
 def test_what_memory_gives_is_what_the_tables_give(

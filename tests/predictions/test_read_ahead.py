@@ -41,6 +41,7 @@ def places(store: WorkspaceStore) -> dict[str, Any]:
     return store._open().queries._ahead._places
 
 
+@pytest.mark.long
 def test_neighbours_are_what_each_is_alone(filled: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, saved = filled
     with WorkspaceStore(workspace) as store:

@@ -61,6 +61,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worksp
         yield store, begin_sweep(store)
 
 
+@pytest.mark.long
 @settings(max_examples=examples(40))
 @given(st.lists(arrays_of_one(), min_size=1, max_size=8), st.data())
 def test_many_arrays_are_those_of_each(
@@ -300,6 +301,7 @@ def test_lists_in_filters_are_any_of_them(store: WorkspaceStore) -> None:
 # -- contents that go ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @settings(max_examples=examples(30))
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=12),

@@ -106,6 +106,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceStore]:
         yield opened
 
 
+@pytest.mark.long
 @settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=4),

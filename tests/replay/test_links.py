@@ -112,6 +112,7 @@ def test_a_classifier_with_affine_scores_fuses(model: str, n_classes: int) -> No
     assert found.answers(True) == (model in SOFT)
 
 
+@pytest.mark.long
 @settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(
     model=st.sampled_from(sorted(MODELS)),

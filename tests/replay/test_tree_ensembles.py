@@ -63,6 +63,7 @@ def bits_of(model: Any, quick: Any, rows: Array) -> None:
         np.testing.assert_array_equal(quick.predict_proba(rows), model.predict_proba(rows))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(len(KINDS)))
 def test_a_stand_in_gives_the_bits_of_its_ensemble(number: int) -> None:
     model, made = fitted(number), StandIns()

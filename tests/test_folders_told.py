@@ -1,0 +1,53 @@
+"""What `make test` and `make quick` print, and what they leave out."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = """
+import subprocess, sys
+import pytest
+
+@pytest.mark.parametrize("case", range(5))
+def test_cases(case): assert case < 2
+
+def test_process(): subprocess.run([sys.executable, "-c", ""])
+
+@pytest.mark.skip(reason="no such disk")
+def test_disk(): ...
+"""
+
+
+def told(folder: Path, *options: str) -> list[str]:
+    """The lines that pytest prints of these tests."""
+    (folder / "tests" / "disks").mkdir(parents=True)
+    (folder / "tests" / "disks" / "test_one.py").write_text(TESTS)
+    (folder / "tests" / "test_two.py").write_text("def test_two(): ...\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "progress", "-p", "no:cacheprovider", *options],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    return [re.sub(r"[\d.]+ s\b", "N s", line) for line in done.stdout.splitlines()]
+
+
+def test_a_line_for_each_folder_and_a_reason_for_each_skip(tmp_path: Path) -> None:
+    lines = told(tmp_path, "--by-folder", "-n", "2")
+    assert [line.split() for line in lines if " N s " in line and "in N s" not in line] in (
+        [["disks", "N", "s", "3", "failed,", "3", "passed,", "1", "skipped"], ["tests", "N", "s", "1", "passed"]],
+        [["tests", "N", "s", "1", "passed"], ["disks", "N", "s", "3", "failed,", "3", "passed,", "1", "skipped"]],
+    )
+    assert any(line.endswith("no such disk") and line.startswith("SKIPPED") for line in lines)
+
+
+def test_a_quick_run_takes_few_cases_and_starts_no_process(tmp_path: Path) -> None:
+    lines = told(tmp_path, "--by-folder", "--few-cases", "2", "--without-processes", "-n", "0")
+    assert any(line.split() == ["disks", "N", "s", "2", "passed,", "2", "skipped"] for line in lines), lines
+    assert "1 tests start processes and were left out" in lines
