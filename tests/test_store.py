@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 from helpers import (
+    DEADLINE,
     PREDICTION,
     Sweep,
     begin_pipeline,
@@ -550,7 +551,7 @@ def test_threads_save_at_the_same_time(store: WorkspaceStore, sweep: Sweep) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(DEADLINE)
     assert failures == []
     assert counts(store, "predictions", "prediction_arrays", "logs") == {
         "predictions": 100,

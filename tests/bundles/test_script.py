@@ -20,6 +20,7 @@ import pytest
 from bundle_chains import CASES, WIDTH, case, save, spectra
 from chemotools.derivative import SavitzkyGolay
 from chemotools.scatter import MultiplicativeScatterCorrection, StandardNormalVariate
+from helpers import DEADLINE
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.preprocessing import MinMaxScaler
 
@@ -64,7 +65,11 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(packages: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
     """A process without site-packages."""
     return subprocess.run(
-        [sys.executable, "-I", "-S", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-I", "-S", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
     )
 
 

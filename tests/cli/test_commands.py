@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 from cli_workspaces import WIDTH, X, as_json, invoke, make_workspace
-from helpers import child, finish, read_line
+from helpers import DEADLINE, child, finish, read_line
 from typer.testing import CliRunner
 
 from n4a_fast import WorkspaceStore, __version__
@@ -184,7 +184,7 @@ def test_a_pipe_that_nobody_reads_ends_the_program_quietly(workspace: Path) -> N
         process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read().decode()
-        assert (process.wait(60), errors) == (141, "")
+        assert (process.wait(DEADLINE), errors) == (141, "")
 
 
 def test_output_is_ascii_where_the_stream_is(workspace: Path) -> None:
@@ -454,7 +454,7 @@ threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 app(["sql", sys.argv[1], query])
 """
     process = child(code, workspace)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
     assert "interrupted" in errors
 
@@ -633,6 +633,7 @@ def test_export_and_import(workspace: Path, ids: dict[str, str], tmp_path: Path)
     assert np.allclose(mine, theirs)
 
 
+@pytest.mark.long
 def test_plot_and_report_write_files(workspace: Path, ids: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("vl_convert")
     found = as_json(

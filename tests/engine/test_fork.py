@@ -241,7 +241,7 @@ with WorkspaceStore(sys.argv[1]) as store:
     store.list_runs()
     worker = multiprocessing.get_context("fork").Process(target=child, args=(sys.argv[1], run))
     worker.start()
-    worker.join(60)
+    worker.join(300)
     assert worker.exitcode == 0, worker.exitcode
     assert store.list_pipelines().height == 1
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import begin_pipeline, begin_sweep, child, count, finish, predict_with_arrays
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, count, finish, predict_with_arrays
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreMovedError, StoreUnavailableError
@@ -190,7 +190,7 @@ with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
     store.begin_run("run", {}, [])
 """
     process = child(code, tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=DEADLINE)
     assert (output, process.returncode) == ("", 0)
     (line,) = errors.splitlines()
     assert "was removed with its folder" in line

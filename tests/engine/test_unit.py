@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line, save_chain
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
 
@@ -178,7 +178,7 @@ def test_an_object_that_another_process_saves_while_a_transaction_deletes_it_sta
             other.stdin.write("\n")
             other.stdin.flush()
             assert read_line(other) == "durable"
-        other.communicate("\n", timeout=60)
+        other.communicate("\n", timeout=DEADLINE)
         assert store.load_artifact(artifact) == obj
         store.gc_artifacts()
         assert store.load_artifact(artifact) == obj

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import DEADLINE, child
 
 MODULES = {
     "nirs4all/__init__.py": "__version__ = {version!r}\nfrom nirs4all.pipeline.execution import orchestrator\n",
@@ -58,9 +59,13 @@ def program(tmp_path: Path) -> Program:
         folder.mkdir(exist_ok=True)
         if version is not None:
             write_package(folder, version)
+        if arguments[0] == "-c" and not environment:  # what happens when an interpreter starts is not asked
+            forked = child(f"import sys; sys.path.insert(0, {str(folder)!r})\n{arguments[1]}")
+            output, errors = forked.communicate(timeout=DEADLINE)
+            return subprocess.CompletedProcess(arguments, forked.returncode, output, errors)
         variables = {**os.environ, "PYTHONPATH": str(folder), **environment}
         return subprocess.run(
-            [sys.executable, *arguments], env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=60
+            [sys.executable, *arguments], env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=DEADLINE
         )
 
     return run

@@ -6,14 +6,12 @@ A package in its shape stands in for it: a store on SQLite, its arrays, a reader
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import DEADLINE, child
 
 from n4a_fast import WorkspaceStore
 
@@ -74,17 +72,11 @@ def program(tmp_path: Path) -> Program:
             path = folder / name.replace("{version}", version)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("{version!r}", repr(version)).replace("{version}", version))
-        done = subprocess.run(
-            [sys.executable, "-c", f"import json, sys\n{script}", *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(folder)},
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0 or not check, done.stderr
-        return json.loads(done.stdout) if check else done.stderr
+        prepared = f"import json, os, sys\nsys.path.insert(0, {str(folder)!r})\nos.chdir({str(tmp_path)!r})\n"
+        forked = child(prepared + script, *arguments)
+        output, errors = forked.communicate(timeout=DEADLINE)
+        assert forked.returncode == 0 or not check, errors
+        return json.loads(output) if check else errors
 
     return run
 

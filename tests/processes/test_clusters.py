@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers import counts
+from helpers import DEADLINE, counts
 
 from n4a_fast import WorkspaceStore
 
@@ -99,7 +99,13 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     """What a program printed, once it has ended well; it finds the helpers and no other workspace."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=180, check=False, env=environment, cwd=cwd
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        env=environment,
+        cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -168,7 +174,7 @@ def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_pat
 
 def failed(*command: str | Path) -> str:
     """The last line that a program left on stderr, once it has failed."""
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert done.returncode != 0
     return done.stderr.splitlines()[-1]
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import begin_pipeline, begin_sweep, child, counts, finish, names_in, predict_with_arrays, save_chain
+from helpers import (
+    DEADLINE,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    counts,
+    finish,
+    names_in,
+    predict_with_arrays,
+    save_chain,
+)
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import NotFoundError
@@ -70,7 +80,7 @@ store.flush()
 print(sweep.run, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    run = child(writer, tmp_path).communicate(timeout=60)[0].strip()
+    run = child(writer, tmp_path).communicate(timeout=DEADLINE)[0].strip()
     assert finish(child(DELETE, tmp_path, run)).strip() == "5"
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, *TABLES) == dict.fromkeys(TABLES, 0)

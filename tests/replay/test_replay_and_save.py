@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import child, count
+from helpers import DEADLINE, child, count
 from replay_chains import spectra, target
 from replay_stores import begin, pls_chain, put_chain
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -125,7 +125,7 @@ with WorkspaceStore(sys.argv[1] + "/ws") as store:
     for _ in range(3):
         last = process.stdout.readline()
     process.send_signal(signal.SIGKILL)
-    last = (process.communicate(timeout=60)[0].split() or [last.strip()])[-1]
+    last = (process.communicate(timeout=DEADLINE)[0].split() or [last.strip()])[-1]
     with WorkspaceStore(tmp_path / "ws") as store:
         kept = store.sql("SELECT dataset_name, count(*) AS n FROM predictions GROUP BY 1")
         assert set(kept["n"].to_list()) == {len(chains)}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import child, count, finish, read_line
+from helpers import DEADLINE, child, count, finish, read_line
 from replay_chains import Aware, spectra, target
 from replay_stores import begin, fitted_steps, plain, pls_chain, put_chain
 from sklearn.base import clone
@@ -521,8 +521,8 @@ def test_a_forked_child_replays_too(store: WorkspaceStore) -> None:
     results = context.Queue()
     process = context.Process(target=_replayed_by_child, args=(store, chain, results))
     process.start()
-    np.testing.assert_array_equal(results.get(timeout=60), expected)
-    process.join(60)
+    np.testing.assert_array_equal(results.get(timeout=DEADLINE), expected)
+    process.join(DEADLINE)
 
 
 def test_several_sources_are_joined_and_fused(store: WorkspaceStore) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from chemotools.scatter import StandardNormalVariate
-from helpers import child, examples, finish
+from helpers import DEADLINE, child, examples, finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_chains import spectra, target
@@ -307,5 +307,5 @@ def test_a_file_of_a_killed_replay_is_absent_or_what_it_was(tmp_path: Path, name
     assert process.stdout is not None
     assert process.stdout.readline() == "under way\n"
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=DEADLINE)
     assert (tmp_path / name).read_bytes() == b"of before"
