@@ -80,6 +80,39 @@ def test_chain_summaries(measure: Measure, ranked: Ranked) -> None:
 
 
 @on_100k(
+    "chain_summaries_page_vs_computed",
+    workload="query_chain_summaries of 100 chains of 5,000",
+    baseline="their definition computed from the predictions of these chains",
+)
+def test_chain_summaries_page(measure: Measure, ranked: Ranked) -> None:
+    page = ranked.store.query_chain_summaries()["chain_id"].to_list()[2_000:2_100]
+    database, these = ranked.store._open().database, ", ".join(f"'{chain}'" for chain in page)
+    sql = f"{summaries_of(f'FROM predictions WHERE chain_id IN ({these})')} ORDER BY chain_id"
+    ours = partial(ranked.store.query_chain_summaries, chain_id=page)
+    assert sorted(ours()["chain_id"]) == database.arrow(sql)["chain_id"].to_pylist() == sorted(page)
+    measure.ratio(lambda: database.arrow(sql), ours, rounds=9)
+
+
+@on_100k(
+    "leaderboard_after_commit",
+    workload="a durable commit, then the first leaderboard(n=10) of 5,000 chains",
+    baseline="SQLite by hand: a durable commit, then means by GROUP BY",
+)
+def test_leaderboard_after_commit(measure: Measure, ranked: Ranked) -> None:
+    def by_hand() -> int:
+        with ranked.sqlite as sqlite:
+            sqlite.execute("UPDATE predictions SET val = val WHERE rowid = 1")
+        return len(ranked.sqlite.execute(BEST).fetchall())
+
+    def ours() -> int:
+        ranked.store.set_metric_direction("rmse", higher_is_better=False)
+        return ranked.store.leaderboard(n=10).frame.height
+
+    assert by_hand() == ours() == 10
+    measure.ratio(by_hand, ours, rounds=9)
+
+
+@on_100k(
     "aggregated_page_vs_all",
     workload="a first page of 100 chains by iter_aggregated_predictions, of 5,000",
     baseline="query_aggregated_predictions of all of them",
