@@ -67,6 +67,10 @@ class Plain:
                 }
             )
 
+    def _restore_workspace_context(self, store: Any, df: Any) -> None:
+        asked = df.select("pipeline_id", "dataset_name").rows()
+        self.asked = [(store.get_pipeline(pipeline)["run_id"], dataset) for pipeline, dataset in asked]
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store1x]:
@@ -95,7 +99,7 @@ def module(more: dict[str, Any]) -> Any:
     return made
 
 
-FILLS = ("_populate_buffer_from_store",)
+FILLS = ("_populate_buffer_from_store", "_restore_workspace_context")
 
 
 @pytest.mark.parametrize("load_arrays", [True, False])
@@ -125,3 +129,13 @@ def test_a_release_whose_rows_have_more_makes_them_itself(store: Store1x) -> Non
     assert {row["val_score"] for row in found._buffer} == {7.0}
     prediction_rows.give_back(predictions)
     assert predictions.Predictions._populate_buffer_from_store is vars(Plain)["_populate_buffer_from_store"]
+
+
+def test_each_run_is_asked_once_for_each_of_its_data_sets(store: Store1x) -> None:
+    predictions = module({})
+    prediction_rows.exchange(predictions)
+    found, wanted = predictions.Predictions(), Plain()
+    for each in (found, wanted):
+        each._restore_workspace_context(store, store.query_predictions())
+    assert found.asked == list(dict.fromkeys(wanted.asked))
+    assert len(wanted.asked) > len(found.asked)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from itertools import repeat
@@ -46,6 +46,7 @@ _READ = (*_AS_STORED, *_OTHERS, "scores", "best_params")
 _WORTH_IT = 16  # rows
 _CHAINS = "SELECT chain_id, model_step_idx, branch_path FROM chains"
 _PIPELINES = "SELECT pipeline_id, name FROM pipelines"
+_RUNS = "SELECT pipeline_id, run_id FROM pipelines"
 
 
 def exchange(module: ModuleType) -> None:
@@ -65,12 +66,18 @@ def give_back(module: ModuleType) -> None:
 
 
 def _together(original: Fill) -> Fill:
-    """nirs4all's method, which asks for one pipeline after the other: all as they are at one moment."""
+    """nirs4all's method, which asks every pipeline for its run and each run once: one pipeline of a run will do."""
 
     @wraps(original)
     def ask(self: Any, store: Any, df: pl.DataFrame) -> None:
-        with store.read_together() if isinstance(store, Store1x) else nullcontext():
-            original(self, store, df)
+        if not isinstance(store, Store1x):
+            return original(self, store, df)
+        with store.read_together() as workspace:
+            runs = dict(workspace.database.rows(_RUNS))
+            first: dict[tuple[str | None, str], int] = {}
+            for place, (pipeline, name) in enumerate(df.select("pipeline_id", "dataset_name").rows()):
+                first.setdefault((runs.get(pipeline), name), place)
+            original(self, store, df[list(first.values())])
 
     return ask
 
@@ -92,12 +99,17 @@ def _filling(original: Fill) -> Fill:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Python's collector waits: everything that the block makes stays, and looking at it took a third of the time."""
+    """Python's collector waits: everything that the block makes stays, and looking at it took a third of the time. It
+    counts as old then, or the next object would make the collector look at all of it twice.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if was_enabled:
             gc.enable()
 
