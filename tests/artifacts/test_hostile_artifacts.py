@@ -62,8 +62,13 @@ def fitted(kind: type) -> Any:
         "param_grid": {"alpha": [1.0]},
     }
     inner |= {"param_distributions": {"alpha": [1.0]}, "base_estimator": Ridge(), "n_iter": 1, "max_iter": 20}
-    wanted = {name: value for name, value in inner.items() if name in kind.__init__.__code__.co_varnames}
-    for options in ({}, wanted):
+    taken = kind.__init__.__code__.co_varnames
+    sizes = {"n_estimators": 3, "max_iter": 20, "Cs": 2, "cv": 2}
+    small, least, wanted = (
+        {name: value for name, value in given.items() if name in taken}
+        for given in (sizes, sizes | {"max_iter": 250}, inner)  # TSNE takes no fewer
+    )
+    for options in (small, wanted, least, {}):
         for spectra in (X, X[:, 0], [str(value) for value in X[:, 0]]):
             for target in (Y, THREE, X[:, :2], None):
                 try:
@@ -73,6 +78,7 @@ def fitted(kind: type) -> Any:
     return None
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_every_estimator_of_scikit_learn_loads_by_default() -> None:
     tried, refused = 0, {}

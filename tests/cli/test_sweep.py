@@ -10,7 +10,9 @@ import pytest
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.cli.datasets import HOURS_PER_SPECTRUM, Dataset, load_coffee, load_fermentation
-from n4a_fast.cli.sweep import Fitted, Variant, fit_variant, store_variant, variants_for
+from n4a_fast.cli.sweep import Fitted, fit_variant, store_variant, variants_for
+
+pytestmark = pytest.mark.long
 
 FOLDS = 5
 
@@ -21,8 +23,10 @@ def dataset(request: pytest.FixtureRequest) -> Dataset:
     return loaded
 
 
-def fitted_variants(dataset: Dataset, number: int) -> list[tuple[Variant, Fitted]]:
-    return [(variant, fit_variant(dataset, variant, FOLDS)) for variant in variants_for(dataset)[:number]]
+@pytest.fixture(scope="module")
+def fitted(dataset: Dataset) -> list[Fitted]:
+    """What the first variants give."""
+    return [fit_variant(dataset, variant, FOLDS) for variant in variants_for(dataset)[:3]]
 
 
 def test_each_data_set_has_at_least_ten_different_variants(dataset: Dataset) -> None:
@@ -55,18 +59,16 @@ def test_held_out_coffees_are_of_every_country_in_equal_parts() -> None:
     assert np.bincount(dataset.y_test).tolist() == [6, 6, 6]
 
 
-def test_out_of_fold_predictions_cover_each_training_row_once(dataset: Dataset) -> None:
-    for _, fitted in fitted_variants(dataset, 3):
-        (out_of_fold,) = (
-            prediction for prediction in fitted.predictions if (prediction.fold, prediction.partition) == ("avg", "val")
-        )
+def test_out_of_fold_predictions_cover_each_training_row_once(dataset: Dataset, fitted: list[Fitted]) -> None:
+    for variant in fitted:
+        (out_of_fold,) = (each for each in variant.predictions if (each.fold, each.partition) == ("avg", "val"))
         assert out_of_fold.rows.tolist() == dataset.train_rows.tolist()
         assert out_of_fold.y_true.tolist() == dataset.y_train.tolist()
 
 
-def test_averaged_prediction_is_the_mean_of_the_folds(dataset: Dataset) -> None:
-    for _, fitted in fitted_variants(dataset, 3):
-        tests = {prediction.fold: prediction for prediction in fitted.predictions if prediction.partition == "test"}
+def test_averaged_prediction_is_the_mean_of_the_folds(fitted: list[Fitted]) -> None:
+    for variant in fitted:
+        tests = {prediction.fold: prediction for prediction in variant.predictions if prediction.partition == "test"}
         average = tests.pop("avg")
         assert len(tests) == FOLDS
         if average.y_proba is None:
