@@ -78,6 +78,13 @@ def build_workspace(folder: Path, rows: int) -> dict[str, Any]:
     return found
 
 
+def build_chains(folder: Path, chains: int) -> None:
+    """A workspace of so many chains with three predictions each, as build_chains.py makes it."""
+    subprocess.run(
+        [sys.executable, FOLDER / "build_chains.py", folder, str(chains)], check=True, stdout=subprocess.DEVNULL
+    )
+
+
 def _section(path: Path) -> tuple[str, int]:
     """Name and instructions of one dump."""
     text = path.read_text()

@@ -146,6 +146,23 @@ def test_what_is_counted_has_whole_numbers_and_no_failure_is_told_where_there_wa
         assert not re.findall(r">0\.5<|>1\.5<", svg.partition("axis")[2])
 
 
+def test_pipelines_are_counted_up_and_steps_compared_by_medians(store: WorkspaceStore) -> None:
+    save_chains(store, 45)
+    counted = store.plot("timeline").rows
+    assert counted[-1]["done"] == 45
+    assert counted[-1]["failed"] == 1
+    for name in ("done", "failed", "time"):
+        values = [row[name] for row in counted]
+        assert values == sorted(values)
+    frame = store.leaderboard(n=None).frame
+    expected = []
+    for number in range(40):  # the first five are of two chains each; SNV, which all have, is compared with nothing
+        has = frame["preprocessings"] == f"step {number}>SNV"
+        with_, without = (float(np.median(frame.filter(part)["val_score"].to_numpy())) for part in (has, ~has))
+        expected.append({"step": f"step {number}", "difference": with_ - without, "n": 2 if number < 5 else 1})
+    assert store.plot("impact").rows == sorted(expected, key=lambda row: row["difference"])[: figures.COLUMNS]
+
+
 def test_a_scatter_keeps_the_largest_residuals(store: WorkspaceStore, sweep: Sweep) -> None:
     prediction = predict(store, sweep.pipeline, sweep.chain)
     truth = np.linspace(0, 1, 12_000)

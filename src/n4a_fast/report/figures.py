@@ -32,11 +32,11 @@ WHERE chain_id IN (SELECT unnest(?)) AND partition = 'val' AND refit_context IS 
 GROUP BY chain_id, fold_id"""
 _ENDS = """WITH ended AS (SELECT completed_at, status FROM pipelines
     WHERE completed_at IS NOT NULL AND (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)),
-numbered AS (SELECT completed_at, ntile({buckets}) OVER (ORDER BY completed_at) AS bucket,
-    count(*) FILTER (status = 'completed') OVER (ORDER BY completed_at) AS done,
-    count(*) FILTER (status = 'failed') OVER (ORDER BY completed_at) AS failed FROM ended)
-SELECT max(completed_at) AS time, max(done) AS done, max(failed) AS failed FROM numbered
-GROUP BY bucket ORDER BY time"""
+numbered AS (SELECT *, ntile({buckets}) OVER (ORDER BY completed_at, status) AS bucket FROM ended),
+counted AS (SELECT bucket, max(completed_at) AS time, count(*) FILTER (status = 'completed') AS done,
+    count(*) FILTER (status = 'failed') AS failed FROM numbered GROUP BY bucket)
+SELECT time, sum(done) OVER (ORDER BY bucket)::BIGINT AS done, sum(failed) OVER (ORDER BY bucket)::BIGINT AS failed
+FROM counted ORDER BY bucket"""
 
 
 def chart(
@@ -189,11 +189,11 @@ def _box_rows(frame: pl.DataFrame, board: Board) -> Rows:
 
 
 def _impact_rows(frame: pl.DataFrame, board: Board) -> Rows:
-    steps = frame.select("val_score", pl.col("preprocessings").map_elements(_steps, pl.List(pl.String)).alias("step"))
-    rows = []
-    for step in sorted({each for found in steps["step"] for each in found}):
-        has = steps["step"].list.contains(step)
-        with_, without = steps.filter(has)["val_score"], steps.filter(~has)["val_score"]
+    steps = {name: _steps(name) for name in frame["preprocessings"].unique().drop_nulls()}
+    rows: Rows = []
+    for step in sorted({each for found in steps.values() for each in found}):
+        has = pl.col("preprocessings").is_in([name for name, found in steps.items() if step in found])
+        with_, without = frame.filter(has)["val_score"], frame.filter(~has)["val_score"]
         if len(with_) and len(without):
             rows.append({"step": step, "difference": float(with_.median()) - float(without.median()), "n": len(with_)})  # type: ignore[arg-type]
     rows.sort(key=lambda row: (-row["difference"] if board.higher_is_better else row["difference"], row["step"]))
