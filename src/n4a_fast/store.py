@@ -63,6 +63,7 @@ from n4a_fast.report import Chart, ReportFile, figures, write_report
 from n4a_fast.report.cells import store_cell
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values.chain_input import ChainInput
+from n4a_fast.values.notebook import never_raises
 from n4a_fast.views import Chain, Run
 
 OneOrMore = str | list[str] | None
@@ -190,6 +191,7 @@ class WorkspaceStore:
         """The class and the folder."""
         return f"{type(self).__name__}({str(self._path)!r})"
 
+    @never_raises
     def _repr_html_(self) -> str | None:
         return store_cell(str(self._path), None if self._workspace is None else glance(self._workspace))
 

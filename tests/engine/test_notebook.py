@@ -40,6 +40,10 @@ OBJECTS = {
     "store.load_arrays(chain_id=chain.chain_id, partition='val')": "shape of the first",
     "store.replay_plan(chain.chain_id, X)": "chain",
     "store.plot('scatter')": "<svg",
+    "store.verify(quick=True)": "is sound",
+    "store.backup('kept')": "verified",
+    "store.vacuum()": "MB before",
+    "store.report('r.html', charts=False)": "open it in any browser",
     "store.close(); store": "busy",
 }
 

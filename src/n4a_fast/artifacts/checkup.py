@@ -13,6 +13,7 @@ from n4a_fast.artifacts.model_files import library_of
 from n4a_fast.artifacts.pickles import Contents, contents_of
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
 from n4a_fast.values import jsontext
+from n4a_fast.values.notebook import report_cell
 
 Progress = Callable[[int, int], object]
 T = TypeVar("T")
@@ -57,6 +58,13 @@ class VerifyReport:
     def __bool__(self) -> bool:
         """Whether all is well."""
         return not self.damaged
+
+    def __str__(self) -> str:
+        return f"{self.checked:,} artifacts, {self.nbytes / 1e6:,.1f} MB: {len(self.damaged):,} damaged"
+
+    def _repr_html_(self) -> str | None:
+        rows = [{"artifact": name, "what": error} for name, error in self.damaged.items()]
+        return report_cell(str(self), rows, is_bad=True)
 
 
 def described(files: ArtifactFiles, row: dict[str, Any], ref_count: int) -> ArtifactDescription:

@@ -10,6 +10,7 @@ from typing import Any
 from n4a_fast.artifacts.pickles import Budget
 from n4a_fast.bundles.archive import members_of
 from n4a_fast.bundles.reader import FOLDER, budget_of, contents_in, digests_of, header_of
+from n4a_fast.values.notebook import report_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,14 @@ class BundleReport:
     def globals(self) -> tuple[str, ...]:
         """Everything that loading its operators would import."""
         return tuple(sorted({name for member in self.members for name in member.globals}))
+
+    def __str__(self) -> str:
+        imported = ", ".join(self.globals) or "nothing"
+        return f"{self.path}: {len(self.members):,} files; loading it would import {imported}"
+
+    def _repr_html_(self) -> str | None:
+        rows = [{"file": each.name, "bytes": each.size_bytes, "class": each.class_name} for each in self.members]
+        return report_cell(str(self), rows)
 
 
 def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleReport:

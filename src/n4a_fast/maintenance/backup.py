@@ -35,6 +35,7 @@ from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
 from n4a_fast.merging.shards import FOLDER as SHARDS
 from n4a_fast.merging.shards import shard_files, shards_below
+from n4a_fast.values.notebook import report_cell
 from n4a_fast.version import __version__
 
 NOTE = "backup.json"
@@ -52,6 +53,14 @@ class BackupReport:
     nbytes: int  # of the store files
     replaced: Path | None  # where a restore keeps what it has replaced
     seconds: float
+
+    def __str__(self) -> str:
+        files = f"{self.artifacts:,} artifacts, {self.unchanged:,} of them there already"
+        kept = f"; what was there is kept in {self.replaced}" if self.replaced else ""
+        return f"{self.path}: {self.nbytes / 1e6:,.1f} MB of rows, {files}, verified in {self.seconds:.1f} s{kept}"
+
+    def _repr_html_(self) -> str | None:
+        return report_cell(str(self), ())
 
 
 def backup(workspace: Workspace, to: Path, incremental: bool, progress: Progress | None) -> BackupReport:

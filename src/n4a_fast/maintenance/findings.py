@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from n4a_fast.values.notebook import report_cell
+
 Progress = Callable[[str, int, int], object]  # the part that is looked at, how much of it is done, of how much
 
 RESTORE = "restore a backup"
@@ -45,6 +47,24 @@ class VerificationReport:
 
     def __bool__(self) -> bool:
         return self.is_sound
+
+    def __str__(self) -> str:
+        wrong = sum(not (finding.is_leftover or finding.is_repaired) for finding in self.findings)
+        looked = ", ".join(f"{count:,} {part}" for part, count in self.checked.items() if count)
+        found = "is sound" if self.is_sound else f"has {wrong:,} finding{'s'[: wrong != 1]}"
+        return f"{self.path} {found}; looked at {looked or 'the file'}"
+
+    def _repr_html_(self) -> str | None:
+        rows = [
+            {
+                "kind": each.kind,
+                "id": each.id,
+                "what": each.message,
+                "cure": "repaired" if each.is_repaired else each.cure,
+            }
+            for each in self.findings
+        ]
+        return report_cell(str(self), rows, is_bad=not self.is_sound)
 
     def to_dict(self) -> dict[str, Any]:
         """The report in types of JSON."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import StoreLockedError
+from n4a_fast.errors import StoreError, StoreLockedError
 
 PATIENCE = 0.2  # seconds
 
@@ -56,5 +56,5 @@ def glance(workspace: Workspace) -> Glance | None:
             runs = tuple(workspace.database.rows(_RUNS))
             nbytes = workspace.database.path.stat().st_size
         return Glance({str(name): int(n) for _, name, n in counted}, runs, nbytes)
-    except Exception:  # it is for showing: whatever is in the way will be told by the next call
+    except (StoreError, OSError):  # busy, moved or damaged: the next call tells it
         return None

@@ -14,6 +14,7 @@ from n4a_fast import platform
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.values.notebook import report_cell
 
 _COUNT = "UPDATE store_info SET rewrites = rewrites + 1"
 _READ = "SELECT rewrites FROM store_info"
@@ -24,6 +25,12 @@ class VacuumReport(NamedTuple):
 
     before: int
     after: int
+
+    def __str__(self) -> str:
+        return f"{self.before / 1e6:,.1f} MB before, {self.after / 1e6:,.1f} MB after"
+
+    def _repr_html_(self) -> str | None:
+        return report_cell(str(self), ())
 
 
 def vacuum(database: Database) -> VacuumReport:

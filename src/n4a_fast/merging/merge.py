@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from n4a_fast import platform
@@ -34,6 +34,7 @@ from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.merging.logged_tables import read_each
 from n4a_fast.schema.columns import ALL
 from n4a_fast.tables.predictions.prediction_tables import KEY
+from n4a_fast.values.notebook import report_cell
 
 Progress = Callable[[str, int, int], object]  # the workspace that has been merged, how many have, of how many
 
@@ -57,6 +58,15 @@ class MergeReport:
     def added(self, table: str) -> int:
         """Rows that were new in `table`."""
         return sum(merged.added for merged in self.tables if merged.table == table)
+
+    def __str__(self) -> str:
+        found = sum(merged.found for merged in self.tables if merged.table == "predictions")
+        new = "all" if (added := self.added("predictions")) == found else f"{added:,}"
+        sources = f"{len(self.sources):,} workspace{'s'[: len(self.sources) != 1]}"
+        return f"{sources}: {found:,} predictions, {new} of them new"
+
+    def _repr_html_(self) -> str | None:
+        return report_cell(str(self), [asdict(merged) for merged in self.tables if merged.found])
 
 
 @dataclass(frozen=True, slots=True)

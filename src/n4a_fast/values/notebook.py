@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -14,6 +14,7 @@ from n4a_fast.values.texttable import plain
 
 BINS, LOOKED_AT = 24, 100  # of a distribution; arrays that are looked at for one that is there
 _LABELS = 6  # named in a cell
+ROWS, LONGEST = 20, 200  # of a report, and characters of each text in it
 P = ParamSpec("P")
 
 
@@ -71,6 +72,25 @@ def plan_cell(plan: Any) -> str:
     )
     listed = f'<ol style="{frame};padding:4px;list-style:none;display:inline-block">{boxes}</ol>' if boxes else ""
     return f"<p>{html_text(str(plan).splitlines()[0])}</p>{listed}"
+
+
+@never_raises
+def report_cell(told: str, rows: Sequence[Mapping[str, Any]], is_bad: bool = False) -> str:
+    """What a call has done, in a sentence, and at most `ROWS` of its rows, in red where they are what is wrong."""
+    heads = "".join(f"<th>{html_text(name)}</th>" for name in (rows[0] if rows else ()))
+    cells = ("".join(f"<td>{html_text(_short(value))}</td>" for value in row.values()) for row in rows[:ROWS])
+    body = "".join(f"<tr>{each}</tr>" for each in cells)
+    look = ' style="color:#c0392b"' if is_bad else ""
+    listed = f"<table><thead><tr>{heads}</tr></thead><tbody{look}>{body}</tbody></table>" if rows else ""
+    rest = f"<p>and {len(rows) - ROWS:,} more</p>" if len(rows) > ROWS else ""
+    return f"<p>{html_text(told)}</p>{listed}{rest}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    shown = str(value)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
 def _bars(counts: list[int]) -> str:

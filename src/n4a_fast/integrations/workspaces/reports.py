@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from n4a_fast.values.notebook import report_cell
 
 Progress = Callable[[str, int, int], object]  # what is being done, how many rows of it are done, of how many
 
@@ -37,6 +39,15 @@ class Report:
     seconds: float
     backup: Path | None = None
     already_done: bool = False
+
+    def __str__(self) -> str:
+        if self.already_done:
+            return f"{self.source} is an n4a_fast workspace already"
+        compared = f"every row and {self.arrays_compared:,} arrays compared"
+        return f"{self.kind}, {compared}, written to {self.destination} in {self.seconds:.1f} s"
+
+    def _repr_html_(self) -> str | None:
+        return report_cell(str(self), [asdict(table) for table in self.tables if table.found])
 
     def written(self, table: str) -> int:
         """Rows written to `table`."""
