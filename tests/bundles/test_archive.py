@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from bundle_chains import case, save, spectra
-from helpers import child, counts, finish
+from helpers import SHARE, child, counts, finish
 
 from n4a_fast import WorkspaceStore, inspect_bundle
 from n4a_fast.bundles.reader import read_bundle
@@ -225,7 +225,8 @@ def damaged(bundle: Path, dice: random.Random) -> None:
     rewritten(bundle, change, integrity=False)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(round(8 * SHARE)))
 def test_whatever_is_damaged_is_told_as_such_and_leaves_nothing(
     store: WorkspaceStore, tmp_path: Path, good_bundle: Path, seed: int
 ) -> None:

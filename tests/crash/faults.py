@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, predict_with
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreError
 
-ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)
+# each kind of fault, once and from then on
+KINDS = tuple(product((errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES), (False, True)))
 MOST = 400  # operations of one call
 Call = Callable[[WorkspaceStore, Sweep], object]
 _SHIM = ctypes.CDLL(None)
@@ -145,18 +147,18 @@ def one(name: str, root: Path, sweep: Sweep, number: int, error: int, lasting: b
 def main(name: str, folder: str, stride: str) -> None:
     sound = Path(folder) / "sound"
     sweep, faults = prepared(sound), 0
-    for error in ERRORS:
-        for lasting in (False, True):
-            for number in range(1 + ERRORS.index(error) % int(stride), MOST, int(stride)):
-                root = Path(shutil.copytree(sound, Path(folder) / "root"))
-                was_reached, wrong = one(name, root, sweep, number, error, lasting)
-                shutil.rmtree(root)
-                if not was_reached:
-                    break
-                faults += 1
-                how = "from then on" if lasting else "once"
-                for problem in wrong:
-                    print(json.dumps([f"{name}: operation {number}, {errno.errorcode[error]} {how}", problem]))
+    for place, (error, lasting) in enumerate(KINDS):
+        step = int(stride) * (len(KINDS) + place) // len(KINDS)  # so that each kind meets other operations
+        for number in range(1 + (place if step > 1 else 0), MOST, step):
+            root = Path(shutil.copytree(sound, Path(folder) / "root"))
+            was_reached, wrong = one(name, root, sweep, number, error, lasting)
+            shutil.rmtree(root)
+            if not was_reached:
+                break
+            faults += 1
+            how = "from then on" if lasting else "once"
+            for problem in wrong:
+                print(json.dumps([f"{name}: operation {number}, {errno.errorcode[error]} {how}", problem]))
     print(json.dumps(faults))
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from helpers import DEADLINE, counts, finish, program
+from helpers import DEADLINE, SHARE, counts, finish, program
 from nursery import BULK_ROWS, FOLDS, PARTITIONS, fill_pipeline
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.merging.logged_tables import logged
 
-KILLS = 14  # of each workload
+KILLS = round(16 * SHARE)  # of each workload
+MERGES_KILLED = 14  # some of them in the middle
 SHARDS, PIPELINES = 24, 3  # to merge, and in each
 OF_PIPELINE = FOLDS * len(PARTITIONS)
 PER_PIPELINE = {
@@ -91,7 +92,7 @@ def test_merges_of_shards_in_their_journals_are_killed_and_repeated(
     folder, acknowledged = tmp_path / "workspace", tmp_path / "acknowledged"
     shards = fill_shards(folder)
     inside, undone = 0, 0
-    for _ in range(KILLS):
+    for _ in range(MERGES_KILLED):
         killed(nursery, "merge", folder, acknowledged, dice)
         said = [tuple(line.split()) for line in acknowledged.read_text().splitlines()]
         with WorkspaceStore(folder) as store:
@@ -101,7 +102,7 @@ def test_merges_of_shards_in_their_journals_are_killed_and_repeated(
         assert {shard for word, shard in said if word == "taken"} <= set(there)
         inside += said[-1][0] == "taking"
         undone += said[-1][0] == "taking" and said[-1][1] not in there
-    assert inside >= KILLS // 3, "too few of the kills struck in the middle of a merge"
+    assert inside >= MERGES_KILLED // 3, "too few of the kills struck in the middle of a merge"
     assert undone > 0
     assert all(logged(shard, 5.0) for shard in shards)  # and they still rest where they were
     with WorkspaceStore(folder) as store, WorkspaceStore(tmp_path / "at once") as at_once:

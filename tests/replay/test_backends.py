@@ -42,7 +42,10 @@ def test_workers_of_dask_are_sent_blocks_of_spectra_that_their_memory_does_not_h
         expected = store.replay_chains(chains, X)
         with (
             LocalCluster(
-                n_workers=2, threads_per_worker=1, memory_limit=WORKER_MEMORY, dashboard_address=None
+                n_workers=2 if rows >= 100_000 else 1,
+                threads_per_worker=1,
+                memory_limit=WORKER_MEMORY,
+                dashboard_address=None,
             ) as cluster,
             Client(cluster) as client,
             joblib.parallel_config(backend="dask"),
