@@ -251,6 +251,7 @@ MORE_READS: dict[str, Callable[[WorkspaceStore, str], Any]] = {
     "export_predictions_parquet": lambda store, _: store.export_predictions_parquet(
         store.workspace_path / "predictions.parquet"
     ),
+    "export_predictions_csv": lambda store, _: store.export_predictions_csv(store.workspace_path / "predictions.csv"),
     "verify_artifacts": lambda store, _: store.verify_artifacts(),
     "iter_arrays": lambda store, _: list(store.iter_arrays()),
     "iter_aggregated_predictions": lambda store, _: list(store.iter_aggregated_predictions()),
