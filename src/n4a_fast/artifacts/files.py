@@ -29,7 +29,7 @@ from n4a_fast.artifacts.claims import SAVING, Claims
 from n4a_fast.artifacts.codec import EXTENSIONS
 from n4a_fast.artifacts.pickles import room_for
 from n4a_fast.artifacts.verifying import Verifying, opened
-from n4a_fast.durable.sync import Syncing, start_sync
+from n4a_fast.durable.sync import Syncing, disk_errors_told, start_sync
 from n4a_fast.engine.session import Session
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreUnavailableError, UnsafePathError
 
@@ -100,6 +100,10 @@ class ArtifactFiles:
             return self.read_at(path, artifact_id, relative, content_hash)
         except FileNotFoundError as error:
             raise ArtifactMissingError(artifact_id, Path(path)) from error
+        except ArtifactCorruptError:
+            raise
+        except OSError as error:
+            raise StoreUnavailableError(Path(path), error.strerror or str(error)) from error
 
     def read_at(self, path: str, artifact_id: str, relative: str, content_hash: str) -> Content:
         """The same of a file that is to have this place, and has another name still."""
@@ -121,7 +125,7 @@ class ArtifactFiles:
     def adopt(self, relative: str) -> None:
         """A file that someone else wrote: it is to survive a power loss with the next flush, too."""
         path = self._place(relative)
-        with open(path, "rb") as file:
+        with disk_errors_told(Path(path)), open(path, "rb") as file:
             start_sync(file.fileno())
         self._remember_unsynced(path)
 
