@@ -5,9 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line, save_chain
+from helpers import (
+    DEADLINE,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    finish,
+    predict,
+    predict_with_arrays,
+    read_line,
+    save_chain,
+)
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreLockedError
 
 # A workspace with two runs; then, in forked children, one unit of work on copies of it, each killed at another call.
 KILLED = """
@@ -208,3 +219,28 @@ def test_a_unit_that_only_saves_is_one_record_of_the_log(tmp_path: Path) -> None
                 store.complete_pipeline(pipeline, 0, 0, "rmse", 1)
                 store.log_step(pipeline, 1, "SNV", "end")
         assert store.stats().pending == 3
+
+
+HOLDS_THE_FILE = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_block_that_is_durable_does_not_fail_for_a_file_that_another_program_holds(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, flush_rows=10, lock_timeout=0.1) as store:
+        sweep = begin_sweep(store)
+        store.flush()
+        store._open().database.detach()
+        holder = child(HOLDS_THE_FILE, tmp_path / "store.duckdb")
+        assert read_line(holder) == "held"
+        for block in range(2):  # together more than the buffer holds: it is time for the tables
+            with store.transaction():
+                for fold in range(8):
+                    predict(store, sweep.pipeline, sweep.chain, fold_id=f"{block} {fold}")
+        with pytest.raises(StoreLockedError):
+            store.list_runs()
+        finish(holder)
+        assert store.query_predictions().height == 16

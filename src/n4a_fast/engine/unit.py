@@ -112,6 +112,7 @@ class Units:
         if not (database.in_transaction or self._wanted):
             self._buffer.write(in_unit=True)
             database.unit_is_open = False
+            self._buffer.make_room_at_once()
             return
         with Uninterrupted():
             with database.reading():  # begins the transaction, and writes what is in memory

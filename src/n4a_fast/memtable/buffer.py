@@ -8,9 +8,10 @@ becomes durable with the end of the unit, as one record where it only saved.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
-from n4a_fast.errors import InvalidInputError
+from n4a_fast.errors import InvalidInputError, StoreError
 from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.platform.interrupts import Uninterrupted
 
@@ -88,11 +89,27 @@ class Buffer:
             self._tables.mark_logged()
         self._since = None
         database.note_use()
-        # what a unit saved is durable now: it must not fail for a file that another process has
-        if self._is_full() and ((wait and not in_unit and self._is_full(twice=True)) or database.enter_if_free()):
-            database.refresh()
-            if self._is_full():  # others may have put most of it in place
-                database.drain(others=False)
+        if not in_unit and self._is_full() and ((wait and self._is_full(twice=True)) or database.enter_if_free()):
+            self._make_room()
+
+    def make_room_at_once(self) -> None:
+        """After a unit that is durable: put what is in memory in the tables if it is much and the file is free. It must
+        not fail for a file that others have, or that takes nothing: the next flush meets that itself.
+        """
+        database = self._database
+        if self._is_full() and database.enter_if_free():
+            patience = database.lock_timeout
+            database.wait_at_most(0.0)
+            try:
+                with suppress(StoreError):
+                    self._make_room()
+            finally:
+                database.wait_at_most(patience)
+
+    def _make_room(self) -> None:
+        self._database.refresh()
+        if self._is_full():  # others may have put most of it in place
+            self._database.drain(others=False)
 
     def flush_when_full(self) -> None:
         """Flush once there is as much as the limits say; by time, the background does it."""
