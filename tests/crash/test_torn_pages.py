@@ -130,7 +130,17 @@ print(len(seen))"""
     with WorkspaceStore(tmp_path / "w") as store:
         store.begin_run("before", {}, [])
     assert finish(child(started, tmp_path / "w")) == "0\n"
-    assert int(finish(child(started, torn))) > 0  # with something to look at, it is seen
+    killed = child(
+        f"{started}\nstore = WorkspaceStore(sys.argv[1]); store.delete_run(store.begin_run('r', {{}}, []))\n"
+        "print('deleted'); sys.stdin.readline()",
+        tmp_path / "w",
+    )
+    assert read_line(killed) == "0"
+    assert read_line(killed) == "deleted"
+    kill(killed)
+    assert (tmp_path / "w" / f"{STORE}.wal").stat().st_size
+    assert finish(child(started, tmp_path / "w")) == "1\n"  # it is attached twice, and looked at once
+    assert 0 < int(finish(child(started, torn))) <= 2  # what was mended is looked at again
 
 
 def test_a_reader_that_may_write_makes_it_whole_too(torn: Path) -> None:

@@ -38,7 +38,7 @@ from n4a_fast.errors import StoreUnavailableError
 # those whose checkpoints are known to leave the parts in use alone; `tests/crash/test_torn_pages.py` looks at each
 KNOWN_VERSIONS = ("2.0.",)
 _SECONDS = 120.0
-_FORBIDDEN = "forbidden"
+_WHOLE, _FORBIDDEN, _PASSED_OVER = "whole", "forbidden", "passed over"  # what the helper says
 # without this package's own __init__, which imports all of it
 _HELPER = """import sys, types
 package = types.ModuleType("n4a_fast"); package.__path__ = [sys.argv[1]]; sys.modules["n4a_fast"] = package
@@ -50,7 +50,10 @@ def mend_before_attaching(path: Path, duckdb_version: str) -> None:
     """Make whole what a crash cut. Nothing happens when there is no log, when the file is in use, or when its damage is
     of another kind; StoreUnavailableError when there is something to do and this user may not write.
     """
-    if not _has_log(path) or not duckdb_version.startswith(KNOWN_VERSIONS) or not sys.executable:
+    state = _state(path)
+    if state is None or _LOOKED_AT.get(path) == state:
+        return
+    if not duckdb_version.startswith(KNOWN_VERSIONS) or not sys.executable:
         return
     command = [sys.executable, "-I", "-S", "-B", "-c", _HELPER, _PACKAGE, str(path)]
     try:
@@ -60,30 +63,34 @@ def mend_before_attaching(path: Path, duckdb_version: str) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip()
         raise StoreUnavailableError(path, f"what a crash left could not be looked at: {reason}") from error
-    if helper.stdout.strip() == _FORBIDDEN:
+    found = helper.stdout.strip()
+    if found == _FORBIDDEN:
         raise StoreUnavailableError(
             path, "a crash cut its last write", "open it once with permission to write, which makes it whole"
         )
+    if found == _WHOLE:
+        _LOOKED_AT[path] = state
 
 
-def mend(path: str) -> bool:
-    """In the helper: make file and log whole, durably; False when that is not allowed."""
+def mend(path: str) -> str:
+    """In the helper: make file and log whole, durably, if that is allowed, and say so."""
     try:
         opened = platform.open_unshared(path)
     except OSError:
-        return True  # attaching tells why
+        return _PASSED_OVER  # attaching tells why
     if opened is None:
-        return True  # in use, and whole
+        return _PASSED_OVER  # in use, and whole
     descriptor, may_write = opened
     try:
         file = DuckDBFile(lambda offset, length: platform.read_at(descriptor, length, offset))
         if not file.is_known:
-            return True
-        return _mend_log(f"{path}.wal") and _mend_blocks(path, file, descriptor, may_write)
+            return _PASSED_OVER
+        mended = _mend_log(f"{path}.wal") and _mend_blocks(path, file, descriptor, may_write)
+        return _WHOLE if mended else _FORBIDDEN
     except (FileNotFoundError, DamagedFileError):
-        return True  # there is no log any more, or damage of another kind: attaching tells
+        return _PASSED_OVER  # there is no log any more, or damage of another kind: attaching tells
     except PermissionError:
-        return False
+        return _FORBIDDEN
     finally:
         os.close(descriptor)
 
@@ -130,13 +137,19 @@ def _torn_blocks(path: str, file: DuckDBFile) -> dict[int, tuple[int, bytes]]:
     return torn
 
 
-def _has_log(path: Path) -> bool:
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Another one once anything was written to the file or to its log; None where there is no log, or none to read."""
     try:
-        return os.stat(f"{path}.wal").st_size > 0
-    except OSError:  # none, or one that attaching tells of
-        return False
+        found = os.stat(f"{path}.wal"), os.stat(path)
+    except OSError:  # attaching tells why
+        return None
+    numbers = tuple(n for each in found for n in (each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns))
+    return numbers if found[0].st_size else None
 
 
 def main(path: str) -> None:
     """The helper."""
-    print("" if mend(path) else _FORBIDDEN)
+    print(mend(path))
+
+
+_LOOKED_AT: dict[Path, tuple[int, ...]] = {}  # by this process, which attaches a file twice to open it; found whole
