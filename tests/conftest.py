@@ -67,12 +67,12 @@ def nothing_stays_open() -> Iterator[None]:
     """What a test leaves open is closed behind it: its thread, its locks and its turn at the file are no other test's.
     Stores of fixtures that outlive the test stay.
     """
-    before = list(registry._OPEN)
+    before = registry._all_open()
     yield
-    for workspace in [each for each in registry._OPEN if each not in before]:
+    for workspace in [each for each in registry._all_open() if each not in before]:
         with suppress(StoreError, TimeoutError):
             registry._close_at_exit(workspace)
-        registry._OPEN.remove(workspace)
+        registry._OPEN.discard(workspace)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "engine/fork",
         "engine/ending",
         "engine/background",
+        "engine/living",
     ),
     ("durable", "engine/lease", "engine/frames", "log/record", "log/segment"),
     ("engine/connection",),

@@ -163,11 +163,10 @@ class ReadOnlyError(StoreError, RuntimeError):
 
 
 class StoreLockedError(StoreError, OSError):
-    """Another process holds the database file."""
+    """Another process holds the database file, or another thread the workspace."""
 
-    def __init__(self, path: Path, pid: int | None) -> None:
-        holder = f"process {pid}" if pid else "another process"
-        told = f"is held by {holder}; wait until it is done, or stop it"
+    def __init__(self, path: Path, pid: int | None, by: str = "by another process") -> None:
+        told = f"is held {f'by process {pid}' if pid else by}; wait until it is done, or stop it"
         if pid == os.getpid():
             told = "is open in this very process, by a DuckDB connection that is not this store's; close that one"
         super().__init__(f"{path} {told}")

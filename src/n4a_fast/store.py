@@ -14,6 +14,7 @@ The contract, for every method:
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
@@ -30,9 +31,9 @@ from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.engine.begun import Begun
 from n4a_fast.engine.connection import checked_limit
 from n4a_fast.engine.refusals import tell, told, told_of_ends
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError
+from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError, StoreMovedError
 from n4a_fast.leaderboard import Leaderboard
 from n4a_fast.learning.crossval import Data, save_cross_validation
 from n4a_fast.learning.replayed import NewSpectra, replay_and_save
@@ -123,6 +124,7 @@ class WorkspaceStore:
     _memory_limit: int | None
     _root: Path
     _begun: Begun
+    _finalizer: weakref.finalize[[ArtifactSettings], WorkspaceStore]
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class WorkspaceStore:
     def close(self) -> None:
         """Write what is pending, durably, and let the file go; a second call does nothing."""
         if self._workspace is not None:
-            release_workspace(self._workspace, self._artifacts)
+            _release(self, self._workspace)
         self._workspace = None
 
     def __repr__(self) -> str:
@@ -1353,7 +1355,13 @@ class WorkspaceStore:
             read_only,
             memory_limit,
         )
-        self._lock_timeout, self._limits, self._artifacts, self._begun = lock_timeout, limits, artifacts, Begun()
+        self._lock_timeout, self._limits, self._artifacts, self._begun, self._finalizer = (
+            lock_timeout,
+            limits,
+            artifacts,
+            Begun(),
+            _finalizer_of(self, self._workspace, artifacts),
+        )
 
     def _open(self, *, writing: bool = False) -> Workspace:
         return _usable(self._workspace, self._path, writing and self._read_only, self._lock_timeout)
@@ -1386,3 +1394,25 @@ def _usable(workspace: Workspace | None, path: Path, refused: bool, lock_timeout
         raise ReadOnlyError(path)
     workspace.require_usable(lock_timeout)
     return workspace
+
+
+def _release(store: WorkspaceStore, workspace: Workspace) -> None:
+    """A store uses its workspace no more; nothing when another thread closes it just now."""
+    if store._finalizer.detach() is None:
+        return
+    try:
+        workspace.release(store._artifacts)
+    except StoreMovedError:
+        raise
+    except BaseException:  # it can be closed again
+        store._finalizer = _finalizer_of(store, workspace, store._artifacts)
+        raise
+
+
+def _finalizer_of(
+    store: WorkspaceStore, workspace: Workspace, artifacts: ArtifactSettings
+) -> weakref.finalize[[ArtifactSettings], WorkspaceStore]:
+    """Closes what nobody has closed, once nobody has the store any more."""
+    finalizer = weakref.finalize(store, workspace.drop, artifacts)
+    finalizer.atexit = False  # the end of the program closes all that is open
+    return finalizer

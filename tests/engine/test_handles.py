@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+import errno
+import gc
 import multiprocessing
+import os
 import pickle
+import shutil
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import begin_pipeline, begin_sweep, predict, save_chain
+from helpers import DEADLINE, begin_pipeline, begin_sweep, predict, save_chain
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import InvalidInputError, StoreClosedError
+from n4a_fast.errors import InvalidInputError, StoreClosedError, StoreMovedError
 
 
 def test_an_exception_fails_what_the_store_began_and_keeps_what_was_completed(tmp_path: Path) -> None:
@@ -82,3 +89,90 @@ def test_a_pickled_store_opens_the_workspace_where_it_is_loaded(
         assert store.list_runs().height == 1  # closing one does not close the other
         with pytest.raises(StoreClosedError):
             again.list_runs()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what the background does."""
+    deadline = time.monotonic() + DEADLINE
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def threads_of_stores() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("n4a_fast")}
+
+
+@pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
+@pytest.mark.parametrize("folder_goes", [False, True], ids=["", "without its folder"])
+@pytest.mark.parametrize("in_a_cycle", [False, True], ids=["", "in a cycle"])
+def test_a_store_that_nobody_has_any_more_is_closed(
+    tmp_path: Path, folder_goes: bool, in_a_cycle: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    threads = threads_of_stores()
+    descriptors = set(os.listdir("/proc/self/fd"))
+    stores = [WorkspaceStore(tmp_path / "w") for _ in range(2)]
+    for store in stores:
+        store.save_artifact([1.0], "list", "model", "joblib")
+        store.list_runs()
+        store.begin_run("buffered", {}, [])
+    if in_a_cycle:
+        stores.append(stores)  # type: ignore[arg-type]
+    if folder_goes:
+        shutil.rmtree(tmp_path / "w")
+    del stores, store
+    gc.collect()
+    until(lambda: threads_of_stores() <= threads)
+    assert len(set(os.listdir("/proc/self/fd")) - descriptors) == 0
+    told = capfd.readouterr().err
+    assert told.count("a store was never closed, and what it had in memory is lost") == folder_goes
+    with WorkspaceStore(tmp_path / "w") as store:
+        assert store.list_runs().height == (0 if folder_goes else 2)
+
+
+def test_a_dropped_store_leaves_the_others_on_its_workspace_open(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        WorkspaceStore(tmp_path).begin_run("of a dropped one", {}, [])
+        workspace = store._open()
+        until(lambda: workspace.users == 1)
+        assert store.list_runs().height == 1
+    assert workspace.is_closed
+
+
+def test_a_dropped_store_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def refused(*_: object) -> None:
+        tried.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    threads = threads_of_stores()
+    store = WorkspaceStore(tmp_path)
+    store.begin_run("buffered", {}, [])
+    with monkeypatch.context() as patched:
+        patched.setattr("n4a_fast.platform.sync_data", refused)
+        del store
+        until(lambda: bool(tried))
+    until(lambda: threads_of_stores() <= threads)
+    with WorkspaceStore(tmp_path) as store:
+        assert store.list_runs().height == 1
+
+
+def test_a_store_may_be_closed_twice_at_the_same_moment_and_after_its_file_has_gone(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "w") as other:
+        store, start = WorkspaceStore(tmp_path / "w"), threading.Barrier(2)
+        workspace = other._open()
+        threads = [threading.Thread(target=lambda: (start.wait(), store.close())) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert workspace.users == 1
+        again = WorkspaceStore(tmp_path / "w")
+        (tmp_path / "w").rename(tmp_path / "moved")
+        again.begin_run("lost", {}, [])
+        with pytest.raises(StoreMovedError):
+            again.close()
+        again.close()
+        assert workspace.users == 1
+        (tmp_path / "moved").rename(tmp_path / "w")

@@ -148,3 +148,23 @@ def test_what_cannot_be_locked_lets_everyone_in(tmp_path: Path) -> None:
     assert second.enter(0, shared=False)
     assert not first.is_awaited()
     first.leave()
+
+
+def test_a_thread_that_waits_is_not_asked_about_itself(root: Path) -> None:
+    """Another one may have the file without a turn: past its deadline it tries once."""
+    holder, waiting = turnstile_at(root), turnstile_at(root)
+    assert holder.enter(0.0, shared=False)
+    thread = threading.Thread(target=waiting.enter, args=(DEADLINE,), kwargs={"shared": False})
+    thread.start()
+    until_awaited(holder)
+    assert not waiting.is_awaited()
+    assert not waiting.enter(0.0, shared=False)
+    waiting.leave()
+    holder.leave()
+    thread.join()
+    assert waiting.is_ours
+    assert not holder.enter(0.0, shared=False)
+    waiting.leave()
+    assert holder.enter(0.0, shared=False)
+    for each in (holder, waiting):
+        each.close()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, read_line
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.engine.workspace import held_together
+from n4a_fast.engine.held_together import held_together
+from n4a_fast.errors import StoreLockedError
 
 
 def run_all(*works: Callable[[], object]) -> None:
@@ -95,10 +95,10 @@ def test_who_needs_two_workspaces_keeps_none_while_it_waits_for_the_other(
             inside.wait()
             waiting.set()
             with held_together(*(locks[name] for name in taken)):
-                assert all(workspace.lock._is_owned() for workspace in locks.values())
+                assert all(workspace.lock.is_mine for workspace in locks.values())
 
         run_all(opens, merges)
-        assert not any(workspace.lock._is_owned() for workspace in locks.values())
+        assert not any(workspace.lock.is_mine for workspace in locks.values())
 
 
 HOLDS = """
@@ -161,52 +161,6 @@ def test_a_transaction_keeps_other_threads_out_until_its_end(tmp_path: Path) -> 
         assert store.list_runs()["name"].to_list() == ["other"]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(2))
-def test_random_schedules_of_everything_that_locks_end(tmp_path: Path, seed: int) -> None:
-    names = ("a", "b")
-    for name in names:
-        with WorkspaceStore(tmp_path / name) as store:
-            begin_sweep(store)
-
-    def schedule(number: int) -> None:
-        chance = random.Random(f"{seed} {number}")
-        store = WorkspaceStore(tmp_path / chance.choice(names))
-
-        def save() -> None:
-            predict_with_arrays(store, begin_sweep(store), chance.random())
-
-        def open_another() -> None:
-            WorkspaceStore(tmp_path / chance.choice(names)).close()
-
-        def block() -> None:
-            with store.transaction():
-                save()
-                chance.choice(
-                    [save, store.list_runs, lambda: WorkspaceStore(tmp_path / chance.choice(names)).close()]
-                )()
-
-        def reopen() -> None:
-            nonlocal store
-            store.close()
-            store = WorkspaceStore(tmp_path / chance.choice(names))
-
-        def merge() -> None:
-            (other,) = set(names) - {store.workspace_path.name}
-            store.merge(tmp_path / other)
-
-        calls = [save, save, save, block, block, reopen, reopen, merge, lambda: store.gc_artifacts()]
-        for _ in range(15):
-            chance.choice(calls)()
-        store.close()
-
-    run_all(*(lambda number=number: schedule(number) for number in range(3)))
-    for name in names:
-        with WorkspaceStore(tmp_path / name) as store:
-            assert store.list_runs().height >= 1
-            assert store.verify_artifacts()
-
-
 LEAVES_A_LOG = """
 import os, sys
 from n4a_fast import WorkspaceStore
@@ -232,3 +186,24 @@ def test_a_reader_that_puts_a_killed_writers_rows_in_place_leaves_a_writer_of_it
                 writer._open().database.detach()
                 (run,) = writer.list_runs()["run_id"]
                 assert writer.delete_run(run) == 1
+
+
+def test_two_blocks_that_use_each_others_workspace_end(tmp_path: Path) -> None:
+    both, refused = threading.Barrier(2), []
+    with WorkspaceStore(tmp_path / "a", lock_timeout=0.2) as a, WorkspaceStore(tmp_path / "b", lock_timeout=0.2) as b:
+
+        def cross(one: WorkspaceStore, other: WorkspaceStore) -> None:
+            try:
+                with one.transaction():
+                    one.begin_run("of a block", {}, [])
+                    both.wait()
+                    other.begin_run("of another thread's workspace", {}, [])
+                    other.flush()
+            except StoreLockedError as error:
+                refused.append((error.path, str(error)))
+
+        run_all(lambda: cross(a, b), lambda: cross(b, a))
+        assert refused
+        assert all("transaction() of another thread" in text for _, text in refused)
+        given_up = [{str(a.workspace_path): b, str(b.workspace_path): a}[str(path.parent)] for path, _ in refused]
+        assert all("of a block" not in store.list_runs()["name"].to_list() for store in given_up)

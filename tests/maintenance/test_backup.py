@@ -351,3 +351,21 @@ def test_an_unknown_run_is_not_extracted(store: WorkspaceStore, tmp_path: Path) 
     with pytest.raises(InvalidInputError, match="list"):
         store.extract("a text", tmp_path / "extracted")
     assert not (tmp_path / "extracted").exists()
+
+
+@pytest.mark.not_on("windows", reason="links need a privilege")
+def test_a_store_file_that_is_a_link_is_told_with_the_cure(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "w") as store:
+        run = begin_sweep(store).run
+    (tmp_path / "elsewhere").mkdir()
+    file = tmp_path / "w" / "store.duckdb"
+    file.rename(tmp_path / "elsewhere" / "store.duckdb")
+    file.symlink_to(tmp_path / "elsewhere" / "store.duckdb")
+    with WorkspaceStore(tmp_path / "w") as store:
+        for call in (lambda: store.backup(tmp_path / "b"), store.vacuum, store.verify):
+            with pytest.raises(StoreUnavailableError, match="is a link to .*; put the file itself in its place"):
+                call()
+        assert store.verify(quick=True)
+        assert store.extract([run], tmp_path / "x").tables
+    assert file.is_symlink()
+    assert not (tmp_path / "b").exists()

@@ -16,12 +16,12 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline, begin_sweep, child, kill, predict_with_arrays, read_line, save_chain
+from helpers import Sweep, begin_pipeline, begin_sweep, child, finish, kill, predict_with_arrays, read_line, save_chain
 from polars.testing import assert_frame_equal
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.durable.duckdb_file import DuckDBFile
-from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreError
+from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreError, StoreLockedError
 from n4a_fast.library import PipelineLibrary
 from n4a_fast.maintenance.findings import VerificationReport
 from n4a_fast.values.ids import uuid7
@@ -377,6 +377,18 @@ def test_a_reader_may_verify_and_not_repair(workspace: Path) -> None:
         assert store.verify()
         with pytest.raises(ReadOnlyError):
             store.verify(repair=True)
+
+
+def test_a_file_that_another_process_keeps_is_no_finding(workspace: Path) -> None:
+    holds = "with WorkspaceStore(sys.argv[1]) as s, s.transaction(): s.list_runs(); print('held'); sys.stdin.readline()"
+    with WorkspaceStore(workspace, lock_timeout=0.1) as store:
+        store._open().database.detach()
+        holder = child(f"import sys\nfrom n4a_fast import WorkspaceStore\n{holds}", workspace)
+        assert read_line(holder) == "held"
+        with pytest.raises(StoreLockedError):
+            store.verify()
+        finish(holder)
+        assert store.verify()
 
 
 def test_a_sweep_goes_on_while_another_process_verifies(workspace: Path) -> None:

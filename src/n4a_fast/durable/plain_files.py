@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from n4a_fast import platform
-from n4a_fast.errors import UnsafePathError
+from n4a_fast.errors import StoreUnavailableError, UnsafePathError
 
 _AT_ONCE = 2**20  # bytes
 
@@ -34,6 +34,16 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnsafePathError(path, path.parent, "is no file")
         yield file
+
+
+def require_no_link(path: Path) -> None:
+    """StoreUnavailableError for a store file that is a link: what replaces it would leave the file it means behind."""
+    if path.is_symlink():
+        raise StoreUnavailableError(
+            path,
+            f"it is a link to {os.readlink(path)}, while its logs and artifacts lie here",
+            "put the file itself in its place, or a link in that of the whole folder, then try again",
+        )
 
 
 def read_text(path: Path) -> str:

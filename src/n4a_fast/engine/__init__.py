@@ -16,9 +16,10 @@ cut, damage before it is told by name, and a damaged record hides no whole one b
 
 Order of locks. Workspaces, then the lease, then the claims, then DuckDB; nobody waits for an earlier one with a later
 one in hand, and who needs several workspaces keeps none while it waits for another: its thread may be about to open
-this one. The registry's lock is held for moments in which nothing is waited for.
+this one. A block that uses the workspace of another block, which uses this one's, is told after `lock_timeout`. The
+registry's lock is held for moments in which nothing is waited for.
 The background only tries. A thread that waits for the file lets others have the workspace meanwhile, except inside
-a unit of work (tests/engine/test_threads.py, tests/processes/test_taking_turns.py).
+a unit of work (tests/engine/test_threads.py, tests/engine/test_schedules.py, tests/processes/test_taking_turns.py).
 
 Units. What spans tables is one unit: what was saved before it is drained first, then it changes, looks at doomed
 files again under the lock of the claims, commits, and unlinks. A kill anywhere leaves before or after. A unit that
@@ -27,8 +28,8 @@ before it used the tables (tests/engine/test_unit.py, tests/test_store.py).
 
 Exit. Calls that save end first, later ones raise; each store is closed under its lock; one failure hinders no other
 and is told. This holds for a return, an exception, `sys.exit`, a handled signal and workers of multiprocessing
-(tests/engine/test_exit.py). An exception that leaves `with WorkspaceStore(...)` fails what this store began
-(tests/engine/test_handles.py).
+(tests/engine/test_exit.py). An exception that leaves `with WorkspaceStore(...)` fails what this store began; one that
+nobody has any more is closed by the background (tests/engine/test_handles.py).
 
 Fork. A child starts with nothing of its parent's; one forked inside a unit is told so by its first call, one whose
 parent had used Polars by each call that gives a frame (tests/engine/test_fork.py).

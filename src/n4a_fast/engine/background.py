@@ -1,13 +1,14 @@
 """The thread of an open workspace that flushes by time, drains what has rested for a moment, and yields the file.
 
 It only ever tries: it waits neither for the lock of the workspace nor for the file, and what fails is met by the next
-call of the user, in the user's own thread.
+call of the user, in the user's own thread. What a store has left that nobody has any more it writes itself.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from n4a_fast.platform.interrupts import start
@@ -16,11 +17,38 @@ IDLE_SECONDS = 1.0  # a sweep that stores a pipeline now and then is not interru
 LOOK_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
 
 
+class Bell:
+    """What one thread waits for. It may be rung anywhere, even where an object is taken away in the middle of
+    another ring: a `threading.Event` would wait for itself there.
+    """
+
+    def __init__(self) -> None:
+        self._rung, self._is_set = threading.Lock(), False
+        self._rung.acquire()
+
+    def set(self) -> None:
+        """Whoever waits goes on, or does not begin to wait."""
+        self._is_set = True
+        with suppress(RuntimeError):  # it was rung already
+            self._rung.release()
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Return once it is set, or after so many seconds; now and then earlier."""
+        if not self._is_set:
+            self._rung.acquire(timeout=-1 if seconds is None else seconds)
+
+
 class Watched(Protocol):
     """A workspace, for its background thread."""
 
     @property
-    def activity(self) -> threading.Event:
+    def activity(self) -> Bell:
         """Set when there is something to look after again, and when the workspace is closed."""
         ...
 
@@ -47,4 +75,4 @@ def _watch(watched: Watched) -> None:
         activity.wait(seconds)
         seconds = watched.look_after()
         if activity.is_set() and not watched.is_closed:
-            time.sleep(seconds or LOOK_SECONDS)
+            time.sleep(min(seconds or LOOK_SECONDS, IDLE_SECONDS))

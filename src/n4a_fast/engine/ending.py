@@ -8,8 +8,9 @@ attach a file or open a store.
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import Protocol
+
+from n4a_fast.engine.living import Living
 
 
 class Ending(Protocol):
@@ -31,7 +32,7 @@ def begin_end() -> None:
 
 def end_all() -> None:
     """Let everything end that other threads could be inside."""
-    for listener in list(_LISTENERS):
+    for listener in _LISTENERS:
         listener.end_with_program()
 
 
@@ -45,4 +46,4 @@ def refuses_this_thread() -> bool:
 
 
 _is_ending = False
-_LISTENERS: weakref.WeakSet[Ending] = weakref.WeakSet()
+_LISTENERS = Living[Ending]()

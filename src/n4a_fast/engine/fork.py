@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Protocol
 
+from n4a_fast.engine.living import Living
 from n4a_fast.platform import at_fork
 
 
@@ -22,19 +22,19 @@ def tell_of_forks(listener: Forkable) -> None:
 
 
 def _before() -> None:
-    for listener in list(_LISTENERS):
+    for listener in _LISTENERS:
         listener.let_go_before_fork()
 
 
 def _in_parent() -> None:
-    for listener in list(_LISTENERS):
+    for listener in _LISTENERS:
         listener.go_on_after_fork()
 
 
 def _in_child() -> None:
-    for listener in list(_LISTENERS):
+    for listener in _LISTENERS:
         listener.forget_after_fork()
 
 
-_LISTENERS: weakref.WeakSet[Forkable] = weakref.WeakSet()  # for the fork handlers alone
+_LISTENERS = Living[Forkable]()  # for the fork handlers alone
 at_fork(before=_before, in_parent=_in_parent, in_child=_in_child)

@@ -12,6 +12,7 @@ there anyway, so a workspace on a read-only disk has its turnstile too, and no f
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,24 +21,30 @@ from n4a_fast.platform import FileLock
 
 
 class Turnstile:
-    """One process's place at the turnstile of a file; not for several threads at once."""
+    """One process's place at the turnstile of a file: one of its threads at a time waits there."""
 
     def __init__(self, turn: Path, queue: Path) -> None:
         self._turn, self._queue = _Lock(turn), _Lock(queue)
         self._is_ours = False
+        self._entering = threading.Lock()
 
     def enter(self, timeout: float, *, shared: bool) -> bool:
         """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again. A turn that is ours already
         is kept.
         """
-        if self._is_ours:
-            return True
         deadline = time.monotonic() + timeout
-        if not self._queue.acquire(timeout, shared=False):
+        if not self._is_ours and self._entering.acquire(timeout=max(0.0, timeout)):
+            try:
+                self._is_ours = self._is_ours or self._enter(deadline, shared)
+            finally:
+                self._entering.release()
+        return self._is_ours
+
+    def _enter(self, deadline: float, shared: bool) -> bool:
+        if not self._queue.acquire(deadline - time.monotonic(), shared=False):
             return False
         try:
-            self._is_ours = self._turn.acquire(deadline - time.monotonic(), shared=shared)
-            return self._is_ours
+            return self._turn.acquire(deadline - time.monotonic(), shared=shared)
         finally:
             self._queue.release()
 
@@ -47,16 +54,21 @@ class Turnstile:
         return self._is_ours
 
     def leave(self) -> None:
-        """Let the next one in; nothing happens when it is not our turn."""
-        self._turn.release()
-        self._is_ours = False
+        """Let the next one in; nothing happens when it is not our turn, which another thread may wait for."""
+        if self._is_ours:
+            self._is_ours = False
+            self._turn.release()
 
     def is_awaited(self) -> bool:
-        """Whether another process waits."""
-        if not self._queue.acquire(0.0, shared=True):
-            return True
-        self._queue.release()
-        return False
+        """Whether another process waits; not while a thread of this one does, before or behind it."""
+        if not self._entering.acquire(blocking=False):
+            return False
+        try:
+            is_free = self._queue.acquire(0.0, shared=True)
+            self._queue.release()
+            return not is_free
+        finally:
+            self._entering.release()
 
     def close(self) -> None:
         """Leave, and keep no descriptor."""
@@ -67,7 +79,7 @@ class Turnstile:
     def forget_after_fork(self) -> None:
         """In a forked child: the locks are the parent's."""
         self._turn.forget()
-        self._is_ours = False
+        self._is_ours, self._entering = False, threading.Lock()
         self._queue.forget()
 
 

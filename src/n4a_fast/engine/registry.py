@@ -16,6 +16,7 @@ from pathlib import Path
 from n4a_fast import platform
 from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.engine import ending
+from n4a_fast.engine.living import Living
 from n4a_fast.engine.refusals import told
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, StoreClosedError, StoreMovedError, StoreUnavailableError
@@ -57,25 +58,9 @@ def open_workspace(
             workspace.buffer.use(_AT_ONCE if ending.is_ending() else limits)
             workspace.keep_watch()
         except BaseException:
-            _leave(workspace)
+            workspace.leave()
             raise
         return workspace
-
-
-def release_workspace(workspace: Workspace, artifacts: ArtifactSettings = DEFAULTS) -> None:
-    """One user less; the last one closes the file. What could not be written raises, and can be tried again, unless the
-    file is no longer there.
-    """
-    with told(workspace.root), workspace.lock:
-        is_last = workspace.users == 1
-        if is_last:
-            workspace.require_no_unit("close()")
-        try:
-            (workspace.finish if is_last else workspace.flush)()
-        except StoreMovedError:
-            _leave(workspace, artifacts)
-            raise
-        _leave(workspace, artifacts)
 
 
 def _joined(root: Path, read_only: bool, lock_timeout: float, limits: FlushLimits | None) -> Workspace:
@@ -88,24 +73,23 @@ def _joined(root: Path, read_only: bool, lock_timeout: float, limits: FlushLimit
             if ending.refuses_this_thread():
                 raise StoreClosedError(root)
             workspace = _open_on(root)
-            if workspace is None:
+            if workspace is None or not workspace.join():
                 workspace = Workspace(
                     root, read_only=read_only, lock_timeout=lock_timeout, limits=limits or FlushLimits()
                 )
-                _OPEN.append(workspace)
-            workspace.users += 1
+                workspace.join()
+                _OPEN.add(workspace)
         try:
             workspace.database.wait_at_most(lock_timeout)
             workspace.database.require_same_file()
             return workspace
         except StoreMovedError as error:
             workspace.database.abandon(error.happened)
-            _leave(workspace)
+            workspace.leave()
             with _REGISTRY:
-                if workspace in _OPEN:
-                    _OPEN.remove(workspace)
+                _OPEN.discard(workspace)
         except BaseException:
-            _leave(workspace)
+            workspace.leave()
             raise
 
 
@@ -113,25 +97,19 @@ def _open_on(root: Path) -> Workspace | None:
     """The open workspace whose file lies at `root`, under whatever path it was opened."""
     store = root / STORE_FILE
     file = platform.identity(store) if store.is_file() else None
-    return next((each for each in _OPEN if each.root == root or each.database.identity.file == file is not None), None)
+    return next(
+        (each for each in _all_open() if each.root == root or each.database.identity.file == file is not None), None
+    )
 
 
-def _leave(workspace: Workspace, artifacts: ArtifactSettings | None = None) -> None:
-    """One user less; nobody else can have the workspace once it is shut."""
-    with _REGISTRY:
-        workspace.users -= 1
-        if artifacts is not None:
-            workspace.artifacts.agreed.leave(artifacts)
-        if not workspace.users:
-            if workspace in _OPEN:  # it is not when its file had gone, and the path was opened again
-                _OPEN.remove(workspace)
-            workspace.shut()
+def _all_open() -> list[Workspace]:
+    return [each for each in _OPEN if not each.is_closed]
 
 
 def _forget_all_after_fork() -> None:
     global _REGISTRY
     _REGISTRY = threading.RLock()
-    for workspace in _OPEN:
+    for workspace in _all_open():
         workspace.forget_after_fork()
 
 
@@ -139,13 +117,12 @@ def _close_all_at_exit() -> None:
     """A store that nobody closed still keeps what was saved: calls that save end first, later ones raise."""
     with _REGISTRY:
         ending.begin_end()
-        workspaces = list(_OPEN)
+        workspaces = _all_open()
     for workspace in workspaces:
         try:
             _close_at_exit(workspace)
         except Exception as error:  # whatever it is, the others are closed, too, and it is told
             print(f"n4a_fast: {workspace.root} could not be closed at exit: {error}", file=sys.stderr)
-    _OPEN.clear()
     ending.end_all()
 
 
@@ -174,7 +151,7 @@ def _close_at_end_of_worker() -> None:
 
 
 _AT_ONCE = FlushLimits(rows=1)  # of stores opened while the program ends: nobody closes them any more
-_OPEN: list[Workspace] = []
+_OPEN = Living[Workspace]()
 _REGISTRY = threading.RLock()  # held for moments, while nothing is waited for
 _WORKERS: set[int] = set()  # this process, once it is told of the end of a worker
 platform.at_fork(in_child=_forget_all_after_fork)

@@ -8,10 +8,12 @@ Here is what concerns several of them at once: cascades, collections, closing. W
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,16 @@ from n4a_fast import platform, schema
 from n4a_fast.artifacts.checkup import Progress, VerifyReport, verify
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.gc import Collector
+from n4a_fast.artifacts.settings import DEFAULTS, ArtifactSettings
 from n4a_fast.durable.sync import make_folder
 from n4a_fast.engine import background
+from n4a_fast.engine.connection.waiting import CallLock
 from n4a_fast.engine.deletions import Deletions
 from n4a_fast.engine.lease import Turnstile
+from n4a_fast.engine.refusals import told
 from n4a_fast.engine.session import Session
 from n4a_fast.engine.unit import Units
-from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreUnavailableError
+from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreMovedError, StoreUnavailableError
 from n4a_fast.memtable.buffer import Buffer, FlushLimits
 from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.predictions.aggregates import Aggregates
@@ -72,7 +77,8 @@ class Workspace:
         self.replayer = Replayer(database, tables)
         self._background: threading.Thread | None = None
         self._is_prepared = False
-        self.users = 0
+        self.users, self._counting = 0, threading.RLock()
+        self._dropped = deque[ArtifactSettings]()  # of stores that are not there any more, and were not closed
 
     def prepare(self, *, writing: bool) -> None:
         """Make the folder and the file ready for one more store, unless they are."""
@@ -96,7 +102,7 @@ class Workspace:
         return self.artifacts.files.session
 
     @property
-    def lock(self) -> threading.RLock:
+    def lock(self) -> CallLock:
         """One call at a time has it; a child made by a fork has one of its own."""
         return self.database.lock
 
@@ -108,8 +114,8 @@ class Workspace:
 
     def keep_watch(self) -> None:
         """Let the background look after this workspace, if it does not yet."""
-        if self._background is None:
-            self._background = background.watch(self)
+        with self._counting:
+            self._background = self._background or background.watch(self)
 
     def flush(self) -> None:
         """Make everything saved so far durable; in a unit of work that happens at its end."""
@@ -251,8 +257,45 @@ class Workspace:
 
     # -- life ------------------------------------------------------------------------------
 
+    def join(self) -> bool:
+        """One user more; False once it is shut, which nobody can have any more."""
+        with self._counting:
+            self.users += not self.is_closed
+            return not self.is_closed
+
+    def release(self, artifacts: ArtifactSettings = DEFAULTS) -> None:
+        """One user less; the last one closes the file. What could not be written raises, and can be tried again, unless
+        the file is no longer there.
+        """
+        with told(self.root), self.lock:
+            is_last = self.users == 1
+            if is_last:
+                self.require_no_unit("close()")
+            try:
+                (self.finish if is_last else self.flush)()
+            except StoreMovedError:
+                self.leave(artifacts)
+                raise
+            self.leave(artifacts)
+
+    def leave(self, artifacts: ArtifactSettings | None = None) -> None:
+        """One user less, and nothing is written; the last one shuts it."""
+        with self._counting:
+            self.users -= 1
+            if artifacts is not None:
+                self.artifacts.agreed.leave(artifacts)
+            if not self.users:
+                self.shut()
+
+    def drop(self, artifacts: ArtifactSettings) -> None:
+        """A user is not there any more, and has not closed: the background does. It may be told of in the middle of
+        anything, so nothing is locked.
+        """
+        self._dropped.append(artifacts)
+        self.activity.set()
+
     @property
-    def activity(self) -> threading.Event:
+    def activity(self) -> background.Bell:
         """Set when there is something for the background."""
         return self.database.activity
 
@@ -268,6 +311,7 @@ class Workspace:
         if not self.lock.acquire(blocking=False):
             return background.LOOK_SECONDS
         try:
+            self.database.wait_at_most(0.0)  # this thread only tries
             if self.database.in_transaction or self.units.is_open:
                 return background.LOOK_SECONDS
             with suppress(StoreError):  # what is not flushed, or not drained, is met by the next call of the user
@@ -277,6 +321,9 @@ class Workspace:
             self.lock.release()
 
     def _look_after(self) -> float | None:
+        self._release_dropped()
+        if self.is_closed:
+            return None
         due = self.buffer.flush_when_due()
         is_idle = time.monotonic() - self.database.last_used >= background.IDLE_SECONDS
         if not is_idle:
@@ -288,6 +335,19 @@ class Workspace:
             return background.LOOK_SECONDS
         self.activity.clear()
         return due
+
+    def _release_dropped(self) -> None:
+        while self._dropped:
+            lost = self.buffer.unflushed if self.users == 1 else 0
+            try:
+                self.release(self._dropped[0])
+            except StoreMovedError as error:
+                if lost:
+                    print(
+                        f"n4a_fast: a store was never closed, and what it had in memory is lost: {error}",
+                        file=sys.stderr,
+                    )
+            self._dropped.popleft()
 
     def finish(self) -> None:
         """Write what is pending, and let the file go."""
@@ -310,7 +370,7 @@ class Workspace:
 
     def forget_after_fork(self) -> None:
         """In a forked child: the parent writes its own pending rows, so they must not be written here."""
-        self._background = None
+        self._background, self._counting = None, threading.RLock()
         self.session.forget_after_fork()
         self.database.log.forget()
         self.database.unit_is_open = False
@@ -327,27 +387,3 @@ def _make_folders(root: Path) -> None:
             raise PermissionError("the folder is not writable")
     except OSError as error:
         raise StoreUnavailableError(root, error.strerror or str(error)) from error
-
-
-@contextmanager
-def held_together(*workspaces: Workspace) -> Iterator[None]:
-    """The locks of several workspaces; none is kept while another one is waited for, whose thread may wait for it."""
-    first = workspaces[0]
-    while True:
-        with ExitStack() as locks:
-            locks.enter_context(first.database.held())
-            busy = next((each for each in workspaces if not _is_held_at_once(each, locks)), None)
-            if busy is None:
-                yield
-                return
-        first = busy
-
-
-def _is_held_at_once(workspace: Workspace, locks: ExitStack) -> bool:
-    """Whether nobody else had its lock, which stays with this thread then."""
-    lock = workspace.lock
-    if not lock.acquire(blocking=False):
-        return False
-    locks.callback(lock.release)
-    locks.enter_context(workspace.database.held())
-    return True

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable import plain_files
 from n4a_fast.durable.publish import new_folder, replaced_folder
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import (
     ArtifactMissingError,
@@ -95,7 +95,7 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
             copied = _copy_all(workspace, draft, None, say)
             check_copy(draft, source, say)
     finally:
-        release_workspace(workspace)
+        workspace.release()
     return copied.report(target, kept, begun)
 
 
@@ -120,7 +120,7 @@ def _copy_all(workspace: Workspace, draft: Path, former: Path | None, say: Progr
         try:
             copied = _copy_all(shard, draft / relative, former and former / relative, _silent)
         finally:
-            release_workspace(shard)
+            shard.release()
         artifacts, unchanged = artifacts + copied.artifacts, unchanged + copied.unchanged
     for name in _FOLDERS:
         if (workspace.root / name).is_dir():
@@ -134,6 +134,7 @@ def _copy_at_one_moment(
 ) -> tuple[Sequence[Address], int]:
     """Store file and artifacts as they are at the end of the last pass."""
     database, files = workspace.database, workspace.artifacts.files
+    plain_files.require_no_link(database.path)
     with FileCopy(database.path, draft / STORE_FILE) as copying:
         with workspace.lock:
             workspace.flush()
@@ -256,7 +257,7 @@ def _require_unused(target: Path) -> None:
             holder = session.holder_of(writing)
             raise StoreLockedError(target / STORE_FILE, None if holder is None else holder.pid)
     finally:
-        release_workspace(workspace)
+        workspace.release()
 
 
 def _note(workspace: Workspace) -> str:

@@ -11,6 +11,7 @@ import shutil
 from typing import NamedTuple
 
 from n4a_fast import platform
+from n4a_fast.durable.plain_files import require_no_link
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
@@ -38,6 +39,7 @@ def vacuum(database: Database) -> VacuumReport:
     too full.
     """
     path = database.path
+    require_no_link(path)
     draft = path.with_name(f"{path.name}.vacuum")
     with database.lock, disk_errors_told(path):
         with database.reading():  # what waits in logs would be in the copy alone

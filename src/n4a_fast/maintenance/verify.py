@@ -12,9 +12,20 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.durable.plain_files import require_no_link
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import DamagedStoreError, InvalidInputError, StoreError, StoreFormatError
+from n4a_fast.errors import (
+    DamagedStoreError,
+    ForkedProcessError,
+    InvalidInputError,
+    MemoryLimitError,
+    StoreClosedError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+    StoreMovedError,
+)
 from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_leftovers, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
 from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
@@ -23,6 +34,8 @@ from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
 _MEMORY = 512 * 2**20  # bytes of DuckDB's own
+# these say nothing of what is stored, and so are no findings
+_ABOUT_THE_CALL = (StoreLockedError, StoreMovedError, StoreClosedError, ForkedProcessError, MemoryLimitError)
 
 
 class Verification:
@@ -45,6 +58,8 @@ class Verification:
         for step in steps:
             try:
                 step()
+            except _ABOUT_THE_CALL:
+                raise
             except StoreError as error:
                 self.report.findings.append(verify_files.unreadable(error, self._database.path))
         if self._repairs and self.report.findings:
@@ -149,6 +164,8 @@ class Verification:
         for path in shards_below(self._workspace):
             try:
                 shard = open_workspace(path, read_only=not self._repairs, lock_timeout=self._database.lock_timeout)
+            except _ABOUT_THE_CALL:
+                raise
             except StoreError as error:
                 self._note("shards", 1, [verify_files.unreadable(error, path)])
                 continue
@@ -157,7 +174,7 @@ class Verification:
                 inner.run()
                 self._note("shards", 1, inner.report.findings)
             finally:
-                release_workspace(shard)
+                shard.release()
 
     def _try(self, part: str, step: Callable[[], Iterable[Finding]]) -> None:
         """A step on rows, with the file for as long as it takes. DuckDB would keep all wide rows that it reads."""
@@ -183,6 +200,8 @@ def verify(
 ) -> VerificationReport:
     """Look at a workspace, and mend what can be mended without losing anything."""
     begun = time.monotonic()
+    if not quick:
+        require_no_link(workspace.database.path)  # blocks are read from the file itself
     verification = Verification(workspace, quick, sample, progress, wants_repair)
     verification.run()
     report = verification.report
@@ -198,7 +217,7 @@ def check_copy(root: Path, source: Path, progress: Progress) -> None:
         verification.run()
         verification.read_blocks()
     finally:
-        release_workspace(workspace)
+        workspace.release()
     for finding in verification.report.findings:
         if not finding.is_leftover:
             wrong = source / finding.path.relative_to(workspace.root)

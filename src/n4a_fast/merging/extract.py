@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from n4a_fast.durable.publish import new_folder
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
@@ -66,9 +66,9 @@ def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
                 try:
                     _take_runs(shard, target, run_ids, added)
                 finally:
-                    release_workspace(shard)
+                    shard.release()
         finally:
-            release_workspace(target)
+            target.release()
     return MergeReport((source.root,), tuple(MergedTable(name, rows, rows) for name, rows in added.items()))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.schema.columns import STORED_ARTIFACTS
@@ -57,7 +57,7 @@ def logged(root: Path, lock_timeout: float) -> Tables | None:
             tables = source.database.logged()
             return None if tables is None or source.database.rows_undrained(_EMPTY) else _as_written(tables)
     finally:
-        release_workspace(source)
+        source.release()
 
 
 def _as_written(tables: Tables) -> Tables:

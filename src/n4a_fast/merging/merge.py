@@ -19,8 +19,9 @@ from n4a_fast import platform
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable.plain_files import copy_file
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.registry import open_workspace, release_workspace
-from n4a_fast.engine.workspace import STORE_FILE, Workspace, held_together
+from n4a_fast.engine.held_together import held_together
+from n4a_fast.engine.registry import open_workspace
+from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
@@ -225,7 +226,7 @@ def _merge_attached(
             target.database.yield_turn()
             return tables
     finally:
-        release_workspace(source)
+        source.release()
 
 
 def merge_tables(target: Workspace, root: Path, tables: Tables, dry_run: bool = False) -> list[MergedTable]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from n4a_fast.engine.refusals import told
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.merging.merge import MergeReport, Progress, merge
@@ -44,7 +44,7 @@ class Shard(Generic[Store]):
                 workspace.database.rest_in_log(is_new)
                 return store
             finally:
-                release_workspace(workspace)
+                workspace.release()
 
 
 def new_shard(

@@ -9,7 +9,6 @@ not. A forked child never touches its parent's attachment: it starts with a fres
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -18,9 +17,10 @@ from pathlib import Path
 import duckdb
 
 from n4a_fast import platform
+from n4a_fast.engine.background import Bell
 from n4a_fast.engine.connection import client
 from n4a_fast.engine.connection.failures import INTERRUPTED, is_lock_conflict, translated
-from n4a_fast.engine.connection.waiting import Patience, released
+from n4a_fast.engine.connection.waiting import CallLock, Patience, released
 from n4a_fast.engine.ending import refuses_this_thread, tell_of_end
 from n4a_fast.engine.fork import tell_of_forks
 from n4a_fast.engine.identity import REPLACED, StoreIdentity
@@ -46,12 +46,10 @@ class Attachment:
     def __init__(
         self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, turnstile: Turnstile | None = None
     ) -> None:
-        self.path, self._read_only, self._lock_timeout = path, read_only, lock_timeout
-        self._patience = Patience()
+        self.path, self._read_only, self._patience = path, read_only, Patience(lock_timeout)
         self._turnstile = turnstile
-        self.lock = threading.RLock()
-        self._waiting = threading.Lock()  # of the one thread that waits for the turn of this process
-        self.activity = threading.Event()  # set with each attachment: there is something to let go again
+        self.lock = CallLock(path, self._patience)
+        self.activity = Bell()  # set with each attachment: there is something to let go again
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
         self._depth = self._holds = 0
@@ -81,7 +79,7 @@ class Attachment:
     @property
     def lock_timeout(self) -> float:
         """How many seconds this thread waits for the file."""
-        return self._lock_timeout if self._patience.seconds is None else self._patience.seconds
+        return self._patience.seconds
 
     def begin_call(self, seconds: float) -> None:
         """Before each call of the user's: StoreClosedError, or that of `require_usable`; then `wait_at_most`."""
@@ -149,14 +147,7 @@ class Attachment:
         """Whether the file can be used at once: it is attached, or the turn has been taken and the caller attaches it
         next.
         """
-        if self.attached:
-            return True
-        if not self._waiting.acquire(blocking=False):
-            return False
-        try:
-            return self._turnstile is None or self._turnstile.enter(0.0, shared=self._read_only)
-        finally:
-            self._waiting.release()
+        return bool(self.attached) or self._turnstile is None or self._turnstile.enter(0.0, shared=self._read_only)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -248,7 +239,7 @@ class Attachment:
         """In a forked child: leave the parent's connection alone, for good, and start anew."""
         client.leave_to_parent(self._connection)
         self._forked_inside = self._forked_inside or self._depth > 0 or self._attached_read_only is not None
-        self.lock, self._waiting, self.activity = threading.RLock(), threading.Lock(), threading.Event()
+        self.lock, self.activity = CallLock(self.path, self._patience), Bell()
         self._connection = self._attached_read_only = None
         self._look_at, self._holds = _NEVER, 0
         self._depth, self._after_commit, self._forking = 0, [], False
@@ -306,6 +297,8 @@ class Attachment:
                 continue
             if self._closed or refuses_this_thread():
                 self._let_go()
+                if self._turnstile is not None:
+                    self._turnstile.close()  # it was opened again
                 raise StoreClosedError(self.path.parent)
             # without a turn one attempt is left at the deadline, and DuckDB names the holder
             is_late = time.monotonic() >= deadline
@@ -326,11 +319,7 @@ class Attachment:
         if turnstile is None or turnstile.is_ours:
             return True
         with self._others_go_on():
-            if self._waiting.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                try:
-                    turnstile.enter(max(0.0, deadline - time.monotonic()), shared=shared)
-                finally:
-                    self._waiting.release()
+            turnstile.enter(max(0.0, deadline - time.monotonic()), shared=shared)
         return turnstile.is_ours
 
     def _attached_now(self, read_only: bool, is_late: bool) -> None:

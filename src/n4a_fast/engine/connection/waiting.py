@@ -1,23 +1,55 @@
-"""How long a thread waits for a file, and who goes on meanwhile."""
+"""How long a thread waits for a file, and for the calls of others, and who goes on meanwhile."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
 
+from n4a_fast.engine.living import Living
+from n4a_fast.errors import StoreLockedError
 from n4a_fast.platform.interrupts import Uninterrupted
 
 
 class Patience(threading.local):
-    """How many seconds the calls of a thread wait for the file; None: as long as the database itself says."""
+    """How many seconds the calls of a thread wait for the file: so many, until a call of it says otherwise."""
 
-    seconds: float | None = None
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class CallLock:
+    """The lock of the calls on one workspace, re-entrant. A thread that has another workspace's in hand waits for this
+    one as long as for the file, and StoreLockedError follows: two blocks, each of which uses the other's workspace,
+    would wait for each other for ever.
+    """
+
+    def __init__(self, path: Path, patience: Patience) -> None:
+        self._path, self._patience, self._lock = path, patience, threading.RLock()
+        self.acquire, self.release = self._lock.acquire, self._lock.release
+        _CALL_LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        if not self.acquire(blocking=False):
+            self._wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread has it."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what Condition asks, too
+
+    def _wait(self) -> None:
+        has_another = any(lock.is_mine for lock in _CALL_LOCKS if lock is not self)
+        if not self.acquire(timeout=max(0.0, self._patience.seconds) if has_another else -1):
+            raise StoreLockedError(self._path, None, "by a call or a transaction() of another thread")
 
 
 @contextmanager
-def released(lock: Any) -> Iterator[None]:
+def released(lock: CallLock) -> Iterator[None]:
     """Let other threads go on, however often this one has taken the re-entrant lock."""
     times = 0
     try:
@@ -30,3 +62,6 @@ def released(lock: Any) -> Iterator[None]:
         with Uninterrupted():
             for _ in range(times):
                 lock.acquire()
+
+
+_CALL_LOCKS = Living[CallLock]()

@@ -18,7 +18,7 @@ from n4a_fast.artifacts.files import ZSTD, ArtifactFiles
 from n4a_fast.durable.plain_files import copy_links_and_files
 from n4a_fast.durable.sync import sync
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.errors import ArtifactMissingError, InvalidInputError
 from n4a_fast.integrations.workspaces.batches import Source, reading
@@ -87,7 +87,7 @@ def _send_out(root: Path, draft: Path, progress: Progress) -> Report:
                 "shards", sum(1 for _ in shards_below(workspace)), 0, "not in the workspace before they are merged"
             )
     finally:
-        release_workspace(workspace)
+        workspace.release()
     return Report(root, draft, "n4a_fast workspace", (*tables, files, shards), arrays, 0.0)
 
 

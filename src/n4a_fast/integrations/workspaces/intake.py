@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast.artifacts.files import names_its_content
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import ConflictError
 from n4a_fast.integrations.workspaces.batches import (
@@ -50,7 +50,7 @@ class Intake:
 
     def close(self) -> None:
         """Let go of the new store, with everything in its file."""
-        release_workspace(self.workspace)
+        self.workspace.release()
 
     def run(self) -> tuple[TableReport, ...]:
         """Write everything; what was found and written, by table."""

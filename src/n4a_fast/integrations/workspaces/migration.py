@@ -18,7 +18,7 @@ from pathlib import Path
 
 from n4a_fast import platform
 from n4a_fast.durable.sync import sync
-from n4a_fast.engine.registry import open_workspace, release_workspace
+from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.errors import (
     ConflictError,
@@ -137,7 +137,7 @@ def require_workspace(root: Path, files: Sequence[str]) -> list[str]:
 def is_ours(root: Path) -> bool:
     """Whether the file is a store of ours; NotAStoreError unless it is one of nirs4all's."""
     try:
-        release_workspace(open_workspace(root, read_only=True, lock_timeout=1.0))
+        open_workspace(root, read_only=True, lock_timeout=1.0).release()
     except ForeignStoreError:
         return False
     return True
