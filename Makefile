@@ -73,6 +73,11 @@ crash: $(READY)
 limits: $(READY)
 	@N4A_OPENINGS=10000 N4A_SHARDS=2000 $(BIN)/python -m pytest -q -n 0 tests/engine/test_session.py tests/merging/test_merge.py -k "many_openings or many_shards"
 
+.PHONY: schedules
+# Random schedules of everything that locks, by threads and processes, some of which are killed: make schedules [MINUTES=15] [SEED=7]
+schedules: $(READY)
+	@$(IN_MEMORY) $(BIN)/python tests/engine/schedules.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 # Any order of calls by several handles, threads and processes against a plain model: make machine [STEPS=100000]
 machine: $(READY)
 	@N4A_MACHINE_STEPS=$(STEPS) $(BIN)/python -m pytest -q -n 0 tests/equivalence/test_machine.py
