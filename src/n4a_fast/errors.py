@@ -285,11 +285,11 @@ class CopyDiffersError(StoreFormatError):
 
 
 class NewerFormatError(StoreFormatError):
-    """A store written by a newer n4a_fast."""
+    """A store, or a log, written by a newer n4a_fast."""
 
     def __init__(self, path: Path, found: int, supported: int, written_by: str) -> None:
         told = f"{path} has store format {found}, this version reads up to {supported}; it was left unchanged"
-        super().__init__(f"{told}: install n4a_fast {written_by} or newer")
+        super().__init__(f"{told}: install {f'n4a_fast {written_by} or newer' if written_by else 'a newer n4a_fast'}")
         self.path, self.found, self.supported, self.written_by = path, found, supported, written_by
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec import msgpack
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import StoreFormatError
+from n4a_fast.errors import NewerFormatError, StoreFormatError
 from n4a_fast.log import record
 from n4a_fast.schema.versions import FORMAT_VERSION
 
@@ -37,11 +37,11 @@ def logged(one_record: bytes) -> dict[str, Any]:
     return dict(msgpack.decode(one_record))
 
 
-def put_beside(store: WorkspaceStore, content: bytes) -> Path:
+def put_beside(store: WorkspaceStore, content: bytes, schema: int = FORMAT_VERSION) -> Path:
     """A segment of a process that has ended, with one whole record."""
     database = store._open().database
     path = database.path.with_name(f"{database.path.name}.log-{SESSION}")
-    path.write_bytes(record.encoded(1, content, FORMAT_VERSION, database.identity.store_id))
+    path.write_bytes(record.encoded(1, content, schema, database.identity.store_id))
     return path
 
 
@@ -108,3 +108,27 @@ def test_what_a_store_logs_comes_into_the_tables(store: WorkspaceStore, logged: 
     assert store.list_runs().height == 1
     assert store.query_predictions().height == 2
     assert not path.exists()
+
+
+def test_columns_are_found_by_name_and_those_of_an_older_format_may_be_fewer(
+    store: WorkspaceStore, logged: dict[str, Any]
+) -> None:
+    count, columns = logged["predictions"]
+    without = {name: columns[name] for name in reversed(columns) if name not in ("branch_name", "n_features")}
+    logged["predictions"] = [count, without]
+    logged["runs"] = [{name: run[name] for name in reversed(run) if name != "summary"} for run in logged["runs"]]
+    put_beside(store, msgpack.encode(logged), schema=1)
+    (run,) = store.list_runs().to_dicts()
+    assert (run["name"], run["summary"]) == ("r", None)
+    for saved in store.query_predictions().to_dicts():
+        assert (saved["val_score"], saved["test_score"], saved["train_score"]) == (0.1, 0.2, 0.3)
+        assert (saved["n_samples"], saved["n_features"], saved["branch_name"]) == (3, None, None)
+
+
+def test_a_record_of_a_newer_format_is_told_and_left(store: WorkspaceStore, logged: dict[str, Any]) -> None:
+    path = put_beside(store, msgpack.encode({**logged, "unheard of": []}), schema=FORMAT_VERSION + 1)
+    with pytest.raises(
+        NewerFormatError, match=f"log-{SESSION} has store format {FORMAT_VERSION + 1}.*a newer n4a_fast"
+    ):
+        store.list_runs()
+    assert path.exists()

@@ -20,9 +20,10 @@ from typing import NamedTuple
 from n4a_fast import platform
 from n4a_fast.engine.identity import StoreIdentity
 from n4a_fast.engine.session import ID, Session
-from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.errors import NewerFormatError, StoreUnavailableError
 from n4a_fast.log import record
 from n4a_fast.platform import FileLock
+from n4a_fast.schema.versions import FORMAT_VERSION
 
 _NAME = re.compile(rf"(?P<old>\.journal-{ID}-(?P<pid>\d+))|\.log-(?P<session>{ID})")
 _UNREADABLE = "make it readable for this user, or run this as one who may read it"
@@ -82,12 +83,18 @@ class Segments:
             lock.close()
 
     def read_after(self, found: Found, number: int, *, complete: bool, salvage: bool = False) -> list[record.Record]:
-        """The records of this store in a segment; StoreUnavailableError when it may not be read."""
+        """The records of this store in a segment; StoreUnavailableError when it may not be read, NewerFormatError when
+        this release does not know all of their columns.
+        """
         store_id = self._identity.store_id if found.session else None
         try:
-            return record.read_after(found.path, number, store_id, complete=complete, salvage=salvage)
+            records = record.read_after(found.path, number, store_id, complete=complete, salvage=salvage)
         except OSError as error:
             raise StoreUnavailableError(found.path, error.strerror or str(error), _UNREADABLE) from error
+        newest = max((each.schema for each in records), default=0)
+        if newest > FORMAT_VERSION:
+            raise NewerFormatError(found.path, newest, FORMAT_VERSION, "")
+        return records
 
     def remove(self, found: Found) -> None:
         """Take a dead segment away, all of whose records are in the tables."""

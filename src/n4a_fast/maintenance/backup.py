@@ -34,7 +34,7 @@ from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
 from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
 from n4a_fast.merging.shards import FOLDER as SHARDS
-from n4a_fast.merging.shards import shard_files, shards_below
+from n4a_fast.merging.shards import opened_shards, shard_files
 from n4a_fast.values.notebook import report_cell
 from n4a_fast.version import __version__
 
@@ -113,14 +113,10 @@ class _Copied(NamedTuple):
 def _copy_all(workspace: Workspace, draft: Path, former: Path | None, say: Progress) -> _Copied:
     """A workspace with its templates and shards, below a new folder."""
     artifacts = unchanged = 0
-    for path in shards_below(workspace):
+    for path, shard in opened_shards(workspace):
         relative = path.relative_to(workspace.root)
         (draft / relative).mkdir(parents=True)
-        shard = open_workspace(path, read_only=True, lock_timeout=workspace.database.lock_timeout)
-        try:
-            copied = _copy_all(shard, draft / relative, former and former / relative, _silent)
-        finally:
-            shard.release()
+        copied = _copy_all(shard, draft / relative, former and former / relative, _silent)
         artifacts, unchanged = artifacts + copied.artifacts, unchanged + copied.unchanged
     for name in _FOLDERS:
         if (workspace.root / name).is_dir():

@@ -20,6 +20,7 @@ from n4a_fast.errors import (
     ForkedProcessError,
     InvalidInputError,
     MemoryLimitError,
+    NotFoundError,
     StoreClosedError,
     StoreError,
     StoreFormatError,
@@ -164,6 +165,8 @@ class Verification:
         for path in shards_below(self._workspace):
             try:
                 shard = open_workspace(path, read_only=not self._repairs, lock_timeout=self._database.lock_timeout)
+            except NotFoundError:  # its folder was removed meanwhile
+                continue
             except _ABOUT_THE_CALL:
                 raise
             except StoreError as error:

@@ -15,7 +15,7 @@ from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
-from n4a_fast.merging.shards import shards_below
+from n4a_fast.merging.shards import opened_shards
 
 _PIPELINES_AT_ONCE = 64
 _OF_RUNS = {
@@ -61,12 +61,8 @@ def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
         target = open_workspace(draft, read_only=False, lock_timeout=source.database.lock_timeout)
         try:
             _take_runs(source, target, run_ids, added)
-            for path in shards_below(source):
-                shard = open_workspace(path, read_only=True, lock_timeout=source.database.lock_timeout)
-                try:
-                    _take_runs(shard, target, run_ids, added)
-                finally:
-                    shard.release()
+            for _, shard in opened_shards(source):
+                _take_runs(shard, target, run_ids, added)
         finally:
             target.release()
     return MergeReport((source.root,), tuple(MergedTable(name, rows, rows) for name, rows in added.items()))

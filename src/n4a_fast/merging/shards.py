@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from n4a_fast.engine.refusals import told
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
+from n4a_fast.errors import NotFoundError
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.merging.merge import MergeReport, Progress, merge
 from n4a_fast.values.ids import uuid7
@@ -58,6 +59,19 @@ def new_shard(
 def shards_below(workspace: Workspace) -> Iterator[Path]:
     """The shards that were made below this workspace, oldest first."""
     return (path.parent for path in shard_files(workspace.root))
+
+
+def opened_shards(workspace: Workspace) -> Iterator[tuple[Path, Workspace]]:
+    """Each shard below this workspace, open to be read; one whose folder is removed meanwhile is passed over."""
+    for path in shards_below(workspace):
+        try:
+            shard = open_workspace(path, read_only=True, lock_timeout=workspace.database.lock_timeout)
+        except NotFoundError:
+            continue
+        try:
+            yield path, shard
+        finally:
+            shard.release()
 
 
 def shard_files(root: Path) -> list[Path]:
