@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers import Sweep, begin_sweep, predict_with_arrays, program
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import StoreLockedError
+from n4a_fast.errors import StoreLockedError, StoreMovedError
 
 NAMES = ("a", "b")
 PATIENCE = float(os.environ.get("N4A_PATIENCE", "60"))  # seconds without a step of a thread: it waits for ever
@@ -68,7 +68,8 @@ class Schedule:
         for _ in range(steps):
             step = self._chance.choice([*saves, *saves, *opens, *opens, *others])
             self.doing, self.since = step.__name__, time.monotonic()
-            with suppress(StoreLockedError):  # two blocks wait for what the other one has: neither waits for ever
+            # two blocks wait for what the other one has, or a shard is removed that is read just now
+            with suppress(StoreLockedError, StoreMovedError):
                 step()
         self.doing, self.since = "closing", time.monotonic()
         self._store.close()
@@ -128,8 +129,8 @@ class Schedule:
     # -- opening ---------------------------------------------------------------------------
 
     def reopen(self) -> None:
-        self._store.close()
-        self._store = self._opened()
+        left, self._store = self._store, self._opened()
+        left.close()
 
     def open_together(self) -> None:
         """Several threads open one path at the same moment, to read or to write, and close it again."""
@@ -173,7 +174,8 @@ class Schedule:
         with shard.open() as store:
             begin_sweep(store)
         self._store.merge(shard)
-        shutil.rmtree(shard.path)
+        if self._chance.random() < 0.8:  # few are left: each is verified and backed up, too
+            shutil.rmtree(shard.path)
 
     def collect(self) -> None:
         self._store.gc_artifacts()

@@ -20,7 +20,6 @@ from n4a_fast.errors import (
     ForkedProcessError,
     InvalidInputError,
     MemoryLimitError,
-    NotFoundError,
     StoreClosedError,
     StoreError,
     StoreFormatError,
@@ -30,7 +29,7 @@ from n4a_fast.errors import (
 from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_leftovers, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
 from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
-from n4a_fast.merging.shards import shards_below
+from n4a_fast.merging.shards import is_there, shards_below
 from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
@@ -165,12 +164,11 @@ class Verification:
         for path in shards_below(self._workspace):
             try:
                 shard = open_workspace(path, read_only=not self._repairs, lock_timeout=self._database.lock_timeout)
-            except NotFoundError:  # its folder was removed meanwhile
-                continue
             except _ABOUT_THE_CALL:
                 raise
             except StoreError as error:
-                self._note("shards", 1, [verify_files.unreadable(error, path)])
+                if is_there(path):
+                    self._note("shards", 1, [verify_files.unreadable(error, path)])
                 continue
             try:
                 inner = Verification(shard, self._quick, 1 / self._step, None, self._repairs)

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from n4a_fast.engine.refusals import told
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
-from n4a_fast.errors import NotFoundError
+from n4a_fast.errors import StoreError
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.merging.merge import MergeReport, Progress, merge
 from n4a_fast.values.ids import uuid7
@@ -66,12 +66,19 @@ def opened_shards(workspace: Workspace) -> Iterator[tuple[Path, Workspace]]:
     for path in shards_below(workspace):
         try:
             shard = open_workspace(path, read_only=True, lock_timeout=workspace.database.lock_timeout)
-        except NotFoundError:
+        except StoreError:
+            if is_there(path):
+                raise
             continue
         try:
             yield path, shard
         finally:
             shard.release()
+
+
+def is_there(shard: Path) -> bool:
+    """Whether its folder was not removed meanwhile."""
+    return (shard / STORE_FILE).exists()
 
 
 def shard_files(root: Path) -> list[Path]:
