@@ -137,6 +137,11 @@ wheels-check: $(READY)
 	@$(PIP) install ziglang 'cython>=3.2'
 	@$(BIN)/python tools/cross_compile.py
 
+.PHONY: arm64
+# Instructions of the kernels beside numpy's on arm64, under qemu's user mode (apt-get install qemu-user; a Debian).
+arm64:
+	@PYTHON=$(PYTHON) tools/arm64.sh build/arm64
+
 # A part of the suite with Windows' own Python and libraries under Wine, built for it here; what needs a fork or a signal is skipped
 # with its reason. make test-windows WINDOWS_TESTS=tests/artifacts
 WINDOWS := build/windows

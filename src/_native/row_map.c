@@ -3,8 +3,8 @@
 #include <math.h>
 #include <pthread.h>
 
-/* Targets that one pass over the rows serves. */
-enum { MOST_TARGETS = 128 };
+/* Targets that one pass over the rows serves; doubles in a line of the cache. */
+enum { MOST_TARGETS = 128, LINE = 8 };
 
 /* How a tile takes its values: as they are, less the centre, less the row's pilot, and the first time with the sums for its deviation. */
 typedef enum { PLAIN, CENTRED, DEVIATING, DEVIATING_FIRST } n4a_way;

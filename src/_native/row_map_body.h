@@ -48,7 +48,7 @@ INLINE double NAME(reduce)(const double *x, int64_t columns, double middle, n4a_
   int64_t j = 0;
   for (; j + 4 * LANES <= columns; j += 4 * LANES)
     for (int u = 0; u < 4; u++) {
-      n4a_ask_for(next + j + u * LANES);
+      if (4 * LANES > LINE || u == 0) n4a_ask_for(next + j + u * LANES);
       t[u] = NAME(step)(t[u], *(const VEC *)(x + j + u * LANES) - middle, kind);
     }
   for (; j < columns; j += LANES) t[0] = NAME(step)(t[0], NAME(some)(x + j, columns - j, middle) - middle, kind);
@@ -94,7 +94,7 @@ INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *
   int64_t j = 0;
   for (; j + U * LANES <= n; j += U * LANES)
     for (int u = 0; u < U; u++) {
-      for (int r = 0; r < R; r++) n4a_ask_for(ahead + (j + u * LANES) * by_value + r * by_row);
+      for (int r = 0; r < (R * LANES > LINE ? R : 1); r++) n4a_ask_for(ahead + (j + u * LANES) * by_value + r * by_row);
       NAME(part)(x + j + u * LANES, xs, w + j + u * LANES, ws, map->center + (way == CENTRED ? j + u * LANES : 0), rows, R, C, way, LANES, total[u],
                  one[u], two[u]);
     }
@@ -115,10 +115,10 @@ INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *
 /* R rows by all targets. A value is summed up in the same order for every R, so that a row gives the same bits in any company. */
 INLINE void NAME(tiles)(const n4a_map *map, int64_t at, n4a_row *rows, const n4a_sums *sums, const int R, const n4a_way first, const n4a_way later) {
   int64_t c = 0, end = map->targets;
-#if LANES == 8
+#if LANES == 8 || defined(__aarch64__) /* with 32 registers */
   if (end >= 4) NAME(tile)(map, at, 0, rows, sums, R, 4, 1, first), c = 4;
   else if (end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, first), c = 2;
-  else NAME(tile)(map, at, 0, rows, sums, R, 1, 2, first), c = 1;
+  else NAME(tile)(map, at, 0, rows, sums, R, 1, LANES == 8 || first == later ? 2 : 1, first), c = 1;
   for (; c + 4 <= end; c += 4) NAME(tile)(map, at, c, rows, sums, R, 4, 1, later);
 #else /* half as many registers */
   if (first == later && end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, first), c = 2;
