@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -156,11 +156,12 @@ class _Libraries:
 
 def _threads() -> dict[tuple[str, str], float]:
     """CPU seconds of each thread of this process by id and name; Linux alone tells them, elsewhere there are none."""
-    folders = list(Path("/proc/self/task").glob("*"))
-    return {
-        (folder.name, (folder / "comm").read_text().strip()): int((folder / "schedstat").read_text().split()[0]) / 1e9
-        for folder in folders
-    }
+    found = {}
+    for folder in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # a thread that has ended since
+            name, taken = (folder / "comm").read_text().strip(), (folder / "schedstat").read_text().split()[0]
+            found[folder.name, name] = int(taken) / 1e9
+    return found
 
 
 def spectra(seed: int = 0) -> tuple[Any, Any]:
