@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from n4a_fast.durable.publish import new_file
+from n4a_fast.durable.sync import start_sync
 from n4a_fast.errors import InvalidInputError
 
 Array: TypeAlias = NDArray[Any]
@@ -110,11 +111,13 @@ class _InNpy:
         if self.count is None:
             os.lseek(self.file.fileno(), _HEADER + first * len(block) * block.itemsize, os.SEEK_SET)
             _write(self.file, np.ascontiguousarray(block.T))
+            start_sync(self.file.fileno())
             return
         size = int(np.prod(block.shape[2:], dtype=int)) * block.itemsize
         for number, rows in enumerate(np.ascontiguousarray(block)):
             os.lseek(self.file.fileno(), _HEADER + (number * self.count + first) * size, os.SEEK_SET)
             _write(self.file, rows)
+        start_sync(self.file.fileno())  # the disk works while the next blocks are computed
 
     def finish(self) -> None:
         """The header, now that the shape is known."""

@@ -11,6 +11,7 @@ A. Forests go to threads: a tree is one call without the interpreter's lock, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -58,31 +59,31 @@ def plain_predictions(
     chains, named = replayer.require(chain_ids), replayer.class_named
     plans = {chain_id: replayer.load_steps(chains[chain_id], bench) for chain_id in chain_ids}
     names = {chain_id: _names(plan, bench) for chain_id, plan in plans.items()}
-    for _, alike in groupby(
-        sorted(chain_ids, key=lambda chain_id: names[chain_id]), key=lambda chain_id: names[chain_id]
-    ):
-        listed = list(alike)
-        features, given = _features(plans[listed[0]], work, bench)
-        if work.n_jobs == 1:
-            yield from (
-                (
-                    one,
-                    _predicted(
-                        chains[one], loader_for(chains[one], bench), named, work, features, given, replayer.stand_ins
-                    ),
-                )
-                for one in listed
-            )
-            continue
-        # files alone: a thread that asked the store would wait for a transaction that waits for it
-        load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
-        first = load_chain(chains[listed[0]], load, folds=work.choice.folds, resolve=named)
-        hint = "threads" if all(is_ensemble(model) for model in first.model.models.values()) else "processes"
-        tasks = (
-            joblib.delayed(_predicted)(chains[one], load, named, _for_worker(work), features, given) for one in listed
-        )
-        parallel = joblib.Parallel(n_jobs=work.n_jobs, prefer=hint, return_as=_returned_as(hint))
-        yield from zip(listed, parallel(tasks), strict=True)
+    with ExitStack() as open_pools:  # workers for all of the call: Ray's take seconds to begin, and to end
+        pools: dict[str, Any] = {}
+        for listed in _by_beginning(chain_ids, names):
+            features, given = _features(plans[listed[0]], work, bench)
+            if work.n_jobs == 1:
+                for one in listed:
+                    load = loader_for(chains[one], bench)
+                    yield one, _predicted(chains[one], load, named, work, features, given, replayer.stand_ins)
+                continue
+            # files alone: a thread that asked the store would wait for a transaction that waits for it
+            load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
+            first = load_chain(chains[listed[0]], load, folds=work.choice.folds, resolve=named)
+            hint = "threads" if all(is_ensemble(model) for model in first.model.models.values()) else "processes"
+            if hint not in pools:
+                pool = joblib.Parallel(n_jobs=work.n_jobs, prefer=hint, return_as=_returned_as(hint))
+                pools[hint] = open_pools.enter_context(pool)
+            task = joblib.delayed(_predicted)
+            tasks = (task(chains[one], load, named, _for_worker(work), features, given) for one in listed)
+            yield from zip(listed, pools[hint](tasks), strict=True)
+
+
+def _by_beginning(chain_ids: Sequence[str], names: Mapping[str, tuple[str, ...]]) -> Iterator[list[str]]:
+    """The chains whose models are given the same, together."""
+    for _, alike in groupby(sorted(chain_ids, key=names.__getitem__), key=names.__getitem__):
+        yield list(alike)
 
 
 def _returned_as(hint: str) -> str:

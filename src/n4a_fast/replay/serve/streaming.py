@@ -32,7 +32,8 @@ Array: TypeAlias = NDArray[Any]
 
 _FIRST = 64  # spectra that tell shapes, and whether chains predict each by itself
 _ALONE = 1e-5  # relative: models in single precision round by the size of what they are given
-_MOST_ROWS = 2**15
+_MOST_ROWS, _LEAST_ROWS = 2**15, 2**10
+_BLOCKS = 8  # at least: the first is read, and the last written, while nothing is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ class _Stream:
     def _rows_at_a_time(self, like: Array) -> int:
         """As many as leave room for two blocks of results, and for spectra that are read, copied and worked on."""
         results = like.nbytes // like.shape[1]
-        return int(np.clip(self.work.max_bytes * 3 // 4 // (2 * results + 32 * self.spectra.width), 1, _MOST_ROWS))
+        share = max(_LEAST_ROWS, -(-(self.spectra.count or _MOST_ROWS * _BLOCKS) // _BLOCKS))
+        room = self.work.max_bytes * 3 // 4 // (2 * results + 32 * self.spectra.width)
+        return int(np.clip(room, 1, min(share, _MOST_ROWS)))
 
     def _proved(self, head: Array) -> Array:
         """Predictions of the first spectra; InvalidInputError for a chain that predicts them otherwise in two parts."""
