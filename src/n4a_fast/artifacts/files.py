@@ -109,7 +109,7 @@ class ArtifactFiles:
         """The same of a file that is to have this place, and has another name still."""
         place = f"{self._root}/{relative}"
         if not names_its_content(artifact_id, content_hash, relative):  # a row that somebody else has written
-            raise ArtifactCorruptError(Path(place), artifact_id, content_hash)
+            raise ArtifactCorruptError(Path(place), str(artifact_id), str(content_hash))
         return verified(content_at(path, is_packed=relative.endswith(ZSTD)), place, content_hash)
 
     def holds_another(self, theirs: ArtifactFiles, relative: str, their_relative: str, row: tuple[str, str]) -> bool:
@@ -236,6 +236,8 @@ class ArtifactFiles:
                 return f"{self._root}/{relative}"
             except NotADirectoryError:
                 break
+            except OSError as error:  # longer than any name
+                raise UnsafePathError(f"{relative[:80]}...", self.root) from error
         return path
 
     def _write(self, path: str, stored: Sequence[Content]) -> bool:
@@ -298,6 +300,8 @@ def names_its_content(artifact_id: str, content_hash: str, relative: str) -> boo
     """Whether an id that looks like the hash of a content belongs to that content, at its address, where a save finds
     it and compares the bytes; other ids may name anything.
     """
+    if not isinstance(artifact_id, str):
+        return False
     place, _, ending = relative.partition(".")
     if content_hash == artifact_id and place == f"{artifact_id[:2]}/{artifact_id}" and ending in _ENDINGS:
         return True

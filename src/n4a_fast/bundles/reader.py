@@ -104,7 +104,7 @@ def header_of(path: Path, members: Mapping[str, bytes], digest_of: Callable[[str
         raise BundleError(path, "it has no manifest.json")
     manifest: dict[str, Any] = _json(path, members, "manifest.json")
     version = str(manifest.get("bundle_format_version") or "1.0")
-    numbers = tuple(int(part) if part.isdecimal() else -1 for part in version.split("."))
+    numbers = tuple(int(part) if part.isdecimal() and len(part) < 10 else -1 for part in version.split("."))
     if -1 in numbers or numbers > _SUPPORTED:
         raise BundleError(path, f"its format is {version}, this version reads up to 1.0; install a newer n4a_fast")
     unread = next((name for name in _TEXTS if not isinstance(manifest.get(name) or "", str)), None)

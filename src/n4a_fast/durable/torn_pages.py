@@ -19,6 +19,7 @@ process may have. The helper takes DuckDB's own lock, without waiting, before it
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ from n4a_fast.durable.duckdb_file import (
     is_whole,
     unfinished_checkpoint,
 )
-from n4a_fast.errors import StoreUnavailableError
+from n4a_fast.errors import StoreUnavailableError, UnsafePathError
 
 # those whose checkpoints are known to leave the parts in use alone; `tests/crash/test_torn_pages.py` looks at each
 KNOWN_VERSIONS = ("2.0.",)
@@ -48,7 +49,8 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 def mend_before_attaching(path: Path, duckdb_version: str) -> None:
     """Make whole what a crash cut. Nothing happens when there is no log, when the file is in use, or when its damage is
-    of another kind; StoreUnavailableError when there is something to do and this user may not write.
+    of another kind; StoreUnavailableError when there is something to do and this user may not write, UnsafePathError
+    for a log that is no file.
     """
     state = _state(path)
     if state is None or _LOOKED_AT.get(path) == state:
@@ -138,11 +140,15 @@ def _torn_blocks(path: str, file: DuckDBFile) -> dict[int, tuple[int, bytes]]:
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """Another one once anything was written to the file or to its log; None where there is no log, or none to read."""
+    """Another one once anything was written to the file or to its log; None where there is no log, or none to read.
+    UnsafePathError for a log that is no file.
+    """
     try:
-        found = os.stat(f"{path}.wal"), os.stat(path)
+        found = os.lstat(f"{path}.wal"), os.stat(path)
     except OSError:  # attaching tells why
         return None
+    if not stat.S_ISREG(found[0].st_mode):  # DuckDB would wait for a pipe, and write through a link
+        raise UnsafePathError(f"{path}.wal", path.parent, "is no file")
     numbers = tuple(n for each in found for n in (each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns))
     return numbers if found[0].st_size else None
 

@@ -21,7 +21,7 @@ _CURE = "restore the file from a backup, or delete the chains that use it"
 def artifact(files: ArtifactFiles, address: tuple[str, str, str], *, read: bool) -> Finding | None:
     """What is wrong with the file of an artifact (id, path, hash); `read`: its bytes are compared with the hash."""
     identifier, relative, content_hash = address
-    name = f"artifact {identifier}"
+    name, place = f"artifact {identifier}", files.root / str(relative)
     try:
         path = files.path(relative)
         if read:
@@ -29,11 +29,11 @@ def artifact(files: ArtifactFiles, address: tuple[str, str, str], *, read: bool)
         elif not path.is_file():
             raise ArtifactMissingError(identifier, path)
     except ArtifactMissingError:
-        return Finding("missing file", name, files.root / relative, "the file is gone", _CURE)
+        return Finding("missing file", name, place, "the file is gone", _CURE)
     except ArtifactCorruptError as error:
-        return Finding("damaged file", name, files.root / relative, f"its content is {error.found}", _CURE)
+        return Finding("damaged file", name, place, f"its content is {error.found}", _CURE)
     except (StoreError, OSError) as error:
-        return Finding("damaged file", name, files.root / relative, str(error), _CURE)
+        return Finding("damaged file", name, place, str(error), _CURE)
     return None
 
 

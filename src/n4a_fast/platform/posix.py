@@ -322,8 +322,8 @@ def lock_file(path: AnyPath) -> AnyPath:
 
 
 def open_to_lock(path: AnyPath) -> int:
-    """A descriptor of a file or a folder that `try_lock` takes."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """A descriptor of a file or a folder that `try_lock` takes; a pipe in its place is not waited for."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def try_lock(descriptor: int, *, shared: bool) -> bool:

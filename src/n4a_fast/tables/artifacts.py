@@ -204,14 +204,13 @@ class Artifacts(PendingRows):
     def load(self, artifact_id: str, trust: Trust | None = None) -> Any:
         """The verified object, the caller's own; this runs the code that its pickle names, as far as it is trusted."""
         row = self.require(artifact_id)
-        data = self._read_file(row)
+        return self._loaded(row, self._read_file(row), trust or self.trust)
+
+    def _loaded(self, row: Row, data: Content, trust: Trust) -> Any:
+        artifact_id = row["artifact_id"]
         try:
-            trust = trust or self.trust
             return trust.loads(artifact_id, data, row["format"], row["origin"], row["operator_class"])
-        except (
-            pickle.UnpicklingError,
-            EOFError,
-        ) as error:  # its bytes are those that were registered, and were no pickle then either
+        except (pickle.UnpicklingError, EOFError) as error:  # its bytes were no pickle when they were registered either
             raise ArtifactCorruptError(self.files.path(row["artifact_path"]), "a pickle", f"none ({error})") from error
 
     def shared(self, artifact_id: str) -> Any:
@@ -220,8 +219,9 @@ class Artifacts(PendingRows):
         key = (row["artifact_path"], row["content_hash"], row["format"], row["origin"], self.trust)
         if (found := self.objects.get(key)) is not None and self.files.changed_at(row["artifact_path"]):
             return found[0]  # a file that is gone is told at once, not when memory has run out
-        obj = self.load(artifact_id)
-        self.objects.put(key, obj, row["size_bytes"])
+        data = self._read_file(row)
+        obj = self._loaded(row, data, self.trust)
+        self.objects.put(key, obj, len(data))  # whatever its row says
         return obj
 
     def describe(self, artifact_id: str) -> ArtifactDescription:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.frames import as_frame
-from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.errors import InvalidInputError, NotFoundError, StoreFormatError
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
 from n4a_fast.tables.rows import PendingRows
 from n4a_fast.tables.stale_chains import note_in_transaction, note_of_pipelines_in_transaction
@@ -165,7 +165,26 @@ class Chains(PendingRows):
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+    """The row with its JSON columns decoded; StoreFormatError for one of another form, as somebody else may write."""
+    try:
+        chain = {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+    except InvalidInputError as error:
+        raise _of_another_form(row, str(error)) from error
+    steps = chain["steps"]
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise _of_another_form(row, "its steps are no list of steps")
+    if not all(isinstance(chain[name] or {}, dict) for name in ("fold_artifacts", "shared_artifacts")):
+        raise _of_another_form(row, "its artifacts are no table of ids")
+    if not isinstance(row["model_step_idx"], int):
+        raise _of_another_form(row, "it does not say which step is its model")
+    return chain
+
+
+def _of_another_form(row: dict[str, Any], reason: str) -> StoreFormatError:
+    return StoreFormatError(
+        f"chain {row['chain_id']!r} is stored in another form: {reason}; restore the store from a copy, or delete the"
+        " chain"
+    )
 
 
 def _ids(chain_ids: Sequence[str]) -> pa.Table:

@@ -50,13 +50,22 @@ def encode(value: Any, name: str) -> str | None:
 
 
 def decode(text: str | None) -> Any:
-    """The value that `encode` wrote, or None for NULL."""
+    """The value that `encode` wrote, or None for NULL; InvalidInputError for a text that is no JSON, or none that any
+    program should read: too deep, or a number of thousands of digits.
+    """
     if text is None:
         return None
     try:
         is_for_python = text[:1].isdigit() or _LONG_NUMBER.search(text)
-        return json.loads(text) if is_for_python else orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return json.loads(text) if is_for_python else _loaded(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"what is stored is no JSON ({error})") from error
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # NaN and the infinities
         return json.loads(text)
 
 
