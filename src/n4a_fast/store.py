@@ -108,6 +108,17 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
     return call
 
 
+def _told(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
+    """A call that takes the file for moments only, and the lock when it needs it."""
+
+    @wraps(method)
+    def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with told(self._path):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
 class WorkspaceStore:
     """Runs, pipelines, chains, predictions, artifacts and logs of one workspace folder.
 
@@ -1008,6 +1019,7 @@ class WorkspaceStore:
         """
         return self._open().artifacts.describe(artifact_id)
 
+    @_told
     def verify(
         self,
         *,
@@ -1026,10 +1038,10 @@ class WorkspaceStore:
         """
         return verify(self._open(writing=repair), quick, sample, repair, progress)
 
+    @_told
     def verify_artifacts(self, *, progress: Progress | None = None) -> VerifyReport:
         """Read every artifact file and compare it with its hash; `progress(done, total)` is called now and then."""
-        with told(self._path):
-            return self._open().verify_artifacts(progress)
+        return self._open().verify_artifacts(progress)
 
     @_reads
     def get_artifact_path(self, artifact_id: str) -> Path:
@@ -1260,6 +1272,7 @@ class WorkspaceStore:
         self._open(writing=True).require_no_unit("vacuum()")
         return vacuum(self._open().database)
 
+    @_told
     def stats(self) -> StoreStats:
         """Rows and bytes, what is durable but not in the tables yet, and the processes that write; nothing is flushed
         for it.
@@ -1268,15 +1281,16 @@ class WorkspaceStore:
 
     # -- other workspaces ----------------------------------------------------------------------
 
+    @_told
     def shard(self, path: str | Path | None = None, *, run_id: str | None = None) -> Shard[WorkspaceStore]:
         """A picklable handle on a private workspace for one writer, at `path` or below this one's `shards/`.
 
         `handle.open()` gives its store, in whatever process. With `run_id`, pipelines can be begun in that run
         there. `merge` brings what was saved here.
         """
-        with told(self._path):
-            return new_shard(self._open(), path, run_id, type(self))
+        return new_shard(self._open(), path, run_id, type(self))
 
+    @_told
     def merge(
         self,
         *sources: str | Path | Shard[WorkspaceStore],
@@ -1304,6 +1318,7 @@ class WorkspaceStore:
         """
         return extract(self._open(), run_ids, Path(to))
 
+    @_told
     def backup(
         self, to: str | Path, incremental: bool = True, *, progress: VerifyProgress | None = None
     ) -> BackupReport:

@@ -1,7 +1,8 @@
 """Every file operation of a call refused once, or from then on: `call folder stride`, run with `shim.c` preloaded.
 
-For each fault: the call raises an error of ours or does its work; then, with the cause gone, it works at once, and
-nothing that was acknowledged before is missing. A line of JSON for each fault that went otherwise, and a count.
+For each fault: the call raises an error of ours or does its work; then, with the cause gone, it works at once, nothing
+that was acknowledged before is missing, and no file is left open. A line of JSON for each fault that went otherwise,
+and a count.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, predict_with_arrays, save_chain
+from sklearn.linear_model import Ridge
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreError
@@ -73,6 +76,21 @@ def backup(store: WorkspaceStore, sweep: Sweep) -> None:
     store.backup(store.workspace_path.parent / "backup")
 
 
+def restore(store: WorkspaceStore, sweep: Sweep) -> None:
+    place = store.workspace_path.parent
+    WorkspaceStore.restore(place / "kept", place / "restored", replace=True)
+
+
+def discard(store: WorkspaceStore, sweep: Sweep) -> None:
+    for prediction in store.sql("SELECT prediction_id FROM predictions WHERE fold_id = 'discarded'")["prediction_id"]:
+        store.delete_prediction(prediction)
+
+
+def replay(store: WorkspaceStore, sweep: Sweep) -> None:
+    chain = store.sql("SELECT chain_id FROM chains WHERE model_class = 'Ridge'").item()
+    store.replay_and_save([chain], np.ones((2, 3)), dataset="new")
+
+
 def extract(store: WorkspaceStore, sweep: Sweep) -> None:
     place = store.workspace_path.parent / "extracted"
     shutil.rmtree(place, ignore_errors=True)
@@ -90,19 +108,34 @@ CALLS: dict[str, Call] = {
     "merge": merge,
     "backup": backup,
     "extract": extract,
+    "restore": restore,
+    "discard": discard,
+    "import": lambda store, _: store.import_chain(store.workspace_path.parent / "chain.n4a"),
+    "replay": replay,
+    "repair": lambda store, _: store.verify(repair=True),
 }
 
 
+def save_ridge(store: WorkspaceStore, pipeline: str) -> str:
+    model = store.save_artifact(Ridge().fit(np.eye(3), [1.0, 2.0, 3.0]), "Ridge", "model", "joblib")
+    step = {"step_idx": 1, "operator_class": "Ridge", "params": {}, "artifact_id": None, "stateless": False}
+    return save_chain(store, pipeline, steps=[step], model_class="Ridge", fold_artifacts={"0": model})
+
+
 def prepared(root: Path) -> Sweep:
-    """A workspace with something acknowledged, one to merge, and a run to delete."""
+    """A workspace with something acknowledged, one to merge, its backup, a bundle of its chain, and a run to delete."""
     with WorkspaceStore(root / "other") as store:
         pipeline(store, begin_sweep(store))
+        store.backup(root / "kept")
+        store.export_chain(save_ridge(store, begin_sweep(store).pipeline), root / "chain.n4a")
     with WorkspaceStore(root / "workspace") as store:
         sweep = begin_sweep(store)
         pipeline(store, sweep)
         doomed_run = store.begin_run("doomed", {}, [])
         pipeline(store, Sweep(doomed_run, "", ""))
         predict_with_arrays(store, sweep, fold_id="acknowledged")
+        predict_with_arrays(store, sweep, fold_id="discarded")
+        save_ridge(store, sweep.pipeline)
         store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
     return sweep
 
@@ -121,6 +154,7 @@ def acknowledged(store: WorkspaceStore, sweep: Sweep) -> int:
 def one(name: str, root: Path, sweep: Sweep, number: int, error: int, lasting: bool) -> tuple[bool, list[str]]:
     """Whether the operation was reached, and what went wrong."""
     wrong: list[str] = []
+    open_before = len(os.listdir("/proc/self/fd"))
     with WorkspaceStore(root / "workspace", flush_interval=None) as store:
         store.list_runs()
         refuse(root, number, error, lasting)
@@ -141,7 +175,8 @@ def one(name: str, root: Path, sweep: Sweep, number: int, error: int, lasting: b
     with WorkspaceStore(root / "workspace") as store:
         findings = [str(finding) for finding in store.verify(quick=True).findings if not finding.is_leftover]
         wrong += findings if acknowledged(store, sweep) == 1 else [*findings, "lost after reopening"]
-    return was_reached, wrong
+    left_open = len(os.listdir("/proc/self/fd")) - open_before
+    return was_reached, [*wrong, f"{left_open} files are left open"] if left_open else wrong
 
 
 def main(name: str, folder: str, stride: str) -> None:

@@ -47,6 +47,7 @@ while True:
     store = WorkspaceStore(folder / "w")
     sweep = begin_sweep(store)
     store.save_artifact({"unused": number}, "dict", "model", "joblib")
+    store.save_artifact({"other": 1}, "dict", "model", "joblib")  # a merge reads it
     model = store.save_artifact([number], "list", "model", "joblib")
     save_chain(store, sweep.pipeline, fold_artifacts={"fold_0": model})
     predict_with_arrays(store, sweep)
@@ -69,6 +70,31 @@ assert number > 1 and told, "nothing was refused"
 assert not any(" space" in text for text in told), told
 print(number - 1)
 """
+# refuses each of the last operations of a vacuum, when the file's name may mean the new one; prints how many
+VACUUM = """
+import ctypes, errno, sys
+from helpers import begin_sweep, predict_with_arrays
+from n4a_fast import WorkspaceStore
+from n4a_fast.errors import StoreError
+shim = ctypes.CDLL(None)
+with WorkspaceStore(sys.argv[1]) as store:
+    sweep = begin_sweep(store)
+
+    def is_reached(number):
+        shim.crash_fail(sys.argv[1].encode(), ctypes.c_ulong(number), ctypes.c_int(errno.EIO), 0)
+        try:
+            store.vacuum()
+        except StoreError:
+            pass
+        reached = shim.crash_refused() > 0
+        shim.crash_fail(b"", ctypes.c_ulong(0), 0, 0)
+        predict_with_arrays(store, sweep, fold_id=str(number))
+        store.flush()
+        return reached
+
+    end = next(number for number in range(1, 400, 6) if not is_reached(number))
+    print(sum(map(is_reached, range(end - 15, end))))
+"""
 CALLS = ("open", "save_artifact", "list_runs", "close", "shard", "merge")
 
 
@@ -81,3 +107,7 @@ def test_an_error_of_a_block_is_the_callers_own(store: WorkspaceStore, tmp_path:
     with pytest.raises(FileNotFoundError) as caught, store.transaction():
         (tmp_path / "of the caller").read_text()
     assert type(caught.value) is FileNotFoundError
+
+
+def test_a_vacuum_that_is_refused_anything_leaves_a_store_that_goes_on(tmp_path: Path) -> None:
+    assert int(finish(program("vacuum", tmp_path, code=VACUUM, LD_PRELOAD=str(library(SHIM))))) > 8

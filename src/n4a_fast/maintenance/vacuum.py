@@ -59,8 +59,8 @@ def vacuum(database: Database) -> VacuumReport:
                 platform.replace(draft, path)
                 database.identity.follow(platform.identity(path), database.identity.store_id, rewrites)
         finally:
+            database.detach()  # the name may mean the new file, whatever was refused after that: it is attached next
             draft.unlink(missing_ok=True)
-        database.detach()
         sync(path.parent)
         return VacuumReport(before, path.stat().st_size)
 
