@@ -1416,7 +1416,7 @@ def _release(store: WorkspaceStore, workspace: Workspace) -> None:
     if store._finalizer.detach() is None:
         return
     try:
-        workspace.release(store._artifacts)
+        workspace.release(store._artifacts, may_repeat=True)
     except StoreMovedError:
         raise
     except BaseException:  # it can be closed again

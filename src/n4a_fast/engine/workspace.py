@@ -263,9 +263,9 @@ class Workspace:
             self.users += not self.is_closed
             return not self.is_closed
 
-    def release(self, artifacts: ArtifactSettings = DEFAULTS) -> None:
-        """One user less; the last one closes the file. What could not be written raises, and can be tried again, unless
-        the file is no longer there.
+    def release(self, artifacts: ArtifactSettings = DEFAULTS, *, may_repeat: bool = False) -> None:
+        """One user less; the last one closes the file. What could not be written raises: it stays in the log, or with
+        `may_repeat` the user stays and can try again, unless the file is no longer there.
         """
         with told(self.root), self.lock:
             is_last = self.users == 1
@@ -273,8 +273,9 @@ class Workspace:
                 self.require_no_unit("close()")
             try:
                 (self.finish if is_last else self.flush)()
-            except StoreMovedError:
-                self.leave(artifacts)
+            except BaseException as error:
+                if not may_repeat or isinstance(error, StoreMovedError):
+                    self.leave(artifacts)
                 raise
             self.leave(artifacts)
 
@@ -340,7 +341,7 @@ class Workspace:
         while self._dropped:
             lost = self.buffer.unflushed if self.users == 1 else 0
             try:
-                self.release(self._dropped[0])
+                self.release(self._dropped[0], may_repeat=True)
             except StoreMovedError as error:
                 if lost:
                     print(
