@@ -22,6 +22,7 @@ WORKER_MEMORY = 700 * 2**20  # a Python that has imported scikit-learn takes hal
 X = spectra(400, 1000)
 
 
+@pytest.mark.long  # processes that a thread of Dask starts cannot be left out where they begin
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("rows", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_workers_of_dask_are_sent_blocks_of_spectra_that_their_memory_does_not_hold(tmp_path: Path, rows: int) -> None:

@@ -201,6 +201,7 @@ def browser() -> Iterator[Any]:
 
 
 @browsed
+@pytest.mark.long
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_right_in_a_browser(report: Path, browser: Any, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
@@ -237,6 +238,7 @@ def test_the_page_is_right_in_a_browser(report: Path, browser: Any, width: int) 
 @pytest.mark.skipif(
     importlib.util.find_spec("axe_playwright_python") is None, reason="needs axe (pip install axe-playwright-python)"
 )
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(report: Path, browser: Any, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
