@@ -65,3 +65,7 @@ class Foreign:
 @pytest.mark.parametrize("labels", [1, 2])
 def test_a_foreign_classifier_is_asked(labels: int) -> None:
     assert labels_several(Foreign(labels), 4) == (labels == 2)
+
+
+def test_a_classifier_that_says_to_be_wider_than_any_spectrum_is_not_asked() -> None:
+    assert not labels_several(Foreign(2), 10**12)  # a spectrum of 8 TB

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+_WIDEST_ASKED = 2**22  # features, 32 MiB
+
 
 def allows_nan(operator: Any) -> bool:
     """Whether the operator says that it takes NaN."""
@@ -53,13 +55,14 @@ def labels_several(model: Any, width: int) -> bool:
     """Whether a classifier gives several labels a sample, though its classes are one list: then there is no vote.
 
     Its fitted state tells in scikit-learn, each estimator in its own words. A classifier of another kind that declares
-    to be able to, or declares nothing, is asked for a made-up spectrum.
+    to be able to, or declares nothing, is asked for a made-up spectrum, unless it says to be wider than any spectrum:
+    a stranger's number would take all memory.
     """
     if (stated := _states_several(model)) is not None:
         return stated
     tags = _declared(model)
     able = getattr(getattr(tags, "classifier_tags", None), "multi_label", tags is None)
-    if not able or not width:
+    if not able or not 0 < width <= _WIDEST_ASKED:
         return False
     try:
         return np.asarray(model.predict(np.ones((1, width)))).size > 1
