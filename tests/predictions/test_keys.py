@@ -59,7 +59,8 @@ def test_a_million_neighbouring_keys_do_not_collide() -> None:
     }
     keys = natural_keys(columns, len(folds))
     assert keys.are_distinct()
-    assert len(np.unique(keys.nk & np.uint64(0xFFFF))) == 2**16
+    # one of the 65,536 is missing once in 65 runs, as chance has it; eight never
+    assert len(np.unique(keys.nk & np.uint64(0xFFFF))) > 2**16 - 8
 
 
 HEX = st.text("0123456789abcdefABCDEF", min_size=12, max_size=12)
