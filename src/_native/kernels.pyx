@@ -90,7 +90,7 @@ def snv_affine(X: object, W: object, b: object, ddof: int = 0, center: object = 
 
 
 def norm_affine(X: object, W: object, b: object, order: str = "l2", center: object = None, out: object = None, threads: int = 1, level: int = -1) -> object:
-    """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A row of zeros gives NaN."""
+    """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A norm below 1e-9 gives NaN."""
     if order not in _NORMS:
         raise ValueError(f"order must be one of {', '.join(_NORMS)}, not {order!r}")
     return _mapped(_NORMS[order], X, W, b, center, 0, out, threads, level)

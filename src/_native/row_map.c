@@ -28,6 +28,9 @@ static inline double n4a_inverse_deviation(double squares, double mean, double d
   return squares / degrees > mean * mean * 0x1p-96 ? 1 / sqrt(squares / degrees) : NAN;
 }
 
+/* Operators take 1 for a norm that is next to nothing, each from a bound of its own: NaN, as for a row of zeros. */
+static inline double n4a_inverse_norm(double norm) { return norm >= 1e-9 ? 1 / norm : NAN; }
+
 /* A value near the mean of a row: squares around it keep the digits that squares around zero would lose. */
 static inline double n4a_pilot(const double *x, int64_t columns) {
   double total = 0;

@@ -135,9 +135,9 @@ INLINE void NAME(project)(const n4a_map *map, int64_t at, int64_t to, const n4a_
     const double *x = map->x + (at + r) * map->x_stride, *next = at + r + R < to ? x + R * map->x_stride : x;
     rows[r] = (n4a_row){0, 0, 1, 1};
     if (map->statistic == N4A_SNV) rows[r].pilot = n4a_pilot(x, map->columns);
-    else if (map->statistic == N4A_NORM_1) rows[r].scale = 1 / NAME(reduce)(x, map->columns, 0, N4A_NORM_1, next);
-    else if (map->statistic == N4A_NORM_2) rows[r].scale = 1 / sqrt(NAME(reduce)(x, map->columns, 0, N4A_NORM_2, next));
-    else if (map->statistic == N4A_NORM_MAX) rows[r].scale = 1 / NAME(reduce)(x, map->columns, 0, N4A_NORM_MAX, next);
+    else if (map->statistic == N4A_NORM_1) rows[r].scale = n4a_inverse_norm(NAME(reduce)(x, map->columns, 0, N4A_NORM_1, next));
+    else if (map->statistic == N4A_NORM_2) rows[r].scale = n4a_inverse_norm(sqrt(NAME(reduce)(x, map->columns, 0, N4A_NORM_2, next)));
+    else if (map->statistic == N4A_NORM_MAX) rows[r].scale = n4a_inverse_norm(NAME(reduce)(x, map->columns, 0, N4A_NORM_MAX, next));
   }
   if (map->statistic == N4A_SNV) {
     NAME(tiles)(map, at, rows, sums, R, DEVIATING_FIRST, DEVIATING);

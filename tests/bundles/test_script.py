@@ -22,7 +22,8 @@ from chemotools.derivative import SavitzkyGolay
 from chemotools.scatter import MultiplicativeScatterCorrection, StandardNormalVariate
 from helpers import DEADLINE
 from sklearn.cross_decomposition import PLSRegression
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import MinMaxScaler, Normalizer
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ReplayError
@@ -309,3 +310,24 @@ def test_spectra_that_do_not_fit_are_refused(exported: tuple[Path, dict[str, Any
 def test_a_row_that_cannot_be_corrected_is_named(exported: tuple[Path, dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"row 1 of X cannot be corrected \(norm\)"):
         runpy.run_path(str(exported[0] / "made.n4a.py"))["predict"](np.vstack([spectra(1), np.zeros((1, WIDTH))]))
+
+
+CORRECTIONS = [
+    *(Normalizer(norm) for norm in ("l1", "l2", "max")),
+    StandardNormalVariate(),
+    MultiplicativeScatterCorrection(),
+]
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
+def test_every_correction_of_rows_is_that_of_the_store(
+    packages: Path, store: WorkspaceStore, tmp_path: Path, correction: Any
+) -> None:
+    X = spectra(40, 1)
+    Z = np.asarray(correction.fit(X).transform(X))
+    chain = save(store, [("transform", correction)], {"0": Ridge().fit(Z, X[:, 0])})
+    script = store.export_chain(chain, tmp_path / "model.n4a.py", format="n4a.py")
+    compare(predicted(packages / "plain", X, [script]), [store.replay_chain(chain, X)])
+    row = 1e-16 * X[0] if isinstance(correction, Normalizer) else np.full(WIDTH, 0.1)
+    with pytest.raises(ValueError, match="row 1 of X cannot be corrected"):
+        runpy.run_path(str(script))["predict"](np.vstack([X[0], row]))

@@ -183,6 +183,15 @@ def test_a_missing_value_is_not_lost_in_a_norm(level: int, order: str) -> None:
         np.testing.assert_array_equal(np.isnan(norm_affine(X, W, b, order, level=level)).all(axis=1), [False, True])
 
 
+@pytest.mark.parametrize("order", sorted(ORDERS))
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_norm_next_to_nothing_gives_nan(level: int, order: str) -> None:
+    X, (W, b, _) = spectra(5, 37), weights(37, 2)
+    X[1:4] *= np.array([[0.0], [1e-300], [1e-16]])
+    expected = [False, True, True, True, False]
+    np.testing.assert_array_equal(np.isnan(norm_affine(X, W, b, order, level=level)).all(axis=1), expected)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1.0, 1e6 / 3])
 def test_a_row_without_deviation_gives_nan(level: int, constant: float) -> None:

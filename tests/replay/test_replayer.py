@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chemotools.scale import NormScaler
 from helpers import DEADLINE, child, count, finish, read_line
 from replay_chains import Aware, spectra, target
 from replay_stores import begin, fitted_steps, plain, pls_chain, put_chain
@@ -20,7 +21,7 @@ from sklearn.base import clone
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Ridge
-from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, PowerTransformer, StandardScaler
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -125,6 +126,19 @@ def test_constant_spectra_are_left_to_the_operator(store: WorkspaceStore) -> Non
     flat = np.vstack([NEW[:2], np.ones((1, 20))])
     with pytest.raises(ReplayError, match="gave 20 NaN or infinite values, the first in row 2"):
         store.replay_chain(chain, flat)
+
+
+@pytest.mark.parametrize("make", [*(lambda norm=norm: Normalizer(norm) for norm in ("l1", "l2", "max")), NormScaler])
+def test_spectra_next_to_nothing_are_left_to_the_operator(store: WorkspaceStore, make: Any) -> None:
+    step = make().fit(X)
+    pipeline, Z = begin(store), np.asarray(step.transform(X))
+    chains = [put_chain(store, pipeline, [step], [Ridge(alpha).fit(Z, y)]) for alpha in (0.1, 1.0)]
+    store.replay_chains(chains, NEW)
+    assert store.replay_plan(chains[0]).compiled
+    faint = np.vstack([NEW[:2], NEW[2:4] * 1e-16])  # scikit-learn divides these by 1
+    expected = np.stack([plain(store, chain, faint) for chain in chains])
+    np.testing.assert_allclose(store.replay_chains(chains, faint), expected, **CLOSE)
+    np.testing.assert_allclose(store.replay_chain(chains[0], faint), expected[0], **CLOSE)
 
 
 def test_steps_that_stay_plain_run_in_front_of_the_fused_ones(store: WorkspaceStore) -> None:

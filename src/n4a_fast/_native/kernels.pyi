@@ -71,7 +71,7 @@ def norm_affine(
     threads: int = 1,
     level: int = -1,
 ) -> _Doubles:
-    """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A row of zeros gives NaN."""
+    """Like `affine` for rows that are divided by their norm first: "l1", "l2" or "max". A norm below 1e-9 gives NaN."""
 
 def snv(
     X: _Doubles,

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -217,7 +218,7 @@ def _literal(value: Any) -> str:
         return "(\n" + "".join(f"    {_quoted(value[at : at + _LINE])}\n" for at in range(0, len(value), _LINE)) + ")"
     if isinstance(value, dict):
         return "{\n" + "".join(f"    {key!r}: {_literal(item)},\n" for key, item in value.items()) + "}"
-    return repr(value)
+    return f"float({str(value)!r})" if isinstance(value, float) and not isfinite(value) else repr(value)
 
 
 def _quoted(text: str) -> str:

@@ -36,17 +36,23 @@ def predict(X: Any) -> Any:
 def _corrected(rows: Any) -> Any:
     """The rows after the correction that treats each by numbers of its own."""
     if STATISTIC == "snv":
-        centred = rows - rows.mean(axis=1, keepdims=True)
-        return centred / np.sqrt((centred**2).sum(axis=1, keepdims=True) / (rows.shape[1] - NUMBER))
+        mean = rows.mean(axis=1, keepdims=True)
+        scale = np.sqrt(((rows - mean) ** 2).sum(axis=1, keepdims=True) / (rows.shape[1] - NUMBER))
+        return (rows - mean) / np.where(scale > np.abs(mean) * 2.0**-48, scale, np.nan)
     if STATISTIC == "norm":
-        return rows / np.linalg.norm(rows, ord=NUMBER, axis=1, keepdims=True)
+        return rows / _or_nan(np.linalg.norm(rows, ord=NUMBER, axis=1, keepdims=True))
     if STATISTIC == "regression":
         found = rows @ _array(FUNCTIONALS, "<f8", N_FEATURES)
-        scale = np.where(np.abs(found[:, -1:]) < 1e-9, np.nan, found[:, -1:])
-        return (rows - found[:, :-1] @ _array(SPECTRA, "<f8", found.shape[1] - 1) if SPECTRA else rows) / scale
+        rest = rows - found[:, :-1] @ _array(SPECTRA, "<f8", found.shape[1] - 1) if SPECTRA else rows
+        return rest / _or_nan(found[:, -1:])
     if STATISTIC:
         raise ValueError(f"the correction {STATISTIC!r} is unknown to this script")
     return rows
+
+
+def _or_nan(denominators: Any) -> Any:
+    """These; NaN for those so small that the operator itself may take another number."""
+    return np.where(np.abs(denominators) < 1e-9, np.nan, denominators)
 
 
 def _array(text: str, kind: str, rows: int = 0) -> Any:

@@ -23,7 +23,7 @@ NATIVE_TARGETS = 24  # docs/native.md: BLAS wins from about 32 columns
 _NORMS = {1.0: "l1", 2.0: "l2", np.inf: "max"}
 _RADIAL_ROWS, _DISTANCE_ROWS = 64, 256
 _BLOCK = 64  # columns of a product with bands
-LEAST = 1e-9  # an area below this may be replaced by 1 in an operator
+LEAST = 1e-9  # an area or a norm below this may be replaced by 1 in an operator; so in row_map.c and scripts/weights.py
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +90,7 @@ class RowStatistic:
             if self.kind == "snv":
                 return kernels.snv(X, int(self.number))
             if self.kind == "norm":
-                return np.asarray(X / np.linalg.norm(X, ord=self.number, axis=1, keepdims=True))
+                return np.asarray(X / _or_nan(np.linalg.norm(X, ord=self.number, axis=1, keepdims=True)))
             return self._radial(X) if self.kind == "radial" else self._regressed(X)
 
     def _radial(self, X: Array) -> Array:
@@ -126,9 +126,13 @@ class RowStatistic:
     def _regressed(self, X: Array) -> Array:
         assert self.functionals is not None
         found = X @ self.functionals
-        scale = np.where(np.abs(found[:, -1:]) < LEAST, np.nan, found[:, -1:])
         rest = X if self.spectra is None else X - found[:, :-1] @ self.spectra
-        return np.asarray(rest / scale)
+        return np.asarray(rest / _or_nan(found[:, -1:]))
+
+
+def _or_nan(denominators: Array) -> Array:
+    """These; NaN for those next to nothing."""
+    return np.where(np.abs(denominators) < LEAST, np.nan, denominators)
 
 
 def _around_their_mean(spectra: Array) -> tuple[Array, Array]:
