@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Sweep, child, count, finish, predict
+from helpers import Sweep, begin_sweep, child, count, finish, predict
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
@@ -50,12 +51,45 @@ def test_newer_metadata_replace_those_before_a_flush_and_after_it(store: Workspa
     assert count(store, "prediction_metadata") == 1
 
 
+def test_the_first_metadata_are_found_though_there_were_none_before(store: WorkspaceStore, sweep: Sweep) -> None:
+    first, second = (saved(store, sweep, None, fold_id=fold) for fold in ("0", "1"))
+    store.list_runs()
+    assert [metadata_of(store, each) for each in (first, second)] == [{}, {}]
+    store.save_prediction_arrays(second, np.arange(3.0), np.arange(3.0), sample_metadata=SITES)
+    store.list_runs()
+    assert [metadata_of(store, each) for each in (first, second)] == [{}, SITES]
+    with store.transaction():
+        store.save_prediction_arrays(first, np.arange(3.0), np.arange(3.0), sample_metadata=SITES)
+        assert metadata_of(store, first) == SITES
+
+
 def test_metadata_go_with_the_last_prediction_that_has_them(store: WorkspaceStore, sweep: Sweep) -> None:
     first, second = (saved(store, sweep, SITES, fold_id=fold) for fold in ("0", "1"))
     store.delete_prediction(first)
     assert metadata_of(store, second) == SITES
     store.delete_run(sweep.run)
     assert (count(store, "prediction_metadata"), count(store, "shared_metadata")) == (0, 0)
+
+
+WAYS: dict[str, Callable[[WorkspaceStore, Sweep, str], object]] = {
+    "pipeline": lambda store, sweep, _: store.delete_pipeline(sweep.pipeline),
+    "chain": lambda store, sweep, _: store.delete_chain(sweep.chain),
+    "dataset": lambda store, _, __: store.delete_dataset_predictions("corn"),
+    "prediction": lambda store, _, prediction: store.delete_prediction(prediction),
+    "failed": lambda store, sweep, _: store.fail_pipeline(sweep.pipeline, "why"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_metadata_go_with_their_predictions_in_every_way(store: WorkspaceStore, sweep: Sweep, way: str) -> None:
+    gone = saved(store, sweep, SITES)
+    other = begin_sweep(store)
+    kept = saved(store, other, {"site": ["c"]}, dataset_name="wheat")
+    store.list_runs()
+    WAYS[way](store, sweep, gone)
+    assert metadata_of(store, kept) == {"site": ["c"]}
+    assert (count(store, "prediction_metadata"), count(store, "shared_metadata")) == (1, 1)
+    assert store.verify(quick=True).findings == []
 
 
 def test_metadata_of_a_block_that_raises_are_given_up(store: WorkspaceStore, sweep: Sweep) -> None:

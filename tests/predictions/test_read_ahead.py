@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import begin_pipeline, begin_sweep, child, finish, predict, predict_with_arrays
+from helpers import begin_pipeline, begin_sweep, child, examples, finish, predict, predict_with_arrays
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.predictions import read_ahead
@@ -37,6 +41,25 @@ def filled(tmp_path: Path) -> tuple[Path, list[str]]:
     return tmp_path, saved
 
 
+@pytest.fixture
+def mixed(
+    filled: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[WorkspaceStore, list[str]]]:
+    """The same, of which some were deleted and others saved anew, so that arrays lie elsewhere than their predictions;
+    nothing is read ahead.
+    """
+    workspace, saved = filled
+    monkeypatch.setattr(ReadAhead, "find", lambda *_: None)
+    with WorkspaceStore(workspace) as store:
+        for each in saved[3::9]:
+            store.delete_prediction(each)
+        store.list_runs()
+        for number, each in enumerate(saved[4::9]):
+            store.save_prediction_arrays(each, np.arange(4.0), np.arange(4.0) + number)
+        store.list_runs()
+        yield store, [each for number, each in enumerate(saved) if number % 9 != 3]
+
+
 def places(store: WorkspaceStore) -> dict[str, Any]:
     return store._open().queries._ahead._places
 
@@ -57,6 +80,21 @@ def test_neighbours_are_what_each_is_alone(filled: tuple[Path, list[str]], monke
             assert list(found) == list(alone)
             assert [type(value) for value in found.values()] == [type(value) for value in alone.values()]
             np.testing.assert_equal(held, store.get_prediction_arrays(each))
+
+
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False), st.integers(-FILLED, FILLED))
+def test_a_wrong_guess_of_where_arrays_are_changes_nothing(
+    mixed: tuple[WorkspaceStore, list[str]], order: Random, shift: int
+) -> None:
+    store, saved = mixed
+    queries = store._open().queries
+    for each in order.sample(saved, 6):
+        queries._shift, by_key = shift, queries._values_of(each)
+        found = store.get_prediction(each, load_arrays=True)
+        assert found is not None
+        assert (found["y_pred"] is None) == (by_key is None)
+        assert by_key is None or np.array_equal(found["y_pred"].ravel(), by_key["y_pred"], equal_nan=True)
 
 
 def test_what_was_handed_out_is_the_callers_to_change(filled: tuple[Path, list[str]]) -> None:

@@ -41,8 +41,9 @@ GROUPS = (
     "refit_context",
 )
 
-_GET = f"SELECT {COLUMNS} FROM predictions WHERE id_key = ? AND prediction_id = ?"
-_VALUES = f"SELECT {VALUES}, rowid FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
+_GET = f"SELECT {COLUMNS}, rowid AS position FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_VALUES = f"SELECT {VALUES}, rowid AS position FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
+_VALUES_AT = f"SELECT {VALUES}, rowid AS position, prediction_id FROM prediction_values WHERE rowid = ?"
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
@@ -74,6 +75,7 @@ class PredictionQueries:
     def __init__(self, database: Database) -> None:
         self._database, self._metadata, self._contents = database, SampleMetadata(database), SharedContents(database)
         self._ahead = ReadAhead(database, COLUMNS)
+        self._shift = 0  # from the position of the last prediction to that of its arrays
 
     def find(self, prediction_id: str, load_arrays: bool, labels: bool = False) -> dict[str, Any] | None:
         with self._database.reading():
@@ -84,9 +86,10 @@ class PredictionQueries:
         row = read[0] if read else self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
         if row is None:
             return None
+        position = row.pop("position", None)
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
-            values = read[1] if read else self._values_of(prediction_id)
+            values = read[1] if read else self._values_of(prediction_id, position)
             row.update(self._restored(values, labels) or dict.fromkeys(arrays.NAMES))
             row["sample_metadata"] = self._metadata_of(prediction_id, read is not None)
         return row
@@ -110,12 +113,24 @@ class PredictionQueries:
             return {}
         return self._metadata.find(prediction_id)
 
-    def _values_of(self, prediction_id: str) -> dict[str, Any] | None:
-        row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
+    def _values_of(self, prediction_id: str, position: int | None = None) -> dict[str, Any] | None:
+        """The stored arrays of a prediction; its own `position` says where to look first."""
+        row = None if position is None else self._values_at(prediction_id, position + self._shift)
+        if row is None:
+            row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
         if row is not None:
-            values = len(row["y_pred"] or ()) + len(row["y_proba"] or ())
-            self._ahead.note(row.pop("rowid"), values * np.dtype(np.float64).itemsize)
+            found, values = row.pop("position"), len(row["y_pred"] or ()) + len(row["y_proba"] or ())
+            if position is not None:
+                self._shift = found - position
+            self._ahead.note(found, values * np.dtype(np.float64).itemsize)
         return row
+
+    def _values_at(self, prediction_id: str, position: int) -> dict[str, Any] | None:
+        """The arrays at a position, if they are this prediction's: predictions and arrays are written in one order, and
+        a row that is read by its position takes half the time.
+        """
+        row = self._database.row(_VALUES_AT, (position,))
+        return row if row is not None and row.pop("prediction_id") == prediction_id else None
 
     def _restored(self, row: dict[str, Any] | None, labels: bool) -> dict[str, Any] | None:
         if row is None:

@@ -21,10 +21,14 @@ _OF_ROW = "SELECT content FROM carried WHERE table_name = ? AND row_id = ?"
 _OF_TABLE = "SELECT row_id, content FROM carried WHERE table_name = ? ORDER BY row_id"
 _REPLACED = "DELETE FROM carried c USING batch b WHERE c.table_name = b.table_name AND c.row_id = b.row_id"
 _INSERTED = "INSERT INTO carried BY NAME SELECT * FROM batch"
-_GONE = "DELETE FROM carried WHERE list_contains(?, table_name) AND row_id NOT IN (SELECT {0} FROM {1})"
+# what is looked for is named within, too: a set of all predictions would be made otherwise
+_GONE = (
+    "DELETE FROM carried WHERE list_contains(?, table_name) AND row_id NOT IN"
+    " (SELECT {0} FROM {1} WHERE {0} IN (SELECT row_id FROM carried))"
+)
 _ORPHANED = (
     "DELETE FROM carried WHERE list_contains(?, table_name) AND content->>'{0}' IS NOT NULL"
-    " AND content->>'{0}' NOT IN (SELECT {0} FROM {1})"
+    " AND content->>'{0}' NOT IN (SELECT {0} FROM {1} WHERE {0} IN (SELECT content->>'{0}' FROM carried))"
 )
 _RESULTS = frozenset({"conformal_results", "tuning_results", "robustness_results"})
 _SWEEPS: tuple[tuple[frozenset[str], str], ...] = (

@@ -16,8 +16,8 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, NotFoundError, StoreFormatError
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
-from n4a_fast.tables.rows import PendingRows
-from n4a_fast.tables.stale_chains import note_in_transaction, note_of_pipelines_in_transaction
+from n4a_fast.tables.rows import ONE_OF, PendingRows
+from n4a_fast.tables.stale_chains import note_in_transaction
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.chain_input import read_input
 from n4a_fast.values.ids import uuid7
@@ -30,13 +30,10 @@ _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER 
 _OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
-_UNLINK_ALL = (
-    "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM chains WHERE list_contains(?, pipeline_id))"
-)
 _UNLINK = "DELETE FROM chain_artifacts c USING batch b WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
-_UNLINK_THESE = "DELETE FROM chain_artifacts WHERE list_contains(?, chain_id)"
-_DELETE_THESE = "DELETE FROM chains WHERE list_contains(?, chain_id)"
-_DELETE = "DELETE FROM chains WHERE list_contains(?, pipeline_id)"
+_UNLINK_THESE = f"DELETE FROM chain_artifacts WHERE {ONE_OF.format('chain_id', 1)}"
+_DELETE_THESE = f"DELETE FROM chains WHERE {ONE_OF.format('chain_id', 1)}"
+_DELETE = f"DELETE FROM chains WHERE {ONE_OF.format('pipeline_id', 1)} RETURNING chain_id"
 
 
 class Chains(PendingRows):
@@ -154,9 +151,12 @@ class Chains(PendingRows):
         self._database.insert(_UNLINK, batch=table_of(list(links), CHAIN_ARTIFACTS))
 
     def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
-        note_of_pipelines_in_transaction(self._database, pipeline_ids)
-        self._database.execute(_UNLINK_ALL, (pipeline_ids,))
-        return self._database.execute(_DELETE, (pipeline_ids,))
+        """Remove the chains of pipelines; how many there were."""
+        gone = [chain_id for (chain_id,) in self._database.rows(_DELETE, (pipeline_ids,))]
+        note_in_transaction(self._database, gone)
+        if gone:
+            self._database.execute(_UNLINK_THESE, (gone,))
+        return len(gone)
 
     def delete_these_in_transaction(self, chain_ids: list[str]) -> int:
         """Remove these chains, which no prediction belongs to; how many there were."""

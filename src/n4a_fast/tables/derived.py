@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from n4a_fast.engine.connection import Database
 
-_SWEEP = "DELETE FROM compiled_chains WHERE chain_id NOT IN (SELECT chain_id FROM chains)"
+_SWEEP = """DELETE FROM compiled_chains
+WHERE chain_id NOT IN (SELECT chain_id FROM chains WHERE chain_id IN (SELECT chain_id FROM compiled_chains))"""
 _SWEEP_ARRAYS = "DELETE FROM compiled_arrays WHERE content_hash NOT IN (SELECT unnest(arrays) FROM compiled_chains)"
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.schema.columns import LOGS
-from n4a_fast.tables.rows import PendingRows
+from n4a_fast.tables.rows import ONE_OF, PendingRows
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
 
@@ -24,7 +24,7 @@ FROM pipelines LEFT JOIN logs ON logs.pipeline_id = pipelines.pipeline_id
 WHERE pipelines.run_id = ?
 GROUP BY pipelines.pipeline_id, pipelines.name, pipelines.status, pipelines.created_at
 ORDER BY pipelines.created_at, pipelines.pipeline_id"""
-_DELETE = "DELETE FROM logs WHERE list_contains(?, pipeline_id)"
+_DELETE = f"DELETE FROM logs WHERE {ONE_OF.format('pipeline_id', 1)}"
 
 
 class Logs(PendingRows):

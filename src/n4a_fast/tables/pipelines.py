@@ -11,7 +11,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import PIPELINES
-from n4a_fast.tables.rows import PendingRows
+from n4a_fast.tables.rows import ONE_OF, PendingRows
 from n4a_fast.tables.stale_chains import note_of_pipelines_in_transaction
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
@@ -22,9 +22,9 @@ _LIST = """SELECT * FROM pipelines
 WHERE (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)
 ORDER BY created_at DESC, pipeline_id DESC"""
 _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
-_EMPTY = """SELECT pipeline_id FROM pipelines WHERE list_contains(?, pipeline_id) AND (status <> 'running' OR ?)
-AND pipeline_id NOT IN (SELECT pipeline_id FROM chains)"""
-_DELETE = "DELETE FROM pipelines WHERE list_contains(?, pipeline_id)"
+_EMPTY = f"""SELECT pipeline_id FROM pipelines WHERE {ONE_OF.format("pipeline_id", 1)} AND (status <> 'running' OR ?2)
+AND pipeline_id NOT IN (SELECT pipeline_id FROM chains WHERE {ONE_OF.format("pipeline_id", 1)})"""
+_DELETE = f"DELETE FROM pipelines WHERE {ONE_OF.format('pipeline_id', 1)}"
 _ORPHANED = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
 UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM
 pipelines)"""

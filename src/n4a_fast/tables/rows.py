@@ -15,6 +15,8 @@ _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
 _THERE = "SELECT {key} FROM {table} SEMI JOIN batch USING ({key})"
+# SQL: a text column is one of the list that is parameter {1}; the bounds, which come first, rule row groups out
+ONE_OF = "{0} IN (SELECT unnest(?{1})) AND {0} BETWEEN list_min(?{1}) AND list_max(?{1})"
 _FEW = 16  # ids that are asked for one by one, which spares a table of them
 _KNOWN_AT_MOST = 50_000
 # of a text on its way: Python's, Arrow's, and DuckDB's, which reads its rows again to log them, 2,048 at once

@@ -24,8 +24,9 @@ from n4a_fast.tables.predictions.saving import Predictions
 from n4a_fast.tables.projects import Projects
 from n4a_fast.tables.runs import Runs
 
-_METADATA = "prediction_metadata"
-_KEPT = f"(SELECT '{_METADATA}' FROM {_METADATA} LIMIT 1) UNION ALL SELECT DISTINCT table_name FROM carried"
+_METADATA, _COMPILED = "prediction_metadata", "compiled_chains"
+_KEPT = f"""(SELECT '{_METADATA}' FROM {_METADATA} LIMIT 1) UNION ALL (SELECT '{_COMPILED}' FROM {_COMPILED} LIMIT 1)
+UNION ALL SELECT DISTINCT table_name FROM carried"""
 
 # what reading a record raises that is whole, and that no store of ours has written
 OTHER_CONTENT = (
@@ -146,8 +147,8 @@ class TableSet:
         return chains, pipelines
 
     def kept(self) -> frozenset[str]:
-        """The tables beside whose rows something is kept, "prediction_metadata" where samples have any; asked within
-        `reading`, and looked up once for each state of the file.
+        """The tables beside whose rows something is kept, "prediction_metadata" where samples have any, and
+        "compiled_chains"; asked within `reading`, and looked up once for each state of the file.
         """
         if self._database.in_transaction:
             return self._kept_now()
@@ -160,11 +161,9 @@ class TableSet:
 
     def sweep_in_transaction(self, *, chains: bool = True) -> None:
         """Remove what was kept for rows that have gone; `chains` unless none of these has."""
-        if chains:
-            sweep_compiled_in_transaction(self._database)
         kept = self._kept_now()
-        if _METADATA in kept:
-            self.metadata.sweep_in_transaction()
+        if chains and _COMPILED in kept:
+            sweep_compiled_in_transaction(self._database)
         self.carried.sweep_in_transaction(kept)
 
     def delete_run_in_transaction(self, run_id: str) -> int:

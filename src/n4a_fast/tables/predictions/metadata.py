@@ -1,7 +1,7 @@
 """What is known of each sample of a prediction: JSON beside its arrays, stored once per content.
 
 The predictions of a fold share their samples, so the same metadata comes with many of them.
-Rows whose prediction has gone are swept after a delete.
+They go with the predictions.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from n4a_fast.schema.columns import PREDICTION_METADATA, SHARED_METADATA, table_
 from n4a_fast.tables.rows import PendingRows
 from n4a_fast.values import jsontext
 
+_ANY = "SELECT 1 FROM prediction_metadata LIMIT 1"
 _GET_HASH = "SELECT content_hash FROM prediction_metadata WHERE prediction_id = ?"
 _GET = "SELECT content FROM shared_metadata WHERE content_hash = ?"
 _INSERT = (
     "INSERT INTO shared_metadata SELECT * FROM batch b WHERE NOT EXISTS (FROM shared_metadata s WHERE s.content_hash ="
     " b.content_hash)"
 )
-_SWEEP = "DELETE FROM prediction_metadata WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions)"
-_SWEEP_SHARED = "DELETE FROM shared_metadata WHERE content_hash NOT IN (SELECT content_hash FROM prediction_metadata)"
+_DELETE = "DELETE FROM prediction_metadata WHERE prediction_id IN (SELECT prediction_id FROM gone)"
+_SWEEP_SHARED = """DELETE FROM shared_metadata WHERE content_hash NOT IN (
+    SELECT content_hash FROM prediction_metadata WHERE content_hash IN (SELECT content_hash FROM shared_metadata))"""
 
 
 class SampleMetadata(PendingRows):
@@ -32,6 +34,7 @@ class SampleMetadata(PendingRows):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, "prediction_metadata", PREDICTION_METADATA)
+        self._none_in: tuple[int, int] | None = None  # the state of the file in which no prediction has any
 
     def save(self, prediction_id: str, content: str | None) -> None:
         """Keep JSON text as a prediction's metadata, in place of what it had; None: nothing of what is in memory."""
@@ -49,9 +52,21 @@ class SampleMetadata(PendingRows):
 
     def find(self, prediction_id: str, *, own: bool = True) -> dict[str, Any]:
         """The metadata of a prediction, empty when it has none; `own=False`: what the tables have of it."""
-        # a join of the two would take twice as long, most have none
-        found = self._database.rows(_GET_HASH, (prediction_id,), own=own)
-        return jsontext.decode(self._database.rows(_GET, found[0], own=own)[0][0]) if found else {}
+        with self._database.reading(own):
+            if self._are_none():
+                return {}
+            # a join of the two would take twice as long, most have none
+            found = self._database.rows(_GET_HASH, (prediction_id,), own=own)
+            return jsontext.decode(self._database.rows(_GET, found[0], own=own)[0][0]) if found else {}
+
+    def _are_none(self) -> bool:
+        """Whether no prediction has any, looked up once for each state of the file."""
+        database = self._database
+        if database.in_transaction:
+            return False
+        if self._none_in != database.state and not database.rows(_ANY, own=False):
+            self._none_in = database.state
+        return self._none_in == database.state
 
     def pending_of(self, prediction_id: str) -> dict[str, Any] | None:
         """The metadata of a prediction that is in memory, empty for none; None when memory says nothing of it."""
@@ -74,7 +89,7 @@ class SampleMetadata(PendingRows):
         if "shared_metadata" in tables:
             self._database.insert(_INSERT, batch=tables["shared_metadata"])
 
-    def sweep_in_transaction(self) -> None:
-        """Remove what no prediction refers to any more."""
-        if self._database.execute(_SWEEP):
+    def delete_in_transaction(self, gone: pa.Table) -> None:
+        """Remove those of predictions (`prediction_id`) that go, and contents that no other one has."""
+        if self._database.rows(_ANY) and self._database.insert(_DELETE, gone=gone.select(["prediction_id"])):
             self._database.execute(_SWEEP_SHARED)

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, table_of
 from n4a_fast.tables.predictions.keys import Keys, id_keys
+from n4a_fast.tables.rows import ONE_OF
 from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction
 from n4a_fast.values import ids
 
@@ -49,13 +51,9 @@ _INSERT_SHARED = (
 # predictions that go: many are in a table of Arrow's, for one its values take half the time
 _THIS = "r.id_key = ? AND r.prediction_id = ?"
 _THESE = f"EXISTS (FROM gone WHERE {_SAME_ID.format('gone', 'r')})"
-_GONE_CONTENTS = """SELECT min(r.rowid) AS first_row, max(r.rowid) AS last_row, list(DISTINCT y_true_hash) AS
-y_true_hash,
-    list(DISTINCT weights_hash) AS weights_hash, list(DISTINCT sample_indices_hash) AS sample_indices_hash
-FROM prediction_values r WHERE {gone}"""
-_CONTENTS_OF_ONE = """SELECT rowid AS first_row, rowid AS last_row, [y_true_hash] AS y_true_hash,
-    [weights_hash] AS weights_hash, [sample_indices_hash] AS sample_indices_hash
-FROM prediction_values r WHERE {gone}"""
+_GONE_CONTENTS = """SELECT min(rowid) AS first_row, max(rowid) AS last_row,
+    y_true_hash, weights_hash, sample_indices_hash
+FROM prediction_values r WHERE {gone} GROUP BY ALL"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
 _DELETE = "DELETE FROM {table} r WHERE {gone}"
 # hashes as literals: DuckDB rules row groups out by them, which it does for no join
@@ -64,17 +62,15 @@ _NEAR = "AND v.rowid BETWEEN {first} AND {last}"
 # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
 _NEIGHBOURS = 50_000
 _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
-_IDS_OF_PIPELINES = (
-    "SELECT prediction_id, id_key, chain_id FROM predictions WHERE list_contains(?, pipeline_id) AND nk BETWEEN ? AND ?"
-)
+_IDS_OF_PIPELINES = """SELECT prediction_id, id_key, chain_id FROM predictions
+WHERE pipeline_id IN (SELECT unnest(?)) AND nk BETWEEN ? AND ?"""
 _IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ?"
 _ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _IDS_AMONG = f"""SELECT p.prediction_id, p.id_key, p.chain_id FROM predictions p
 SEMI JOIN wanted w ON {_SAME_ID.format("p", "w")} WHERE p.id_key BETWEEN {{first}} AND {{last}}"""
-_OWNERS = (
-    "SELECT DISTINCT chain_id, pipeline_id FROM predictions WHERE list_contains(?, chain_id) OR list_contains(?,"
-    " pipeline_id)"
-)
+_OF_CHAINS = f"SELECT DISTINCT chain_id FROM predictions WHERE {ONE_OF.format('chain_id', 1)}"
+_OF_PIPELINES = """SELECT DISTINCT pipeline_id FROM predictions
+WHERE pipeline_id IN (SELECT unnest(?)) AND nk BETWEEN ? AND ?"""
 _CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
 _GONE = pa.schema([("prediction_id", pa.string()), ("id_key", pa.uint64()), ("chain_id", pa.string())])
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
@@ -160,9 +156,10 @@ class PredictionTable:
 
     def owners_among(self, chain_ids: list[str], pipeline_ids: list[str]) -> tuple[set[str], set[str]]:
         """Those of these chains, and of these pipelines, that have predictions."""
-        found = self._database.rows(_OWNERS, (chain_ids, pipeline_ids))
-        chains, pipelines = ({row[place] for row in found} for place in (0, 1))
-        return chains.intersection(chain_ids), pipelines.intersection(pipeline_ids)
+        chains = self._database.rows(_OF_CHAINS, (chain_ids,)) if chain_ids else ()
+        of_pipelines = (pipeline_ids, *ids.nk_bounds(pipeline_ids)) if pipeline_ids else None
+        pipelines = self._database.rows(_OF_PIPELINES, of_pipelines) if of_pipelines else ()
+        return {name for (name,) in chains}, {name for (name,) in pipelines}
 
     def ids_of_pipelines(self, pipeline_ids: list[str]) -> pa.Table:
         bounds = ids.nk_bounds(pipeline_ids) if pipeline_ids else (0, 0)
@@ -207,18 +204,16 @@ class PredictionTable:
 
     def _delete_values_in_transaction(self, gone: pa.Table) -> int:
         with self._among(gone) as (where, params):
-            contents = _CONTENTS_OF_ONE if params else _GONE_CONTENTS
-            found = self._database.row(contents.format(gone=where), params)
+            found = self._database.arrow(_GONE_CONTENTS.format(gone=where), params)
             deleted = self._database.execute(_DELETE.format(table="prediction_values", gone=where), params)
-        if deleted and found is not None:
-            near = _NEAR.format(first=found["first_row"] - _NEIGHBOURS, last=found["last_row"] + _NEIGHBOURS)
-            self._delete_unused_in_transaction(
-                {
-                    table: {content for column in columns for content in found[column] or ()} - {None}
-                    for table, columns in _REFERENCES.items()
-                },
-                near,
-            )
+        if deleted:
+            first, last = pc.min(found["first_row"]).as_py(), pc.max(found["last_row"]).as_py()
+            contents = {
+                table: {content for column in columns for content in found[column].to_pylist()} - {None}
+                for table, columns in _REFERENCES.items()
+            }
+            near = _NEAR.format(first=first - _NEIGHBOURS, last=last + _NEIGHBOURS)
+            self._delete_unused_in_transaction(contents, near)
         return deleted
 
     def _delete_unused_in_transaction(self, left: dict[str, set[str]], near: str) -> None:

@@ -186,4 +186,5 @@ class Predictions:
 
     def _delete_in_transaction(self, gone: pa.Table) -> tuple[int, int]:
         self.first_ids.forget()
+        self._metadata.delete_in_transaction(gone)
         return self._table.delete_in_transaction(gone)
