@@ -168,3 +168,20 @@ def test_a_thread_that_waits_is_not_asked_about_itself(root: Path) -> None:
     assert holder.enter(0.0, shared=False)
     for each in (holder, waiting):
         each.close()
+
+
+def test_a_turnstile_that_is_closed_while_a_thread_waits_at_it_lets_that_one_in(root: Path) -> None:
+    holder, waiting = turnstile_at(root), turnstile_at(root)
+    assert holder.enter(0.0, shared=False)
+    entered: list[bool] = []
+    thread = threading.Thread(target=lambda: entered.append(waiting.enter(DEADLINE, shared=False)))
+    thread.start()
+    until_awaited(holder)
+    waiting.close()
+    holder.leave()
+    thread.join()
+    assert entered == [True]
+    assert not holder.enter(0.0, shared=False)
+    waiting.close()
+    assert holder.enter(0.0, shared=False)
+    holder.close()

@@ -12,7 +12,8 @@ from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, read_l
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.engine.held_together import held_together
-from n4a_fast.errors import StoreLockedError
+from n4a_fast.engine.lease import Turnstile
+from n4a_fast.errors import StoreClosedError, StoreLockedError
 
 
 def run_all(*works: Callable[[], object]) -> None:
@@ -207,3 +208,53 @@ def test_two_blocks_that_use_each_others_workspace_end(tmp_path: Path) -> None:
         assert all("transaction() of another thread" in text for _, text in refused)
         given_up = [{str(a.workspace_path): b, str(b.workspace_path): a}[str(path.parent)] for path, _ in refused]
         assert all("of a block" not in store.list_runs()["name"].to_list() for store in given_up)
+
+
+def test_a_thread_that_saves_while_another_closes_the_store_is_refused_when_it_is_closed(tmp_path: Path) -> None:
+    """The one that closes waits for the file: the other must not save into what nobody will write."""
+    store = WorkspaceStore(tmp_path, flush_interval=None)
+    kept, outcome = store.begin_run("before", {}, []), list[object]()
+    store._open().flush()
+    store._open().database.detach()
+    other_process = Turnstile(tmp_path, tmp_path / "artifacts")
+    assert other_process.enter(DEADLINE, shared=False)
+    closing = threading.Thread(target=store.close)
+    closing.start()
+    while not other_process.is_awaited():
+        time.sleep(0.001)
+
+    def save() -> None:
+        try:
+            outcome.append(store.begin_run("beside", {}, []))
+        except StoreClosedError as error:
+            outcome.append(error)
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    saving.join(0.2)  # it waits
+    other_process.close()
+    for thread in (closing, saving):
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    assert [type(each) for each in outcome] == [StoreClosedError]
+    with WorkspaceStore(tmp_path) as again:
+        assert again.list_runs()["run_id"].to_list() == [kept]
+
+
+def test_a_call_that_waited_for_the_end_of_the_store_does_not_say_that_it_saved(tmp_path: Path) -> None:
+    store = WorkspaceStore(tmp_path, flush_interval=None)
+    outcome: list[object] = []
+
+    def save() -> None:
+        try:
+            outcome.append(store.begin_run("late", {}, []))
+        except StoreClosedError as error:
+            outcome.append(error)
+
+    saving = threading.Thread(target=save)
+    with store._open().lock:
+        saving.start()
+        saving.join(0.05)  # it waits for the lock
+        store.close()
+    saving.join(DEADLINE)
+    assert [type(each) for each in outcome] == [StoreClosedError]

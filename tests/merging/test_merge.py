@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from helpers import (
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import ArtifactMissingError, ConflictError, InvalidInputError, NotFoundError, ReadOnlyError
-from n4a_fast.merging.shards import opened_shards
 
 SHARDS = int(os.environ.get("N4A_SHARDS", "60"))
 DESCRIPTORS = max(64, SHARDS // 8)
@@ -309,17 +307,3 @@ with WorkspaceStore(folder) as store:
 
 def test_a_merge_of_many_shards_needs_few_descriptors(tmp_path: Path) -> None:
     assert finish(child(MANY, tmp_path, SHARDS, DESCRIPTORS)).split() == [str(SHARDS + 1)]
-
-
-def test_a_shard_whose_folder_is_removed_while_others_are_read_is_passed_over(store: WorkspaceStore) -> None:
-    shards = [store.shard() for _ in range(3)]
-    for shard in shards:
-        shard.open().close()
-    seen = []
-    for path, opened in opened_shards(store._open()):
-        seen.append(path)
-        assert not opened.is_closed
-        if shards[1].path.exists():
-            shutil.rmtree(shards[1].path)
-    assert seen == [shards[0].path, shards[2].path]
-    assert store.verify(quick=True)

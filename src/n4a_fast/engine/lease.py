@@ -71,10 +71,12 @@ class Turnstile:
             self._entering.release()
 
     def close(self) -> None:
-        """Leave, and keep no descriptor."""
-        self._is_ours = False
-        self._turn.close()
-        self._queue.close()
+        """Leave, and keep no descriptor. A thread that enters meanwhile is refused next, and closes it then."""
+        if self._entering.acquire(blocking=False):
+            self._is_ours = False
+            self._turn.close()
+            self._queue.close()
+            self._entering.release()
 
     def forget_after_fork(self) -> None:
         """In a forked child: the locks are the parent's."""

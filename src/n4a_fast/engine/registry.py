@@ -20,7 +20,7 @@ from n4a_fast.engine.living import Living
 from n4a_fast.engine.refusals import told
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, StoreClosedError, StoreMovedError, StoreUnavailableError
-from n4a_fast.memtable.buffer import FlushLimits
+from n4a_fast.memtable.buffer import AT_ONCE, FlushLimits
 from n4a_fast.values import checks
 
 
@@ -55,7 +55,7 @@ def open_workspace(
             workspace.database.use_memory(memory_limit)
             workspace.prepare(writing=not read_only)
             workspace.artifacts.use(artifacts)
-            workspace.buffer.use(_AT_ONCE if ending.is_ending() else limits)
+            workspace.buffer.use(AT_ONCE if ending.is_ending() else limits)
             workspace.keep_watch()
         except BaseException:
             workspace.leave()
@@ -150,7 +150,6 @@ def _close_at_end_of_worker() -> None:
         multiprocessing.util.Finalize(None, _close_all_in_worker, exitpriority=-10)
 
 
-_AT_ONCE = FlushLimits(rows=1)  # of stores opened while the program ends: nobody closes them any more
 _OPEN = Living[Workspace]()
 _REGISTRY = threading.RLock()  # held for moments, while nothing is waited for
 _WORKERS: set[int] = set()  # this process, once it is told of the end of a worker

@@ -33,7 +33,7 @@ from n4a_fast.engine.refusals import told
 from n4a_fast.engine.session import Session
 from n4a_fast.engine.unit import Units
 from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreMovedError, StoreUnavailableError
-from n4a_fast.memtable.buffer import Buffer, FlushLimits
+from n4a_fast.memtable.buffer import AT_ONCE, Buffer, FlushLimits
 from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.predictions.aggregates import Aggregates
 from n4a_fast.predictions.metrics import Metrics
@@ -351,18 +351,20 @@ class Workspace:
             self._dropped.popleft()
 
     def finish(self) -> None:
-        """Write what is pending, and let the file go."""
-        self.artifacts.release()
-        self.flush()
-        with suppress(StoreLockedError):  # it is durable in the log, and whoever uses the file next drains it
-            self.database.rest()
-            if self.database.attached:
-                refresh_at_rest(self.database)
-            self.replayer.keep()
-        self.database.detach()
+        """Write what is pending, and let the file go; no other thread saves meanwhile, even while this one waits."""
+        with self.database.held():
+            self.artifacts.release()
+            self.flush()
+            with suppress(StoreLockedError):  # it is durable in the log, and whoever uses the file next drains it
+                self.database.rest()
+                if self.database.attached:
+                    refresh_at_rest(self.database)
+                self.replayer.keep()
+            self.database.detach()
 
     def shut(self) -> None:
-        """Give back what `finish` has left: nothing is waited for."""
+        """Give back what `finish` has left: nothing is waited for. A call that waited for it, and saves, is refused."""
+        self.buffer.use(AT_ONCE)
         try:
             self.database.log.close()
             self.artifacts.close()

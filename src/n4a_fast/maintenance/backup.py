@@ -2,7 +2,8 @@
 
 A backup is a workspace folder, to be opened like any other, with `backup.json` beside the store. It holds the
 store file, the artifacts that its rows name, the templates, and the shards below the workspace, each a workspace
-again. Shards are copied first: one that is merged meanwhile is in both, and merging it again adds nothing.
+again. Shards are copied first: one that is merged meanwhile is in both, and merging it again adds nothing; one that
+is removed then is not in the backup.
 Artifacts are never changed in place, so they are linked where the disk allows it.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ from n4a_fast.maintenance.file_copy import BLOCKS_AT_ONCE, FileCopy
 from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
 from n4a_fast.merging.shards import FOLDER as SHARDS
-from n4a_fast.merging.shards import opened_shards, shard_files
+from n4a_fast.merging.shards import is_there, opened_shard, shard_files, shards_below, unless_removed
 from n4a_fast.values.notebook import report_cell
 from n4a_fast.version import __version__
 
@@ -112,17 +114,29 @@ class _Copied(NamedTuple):
 
 def _copy_all(workspace: Workspace, draft: Path, former: Path | None, say: Progress) -> _Copied:
     """A workspace with its templates and shards, below a new folder."""
-    artifacts = unchanged = 0
-    for path, shard in opened_shards(workspace):
-        relative = path.relative_to(workspace.root)
-        (draft / relative).mkdir(parents=True)
-        copied = _copy_all(shard, draft / relative, former and former / relative, _silent)
-        artifacts, unchanged = artifacts + copied.artifacts, unchanged + copied.unchanged
+    shards = _copy_shards(workspace, draft, former)
     for name in _FOLDERS:
         if (workspace.root / name).is_dir():
             plain_files.copy_folder(workspace.root / name, draft / name, hidden=False)
     addresses, known = _copy_at_one_moment(workspace, draft, former and former / "artifacts", say)
-    return _Copied(artifacts + len(addresses), unchanged + known)
+    counts = [(len(addresses), known)]
+    for path, copied in shards.items():
+        if is_there(path):
+            counts.append(copied)
+        else:
+            shutil.rmtree(draft / path.relative_to(workspace.root))
+    return _Copied(*map(sum, zip(*counts, strict=True)))
+
+
+def _copy_shards(workspace: Workspace, draft: Path, former: Path | None) -> dict[Path, _Copied]:
+    """Copies of the shards, also parts of those that are removed meanwhile."""
+    copies: dict[Path, _Copied] = {}
+    for path in shards_below(workspace):
+        relative, copies[path] = path.relative_to(workspace.root), _Copied(0, 0)
+        (draft / relative).mkdir(parents=True)
+        with unless_removed(path), opened_shard(workspace, path) as shard:
+            copies[path] = _copy_all(shard, draft / relative, former and former / relative, _silent)
+    return copies
 
 
 def _copy_at_one_moment(

@@ -29,7 +29,7 @@ from n4a_fast.errors import (
 from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_leftovers, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
 from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
-from n4a_fast.merging.shards import is_there, shards_below
+from n4a_fast.merging.shards import is_there, opened_shard, shards_below, unless_removed
 from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
@@ -161,21 +161,24 @@ class Verification:
         self._try("left files", partial(verify_leftovers.left_files, self._workspace))
 
     def _shards(self) -> None:
+        found: dict[Path, list[Finding]] = {}
         for path in shards_below(self._workspace):
-            try:
-                shard = open_workspace(path, read_only=not self._repairs, lock_timeout=self._database.lock_timeout)
-            except _ABOUT_THE_CALL:
-                raise
-            except StoreError as error:
-                if is_there(path):
-                    self._note("shards", 1, [verify_files.unreadable(error, path)])
-                continue
-            try:
+            with unless_removed(path):
+                found[path] = self._found_in(path)
+        for path, findings in found.items():
+            if is_there(path):
+                self._note("shards", 1, findings)
+
+    def _found_in(self, path: Path) -> list[Finding]:
+        try:
+            with opened_shard(self._workspace, path, read_only=not self._repairs) as shard:
                 inner = Verification(shard, self._quick, 1 / self._step, None, self._repairs)
                 inner.run()
-                self._note("shards", 1, inner.report.findings)
-            finally:
-                shard.release()
+                return inner.report.findings
+        except _ABOUT_THE_CALL:
+            raise
+        except StoreError as error:
+            return [verify_files.unreadable(error, path)]
 
     def _try(self, part: str, step: Callable[[], Iterable[Finding]]) -> None:
         """A step on rows, with the file for as long as it takes. DuckDB would keep all wide rows that it reads."""

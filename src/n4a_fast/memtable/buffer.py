@@ -34,6 +34,9 @@ class FlushLimits:
                 raise InvalidInputError(f"{name} must be a number above 0, got {value!r}")
 
 
+AT_ONCE = FlushLimits(rows=1)  # of stores that nobody closes any more: the program ends, or they are closed already
+
+
 class Buffer:
     """The rows of all tables that are in memory, and the limits for them."""
 

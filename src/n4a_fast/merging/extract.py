@@ -15,7 +15,7 @@ from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
-from n4a_fast.merging.shards import opened_shards
+from n4a_fast.merging.shards import opened_shard, shards_below, unless_removed
 
 _PIPELINES_AT_ONCE = 64
 _OF_RUNS = {
@@ -60,9 +60,10 @@ def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
     with new_folder(to) as draft:
         target = open_workspace(draft, read_only=False, lock_timeout=source.database.lock_timeout)
         try:
+            for path in shards_below(source):  # first: what is merged meanwhile is in both
+                with unless_removed(path), opened_shard(source, path) as shard:
+                    _take_runs(shard, target, run_ids, added)
             _take_runs(source, target, run_ids, added)
-            for _, shard in opened_shards(source):
-                _take_runs(shard, target, run_ids, added)
         finally:
             target.release()
     return MergeReport((source.root,), tuple(MergedTable(name, rows, rows) for name, rows in added.items()))

@@ -8,6 +8,7 @@ of the shard are to belong to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -61,19 +62,26 @@ def shards_below(workspace: Workspace) -> Iterator[Path]:
     return (path.parent for path in shard_files(workspace.root))
 
 
-def opened_shards(workspace: Workspace) -> Iterator[tuple[Path, Workspace]]:
-    """Each shard below this workspace, open to be read; one whose folder is removed meanwhile is passed over."""
-    for path in shards_below(workspace):
-        try:
-            shard = open_workspace(path, read_only=True, lock_timeout=workspace.database.lock_timeout)
-        except StoreError:
-            if is_there(path):
-                raise
-            continue
-        try:
-            yield path, shard
-        finally:
-            shard.release()
+@contextmanager
+def opened_shard(workspace: Workspace, path: Path, *, read_only: bool = True) -> Iterator[Workspace]:
+    """A shard of this workspace, open for the block."""
+    shard = open_workspace(path, read_only=read_only, lock_timeout=workspace.database.lock_timeout)
+    try:
+        yield shard
+    finally:
+        shard.release()
+
+
+@contextmanager
+def unless_removed(shard: Path) -> Iterator[None]:
+    """What the block meets in a shard whose folder is removed meanwhile does not count: it was merged, or is not
+    wanted.
+    """
+    try:
+        yield
+    except (StoreError, OSError):
+        if is_there(shard):
+            raise
 
 
 def is_there(shard: Path) -> bool:
