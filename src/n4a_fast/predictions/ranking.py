@@ -53,9 +53,10 @@ _ALL = """SELECT dataset_name, metric, preprocessings, model_name, val_score
 FROM (FROM {known}{where} {chosen}) WHERE val_score IS NOT NULL"""
 _ORDER = "is_last, value, created_at, chain_id"
 _BEST_OF_GROUP = "QUALIFY row_number() OVER (PARTITION BY dataset_name, metric, {group} ORDER BY {order}) = 1"
-# the n-th best of a board, without grouping: then few rows are left to be put in order
-_BOUND = """SELECT list_last({best}({score}, {n})), count(*) FROM {scores} s
-WHERE {asked} AND s.metric = ?4 AND s.dataset_name = ?5 AND missing_folds = 0 AND {score} IS NOT NULL"""
+# the n best scores of a board, for which DuckDB reads few row groups: then few rows are left to be put in order
+_BEST = """SELECT {score} FROM {scores} s
+WHERE {asked} AND s.metric = ?4 AND s.dataset_name = ?5 AND missing_folds = 0 AND {score} IS NOT NULL
+ORDER BY {score} {way} LIMIT {n}"""
 _BOUNDED_AT_MOST, _BOARDS_AT_MOST = 1000, 16
 _HAS_SCORE = """SELECT 1 FROM predictions WHERE chain_id IS NOT NULL AND contains(scores, '"' || ? || '"') LIMIT 1"""
 
@@ -117,10 +118,10 @@ class Ranking:
 
     def __init__(self, database: Database) -> None:
         self._database, self._metrics = database, Metrics(database)
-        self._counted_in: tuple[int, int] | None = None
+        self._known_in: tuple[int, int] | None = None
         self._computed_in: tuple[int, int] | None = None
         self._computed: pa.Table = None
-        self._counts: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+        self._known_rows: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
 
     def ranked(self, question: Question) -> Ranked:
         """The chains asked for; UnknownDirectionError for a metric named that has no direction."""
@@ -137,7 +138,7 @@ class Ranking:
             else:
                 frame = self._frame(scores, question, directions, self._near(scores, question, directions, boards))
             everything = self._ask(_ALL, scores, question, directions) if question.all_scores else None
-            states = self._count(_STATES, [question.run])
+            states = self._looked_up(_STATES, [question.run])
         parts = frame.partition_by("dataset_name", "metric", maintain_order=True) if frame.height else []
         return Ranked(
             tuple(_board(part, directions, boards, states) for part in parts), frame, tuple(unknown), everything
@@ -161,20 +162,20 @@ class Ranking:
 
     def _boards(self, scores: str, question: Question) -> Boards:
         """How many chains each data set and metric has of those asked for, and how many of them lack a fold."""
-        rows = self._count(_BOARDS.format(scores=scores, asked=_ASKED), _asked(question))
+        rows = self._looked_up(_BOARDS.format(scores=scores, asked=_ASKED), _asked(question))
         return {(dataset, metric): (chains, incomplete) for dataset, metric, chains, incomplete in rows}
 
-    def _count(self, sql: str, params: list[str | None]) -> list[tuple[Any, ...]]:
-        """The rows of a query that counts, asked once for each state of the file."""
+    def _looked_up(self, sql: str, params: list[str | None]) -> list[tuple[Any, ...]]:
+        """The rows of a query, asked once for each state of the file."""
         database = self._database
         if database.in_transaction:
             return database.rows(sql, params)
-        if database.state != self._counted_in:
-            self._counted_in, self._counts = database.state, {}
+        if database.state != self._known_in:
+            self._known_in, self._known_rows = database.state, {}
         key = (sql, *params)
-        if key not in self._counts:
-            self._counts[key] = database.rows(sql, params)
-        return self._counts[key]
+        if key not in self._known_rows:
+            self._known_rows[key] = database.rows(sql, params)
+        return self._known_rows[key]
 
     def _counted(self, scores: str, question: Question, directions: dict[str, bool]) -> Boards:
         """The same, with a condition of the user."""
@@ -209,10 +210,10 @@ class Ranking:
         score, terms = SCORES[question.score], []
         for dataset, metric, chains in asked:
             up = directions[metric]
-            sql = _BOUND.format(scores=scores, score=score, n=n, best="max" if up else "min", asked=_ASKED)
-            ((bound, scored),) = self._database.rows(sql, [*_asked(question), metric, dataset])
-            if chains > n and scored >= n:
-                within = f"missing_folds = 0 AND {score} {'>=' if up else '<='} '{bound!r}'::DOUBLE"
+            sql = _BEST.format(scores=scores, score=score, n=n, way="DESC" if up else "ASC", asked=_ASKED)
+            best = self._looked_up(sql, [*_asked(question), metric, dataset]) if chains > n else []
+            if best and len(best) == n:
+                within = f"missing_folds = 0 AND {score} {'>=' if up else '<='} '{best[-1][0]!r}'::DOUBLE"
                 other = f"s.dataset_name <> {_quoted(dataset)} OR s.metric <> {_quoted(metric)} OR "
                 terms.append(f"{other if len(asked) > 1 else ''}({within})")
         return "".join(f" AND ({term})" for term in terms)

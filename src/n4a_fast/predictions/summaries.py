@@ -29,9 +29,8 @@ _EARLIER_NAMES = {
 _COUNT = "SELECT count(*) FROM {source}{where}"
 _MATCHING = "SELECT {columns} FROM {source}{where} ORDER BY chain_id"
 _TOP = "SELECT {columns} FROM {source}{where} ORDER BY {order}, chain_id LIMIT ? OFFSET ?"
-# the score at the end of the page: what is behind it need not be put in order, nor read in full
-_BOUND = """SELECT list_last({best}({score}, {rows}) FILTER ({number})), count({score}) FILTER ({number})
-FROM {source}{where}"""
+# the scores to the end of the page, for which DuckDB reads few row groups: what is behind them need not be read in full
+_BEST = "SELECT {score} FROM {source}{where} {also} {number} ORDER BY {score} {way} LIMIT {rows}"
 _BOUNDED_AT_MOST = 1000
 _CACHED = ("cached_chain_summaries", f"* EXCLUDE ({BOOKKEEPING})")
 _COMPUTED = (f"({ALL_SUMMARIES})", "*")
@@ -78,14 +77,12 @@ class ChainSummaries:
         """SQL that leaves out what is behind so many rows, and its parameter; none where there are not so many."""
         if not 0 < rows <= _BOUNDED_AT_MOST or source == _COMPUTED[0]:
             return "", []
-        best = "min" if upward else "max"
-        number = is_number(score)
-        sql = _BOUND.format(best=best, score=score, rows=rows, number=number, source=source, where=where)
-        ((bound, scored),) = self._database.rows(sql, params)
-        if scored < rows:
+        also, number, way = "AND" if where else "WHERE", is_number(score), "ASC" if upward else "DESC"
+        sql = _BEST.format(score=score, source=source, where=where, also=also, number=number, way=way, rows=rows)
+        best = self._database.rows(sql, params)
+        if len(best) < rows:
             return "", []
-        within = f"{score} {'<=' if upward else '>='} ? AND {number}"
-        return f"{' AND' if where else ' WHERE'} {within}", [bound]
+        return f" {also} {score} {'<=' if upward else '>='} ? AND {number}", [best[-1][0]]
 
     @contextmanager
     def _source(self) -> Iterator[tuple[str, str]]:
