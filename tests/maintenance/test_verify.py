@@ -16,7 +16,18 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from helpers import Sweep, begin_pipeline, begin_sweep, child, finish, kill, predict_with_arrays, read_line, save_chain
+from helpers import (
+    Sweep,
+    begin_pipeline,
+    begin_sweep,
+    child,
+    count,
+    finish,
+    kill,
+    predict_with_arrays,
+    read_line,
+    save_chain,
+)
 from polars.testing import assert_frame_equal
 
 from n4a_fast import WorkspaceStore
@@ -103,6 +114,8 @@ def test_a_sound_workspace_has_no_findings(workspace: Path) -> None:
     assert report.findings == []
     assert report.checked["blocks"] > 0
     assert report.checked["artifacts"] == 2
+    with WorkspaceStore.open_readonly(workspace) as store:
+        assert report.checked["predictions"] == count(store, "predictions")
     assert report.checked["templates"] == 1
 
 

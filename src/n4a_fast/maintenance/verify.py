@@ -35,6 +35,7 @@ from n4a_fast.tables.stale_chains import current_chains
 _FILES_AT_ONCE = 256
 _MEMORY = 512 * 2**20  # bytes of DuckDB's own
 # these say nothing of what is stored, and so are no findings
+_CHECKS = "checks"  # of whole tables and folders
 _ABOUT_THE_CALL = (StoreLockedError, StoreMovedError, StoreClosedError, ForkedProcessError, MemoryLimitError)
 
 
@@ -83,7 +84,7 @@ class Verification:
             with self._reading():
                 if not self._quick and not self._database.read_only:
                     self._database.checkpoint()  # blocks that only the log names are not looked at
-            self._note("logs", 1, map(verify_files.damaged_log, damaged))
+            self._note(_CHECKS, 1, map(verify_files.damaged_log, damaged))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -112,30 +113,31 @@ class Verification:
         if not self._quick:
             checks = (*checks, *verify_rows.DUPLICATES, *verify_rows.CONTENTS)
         for done, check in enumerate(checks, 1):
-            self._try("checks of rows", partial(verify_rows.run, self._database, check))
+            self._try(_CHECKS, partial(verify_rows.run, self._database, check))
             self._progress("rows", done, len(checks))
         for large in verify_rows.BY_PIECES if not self._quick else ():
             self._look_by_pieces(large)
 
     def _look_by_pieces(self, check: verify_rows.PieceCheck) -> None:
         with self._workspace.lock, self._reading():
-            last = verify_rows.last_row(self._database, check.table)
+            count, last = verify_rows.extent(self._database, check.table)
+        self._note(check.part, count)
         for first in range(0, last, check.rows):
-            self._try(check.part, partial(check.look, self._database, first, first + check.rows))
+            self._try(check.part, partial(check.look, self._database, first, first + check.rows), 0)
             self._progress(check.part, min(first + check.rows, last), last)
 
     def _derived(self) -> None:
         """What is kept of chains follows from other rows: their links to artifacts, which keep these from a collection,
         and, not `quick`, scores, summaries and compiled chains.
         """
-        self._try("links of chains", partial(verify_derived.wrong_links, self._database))
+        self._try(_CHECKS, partial(verify_derived.wrong_links, self._database))
         if self._quick:
             return
-        self._try("compiled chains", partial(verify_derived.wrong_compilations, self._database))
+        self._try(_CHECKS, partial(verify_derived.wrong_compilations, self._database))
         with self._workspace.lock, self._reading():
             pieces = list(current_chains(self._database))
         for done, chains in enumerate(pieces, 1):
-            self._try("scores of chains", partial(verify_derived.wrong_scores, self._database, chains))
+            self._try("scores of chains", partial(verify_derived.wrong_scores, self._database, chains), chains.num_rows)
             self._progress("scores", done, len(pieces))
 
     def _artifacts(self) -> None:
@@ -157,8 +159,8 @@ class Verification:
         self._note("templates", *verify_files.templates(self._workspace.root))
 
     def _left(self) -> None:
-        self._try("claims", partial(verify_leftovers.stale_claims, self._workspace))
-        self._try("left files", partial(verify_leftovers.left_files, self._workspace))
+        self._try(_CHECKS, partial(verify_leftovers.stale_claims, self._workspace))
+        self._try(_CHECKS, partial(verify_leftovers.left_files, self._workspace))
 
     def _shards(self) -> None:
         found: dict[Path, list[Finding]] = {}
@@ -180,14 +182,14 @@ class Verification:
         except StoreError as error:
             return [verify_files.unreadable(error, path)]
 
-    def _try(self, part: str, step: Callable[[], Iterable[Finding]]) -> None:
-        """A step on rows, with the file for as long as it takes. DuckDB would keep all wide rows that it reads."""
+    def _try(self, part: str, step: Callable[[], Iterable[Finding]], count: int = 1) -> None:
+        """A step on so many of a part, with the file meanwhile. DuckDB would keep all wide rows that it reads."""
         try:
             with self._workspace.lock:
                 with self._reading():
                     read = partial(_listed, step)
                     found = read() if self._quick else self._database.in_little_memory(_MEMORY, read)
-                self._note(part, 1, found)
+                self._note(part, count, found)
                 self._database.yield_turn()
         except StoreFormatError as error:
             finding = verify_files.unreadable(error, self._database.path)

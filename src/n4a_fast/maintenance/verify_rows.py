@@ -215,10 +215,10 @@ def _wrong_arrays(check: RowCheck, database: Database, first: int, last: int) ->
     return run(database, replace(check, sql=check.sql.format(first=first, last=last)))
 
 
-def last_row(database: Database, table: str) -> int:
-    """The number behind the last row of a table, as `rowid` counts."""
-    ((last,),) = database.rows(f"SELECT coalesce(max(rowid) + 1, 0) FROM {table}")
-    return int(last)
+def extent(database: Database, table: str) -> tuple[int, int]:
+    """How many rows a table has, and the number behind the last one, as `rowid` counts."""
+    ((count, last),) = database.rows(f"SELECT count(*), coalesce(max(rowid) + 1, 0) FROM {table}")
+    return int(count), int(last)
 
 
 def _wrong_contents(table: str, database: Database, first: int, last: int) -> Iterator[Finding]:
