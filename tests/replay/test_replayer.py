@@ -265,12 +265,18 @@ def test_what_is_stale_is_made_again(store: WorkspaceStore, change: str) -> None
         np.testing.assert_allclose(again.replay_chain(chain, NEW), expected, **CLOSE)
 
 
+def tree_chain(store: WorkspaceStore, pipeline: str, X: Any, y: Any, depth: int = 2) -> str:
+    """A chain that stays plain."""
+    return put_chain(store, pipeline, [], [DecisionTreeRegressor(max_depth=depth, random_state=0).fit(X, y)])
+
+
+@pytest.mark.parametrize("make", [pls_chain, tree_chain])
 @pytest.mark.parametrize("way", ["delete_run", "fail_pipeline"])
-def test_compiled_chains_go_with_their_chain(store: WorkspaceStore, way: str) -> None:
+def test_what_is_remembered_of_a_chain_goes_with_it(store: WorkspaceStore, way: str, make: Any) -> None:
     run = store.begin_run("r", {}, [])
     pipeline = store.begin_pipeline(run, "p", {}, [], "d", "h")
-    chain = pls_chain(store, pipeline, X, y)
-    kept = pls_chain(store, begin(store), X, y, 2)
+    chain = make(store, pipeline, X, y)
+    kept = make(store, begin(store), X, y, 3)
     store.replay_chains([chain, kept], NEW)
     if way == "fail_pipeline":
         store.fail_pipeline(pipeline, "boom")
@@ -282,40 +288,46 @@ def test_compiled_chains_go_with_their_chain(store: WorkspaceStore, way: str) ->
         store.replay_chains([kept, chain], NEW)
     assert store.replay_chain(kept, NEW).shape == (13,)
     with reopened(store) as again:
-        assert again.sql("SELECT chain_id FROM compiled_chains")["chain_id"].to_list() == [kept]
-        assert count(again, "compiled_arrays") == 1
+        stored = [kept] if make is pls_chain else []
+        assert again.sql("SELECT chain_id FROM compiled_chains")["chain_id"].to_list() == stored
+        assert count(again, "compiled_arrays") == len(stored)
 
 
-def test_a_chain_of_a_block_that_was_rolled_back_is_gone(store: WorkspaceStore) -> None:
+@pytest.mark.parametrize("make", [pls_chain, tree_chain])
+def test_a_chain_of_a_block_that_was_rolled_back_is_gone(store: WorkspaceStore, make: Any) -> None:
     pipeline = begin(store)
     chains = []
 
     def block() -> None:
         with store.transaction():
-            chains.append(pls_chain(store, pipeline, X, y))
+            chains.append(make(store, pipeline, X, y))
+            assert store.replay_chains(chains, NEW).shape == (1, 13)
             assert store.replay_chain(chains[0], NEW).shape == (13,)
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         block()
-    with pytest.raises(NotFoundError):
-        store.replay_chain(chains[0], NEW)
+    for replay in (lambda: store.replay_chain(chains[0], NEW), lambda: store.replay_chains(chains, NEW)):
+        with pytest.raises(NotFoundError):
+            replay()
 
 
 def test_a_chain_that_another_process_deletes_is_gone(store: WorkspaceStore) -> None:
     run = store.begin_run("r", {}, [])
     pipeline = store.begin_pipeline(run, "p", {}, [], "d", "h")
-    chain, kept = pls_chain(store, pipeline, X, y), pls_chain(store, begin(store), X, y)
+    chains = [make(store, pipeline, X, y) for make in (pls_chain, tree_chain)]
+    kept = pls_chain(store, begin(store), X, y)
     store.complete_run(run, {})
-    store.replay_chains([chain, kept], NEW)
+    store.replay_chains([*chains, kept], NEW)
     expected = store.replay_chain(kept, NEW)
     code = (
         "import sys\nfrom n4a_fast import WorkspaceStore\nwith WorkspaceStore(sys.argv[1]) as store:\n   "
         " print(store.delete_run(sys.argv[2]))"
     )
     assert int(finish(child(code, store.workspace_path, run))) >= 3
-    with pytest.raises(NotFoundError):
-        store.replay_chain(chain, NEW)
+    for chain in chains:
+        with pytest.raises(NotFoundError):
+            store.replay_chains([chain], NEW)
     np.testing.assert_array_equal(store.replay_chain(kept, NEW), expected)
 
 

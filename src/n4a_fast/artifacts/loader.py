@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -13,7 +13,8 @@ from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.artifacts.trust import Trust
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import ArtifactMissingError, NotFoundError
-from n4a_fast.tables.artifacts import Artifacts
+
+FilePlace: TypeAlias = tuple[str, str, str, str]  # path, content hash, format, origin
 
 _PLACES = (
     "SELECT a.artifact_id, artifact_path, content_hash, format, origin FROM stored_artifacts a SEMI JOIN batch ON"
@@ -27,7 +28,7 @@ class ArtifactReader:
 
     root: Path
     trust: Trust
-    places: Mapping[str, tuple[str, str, str, str]]  # path, content hash, format, origin
+    places: Mapping[str, FilePlace]
 
     def require_files(self, artifact_ids: Iterable[str]) -> None:
         """NotFoundError or ArtifactMissingError unless these artifacts are there."""
@@ -37,7 +38,7 @@ class ArtifactReader:
             if not path.is_file():
                 raise ArtifactMissingError(artifact_id, path)
 
-    def _place(self, artifact_id: str) -> tuple[str, str, str, str]:
+    def _place(self, artifact_id: str) -> FilePlace:
         if artifact_id not in self.places:
             raise NotFoundError("artifact", artifact_id)
         return self.places[artifact_id]
@@ -49,11 +50,10 @@ class ArtifactReader:
         )
 
 
-def reader_of(database: Database, artifacts: Artifacts, artifact_ids: Sequence[str]) -> ArtifactReader:
-    """A reader of these artifacts; it says which is missing when that one is asked for."""
-    wanted = pa.table({"artifact_id": pa.array(sorted(set(artifact_ids)), pa.string())})
+def places_of(database: Database, artifact_ids: Sequence[str]) -> dict[str, FilePlace]:
+    """Where the files of these artifacts are, by id, as far as there are any."""
+    wanted = pa.table({"artifact_id": pa.array(sorted(artifact_ids), pa.string())})
     rows = database.select(_PLACES, batch=wanted).to_pylist()
-    places = {
+    return {
         row["artifact_id"]: (row["artifact_path"], row["content_hash"], row["format"], row["origin"]) for row in rows
     }
-    return ArtifactReader(artifacts.files.root, artifacts.trust, places)

@@ -21,6 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from n4a_fast.replay.plain.calls import transformed
+from n4a_fast.replay.plain.inputs import finite
 from n4a_fast.replay.plan.recreate import fitted
 from n4a_fast.replay.plan.replay_plan import Place, ReplayPlan, TransformStep
 from n4a_fast.values.ids import uuid7
@@ -38,10 +39,10 @@ class Stage:
     created: bool
     name: str
 
-    def run(self, spectra: Array, wavelengths: Array | None, given: int) -> Array:
-        """The spectra after this stage; `spectra` stays as it is."""
+    def run(self, spectra: Array, wavelengths: Array | None, given: int, whole: bool = False) -> Array:
+        """The spectra after this stage; `spectra` stays as it is, and is all finite if it is known to be `whole`."""
         operator = fitted(self.operator, spectra, wavelengths, self.place) if self.created else self.operator
-        return transformed(operator, spectra.copy(), wavelengths, given, self.place)
+        return transformed(operator, spectra.copy(), wavelengths, given, self.place, whole)
 
 
 class Bounded(Generic[V]):
@@ -138,8 +139,9 @@ class Bench:
         if done:
             assert found is not None
             spectra = found
+        whole = done < len(stages) and finite(spectra)
         for number in range(done, len(stages)):
-            spectra = stages[number].run(spectra, wavelengths, given)
+            spectra = stages[number].run(spectra, wavelengths, given, whole)
             self.spectra.put((tag, *_names(stages[: number + 1])), spectra)
         return spectra
 

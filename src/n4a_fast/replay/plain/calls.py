@@ -22,9 +22,13 @@ from n4a_fast.replay.plan.tags import allows_nan, width_of
 Array: TypeAlias = NDArray[np.float64]
 
 
-def transformed(operator: Any, spectra: Array, wavelengths: Array | None, given: int, place: Place) -> Array:
-    """The spectra after one operator; `given` is the width of the caller's spectra."""
-    whole = finite(spectra)
+def transformed(
+    operator: Any, spectra: Array, wavelengths: Array | None, given: int, place: Place, whole: bool = False
+) -> Array:
+    """The spectra after one operator, all of them finite where those before were; `given` is the width of the caller's
+    spectra, `whole` where all values are known to be finite.
+    """
+    whole = whole or finite(spectra)
     check_input(operator, spectra, given, place, whole)
     arguments = _wavelength_argument(operator, spectra, wavelengths, place)
     had_nan = not whole and bool(np.isnan(spectra).any())

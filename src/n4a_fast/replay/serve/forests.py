@@ -148,8 +148,8 @@ class StandIns:
         return model if made is None else made
 
 
-class _Rows:
-    """Spectra as trees take them, made once for all folds."""
+class RowsOfTrees:
+    """Spectra as trees take them, made once for all who ask."""
 
     def __init__(self) -> None:
         self._made: dict[type, tuple[Array, Rows | None]] = {}
@@ -169,7 +169,7 @@ class QuickTrees:
 
     model: Any
     made: StandIns
-    rows: _Rows = field(default_factory=_Rows)
+    rows: RowsOfTrees = field(default_factory=RowsOfTrees)
     reads_only: ClassVar[bool] = True
 
     def __getattr__(self, name: str) -> Any:
@@ -183,9 +183,9 @@ class QuickTrees:
         return getattr(self.made.of(self.model, rows), method)(rows)
 
 
-def quickened(plan: ReplayPlan, made: StandIns) -> ReplayPlan:
-    """The plan with stand-ins for its ensembles of trees."""
-    rows = _Rows()
+def quickened(plan: ReplayPlan, made: StandIns, rows: RowsOfTrees | None = None) -> ReplayPlan:
+    """The plan with stand-ins for its ensembles of trees; `rows` for plans whose models are given the same spectra."""
+    rows = rows or RowsOfTrees()
     models: Mapping[str, Any] = {
         key: QuickTrees(model, made, rows) if is_ensemble(model) else model for key, model in plan.model.models.items()
     }

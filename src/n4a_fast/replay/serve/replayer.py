@@ -16,12 +16,13 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from n4a_fast.artifacts.loader import ArtifactReader, reader_of
+from n4a_fast.artifacts.loader import ArtifactReader, FilePlace, places_of
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError, StoreError
 from n4a_fast.replay.fused.compile import compile_chain, refusal
@@ -43,9 +44,10 @@ from n4a_fast.values import checks
 
 Array: TypeAlias = NDArray[np.float64]
 State: TypeAlias = tuple[int, ...]
+V = TypeVar("V")
 
 _REMEMBERED_BYTES = 256 * 2**20
-_ROWS = 1024  # chains that stay plain and are replayed one by one: a query takes longer than small models
+_CHAINS, _PLACES = 1024, 16384  # remembered of chains that stay plain: a query takes as long as two forests
 _WRITE_AT = 256  # compiled chains that wait to be stored; the rest is written when the store closes
 _DOUBLE = np.dtype(np.float64)
 
@@ -72,6 +74,26 @@ class _Known:
     seen: State
 
 
+class _Read(Generic[V]):
+    """What the store has of ids, remembered for as long as it is in the state in which it was read."""
+
+    def __init__(self, most: int) -> None:
+        self._kept: Bounded[tuple[State, V]] = Bounded(most, lambda _: 1)
+
+    def of(self, ids: Iterable[str], state: State, read: Callable[[list[str]], Mapping[str, V]]) -> dict[str, V]:
+        """By id, those that there are; `state` is that of the store before `read` is asked for the rest."""
+        found, unknown = {}, []
+        for one in ids:
+            kept = self._kept.get(one)
+            if kept is not None and kept[0] == state:
+                found[one] = kept[1]
+            else:
+                unknown.append(one)
+        for one, value in read(unknown).items() if unknown else ():
+            found[one] = self._kept.put(one, (state, value))[1]
+        return found
+
+
 class Replayer:
     """Replays of one workspace."""
 
@@ -82,7 +104,8 @@ class Replayer:
             _REMEMBERED_BYTES, lambda known: getattr(known.chain, "nbytes", 1024)
         )
         self.joined, self.stand_ins = Joined(), StandIns()
-        self._rows: Bounded[tuple[State, dict[str, Any]]] = Bounded(_ROWS, lambda _: 1)
+        self._rows: _Read[dict[str, Any]] = _Read(_CHAINS)
+        self._places: _Read[FilePlace] = _Read(_PLACES)
 
     def load_artifact(self, artifact_id: str) -> Any:
         """The stored object, shared by all who ask for it: they must not change it."""
@@ -117,7 +140,7 @@ class Replayer:
         if isinstance(known, CompiledChain) and (found := self.fused(known, X, wavelengths, return_proba)) is not None:
             return found
         bench = Bench(self.load_artifact)
-        plan = self.load_plan(self._row(chain_id, state), bench, choice.folds)
+        plan = self.load_plan(self.require([chain_id])[chain_id], bench, choice.folds)
         if known is None:
             compiled = self.compile(plan, X, wavelengths, choice, bench, state)
             if (
@@ -134,19 +157,10 @@ class Replayer:
             return_proba=return_proba,
         )
 
-    def _row(self, chain_id: str, state: State) -> dict[str, Any]:
-        """The row of a chain; `state` is that of the store before it is read."""
-        kept = self._rows.get(chain_id)
-        if kept is not None and kept[0] == state:
-            return kept[1]
-        return self._rows.put(chain_id, (state, self.require([chain_id])[chain_id]))[1]
-
     def require(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The rows of these chains; NotFoundError names the first that is missing."""
-        if not chain_ids:
-            return {}
         with self._database.lock:
-            rows = self._tables.chains.find_many(chain_ids)
+            rows = self._rows.of(chain_ids, self.state(), self._tables.chains.find_many)
         for chain_id in chain_ids:
             if chain_id not in rows:
                 raise NotFoundError("chain", chain_id)
@@ -167,8 +181,10 @@ class Replayer:
 
     def reader(self, artifact_ids: Sequence[str]) -> ArtifactReader:
         """Loads these artifacts in another process."""
+        artifacts = self._tables.artifacts
         with self._database.lock:
-            return reader_of(self._database, self._tables.artifacts, artifact_ids)
+            places = self._places.of(set(artifact_ids), self.state(), partial(places_of, self._database))
+        return ArtifactReader(artifacts.files.root, artifacts.trust, places)
 
     def recall(self, chain_ids: Iterable[str], choice: Choice) -> dict[str, CompiledChain | PlainChain]:
         """What is known of these chains, from memory or the store; chains that are gone are left out."""

@@ -28,7 +28,7 @@ from n4a_fast.replay.plan.folds import Folds, choose, read_folds, weights_of
 from n4a_fast.replay.plan.load import load_chain
 from n4a_fast.replay.plan.recreate import Resolve
 from n4a_fast.replay.plan.replay_plan import Place, ReplayPlan
-from n4a_fast.replay.serve.forests import StandIns, is_ensemble, quickened
+from n4a_fast.replay.serve.forests import RowsOfTrees, StandIns, is_ensemble, quickened
 from n4a_fast.replay.serve.replayer import Choice, Replayer, loader_for
 from n4a_fast.tables.chains import artifact_ids
 
@@ -64,9 +64,10 @@ def plain_predictions(
         for listed in _by_beginning(chain_ids, names):
             features, given = _features(plans[listed[0]], work, bench)
             if work.n_jobs == 1:
+                trees = replayer.stand_ins, RowsOfTrees()
                 for one in listed:
                     load = loader_for(chains[one], bench)
-                    yield one, _predicted(chains[one], load, named, work, features, given, replayer.stand_ins)
+                    yield one, _predicted(chains[one], load, named, work, features, given, *trees)
                 continue
             # files alone: a thread that asked the store would wait for a transaction that waits for it
             load = replayer.reader([artifact for one in listed for artifact in _artifacts_of(chains[one])])
@@ -131,9 +132,16 @@ def _features(plan: ReplayPlan, work: Work, bench: Bench) -> tuple[Array, int]:
 
 
 def _predicted(
-    chain: Chain, load: Load, named: Resolve, work: Work, features: Array, given: int, made: StandIns | None = None
+    chain: Chain,
+    load: Load,
+    named: Resolve,
+    work: Work,
+    features: Array,
+    given: int,
+    made: StandIns | None = None,
+    rows: RowsOfTrees | None = None,
 ) -> NDArray[Any]:
     """The models of one chain on what its steps left; also the task of a worker process."""
-    plan = quickened(load_chain(chain, load, folds=work.choice.folds, resolve=named), made or StandIns())
+    plan = quickened(load_chain(chain, load, folds=work.choice.folds, resolve=named), made or StandIns(), rows)
     weights = weights_of(choose(tuple(plan.model.fold_ids), work.choice.folds), work.choice.fold_weights)
     return combine(plan.model.models, weights, features, given, plan.targets, plan.model.place, work.return_proba)
