@@ -20,10 +20,13 @@ MODULES := build/.modules
 $(shell mkdir -p build && find src/n4a_fast -name '*.py' | sort > $(MODULES).now && { cmp -s $(MODULES).now $(MODULES) || cp $(MODULES).now $(MODULES); })
 BUILD_INPUTS := Makefile CMakeLists.txt pyproject.toml src/n4a_fast/version.py $(wildcard src/n4a_fast_environment.*) $(MODULES) $(shell find src/_native -type f)
 
+# what was compiled is kept, whatever the shell says: a thousand interpreters are started, and each would compile it again
+export PYTHONDONTWRITEBYTECODE :=
+
 BENCHMARK_OPTIONS := -p no:xdist -p no:cacheprovider --benchmark-quiet
 
 # three at once on two cores: each waits for the disk or for a process a third of its time
-TESTS := $(BIN)/python -m pytest -q -n 3 --dist loadgroup --by-folder
+TESTS := $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --by-folder
 
 MINUTES := 2
 STEPS := 100000

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -39,21 +40,18 @@ if SYSTEM == "windows":
     collect_ignore = ["platform/test_posix.py", "durable/test_sync.py", "crash", "engine/test_fork.py", "fuzz"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _takes_a_fixture_of_its_file(item) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         for mark in item.iter_markers("not_on"):
             if SYSTEM in mark.args:
                 item.add_marker(pytest.mark.skip(reason=f"{SYSTEM}: {mark.kwargs['reason']}"))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or one process ends long after the other
+    _put_the_longest_files_first(items)
 
 
-def _takes_a_fixture_of_its_file(item: pytest.Item) -> bool:
-    """Whether it is dear enough to be made for the whole file: one process has these tests, and makes it once."""
-    definitions = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    return any(definition[-1].scope == "module" for definition in definitions)
+def _put_the_longest_files_first(items: list[pytest.Item]) -> None:
+    """Each file has one process, which makes its fixtures once; a long one that begins last ends after all others."""
+    long = Counter(item.path for item in items if item.get_closest_marker("long") or item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -long[item.path])
 
 
 def pytest_collection_finish() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[1]
 BUILD_TOOLS = ("cmake", "ctest", "cpack", "ninja", "cython")

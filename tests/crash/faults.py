@@ -26,13 +26,24 @@ from n4a_fast.errors import StoreError
 
 # each kind of fault, once and from then on
 KINDS = tuple(product((errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES), (False, True)))
-MOST = 400  # operations of one call
+MOST = 400  # operations of one call; none has so many
 Call = Callable[[WorkspaceStore, Sweep], object]
 _SHIM = ctypes.CDLL(None)
 
 
 def refuse(folder: Path, number: int, error: int, lasting: bool) -> None:
     _SHIM.crash_fail(str(folder).encode(), ctypes.c_ulong(number), error, lasting)
+
+
+def operations(name: str, root: Path, sweep: Sweep) -> int:
+    """How many there are in a call that is refused none."""
+    with WorkspaceStore(root / "workspace", flush_interval=None) as store:
+        store.list_runs()
+        refuse(root, MOST, errno.EIO, False)
+        CALLS[name](store, sweep)
+        done = int(_SHIM.crash_operations())
+        refuse(root, 0, 0, False)
+    return done
 
 
 def pipeline(store: WorkspaceStore, sweep: Sweep) -> None:
@@ -182,15 +193,15 @@ def one(name: str, root: Path, sweep: Sweep, number: int, error: int, lasting: b
 def main(name: str, folder: str, stride: str) -> None:
     sound = Path(folder) / "sound"
     sweep, faults = prepared(sound), 0
+    number_of_operations = operations(name, Path(shutil.copytree(sound, Path(folder) / "counted")), sweep)
+    assert number_of_operations < MOST
     for place, (error, lasting) in enumerate(KINDS):
         step = int(stride) * (len(KINDS) + place) // len(KINDS)  # so that each kind meets other operations
-        for number in range(1 + (place if step > 1 else 0), MOST, step):
+        for number in range(1 + (place if step > 1 else 0), 1 + number_of_operations, step):
             root = Path(shutil.copytree(sound, Path(folder) / "root"))
             was_reached, wrong = one(name, root, sweep, number, error, lasting)
             shutil.rmtree(root)
-            if not was_reached:
-                break
-            faults += 1
+            faults += was_reached  # the last ones may not come where others were refused
             how = "from then on" if lasting else "once"
             for problem in wrong:
                 print(json.dumps([f"{name}: operation {number}, {errno.errorcode[error]} {how}", problem]))

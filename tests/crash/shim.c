@@ -7,6 +7,7 @@
  *                                                a write is cut first
  *   crash_fail(folder, number, error, lasting)   that operation below `folder` fails with this errno, counted from now, and
  *                                                if `lasting` all that follow; number 0 ends it
+ *   crash_operations()                           how many there were below the folder since the last of these calls
  *   crash_step(seconds)                          what CLOCK_REALTIME shows is that much later from now on
  * Which operations fail depends on the seed and on their number alone. A write that is refused is short first, at times.
  */
@@ -72,6 +73,8 @@ void crash_fail(const char *folder, unsigned long number, int error, int lasting
 void crash_step(double seconds) { atomic_fetch_add(&stepped, (long)(seconds * 1e9)); }
 
 unsigned long crash_refused(void) { return atomic_load(&refused); }
+
+unsigned long crash_operations(void) { return atomic_load(&operation); }
 
 static uint64_t mixed(uint64_t x) { /* splitmix64 */
     x += 0x9e3779b97f4a7c15ull;

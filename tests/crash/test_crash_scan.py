@@ -17,7 +17,6 @@ STATES = int(os.environ.get("N4A_CRASH_STATES", "5"))  # of each workload
 SEED = int(os.environ.get("N4A_CRASH_SEED", "1"))
 
 
-@pytest.mark.xdist_group("crash scan")  # of one process, which makes their workspace and libraries once
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_state_opens_with_all_that_was_acknowledged(workload: str, tmp_path: Path) -> None:
     program = recorded(workload, tmp_path)

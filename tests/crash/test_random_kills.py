@@ -21,7 +21,7 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.merging.logged_tables import logged
 
 KILLS = round(16 * SHARE)  # of each workload
-MERGES_KILLED = 14  # some of them in the middle
+MERGES_KILLED = 10  # each within one
 SHARDS, PIPELINES = 24, 3  # to merge, and in each
 OF_PIPELINE = FOLDS * len(PARTITIONS)
 PER_PIPELINE = {
@@ -45,20 +45,26 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
 def killed(
     nursery: subprocess.Popen[str], workload: str, folder: Path, acknowledged: Path, dice: random.Random
 ) -> None:
-    """Start a worker and kill it at a random moment after it has come to write."""
+    """Start a worker and kill it at a random moment after it has come to write, or within one of its first merges."""
     assert nursery.stdin is not None
     assert nursery.stdout is not None
-    before = size(acknowledged)
+    before, merges = size(acknowledged), dice.randint(1, 3)
     nursery.stdin.write(f"{workload} {folder} {acknowledged} {dice.randrange(1000)}\n")
     nursery.stdin.flush()
     process = int(nursery.stdout.readline())
     deadline = time.monotonic() + DEADLINE
-    while size(acknowledged) == before:
+    while not has_come_to_write(acknowledged, before, workload, merges):
         assert time.monotonic() < deadline, "the worker saved nothing"
-        time.sleep(0.001)
-    time.sleep(dice.random() * 0.15)
+        time.sleep(0.0005)
+    time.sleep(dice.random() * (0.002 if workload == "merge" else 0.15))
     os.kill(process, signal.SIGKILL)
     assert nursery.stdout.readline() == "gone\n"
+
+
+def has_come_to_write(acknowledged: Path, before: int, workload: str, merges: int) -> bool:
+    """Whether a worker has said something since `before`; of merges, that it is within the one of this number."""
+    said = acknowledged.read_bytes()[before:] if acknowledged.exists() else b""
+    return said.count(b"taking") >= merges and said.endswith(b"\n") if workload == "merge" else bool(said)
 
 
 def size(path: Path) -> int:

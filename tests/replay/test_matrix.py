@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matrix import WAYS, Cell, cases, estimators, measured
 
-pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("matrix")]
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 
 # one of each kind: linear, kernel, ties, votes without probabilities, boosting, single precision, an operator
 SAMPLE = [
