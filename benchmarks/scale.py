@@ -2,12 +2,12 @@
 
     python benchmarks/scale.py --rows 1000000 --folder /tmp/scale
 
-Runs of 10,000 predictions in 500 chains of 20, 200 samples each. It stops at 10,000 rows, at 100,000, at a million
-and at the end to ask the same questions. SQLite has the same rows, as one would do it by hand: runs and chains by
-number, arrays as BLOBs, y_true once, its primary key the id, indexes on the run and for means of chains; h5py has one
-run.
-Ten million take about 36 GB and half an hour; `--by-hand 1000000` gives SQLite no more rows, and takes half of that.
-The disk keeps 3 GB free: what is there by then is measured. Growth is of processor time. Nothing is left in the folder.
+Runs of 10,000 predictions in 500 chains of 20, 200 samples each. It stops at 10,000 rows, 100,000, a million and at the
+end to ask the same questions. SQLite has the same rows, as one would do it by hand: runs and chains by number, arrays
+as BLOBs, y_true once, its primary key the id, indexes on the run and for means of chains; h5py has one run, and DuckDB
+without keys takes what a bulk call writes. Ten million take about 36 GB and half an hour; `--by-hand 1000000` gives
+SQLite no more rows, and takes half of that. The disk keeps 3 GB free: what is there by then is measured.
+Growth is of processor time, memory by how much the process grew at most, both sides. Nothing is left in the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,9 +27,11 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from workloads import SAMPLES, chains_with_columns
+from limits import BareTables
+from workloads import SAMPLES, chains_with_columns, fill, fill_columns
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.tables.predictions import bulk
 
 OF_RUN, OF_CHAIN = 10_000, 20
 PLACES = (5_000, 100)  # ids of one call, predictions saved and read one by one
@@ -94,7 +96,7 @@ class Sides:
         self.sqlite.executescript(TABLES)
         self.sqlite.execute("INSERT INTO contents VALUES (1, ?)", (Y_TRUE.tobytes(),))
         self.runs: list[Run] = []
-        self.of_add: dict[str, list[float]] = {"ours": [], "by hand": []}
+        self.of_add: dict[str, list[float]] = {"ours": [], "work": [], "by hand": []}
 
     def __len__(self) -> int:
         return OF_RUN * len(self.runs)
@@ -106,7 +108,7 @@ class Sides:
         self.store.flush()
 
     def add_run(self) -> None:
-        store, begun, number = self.store, time.perf_counter(), next(self.numbers)
+        store, number, begun, worked = self.store, next(self.numbers), time.perf_counter(), time.process_time()
         with store.transaction():
             run = store.begin_run("sweep", {}, [{"name": "corn"}])
             pipelines, columns = chains_with_columns(store, run, OF_RUN // OF_CHAIN, OF_CHAIN)
@@ -116,6 +118,7 @@ class Sides:
             for each in pipelines:
                 store.complete_pipeline(each, 0.1, 0.1, "rmse", 1)
         self.of_add["ours"].append(time.perf_counter() - begun)
+        self.of_add["work"].append(time.process_time() - worked)
         is_by_hand = OF_RUN * len(self.in_both) < self.by_hand
         if is_by_hand:
             begun, values = time.perf_counter(), np.column_stack(list(scores.values())).tolist()
@@ -168,6 +171,17 @@ class Sides:
         with path.open("rb") as file:
             for place in self.rng.integers(0, path.stat().st_size // BLOCK, PLACES[0]).tolist():
                 os.pread(file.fileno(), BLOCK, place * BLOCK)
+
+    @contextmanager
+    def bulk(self) -> Iterator[Question]:
+        """Bulk calls beside DuckDB without keys, which inserts the same Arrow tables; they go again."""
+        run = self.store.begin_run("bulk", {}, [])
+        checked = bulk.checked(fill_columns("0" * 36, self.matrix), {"y_pred": self.matrix, "y_true": Y_TRUE})
+        with BareTables(self.folder / "bare.duckdb", [tables for _, tables in bulk.slices(checked)]) as bare:
+            ours, what = partial(fill, self.store, OF_RUN, self.matrix, run), "`save_predictions` of 10,000"
+            yield Question(f"{what}; by hand: DuckDB without keys", "1.1 of by hand", ours, bare.insert)
+        (self.folder / "bare.duckdb").unlink()
+        self.store.delete_run(run)
 
     def get(self, ids: Iterator[str]) -> None:
         assert self.store.get_prediction(next(ids), load_arrays=True)["y_pred"].shape == (SAMPLES,)  # type: ignore[index]
@@ -240,11 +254,10 @@ def reads(sides: Sides) -> Iterator[Question]:
                   partial(sides.get_by_hand, ids_by_hand), 41)  # fmt: skip
     yield ask("`leaderboard(n=10)`, asked again", "20", lambda: store.leaderboard("rmse", n=10), best, 9)
     yield ask("`query_top_chains(n=10)`", "20", lambda: store.query_top_chains("rmse", n=10), best, 9)
-    yield ask(
-        "`query_chain_summaries` of 100 chains", "20", lambda: store.query_chain_summaries(chain_id=page), None, 9
-    )
-    yield ask("`query_chain_summaries` of a run", "", lambda: store.query_chain_summaries(run_id=middle), None, 9)
-    yield ask("`query_aggregated_predictions` of a run", "", lambda: store.query_aggregated_predictions(run_id=middle))
+    summaries, aggregates = store.query_chain_summaries, store.query_aggregated_predictions
+    yield ask("`query_chain_summaries` of 100 chains", "20", lambda: summaries(chain_id=page), None, 9)
+    yield ask("`query_chain_summaries` of a run", "", lambda: summaries(run_id=middle), None, 9)
+    yield ask("`query_aggregated_predictions` of a run", "", lambda: aggregates(run_id=middle))
     yield ask("`iter_aggregated_predictions`, the first 100 chains", "200",
               lambda: next(store.iter_aggregated_predictions(batch_size=100)))  # fmt: skip
     yield ask("`query_predictions` of a pipeline", "", lambda: store.query_predictions(pipeline_id=pipeline), None, 9)
@@ -255,7 +268,7 @@ def reads(sides: Sides) -> Iterator[Question]:
     yield ask("`list_runs(limit=1)`", "", lambda: store.list_runs(limit=1), None, 9)
     yield ask("`load_arrays(run_id=)` of 10,000; by hand: h5py", "1.1 of by hand", partial(sides.arrays_of, middle),
               sides.arrays_by_h5py, 7)  # fmt: skip
-    yield ask("`query_chain_summaries` of all chains", "250 of 50,000", store.query_chain_summaries, None, 3)
+    yield ask("`query_chain_summaries` of all chains", "250 of 50,000", summaries, None, 3)
 
 
 def measured(question: Question, before: Callable[[], object] | None = None) -> Answer:
@@ -275,9 +288,8 @@ def measured(question: Question, before: Callable[[], object] | None = None) -> 
             by_hand.append(time.perf_counter() - start)
         if time.perf_counter() - begun > 20.0:
             break
-    middle = statistics.median
-    hand = 1e3 * middle(by_hand) if by_hand else None
-    return Answer(question.what, question.goal, 1e3 * middle(ours), 1e3 * middle(work), hand)
+    ours_ms, work_ms = (1e3 * statistics.median(times) for times in (ours, work))
+    return Answer(question.what, question.goal, ours_ms, work_ms, 1e3 * statistics.median(by_hand) if by_hand else None)
 
 
 def asked(sides: Sides) -> Iterator[Answer]:
@@ -290,9 +302,11 @@ def asked(sides: Sides) -> Iterator[Answer]:
     yield measured(Question("`leaderboard(n=10)`, the first after a commit", "20", board, None, 9), commit)
     yield saved_and_read(sides)
     yield drop_in(sides)
-    ours, by_hand = (1e3 * statistics.median(sides.of_add[side][-10:]) for side in ("ours", "by hand"))
-    what = "a run of 10,000 with 500 pipelines and chains, as one durable block"
-    yield Answer(what, "", ours, ours, by_hand if len(sides.in_both) == len(sides.runs) else None)
+    ours, work, by_hand = (1e3 * statistics.median(times[-10:]) for times in sides.of_add.values())
+    yield Answer("a run of 10,000 with 500 pipelines and chains, as one durable block", "", ours, work,
+                 by_hand if len(sides.in_both) == len(sides.runs) else None)  # fmt: skip
+    with sides.bulk() as question:
+        yield measured(question)
     delete = Question("`delete_run` of 10,000", "60", sides.delete_run, sides.delete_by_hand, 3)
     yield measured(delete, sides.add_run)
 
@@ -324,37 +338,45 @@ def saved_and_read(sides: Sides) -> Answer:
 
 
 def memory(name: str) -> float:
-    """Gigabytes of this process: VmRSS now, VmHWM at most."""
+    """Megabytes of this process: VmRSS now, VmHWM at most."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 2**20
+    return int(line.split()[1]) / 2**10
 
 
 def grown(folder: Path, sizes: list[int], by_hand: int) -> None:
     """Fill, ask, and print as it goes; the table comes last."""
-    sides, table = Sides(folder, by_hand), dict[str, dict[int, Answer]]()
+    sides, table, grown_by = Sides(folder, by_hand), dict[str, dict[int, Answer]](), dict[str, float]()
     with closing(sides.store), closing(sides.sqlite):
         for size in sizes:
             sides.fill(size)
             size = len(sides)
-            Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted anew
-            before, kept = memory("VmRSS"), (folder / "ours" / "store.duckdb").stat().st_size / size
+            before, kept = counted_anew(), (folder / "ours" / "store.duckdb").stat().st_size / size
             print(f"\n{size:,} predictions, {kept:,.0f} bytes each, SQLite {OF_RUN * len(sides.in_both):,}", flush=True)
             for answer in asked(sides):
                 table.setdefault(answer.what, {})[size] = answer
+                grown_by[answer.what] = max(0.0, memory("VmHWM") - before)
                 print(f"{answer.cell:>20} {answer.work:8,.3g}  {answer.what}", flush=True)
-            print(f"memory {before:.2f} GB before, at most {memory('VmHWM'):.2f} GB", flush=True)
-    print("\n" + "\n".join(lines(table)))
+                before = counted_anew()
+    print("\n" + "\n".join(lines(table, grown_by)))
 
 
-def lines(table: dict[str, dict[int, Answer]]) -> Iterator[str]:
-    """Markdown: what was asked, its goal, both sides at each size, and how the largest compares with the smallest."""
+def counted_anew() -> float:
+    """Megabytes of this process now; the most of them is counted from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
+def lines(table: dict[str, dict[int, Answer]], grown_by: dict[str, float]) -> Iterator[str]:
+    """Markdown: what was asked, its goal, our processor time at each size; at the largest what elapsed, and memory."""
     sizes = list(next(iter(table.values())))
-    yield f"| ms, by hand in brackets | Goal | {' | '.join(f'{size:,}' for size in sizes)} | Growth |"
-    yield "|---|---|" + "---|" * (len(sizes) + 1)
+    sized = " | ".join(f"{size:,}" for size in sizes)
+    yield f"| Processor time, ms | Goal | {sized} | Growth | Elapsed at {sizes[-1]:,} (by hand) | MB |"
+    yield "|---|---|" + "---|" * (len(sizes) + 3)
     for what, found in table.items():
-        growth = found[sizes[-1]].work / found[sizes[0]].work
-        cells = " | ".join(found[size].cell for size in sizes)
-        yield f"| {what} | {found[sizes[0]].goal} | {cells} | {growth:.2g} |"
+        first, largest = found[sizes[0]], found[sizes[-1]]
+        cells = " | ".join(f"{found[size].work:,.3g}" for size in sizes)
+        growth = f"{largest.work / first.work:.2g} | {largest.cell} | {grown_by[what]:,.0f}"
+        yield f"| {what} | {first.goal} | {cells} | {growth} |"
 
 
 def main() -> None:
