@@ -101,6 +101,21 @@ def bulk(scribe: Scribe) -> None:
             scribe.bulk(store, store.begin_run("bulk", {}, []))
 
 
+def checkpoints(scribe: Scribe) -> None:
+    """Several while the file is attached, asked for and since DuckDB's log is long."""
+    with WorkspaceStore(scribe.folder, flush_interval=None, memory_limit="64MB") as store:
+        run = store.begin_run("checkpoints", {}, [])
+        for number in range(3):
+            scribe.pipeline(store, run, number)
+            with store._open().database.reading():
+                store._open().database.checkpoint()
+        for number in range(2):
+            store.log_step(begin_pipeline(store, run), 1, "SNV", "end", details={"text": "a" * 8_100_000})
+            store.list_runs()
+            scribe.pipeline(store, run, 3 + number)
+            store.list_runs()
+
+
 def delete(scribe: Scribe) -> None:
     """A run that goes with all its rows and files while another stays."""
     with scribe.open() as store:
@@ -218,7 +233,7 @@ def prepare(workload: str, place: Path) -> None:
 
 WORKLOADS = {
     work.__name__: work
-    for work in (drain, bulk, delete, vacuum, merge, collect, backup, restore, extract, upgrade, migrate)
+    for work in (drain, bulk, checkpoints, delete, vacuum, merge, collect, backup, restore, extract, upgrade, migrate)
 }
 
 

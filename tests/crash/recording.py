@@ -90,6 +90,11 @@ class Disk:
         """What a file holds now."""
         return bytes(self._file(name).now)
 
+    def is_named(self, name: str) -> bool:
+        """Whether a power loss is sure to leave a file under its name."""
+        entry = self._entry(name)
+        return entry in self._names and self._durable_names.get(entry) == self._names[entry]
+
     def durable_content(self, name: str) -> bytes:
         """What a power loss is sure to leave of a file."""
         return bytes(self._file(name).durable)

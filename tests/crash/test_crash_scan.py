@@ -13,8 +13,24 @@ import pytest
 from recorded import WORKLOADS
 from scan import Checker, recorded
 
+from n4a_fast.durable.duckdb_file import FIRST_BLOCK
+
 STATES = int(os.environ.get("N4A_CRASH_STATES", "5"))  # of each workload
 SEED = int(os.environ.get("N4A_CRASH_SEED", "1"))
+
+
+@pytest.mark.parametrize("workload", ["checkpoints", "backup"])
+def test_each_checkpoint_has_a_log_whose_name_survives_a_power_loss(workload: str, tmp_path: Path) -> None:
+    """The log of an earlier one must not come back, and that of this one tells which pages it may have torn."""
+    program = recorded(workload, tmp_path)
+    disk, checkpoints = program.disk.copy(), 0
+    for operation in program.done:
+        is_written = operation.kind == "W" and operation.name.endswith("workspace/store.duckdb")
+        if is_written and 0 < operation.offset < FIRST_BLOCK:  # the header that a checkpoint ends with
+            checkpoints += 1
+            assert disk.is_named(f"{operation.name}.wal"), f"checkpoint {checkpoints}"
+        disk.play(operation)
+    assert checkpoints >= {"checkpoints": 5, "backup": 2}[workload]
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)

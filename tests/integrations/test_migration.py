@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -293,13 +295,16 @@ def test_a_journal_of_another_store_is_not_replayed_into_the_new_one(old: Path) 
         migrate(old)
 
 
+@pytest.mark.parametrize("second_name", [os.link, shutil.copyfile], ids=["link", "copy of the folder"])
 @pytest.mark.parametrize("with_log", [False, True])
-def test_a_swap_that_was_killed_halfway_is_undone_and_done_again(old: Path, with_log: bool) -> None:
+def test_a_swap_that_was_killed_halfway_is_undone_and_done_again(
+    old: Path, with_log: bool, second_name: Callable[[Path, Path], object]
+) -> None:
     file, backup, log = old / "store.duckdb", old / BACKUP_FILE, old / "store.duckdb.wal"
     if with_log:
         finish(child(CRASH_AFTER_INSERT, file))
         log.rename(old / f"{BACKUP_FILE}.wal")
-    os.link(file, backup)
+    second_name(file, backup)
     assert migrate(old).written("runs") == 1 + with_log
     assert not log.exists()
     assert rows(backup, "SELECT count(*) FROM runs") == [(1 + with_log,)]

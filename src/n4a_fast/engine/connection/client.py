@@ -27,8 +27,10 @@ _ROW_GROUP = 2048
 # the size is not in the file, and DuckDB gives each of its threads whole groups
 _READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
 _WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
+# no name is a variable of ours; each checkpoint is, for a log has to be named before
 _SETTINGS = """SET max_vacuum_tasks = 0; SET autoinstall_known_extensions = false;
-SET autoload_known_extensions = false; SET python_enable_replacements = false"""  # no name is a variable of ours
+SET autoload_known_extensions = false; SET python_enable_replacements = false;
+SET wal_autocheckpoint = '1000TB'"""
 MEMORY_LIMIT = 512 * 2**20  # bytes that DuckDB takes for a file, unless told otherwise
 _LEAST_MEMORY = 64 * 10**6  # a few row groups of arrays for each thread
 _OF_THREAD = 64 * 2**20  # bytes
@@ -58,11 +60,9 @@ def checked_limit(given: int | str | None) -> int | None:
 
 
 def use_memory(connection: Connection, nbytes: int) -> None:
-    """`limit_memory`, with checkpoints often enough for it, since DuckDB keeps long texts in memory until the next one,
-    and no more threads than find room: each holds the blocks that it reads.
-    """
+    """`limit_memory`, and no more threads than find room: each holds the blocks that it reads."""
     limit_memory(connection, nbytes)
-    connection.execute(f"SET wal_autocheckpoint = '{nbytes // _CHECKPOINTS}B'; RESET threads")
+    connection.execute("RESET threads")
     ((cores,),) = connection.execute("SELECT current_setting('threads')").fetchall()
     if cores > (room := max(1, nbytes // _OF_THREAD)):
         connection.execute(f"SET threads = {room}")
@@ -119,15 +119,25 @@ def attach(connection: Connection, path: Path, name: str, *, read_only: bool) ->
     connection.execute(f"ATTACH '{_quoted(path)}' AS {name} (TYPE duckdb, {options})")
 
 
-def is_log_named(path: Path) -> bool:
-    """After a commit: whether the log of a file is there, under a name that survives a power loss. DuckDB syncs the log
-    that it makes with the first commit after attaching, but not the folder.
+def log_size(path: Path) -> int:
+    """Bytes in the log of a file; 0 when there is none."""
+    try:
+        return path.with_name(path.name + ".wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def is_checkpoint_due(log: int, memory_limit: int) -> bool:
+    """Whether a log is so long that a checkpoint is due: until the next one DuckDB keeps long texts in memory."""
+    return log >= memory_limit // _CHECKPOINTS
+
+
+def name_log(path: Path) -> None:
+    """After a commit: let the name of the log survive a power loss. DuckDB syncs the log that it makes with the first
+    commit after attaching, or after a checkpoint, but not the folder.
     """
-    if not path.with_name(path.name + ".wal").exists():
-        return False
     with disk_errors_told(path):
         sync(path.parent)
-    return True
 
 
 def detach_store(connection: Connection, *, joined: bool) -> None:

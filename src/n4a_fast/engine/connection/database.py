@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
 from n4a_fast.engine.frames import as_frame
-from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreFormatError
+from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreError, StoreFormatError
 from n4a_fast.platform.interrupts import Uninterrupted
 
 if TYPE_CHECKING:
@@ -193,8 +193,12 @@ class Database(Attachment):
         with self._use() as connection:
             self.require_same_file()
             connection.execute("COMMIT")
-            self._log_is_named = self._log_is_named or client.is_log_named(self.path)
-            self._depth = 0
+            if (log := client.log_size(self.path)) and not self._log_is_named:
+                client.name_log(self.path)
+            self._log_is_named, self._depth = log > 0, 0
+            if client.is_checkpoint_due(log, self.memory_limit):
+                with suppress(StoreError):  # what was committed is durable; the next commit tries again
+                    self.checkpoint()
             self.lock.release()
             if self._untrimmed >= _TRIM_EVERY:
                 self._untrimmed = 0
@@ -266,6 +270,7 @@ class Database(Attachment):
         """Move the write-ahead log into the file and give free blocks at its end back."""
         with self._use() as connection:
             connection.execute("CHECKPOINT store")
+            self._log_is_named = False  # the next commit makes another one
 
     @contextmanager
     def open_to_readers(self) -> Iterator[None]:

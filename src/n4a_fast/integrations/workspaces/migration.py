@@ -8,6 +8,7 @@ A SQLite workspace takes the steps of `in_place`.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import time
@@ -144,9 +145,11 @@ def is_ours(root: Path) -> bool:
 
 
 def _undo_half_a_swap(root: Path) -> None:
-    """A killed migration may have linked the backup and not renamed the draft: both names mean the original then."""
+    """A killed migration may have linked the backup and not renamed the draft: both names mean the original then, or
+    two files that are the same where the folder was copied since.
+    """
     original, backup = root / STORE_FILE, root / BACKUP_FILE
-    if backup.exists() and backup.samefile(original):
+    if backup.exists() and (backup.samefile(original) or filecmp.cmp(backup, original, shallow=False)):
         log, saved_log = (file.with_name(file.name + _LOG) for file in (original, backup))
         if saved_log.exists() and not log.exists():
             _link(saved_log, log)
