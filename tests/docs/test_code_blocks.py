@@ -16,8 +16,12 @@ from n4a_fast import WorkspaceStore
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-# what these pages show takes files or a package that are not here; other tests run the same calls
-ELSEWHERE = {"migration.md": "integrations/test_conversion.py", "nirs4all.md": "integrations/test_install.py"}
+# what these pages show takes files, a package or processes that are not here; other tests run the same calls
+ELSEWHERE = {
+    "migration.md": "integrations/test_conversion.py",
+    "nirs4all.md": "integrations/test_install.py",
+    "processes.md": "processes/test_clusters.py",  # the page itself, as a program
+}
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 X = np.random.default_rng(0).normal(size=(60, 40))
 
@@ -91,7 +95,6 @@ def replayed() -> dict[str, Any]:
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "README.md": nothing,
     "looking.md": stored_chains,
-    "processes.md": nothing,
     "replay.md": replayed,
 }
 

@@ -207,7 +207,7 @@ def test_the_idle_thread_of_a_store_does_not_touch_what_has_taken_its_place(fold
     assert log.exists()
     restored(folder, backup)
     log.write_bytes(b"another file's")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     while store._open().database.attached and time.monotonic() < deadline:
         time.sleep(0.05)
     assert log.read_bytes() == b"another file's"

@@ -226,8 +226,8 @@ _LONG = """
 import sys
 from n4a_fast import WorkspaceStore
 with WorkspaceStore(sys.argv[1]) as store:
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         store.sql("SELECT count(*) FROM range(100000000000) a, range(100000) b")
     except KeyboardInterrupt:
         print(store.sql("SELECT 42 AS n").item(), flush=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE, counts
+from helpers import DEADLINE, counts, finish, program
 
 from n4a_fast import WorkspaceStore
 
@@ -152,13 +153,35 @@ def test_the_documentation_s_code_works_as_it_is_written(tmp_path: Path) -> None
         assert store.list_pipelines().group_by("run_id").len()["len"].to_list() == [2, 2]
 
 
-def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    run_id = run(EXAMPLE, "begin", workspace).strip()
-    for number in range(TASKS):
-        run(EXAMPLE, "task", workspace, run_id, str(number), "of", str(TASKS))
-    run(EXAMPLE, "task", workspace, run_id, "1", "of", str(TASKS))  # submitted again: it replaces its shard
-    lines = run(EXAMPLE, "merge", workspace, run_id).splitlines()
+def done(*arguments: str | Path) -> str:
+    """What the example printed, once it has ended well."""
+    return finish(program(EXAMPLE, *arguments))
+
+
+def failed(*arguments: str | Path) -> str:
+    """The last line that the example left on stderr, once it has failed."""
+    with program(EXAMPLE, *arguments) as process:
+        errors = process.communicate(timeout=DEADLINE)[1]
+    assert process.returncode != 0
+    return errors.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A workspace with a run, whose id is given, and the shard of the first of its tasks."""
+    workspace = tmp_path_factory.mktemp("begun") / "workspace"
+    run_id = done("begin", workspace).strip()
+    done("task", workspace, run_id, "0", "of", str(TASKS))
+    return workspace, run_id
+
+
+def test_the_job_array_of_the_documentation_gives_one_complete_workspace(
+    tmp_path: Path, begun: tuple[Path, str]
+) -> None:
+    workspace, run_id = shutil.copytree(begun[0], tmp_path / "workspace"), begun[1]
+    for _ in range(2):  # submitted again: it replaces its shard
+        done("task", workspace, run_id, "1", "of", str(TASKS))
+    lines = done("merge", workspace, run_id).splitlines()
     assert lines[0] == "24 predictions in 12 pipelines from 2 shards"
     assert len(lines) == 4
     with WorkspaceStore(workspace) as store:
@@ -172,21 +195,14 @@ def test_the_job_array_of_the_documentation_gives_one_complete_workspace(tmp_pat
         assert set(store.list_pipelines()["status"]) == {"completed"}
 
 
-def failed(*command: str | Path) -> str:
-    """The last line that a program left on stderr, once it has failed."""
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert done.returncode != 0
-    return done.stderr.splitlines()[-1]
-
-
-def test_the_job_array_keeps_what_is_there_when_its_arguments_are_wrong(tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    assert "no store file" in failed(EXAMPLE, "merge", tmp_path / "mistyped", "run")
+def test_the_job_array_keeps_what_is_there_when_its_arguments_are_wrong(
+    tmp_path: Path, begun: tuple[Path, str]
+) -> None:
+    workspace, run_id = shutil.copytree(begun[0], tmp_path / "workspace"), begun[1]
+    assert "no store file" in failed("merge", tmp_path / "mistyped", "run")
     assert not (tmp_path / "mistyped").exists()
-    run_id = run(EXAMPLE, "begin", workspace).strip()
-    run(EXAMPLE, "task", workspace, run_id, "0", "of", str(TASKS))
-    assert "mistyped" in failed(EXAMPLE, "task", workspace, "mistyped", "0", "of", str(TASKS))
+    assert "mistyped" in failed("task", workspace, "mistyped", "0", "of", str(TASKS))
     assert (workspace / "shards" / "task_0" / "store.duckdb").exists()
-    assert "6 of 12 variants" in failed(EXAMPLE, "merge", workspace, run_id)  # task 1 is still to come
-    run(EXAMPLE, "task", workspace, run_id, "1", "of", str(TASKS))
-    assert len(run(EXAMPLE, "merge", workspace, run_id).splitlines()) == 4
+    assert "6 of 12 variants" in failed("merge", workspace, run_id)  # task 1 is still to come
+    done("task", workspace, run_id, "1", "of", str(TASKS))
+    assert len(done("merge", workspace, run_id).splitlines()) == 4
