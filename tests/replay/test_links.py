@@ -112,6 +112,33 @@ def test_a_classifier_with_affine_scores_fuses(model: str, n_classes: int) -> No
     assert found.answers(True) == (model in SOFT)
 
 
+@pytest.mark.parametrize("model", sorted(SOFT))
+def test_spectra_of_which_no_class_is_probable_get_the_label_of_the_plain_path(
+    store: WorkspaceStore, model: str
+) -> None:
+    labels, folds = codes(3), [slice(n, None, 3) for n in range(3)]
+    models = [MODELS[model]().fit(np.delete(X, left, 0), np.delete(labels, left)) for left in folds]
+    one = put_maker(store, ChainMaker().model(*models))
+    store.replay_chain(one, NEW)
+    for far in (1e8 * NEW, -1e8 * NEW, 1000.0 + NEW, 1000.0 - NEW):
+        np.testing.assert_array_equal(store.replay_chain(one, far), plain(store, one, far))
+
+
+@pytest.mark.parametrize("n_folds", [1, 2])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_that_only_rounding_tells_apart_are_the_classifier_s(
+    store: WorkspaceStore, n_classes: int, n_folds: int
+) -> None:
+    models = [LogisticRegression(C=100.0 + fold, fit_intercept=False) for fold in range(n_folds)]
+    labels = codes(n_classes)
+    one = put_maker(store, ChainMaker().model(*(model.fit(X, labels) for model in models)))
+    dark = np.vstack([NEW[:3], np.zeros((1, 20)), 1e-300 * NEW[3:5]])
+    store.replay_chain(one, NEW)
+    assert store.replay_plan(one).compiled
+    np.testing.assert_array_equal(store.replay_chain(one, dark), plain(store, one, dark))
+    np.testing.assert_array_equal(store.replay_chains([one], dark)[0], plain(store, one, dark))
+
+
 @pytest.mark.long
 @settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(

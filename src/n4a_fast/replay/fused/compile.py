@@ -285,9 +285,10 @@ def _difference_of_answers(work: _Work, link: Link, scores: Array, features: Arr
             work.models, work.fold_weights, features, given, work.plan.targets, work.plan.model.place, return_proba
         )
 
-    if not np.array_equal(link.answer(scores, False), plain(False)):
+    labels, proba = link.answer(scores, False), link.answer(scores, True) if link.soft else np.zeros(1)
+    if labels is None or proba is None or not np.array_equal(labels, plain(False)):
         return np.inf
-    return float(np.abs(link.answer(scores, True) - plain(True)).max()) if link.soft else 0.0
+    return float(np.abs(proba - plain(True)).max()) if link.soft else 0.0
 
 
 def _run(work: _Work, rows: Array, wavelengths: Array | None) -> tuple[_Work, list[Array]]:

@@ -27,6 +27,7 @@ from n4a_fast.values.chain_input import ChainInput
 
 Array: TypeAlias = NDArray[np.float64]
 
+_ROUNDING = 1e-12  # of scores, relative to what they are sums of
 WHOLE = -1  # `start` of a chain over several sources or channels: all of its steps run plainly
 
 
@@ -104,14 +105,16 @@ class CompiledChain:
         return not return_proba or (self.link is not None and self.link.soft)
 
     def answer(self, spectra: Array, return_proba: bool = False) -> NDArray[Any] | None:
-        """What the chain predicts; None where it is not finite and the plain path must have its say."""
+        """What the chain predicts; None where it is not finite, or a class that rounding would decide: the plain path
+        must have its say.
+        """
         found = self.apply(spectra)
         if not finite(found):
             return None
         if self.link is None:
             return found
-        answer = self.link.answer(found, return_proba)
-        return answer if not return_proba or finite(answer) else None
+        size = np.abs(self.weights) @ np.abs(self.center) + np.abs(self.intercept)
+        return self.link.answer(found, return_proba, _ROUNDING * float(size.max()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from n4a_fast.replay.fused.linear_operators import Unfused, entry_of, public_nam
 from n4a_fast.replay.fused.pipeline_models import last_of
 from n4a_fast.replay.plain.calls import check_input, predicted
 from n4a_fast.replay.plain.combine import common_classes, labels_undone, most
+from n4a_fast.replay.plain.inputs import finite
 from n4a_fast.replay.plan.replay_plan import Place, TargetStep
 
 Array: TypeAlias = NDArray[np.float64]
@@ -44,17 +45,30 @@ class Link:
         """Whether it knows probabilities."""
         return self.kind != "vote"
 
-    def answer(self, scores: Array, return_proba: bool) -> NDArray[Any]:
-        """Labels (n,) or probabilities (n, classes) from the scores of all folds, (n,) or (n, folds x scores)."""
+    def answer(self, scores: Array, return_proba: bool, rounding: float = 0.0) -> NDArray[Any] | None:
+        """Labels (n,) or probabilities (n, classes) from the scores of all folds, (n,) or (n, folds x scores); None
+        where only the classifier itself can tell: no class is probable, or two scores differ by less than `rounding`.
+        """
         by_fold = scores.reshape(len(scores), len(self.fold_weights), -1)
         if return_proba or (self.soft and len(self.fold_weights) > 1):
             proba = np.einsum("f,nfc->nc", self.fold_weights, self._probabilities(by_fold))
+            if not finite(proba):
+                return None
             return np.asarray(proba if return_proba else self.labels[most(proba)])
+        if (self._leads(by_fold) < rounding).any():
+            return None
         best = (by_fold[..., 0] > self._edge).astype(np.int64) if by_fold.shape[2] == 1 else by_fold.argmax(axis=2)
         if len(self.fold_weights) == 1:
             return np.asarray(self.labels[best[:, 0]])
         votes = np.einsum("f,nfc->nc", self.fold_weights, best[:, :, None] == np.arange(len(self.labels)))
         return np.asarray(self.labels[most(votes)])
+
+    def _leads(self, by_fold: Array) -> Array:
+        """By how much the best score of each fold leads, (n, folds)."""
+        if by_fold.shape[2] == 1:
+            return np.abs(by_fold[..., 0] - self._edge)
+        first = np.partition(by_fold, -2, axis=2)[..., -2:]
+        return np.asarray(first[..., 1] - first[..., 0])
 
     @property
     def _edge(self) -> float:
@@ -71,9 +85,7 @@ class Link:
             chances = 1.0 / (1.0 + np.exp(-scores))
             if scores.shape[2] == 1:
                 return np.concatenate([1.0 - chances, chances], axis=2)
-            return np.asarray(
-                chances / chances.sum(axis=2, keepdims=True)
-            )  # NaN where all are zero: the plain path knows what then
+            return np.asarray(chances / chances.sum(axis=2, keepdims=True))  # NaN where all are zero
 
     def takes(self, n_scores: int) -> bool:
         """Whether this is a link for so many scores: one a fold for two classes, one a fold and class for more."""
