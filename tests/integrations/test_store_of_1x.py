@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import begin_pipeline, begin_sweep, child, finish, predict, save_chain
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import WorkspaceStore, platform
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
@@ -45,6 +45,33 @@ def test_a_block_inside_another_joins_it(store: Store1x) -> None:
             store.begin_run("lost", {}, [])
         raise ValueError("stop")
     assert store.list_runs()["name"].to_list() == ["outer"]
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["saves", "reads, too"])
+def test_what_was_saved_before_a_block_is_durable_with_it_and_stays_if_it_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    store = Store1x(tmp_path / "w", flush_interval=None)
+    run = store.begin_run("sweep", {}, [])
+    store.flush()
+    syncs: list[int] = []
+    sync = platform.sync_data
+    monkeypatch.setattr(platform, "sync_data", lambda descriptor: syncs.append(descriptor) or sync(descriptor))
+    first = begin_pipeline(store, run, "first")
+    with store.transaction():
+        predict(store, first, save_chain(store, first))
+    assert len(syncs) == 1
+    second = begin_pipeline(store, run, "second")
+    chain = save_chain(store, second)
+    with pytest.raises(ValueError, match="stop"), store.transaction():
+        predict(store, second, chain)
+        assert not reads or store.query_predictions().height == 2
+        raise ValueError("stop")
+    predict(store, second, chain, fold_id="1")
+    with again(store) as later:
+        assert sorted(later.list_pipelines()["name"]) == ["first", "second"]
+        assert later.query_predictions(pipeline_id=second)["fold_id"].to_list() == ["1"]
+        assert later.query_predictions().height == 2
 
 
 def test_a_reader_changes_nothing_and_needs_a_store(store: Store1x, tmp_path: Path) -> None:

@@ -207,14 +207,18 @@ class ArtifactFiles:
     def holds(self, relative: str) -> bool:
         """Whether a file of the folder has this path, as a row says: none that leads elsewhere, or over a link."""
         try:
-            return os.path.lexists(self._place(relative))
+            return self.is_there(relative)
         except UnsafePathError:
             return False
+
+    def is_there(self, relative: str) -> bool:
+        """Whether there is a file at a path, as `path` takes it."""
+        return os.path.lexists(self._place(relative))
 
     def changed_at(self, relative: str) -> float:
         """When a file was last written; 0 for one that has gone."""
         try:
-            return os.lstat(self.root / relative).st_mtime
+            return os.lstat(f"{self._root}/{relative}").st_mtime
         except FileNotFoundError:
             return 0.0
 

@@ -18,8 +18,10 @@ Order of locks. Workspaces, then the lease, then the claims, then DuckDB; nobody
 one in hand, and who needs several workspaces keeps none while it waits for another: its thread may be about to open
 this one. A block that uses the workspace of another block, which uses this one's, is told after `lock_timeout`. The
 registry's lock is held for moments in which nothing is waited for.
-The background only tries. A thread that waits for the file lets others have the workspace meanwhile, except inside
-a unit of work (tests/engine/test_threads.py, tests/engine/test_schedules.py, tests/processes/test_taking_turns.py).
+The background only tries. It lets the file go after a second without use, and drains what is logged so rarely that it
+takes a hundredth of the time, or a minute passes (tests/engine/test_background.py). A thread that waits for the file
+lets others have the workspace meanwhile, except inside a unit of work (tests/engine/test_threads.py,
+tests/engine/test_schedules.py, tests/processes/test_taking_turns.py).
 
 Units. What spans tables is one unit: what was saved before it is drained first, then it changes, looks at doomed
 files again under the lock of the claims, commits, and unlinks. A kill anywhere leaves before or after. A unit that

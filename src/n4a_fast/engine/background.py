@@ -2,19 +2,25 @@
 
 It only ever tries: it waits neither for the lock of the workspace nor for the file, and what fails is met by the next
 call of the user, in the user's own thread. What a store has left that nobody has any more it writes itself.
+
+What it drains is in the log, so nothing depends on when: after a drain it lets a hundred times as long pass as that
+one took. A sweep that pauses after each pipeline so gives it a hundredth of its time, not a drain for each.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from n4a_fast.platform.interrupts import start
 
 IDLE_SECONDS = 1.0  # a sweep that stores a pipeline now and then is not interrupted in between
 LOOK_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
+_TIMES = 100  # as long as something took passes before it is done again
+_AT_MOST = 60.0  # seconds, when a disk has kept it waiting
 
 
 class Bell:
@@ -42,6 +48,28 @@ class Bell:
         """Return once it is set, or after so many seconds; now and then earlier."""
         if not self._is_set:
             self._rung.acquire(timeout=-1 if seconds is None else seconds)
+
+
+class Pace:
+    """Of something that may wait: when it is due again, so that it takes a hundredth of the time."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Until it is due; 0 or less when it is."""
+        return self._next - time.monotonic()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """The block does it."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            self._next = end + min(_AT_MOST, _TIMES * (end - start))
 
 
 class Watched(Protocol):

@@ -7,6 +7,7 @@ that gives a frame; all other calls work in it.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from n4a_fast import platform
@@ -20,11 +21,25 @@ if TYPE_CHECKING:
 
 def as_frame(table: pa.Table) -> pl.DataFrame:
     """The table as a frame; ForkedProcessError in a child that would wait for ever."""
+    return _frames()(table)
+
+
+def frame_of(rows: list[tuple[object, ...]], schema: pa.Schema) -> pl.DataFrame:
+    """Few rows as the frame that a table of this schema gives: of one row in half the time."""
+    return _frames()(rows, schema=_types(schema), orient="row")
+
+
+@cache
+def _types(schema: pa.Schema) -> pl.Schema:
+    return as_frame(schema.empty_table()).schema
+
+
+def _frames() -> type[pl.DataFrame]:
     if _POOL.is_lost:
         raise ForkedProcessError
     from polars import DataFrame
 
-    return DataFrame(table)
+    return DataFrame
 
 
 class _Pool:

@@ -56,14 +56,19 @@ class Units:
         return self._database.unit_is_open
 
     @contextmanager
-    def unit(self) -> Iterator[None]:
-        """Everything saved or changed in the block is committed at its end, or not at all if it raises."""
+    def unit(self, *, flushed: bool = True) -> Iterator[None]:
+        """Everything saved or changed in the block is committed at its end, or not at all if it raises.
+
+        What came before is durable when the block begins; `flushed=False`, for a short one: as it ends, in one record
+        with it, and if it raises, in memory as before.
+        """
         with self._database.held():
             if self.is_open:
                 with self._inner():
                     yield
                 return
-            self._buffer.flush()  # what came before is not given up with the unit
+            if flushed:
+                self._buffer.flush()
             start = self._savepoint()
             self._database.unit_is_open, self._is_broken, self._wanted = True, False, None
             try:

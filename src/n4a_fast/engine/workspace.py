@@ -76,6 +76,7 @@ class Workspace:
         self.deletions = Deletions(database, self.buffer, self.units, self.collector, self.queries)
         self.replayer = Replayer(database, tables)
         self._background: threading.Thread | None = None
+        self._drains = background.Pace()  # those of the background
         self._is_prepared = False
         self.users, self._counting = 0, threading.RLock()
         self._dropped = deque[ArtifactSettings]()  # of stores that are not there any more, and were not closed
@@ -121,9 +122,9 @@ class Workspace:
         """Make everything saved so far durable; in a unit of work that happens at its end."""
         self.buffer.flush()
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self, *, flushed: bool = True) -> AbstractContextManager[None]:
         """What the block saves is committed at its end, or not at all if it raises; other threads wait."""
-        return self.units.unit()
+        return self.units.unit(flushed=flushed)
 
     @contextmanager
     def reading_chains(self) -> Iterator[bool]:
@@ -306,8 +307,8 @@ class Workspace:
         return self.database.is_closed
 
     def look_after(self) -> float | None:
-        """For the background: flush what is due; once idle, drain and let go of the file; yield it when another process
-        waits. In how many seconds to look again, None for not before there is `activity`.
+        """For the background: flush what is due; once idle, let go of the file, and drain if that is due; yield it when
+        another process waits. In how many seconds to look again, None for not before there is `activity`.
         """
         if not self.lock.acquire(blocking=False):
             return background.LOOK_SECONDS
@@ -325,16 +326,23 @@ class Workspace:
         self._release_dropped()
         if self.is_closed:
             return None
-        due = self.buffer.flush_when_due()
-        is_idle = time.monotonic() - self.database.last_used >= background.IDLE_SECONDS
-        if not is_idle:
-            self.database.yield_turn()
-        elif (self.database.attached or self.database.wants_rest) and self.database.enter_if_free():
-            self.database.rest()
-            self.database.detach()
-        if self.database.attached or self.database.wants_rest:
+        due, database = self.buffer.flush_when_due(), self.database
+        until_idle = database.last_used + background.IDLE_SECONDS - time.monotonic()
+        if until_idle > 0:
+            database.yield_turn()
+        elif database.wants_rest and self._drains.seconds <= 0:
+            if database.enter_if_free():
+                with self._drains.taken():
+                    database.rest()
+                    database.detach()
+        else:
+            database.detach()
+        if database.attached:
             return background.LOOK_SECONDS
         self.activity.clear()
+        if database.wants_rest:
+            wait = max(until_idle, self._drains.seconds, background.LOOK_SECONDS)
+            return wait if due is None else min(wait, due)
         return due
 
     def _release_dropped(self) -> None:

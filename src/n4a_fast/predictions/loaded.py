@@ -64,6 +64,23 @@ class ListViews(_Views):
             flat, width = self._values[offsets[row] : offsets[row + 1]], widths and widths[row]
             yield flat if width is None else flat.reshape(-1 if width else 0, width)
 
+    def copies(self) -> list[Any]:
+        """One array per prediction, its own to write to; None where there is none."""
+        if self._widths is not None or (self._rows < 0).any():
+            return [None if view is None else view.copy() for view in self]
+        starts, ends = self._offsets[self._rows].tolist(), self._offsets[self._rows + 1].tolist()
+        return [self._values[start:end].copy() for start, end in zip(starts, ends, strict=True)]
+
+    def to_lists(self) -> list[list[Any] | None]:
+        """One list of numbers per prediction, its own; None where there is none. For arrays of one dimension."""
+        rows, places = np.unique(self._rows, return_inverse=True)
+        made = [
+            None if row < 0 else self._values[self._offsets[row] : self._offsets[row + 1]].tolist()
+            for row in rows.tolist()
+        ]
+        found = [made[place] for place in places.tolist()]
+        return [None if each is None else each.copy() for each in found]
+
     def to_2d(self) -> np.ndarray[Any, Any]:
         """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or
         one is missing.

@@ -157,17 +157,19 @@ class Artifacts(PendingRows):
             return ConflictError("artifact", written.artifact_id, "of this hash at its address", written.content_hash)
         if known is None or known["origin"] == PROMISED:
             try:
-                row = row_of(written, "registered")
-                self.files.adopt_verified(written.artifact_id, written.path, written.content_hash)
-                self.put(row)
-            except ArtifactMissingError as error:
-                if not promised:
-                    return error
-                self.put(known or row_of(written, PROMISED))
+                self.put(self._row_of_file(written, known, promised))
             except StoreError as error:
                 return error
         self._hold(written.artifact_id)
         return written.artifact_id
+
+    def _row_of_file(self, written: Written, known: Row | None, promised: bool) -> Row:
+        """The row of a file that is verified now, or of one that is promised and not there yet."""
+        row = row_of(written, "registered")
+        if not promised or self.files.is_there(written.path):
+            self.files.adopt_verified(written.artifact_id, written.path, written.content_hash)
+            return row
+        return known or {**row, "origin": PROMISED}
 
     def _look_up(self, artifact_ids: Iterable[str]) -> None:
         """Let memory hold the rows of those of these artifacts that are stored, by whatever process."""

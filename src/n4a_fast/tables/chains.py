@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.frames import as_frame
+from n4a_fast.engine.frames import frame_of
 from n4a_fast.errors import InvalidInputError, NotFoundError, StoreFormatError
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
 from n4a_fast.tables.rows import ONE_OF, PendingRows
@@ -107,7 +107,7 @@ class Chains(PendingRows):
         rows = [self._rows.get(chain_id) for chain_id in chain_ids]
         if not rows or None in rows:
             return None
-        return as_frame(table_of([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], CHAINS))
+        return frame_of([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], CHAINS)
 
     def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
         """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""

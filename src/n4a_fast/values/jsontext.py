@@ -2,8 +2,8 @@
 
 Numbers stay numbers: numpy scalars and arrays are written as JSON numbers, and NaN and the
 infinities as the literals `NaN`, `Infinity`, `-Infinity`, which DuckDB and Python read back.
-orjson does the usual case; it turns NaN into null, so a text that contains `null` is written
-again by the standard library, which costs little because it is rare.
+orjson does the usual case; it turns NaN into null, so a text that contains `null` is read
+again, and unless it says what it was made of, the standard library writes it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def encode(value: Any, name: str) -> str | None:
         return None
     try:
         text = orjson.dumps(value, option=_OPTIONS)
-        if b"null" not in text:
+        if b"null" not in text or _says(text, value):
             return text.decode()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         pass  # integers past 64 bits, keys that are no strings, objects: the plain way below knows them
     try:
         plain = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
@@ -47,6 +47,13 @@ def encode(value: Any, name: str) -> str | None:
         raise InvalidInputError(
             f"{name} cannot be stored as JSON ({error}); give plain Python or numpy values"
         ) from error
+
+
+def _says(text: bytes, value: Any) -> bool:
+    """Whether a text is read as the value that it was made of, which NaN is not; TypeError for one with numpy in it,
+    which compares by element.
+    """
+    return orjson.dumps(value) == text and bool(orjson.loads(text) == value)
 
 
 def decode(text: str | None) -> Any:

@@ -33,8 +33,8 @@ _ASKS = "_restore_workspace_context"
 _MADE = "created_at"  # when the row in memory was made
 _OF_REFITS = ("final", "final_agg")  # whose scores nirs4all takes from each other
 _TARGETS = ("y_true", "y_pred", "y_proba")
-_ARRAYS = (*_TARGETS, "sample_indices")
-_WITHOUT = (None,) * len(_ARRAYS)
+_INDICES = "sample_indices"
+_ARRAYS = (*_TARGETS, _INDICES)
 _BATCH = 16_384  # predictions whose arrays are there twice meanwhile
 _MORE = ("X", "spectra", "sample_metadata", "result_metadata")
 _AS_STORED = (
@@ -47,6 +47,7 @@ _WORTH_IT = 16  # rows
 _CHAINS = "SELECT chain_id, model_step_idx, branch_path FROM chains"
 _PIPELINES = "SELECT pipeline_id, name FROM pipelines"
 _RUNS = "SELECT pipeline_id, run_id FROM pipelines"
+_RUN = "run of the pipeline"
 
 
 def exchange(module: ModuleType) -> None:
@@ -74,10 +75,9 @@ def _together(original: Fill) -> Fill:
             return original(self, store, df)
         with store.read_together() as workspace:
             runs = dict(workspace.database.rows(_RUNS))
-            first: dict[tuple[str | None, str], int] = {}
-            for place, (pipeline, name) in enumerate(df.select("pipeline_id", "dataset_name").rows()):
-                first.setdefault((runs.get(pipeline), name), place)
-            original(self, store, df[list(first.values())])
+            run = df["pipeline_id"].replace_strict(runs, default=None, return_dtype=pl.String)
+            first = df.with_columns(run.alias(_RUN)).unique([_RUN, "dataset_name"], keep="first", maintain_order=True)
+            original(self, store, first.drop(_RUN))
 
     return ask
 
@@ -129,12 +129,13 @@ def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arr
         ours = df.filter(plain)
         arrays = _arrays(workspace, ours["prediction_id"].to_list(), described) if load_arrays else {}
         columns = _columns(workspace, ours, arrays)
-    names = [*form, *(columns.keys() - form.keys())]
-    values = zip(*(columns.get(name) or repeat(form[name]) for name in names), strict=False)
-    rows = dict(zip(plain.arg_true(), (dict(zip(names, row, strict=True)) for row in values), strict=True))
-    if not _is_same(rows[plain.arg_max()], form):
+    made = [form.copy() for _ in range(len(ours))]
+    for name, column in columns.items():
+        for row, value in zip(made, column, strict=True):
+            row[name] = value
+    if not _is_same(made[0], form):
         return None
-    rows |= by_place
+    rows = dict(zip(plain.arg_true(), made, strict=True)) | by_place
     return [rows[place] for place in range(len(df))]
 
 
@@ -153,32 +154,46 @@ def _is_given(value: Any) -> bool:
     return value is not None and len(value) > 0
 
 
-def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, tuple[Any, ...]]:
-    """The arrays of `_ARRAYS` by prediction, indices as lists: each its own, and may be written to."""
-    found = {each: tuple(row[name] for name in _ARRAYS) for each, row in described.items()}
-    plain = [each for each in prediction_ids if each not in described]
-    for start in range(0, len(plain), _BATCH):
-        loaded = workspace.arrays.load_existing(plain[start : start + _BATCH], _ARRAYS)
-        columns = ([None if view is None else view.copy() for view in getattr(loaded, name)] for name in _ARRAYS)
-        found.update(zip(loaded.prediction_ids, zip(*columns, strict=True), strict=True))
-    return found
+def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, list[Any]]:
+    """The arrays of `_ARRAYS` by name, of one prediction after the other, indices as lists: each its own, and may be
+    written to; None where there is none.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in _ARRAYS}
+    for start in range(0, len(prediction_ids), _BATCH):
+        asked = prediction_ids[start : start + _BATCH]
+        loaded = workspace.arrays.load_existing([each for each in asked if each not in described], _ARRAYS)
+        given = {name: getattr(loaded, name).copies() for name in _TARGETS}
+        given[_INDICES] = loaded.sample_indices.to_lists()
+        places = {each: place for place, each in enumerate(loaded.prediction_ids)}
+        for name, column in given.items():
+            columns[name] += column if list(places) == asked else _in_order(asked, name, places, column, described)
+    return columns
 
 
-def _columns(workspace: Workspace, df: pl.DataFrame, arrays: dict[str, tuple[Any, ...]]) -> dict[str, list[Any]]:
+def _in_order(
+    asked: list[str], name: str, places: dict[str, int], column: list[Any], described: dict[str, Row]
+) -> list[Any]:
+    """What was loaded, with what was there already, and None for what there is not."""
+    found = {each: column[place] for each, place in places.items()}
+    for each, row in described.items():
+        found[each] = row[name].tolist() if name == _INDICES and row[name] is not None else row[name]
+    return [found.get(each) for each in asked]
+
+
+def _columns(workspace: Workspace, df: pl.DataFrame, arrays: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """What differs from row to row, by its name in a row."""
     names = dict(workspace.database.rows(_PIPELINES))
     chains = {chain: (step, jsontext.decode(path)) for chain, step, path in workspace.database.rows(_CHAINS)}
     given = {name: df[name].to_list() for name in _READ}
     count, nothing = len(df), np.array([])
     of_chains = [chains.get(chain, (0, None)) for chain in given["chain_id"]]
-    found = [arrays.get(each, _WITHOUT) for each in given["prediction_id"]]
     return {
         **{name: given[name] for name in _AS_STORED},
         **{
-            name: [nothing if each[place] is None else each[place] for each in found]
-            for place, name in enumerate(_TARGETS)
+            name: [nothing if each is None else each for each in arrays.get(name, repeat(None, count))]
+            for name in _TARGETS
         },
-        "sample_indices": [[] if each[-1] is None else each[-1].tolist() for each in found],
+        _INDICES: [[] if each is None else each for each in arrays.get(_INDICES, repeat(None, count))],
         "step_idx": [step for step, _ in of_chains],
         "branch_path": [path for _, path in of_chains],
         "id": given["prediction_id"],
@@ -188,16 +203,16 @@ def _columns(workspace: Workspace, df: pl.DataFrame, arrays: dict[str, tuple[Any
         "fold_id": given["fold_id"],
         **{name: [text or "" for text in given[name]] for name in ("chain_id", "branch_name")},
         **{name: [number or 0 for number in given[name]] for name in ("n_samples", "n_features")},
-        **{name: [found or {} for found in _decoded(given[name])] for name in ("scores", "best_params")},
+        **{name: [found or {} for found in _decoded(df[name])] for name in ("scores", "best_params")},
         "weights": [[] for _ in range(count)],
         **{name: [{} for _ in range(count)] for name in ("metadata", "result_metadata")},
         _MADE: [datetime.now().isoformat()] * count,
     }
 
 
-def _decoded(texts: list[str | None]) -> list[Any]:
+def _decoded(texts: pl.Series) -> list[Any]:
     """Many JSON texts at once."""
-    return list(jsontext.decode(f"[{','.join(text or 'null' for text in texts)}]"))
+    return list(jsontext.decode(f"[{','.join(texts.replace('', None).fill_null('null').to_list())}]"))
 
 
 def _is_same(ours: Row, theirs: Row) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.engine.deletions import Deleted
+from n4a_fast.engine.refusals import told_of_ends
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.answers import Answers, answer
@@ -91,13 +92,15 @@ class Store1x(Nirs4allStore):
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """What the block saves is committed together; a block inside another joins it."""
+        """What the block saves is committed together; a block inside another joins it. nirs4all has one for what a
+        pipeline found, a moment after it saved the pipeline: they share a sync.
+        """
         workspace = self._open(writing=True)
         with workspace.lock:
             if workspace.database.in_transaction:
                 yield self
                 return
-            with super().transaction():
+            with told_of_ends(self._path, workspace.transaction(flushed=False)):
                 yield self
 
     # -- SQL ---------------------------------------------------------------------------------
