@@ -19,9 +19,11 @@ from slower import slow_down
 from workloads import SAMPLES, Sweep, fill, folder_bytes
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 PIPELINES = 390  # two drains of the journal into the tables
 ROWS = 4096
+DELETED = 100  # predictions, of five pipelines, four of which they empty
 COUNTERS = ("syncs", "writes", "bytes_written", "large_bytes", "allocations")
 
 
@@ -39,6 +41,9 @@ def main(folder: Path) -> dict[str, Any]:
     with WorkspaceStore(folder / "written") as store:
         found["whole"] = _counted(lambda: _whole(store))
     found["whole"]["kept"] = folder_bytes(folder / "written")
+    for name, kind in (("deletions", WorkspaceStore), ("deletions_in_1x", Store1x)):
+        with kind(folder / "written") as store:
+            found[name] = _deletions(store)
     with WorkspaceStore(folder / "bulk") as store:
         found["bulk"] = _bulk(store)
     return found
@@ -50,6 +55,19 @@ def _whole(store: WorkspaceStore) -> None:
     for _ in range(PIPELINES):
         sweep.pipeline()
     store.close()
+
+
+def _deletions(store: WorkspaceStore) -> dict[str, int]:
+    """Single deletions, one after the other, and the read after them, which sees none of them."""
+    saved = store.sql("SELECT prediction_id FROM predictions ORDER BY id_key")["prediction_id"].to_list()
+
+    def delete() -> None:
+        assert all(store.delete_prediction(each) for each in saved[:DELETED])
+        assert store.get_prediction(saved[DELETED]) is not None
+
+    counted = _counted(delete)
+    assert store.sql("SELECT count(*) FROM predictions").item() == len(saved) - DELETED
+    return counted
 
 
 def _bulk(store: WorkspaceStore) -> dict[str, float]:

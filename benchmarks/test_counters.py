@@ -56,6 +56,29 @@ def test_syncs_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
     measure.value(counts["sweep"]["syncs"] / counts["pipelines"], "syncs")
 
 
+DELETIONS = "100 delete_prediction, one after the other, and the read after them"
+WITHOUT = "none: SQL statements given to DuckDB per deletion"
+
+
+@gate("statements_per_deletion", workload=DELETIONS, size=100, seed=0, threads=1, baseline=WITHOUT)
+def test_statements_per_deletion(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["deletions"]["statements"] > 0, "the read has removed them"
+    measure.value(counts["deletions"]["statements"] / 100, "statements")
+
+
+@gate(
+    "statements_per_deletion_in_nirs4all",
+    workload=f"{DELETIONS}, of a store of nirs4all 1.x: with chains and pipelines that they empty",
+    size=100,
+    seed=0,
+    threads=1,
+    baseline=WITHOUT,
+)
+def test_statements_per_deletion_in_nirs4all(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["deletions_in_1x"]["statements"] > 0, "chains and pipelines have gone"
+    measure.value(counts["deletions_in_1x"]["statements"] / 100, "statements")
+
+
 @dropin(
     "bytes_written_over_kept",
     workload=f"{SWEEP}, from the first call to the closed file",
