@@ -7,11 +7,13 @@ a bad source, so a rule that cannot fail is noticed.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import n4a_fast
 
 PACKAGE = Path(__file__).parents[1] / "src" / "n4a_fast"
 NAME = "n4a_fast"
@@ -55,6 +57,8 @@ SYSTEM_QUESTIONS = frozenset({"os.name", "sys.platform", "platform.system", "sys
 # `module.name` of those modules that have other names on another system; tests/systems/names.py tells how it is made
 EVERYWHERE = frozenset((Path(__file__).parent / "systems" / "names_on_every_system.txt").read_text().split())
 VARYING_MODULES = frozenset(name.partition(".")[0] for name in EVERYWHERE)
+
+RUN_BY_NAME = ("run", "version")  # `python -m n4a_fast.run`; the number that the build reads
 
 FUNCTION_LINES = 40  # of the body, without the docstring
 MODULE_LINES = 400
@@ -211,6 +215,17 @@ def shared_names(modules: list[Module]) -> list[str]:
         if not name.startswith("__"):
             places.setdefault(name, []).append(module.path)
     return [f"{name}: {', '.join(paths)}" for name, paths in places.items() if len(paths) > 1]
+
+
+def strays_at_the_root(modules: list[Module], places: Collection[str]) -> list[str]:
+    """Modules beside the folders that hold nothing a user imports, or runs by its name."""
+    return [
+        f"{module.path} is no user's"
+        for module in modules
+        if "/" not in module.path
+        and not module.path.startswith("__")
+        and module.path.removesuffix(".py") not in {*places, *RUN_BY_NAME}
+    ]
 
 
 def foreign_imports(modules: list[Module], library: str, home: str, lazy: bool) -> list[str]:
@@ -400,6 +415,12 @@ def test_imports_point_one_way() -> None:
 def test_no_two_modules_share_a_name() -> None:
     assert shared_names(package()) == []
     assert len(shared_names([parsed(path, "") for path in ("tables/rows.py", "cli/rows.py", "cli/__init__.py")])) == 1
+
+
+def test_the_root_holds_what_a_user_imports() -> None:
+    places = {*n4a_fast._PLACES.values(), *n4a_fast._MODULES}
+    assert strays_at_the_root(package(), places) == []
+    assert len(strays_at_the_root([parsed("helpers.py", ""), parsed("store.py", "")], places)) == 1
 
 
 def test_only_the_connection_imports_duckdb() -> None:

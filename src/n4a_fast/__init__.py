@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from n4a_fast.replay import register_linear_operator, replay_chain, replay_chains
     from n4a_fast.store import WorkspaceStore
     from n4a_fast.values.chain_input import ChainInput
+    from n4a_fast.views import Chain, Run
 
 _PLACES = {
+    "Chain": "views",
     "ChainBuilder": "chain_builder",
     "ChainInput": "values.chain_input",
     "Leaderboard": "leaderboard",
     "PipelineLibrary": "library",
+    "Run": "views",
     "WorkspaceStore": "store",
     "inspect_bundle": "bundles.inspection",
     "install": "integrations.nirs4all",
@@ -36,10 +39,12 @@ _PLACES = {
 _MODULES = ("bundles", "chain_builder", "errors", "integrations", "library", "replay", "store")
 
 __all__ = [
+    "Chain",
     "ChainBuilder",
     "ChainInput",
     "Leaderboard",
     "PipelineLibrary",
+    "Run",
     "WorkspaceStore",
     "__version__",
     "inspect_bundle",
