@@ -314,7 +314,9 @@ def test_aggregates_are_those_of_plain_grouping_whole_filtered_and_page_by_page(
     whole = store.query_aggregated_predictions()
     assert whole.equals(plain, null_equal=True)
     assert whole.equals(store.sql("FROM v_aggregated_predictions ORDER BY chain_id, model_name, metric, dataset_name"))
-    assert pl.concat(store.iter_aggregated_predictions(batch_size=3)).equals(whole)
+    for size, ahead in ((3, 50_000), (1, 2), (2, 3), (1, 1)):
+        monkeypatch.setattr(aggregates, "_AHEAD", ahead)
+        assert pl.concat(store.iter_aggregated_predictions(batch_size=size)).equals(whole)
     for name, value in (("run_id", runs[1]), ("pipeline_id", pipelines[2]), ("chain_id", chains[3]), ("metric", "r2")):
         expected = plain.filter(pl.col(name) == value)
         assert 0 < expected.height < plain.height

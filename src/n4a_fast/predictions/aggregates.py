@@ -25,9 +25,9 @@ AGGREGATED_SCORES = tuple(f"{kind}_{score}" for kind in ("min", "max", "avg") fo
 _OF_CHAINS = ("run_id", "pipeline_id", "chain_id", "model_class")  # the rest are of predictions
 
 _CHAINS_AT_ONCE = 1000  # of which DuckDB makes groups: it cannot put the lists in them aside
-_CHAINS = """SELECT chain_id FROM (
-    SELECT c.chain_id, c.pipeline_id, c.model_class, l.run_id FROM chains c
-    JOIN pipelines l ON l.pipeline_id = c.pipeline_id)"""
+_AHEAD = 50_000  # chains whose ids are read at once after the first page, which does not wait for all of them
+_CHAINS = "SELECT chain_id FROM chains"
+_NEXT = "SELECT chain_id FROM ({chains}) WHERE ? IS NULL OR chain_id > ? ORDER BY chain_id LIMIT ?"
 _FOUND = f"SELECT * FROM ({AGGREGATED}){{where}} ORDER BY {{order}}"
 # the lists of groups are not made for this
 _BEST = f"SELECT DISTINCT chain_id FROM (SELECT chain_id FROM ({AGGREGATED}){{where}} ORDER BY {{order}} LIMIT ?)"
@@ -69,9 +69,18 @@ class Aggregates:
         if not size:
             raise InvalidInputError("batch_size must be 1 or more")
         where_clause(filters, FILTERS)  # refused now, not with the first page
+        return (self._page(chains, filters, _IN_ORDER) for chains in self._chains(size, filters))
+
+    def _chains(self, size: int, filters: dict[str, Any]) -> Iterator[pa.Table]:
+        """The chains that match in the order of their ids, `size` at a time."""
         sql, params = _of_chains(filters)
-        chains = self._database.arrow(f"{sql} ORDER BY chain_id", params)
-        return (self._page(chains.slice(at, size), filters, _IN_ORDER) for at in range(0, chains.num_rows, size))
+        last, wanted = None, size
+        while True:
+            chains = self._database.arrow(_NEXT.format(chains=sql), [*params, last, last, wanted])
+            yield from (chains.slice(at, size) for at in range(0, chains.num_rows, size))
+            if chains.num_rows < wanted:
+                return
+            last, wanted = chains["chain_id"][-1].as_py(), -(-_AHEAD // size) * size
 
     def _page(self, chains: pa.Table, filters: dict[str, Any], order: str) -> pl.DataFrame:
         """The groups of some chains that match."""
@@ -83,5 +92,5 @@ class Aggregates:
 
 def _of_chains(filters: dict[str, Any]) -> tuple[str, list[Any]]:
     """SQL and parameters of the chains that match: they are chosen before they are grouped."""
-    where, params = where_clause({name: filters[name] for name in _OF_CHAINS if name in filters}, FILTERS)
+    where, params = where_clause({name: filters[name] for name in _OF_CHAINS if name in filters})
     return f"{_CHAINS}{where}", params
