@@ -207,3 +207,17 @@ def test_a_missing_program_skips_with_a_message(own: Path) -> None:
     done = run_gate(own, "-rs")
     assert done.returncode == 0, done.stdout
     assert "far needs no-such-program" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is counted as Linux does")
+def test_a_store_that_grows_is_asked_what_the_page_shows(tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="make bench-10m installs it")
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--rows", "10000", "--folder", str(tmp_path / "scale")]
+    run = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False)
+    assert run.returncode == 0, run.stdout
+    page = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_text()
+    shown, printed = (re.findall(r"^\| (.+?) \| (.*?) \| [\d.,]+ \|", text, re.M) for text in (page, run.stdout))
+    assert len(printed) > 20
+    assert [row for row in shown if row in printed] == printed
+    assert list(tmp_path.iterdir()) == []
