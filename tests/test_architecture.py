@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,7 @@ def parsed(path: str, text: str) -> Module:
     return Module(path, text, ast.parse(text))
 
 
+@cache
 def package() -> list[Module]:
     return [parsed(file.relative_to(PACKAGE).as_posix(), file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))]
 

@@ -446,11 +446,17 @@ sys.stdin.readline()
 
 def test_an_interrupt_ends_a_long_query_with_code_130(workspace: Path) -> None:
     code = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 from n4a_fast.cli import app
-import n4a_fast.store
 query = "SELECT count(*) FROM range(100000000000) a, range(100000) b"
-threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+def interrupt():
+    while all(thread.name != "n4a_fast sql" for thread in threading.enumerate()):
+        time.sleep(0.01)
+    time.sleep(0.1)  # before it begins, an interrupt ends the program, too, and tells less
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
 app(["sql", sys.argv[1], query])
 """
     process = child(code, workspace)

@@ -55,7 +55,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[nbformat.NotebookNod
     code = (WITHOUT_WIDGETS, example, LOOK, SHOWN, *OBJECTS)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
     resources = {"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}}
-    NotebookClient(notebook, timeout=int(DEADLINE), kernel_name="python3", resources=resources).execute()
+    seconds = {"timeout": int(DEADLINE), "startup_timeout": int(DEADLINE)}
+    NotebookClient(notebook, **seconds, kernel_name="python3", resources=resources).execute()
     return list(notebook.cells)
 
 

@@ -20,7 +20,7 @@ WRITE = """
 import sys
 from helpers import Sweep, begin_pipeline, predict_with_arrays, save_chain
 from n4a_fast import WorkspaceStore
-store = WorkspaceStore(sys.argv[1], lock_timeout=60)
+store = WorkspaceStore(sys.argv[1], lock_timeout=300)
 for number in range(int(sys.argv[3])):
     pipeline = begin_pipeline(store, sys.argv[2])
     artifact = store.save_artifact({"model": number % 7}, "PLS", "model", "joblib")
@@ -51,7 +51,7 @@ SELECT pipeline_id, (SELECT count(*) FROM predictions p WHERE p.pipeline_id = l.
     (SELECT count(*) FROM logs g WHERE g.pipeline_id = l.pipeline_id) AS logs FROM pipelines l)'''
 seen = []
 while not told.is_set():  # opened anew each time, as a notebook or the command line does
-    with WorkspaceStore.open_readonly(sys.argv[1], lock_timeout=60) as store:
+    with WorkspaceStore.open_readonly(sys.argv[1], lock_timeout=300) as store:
         for _ in range(3):
             ((pipelines, whole),) = store.sql(WHOLE).rows()
             assert pipelines == whole, (pipelines, whole)
@@ -66,7 +66,7 @@ print(json.dumps(seen))
 DELETE = (
     UNTIL_TOLD
     + """
-store = WorkspaceStore(sys.argv[1], lock_timeout=60)
+store = WorkspaceStore(sys.argv[1], lock_timeout=300)
 deleted = []
 while not told.is_set():
     run = store.begin_run("temporary", {}, [])
@@ -103,8 +103,9 @@ class Writer(threading.Thread):
     def run(self) -> None:
         try:
             for _ in range(self._kills):
-                process = self._writer()
-                for _ in range(self._random.randrange(1, self._pipelines // (self._kills + 1))):
+                process, missing = self._writer(), self._pipelines - len(self.acknowledged)
+                # none is missing when a writer came to its end before it was killed
+                for _ in range(min(missing, self._random.randrange(1, self._pipelines // (self._kills + 1)))):
                     self.acknowledged.append(read_line(process))
                 self.acknowledged += killed(process).split()
             process = self._writer()
