@@ -10,15 +10,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cloudpickle
+import joblib
 import numpy as np
 import pytest
 from chains import WIDTH, Chains, fill, spectra
 from harness import Measure, gate, report
+from joblib.parallel import ThreadingBackend
 from limits import MatrixProduct, MemoryCopy
 from reference import PLAIN, agree, replay_in_turn, replay_one
 from sklearn.svm import SVR
+from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from n4a_fast import WorkspaceStore
@@ -194,6 +198,38 @@ def _stream(
     )
     some = slice(rows - 100, rows)
     return np.load(out, mmap_mode="r")[:, some], store.replay_chains(chains.ids, held[some])
+
+
+class _Weighed(ThreadingBackend):  # type: ignore[misc]
+    """A backend of joblib that pickles what it is sent, as those of Dask and Ray do."""
+
+    sent: ClassVar[list[int]] = []
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        self.sent.append(len(cloudpickle.dumps(func)))
+        return super().submit(func, callback)
+
+
+@gate(
+    "replay_sent_to_workers",
+    workload="bytes of the largest task for a worker: 2 chains of trees, 10,000 mapped spectra, max_bytes=2**24",
+    baseline="bytes of the spectra",
+    size=10_000,
+    seed=0,
+    threads="n_jobs=2",
+)
+def test_replay_sent_to_workers(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    chains = fill(store, 2, pool=6, model=lambda seed: DecisionTreeRegressor(max_depth=3, random_state=seed))
+    np.save(tmp_path / "X.npy", spectra(10_000))
+    mapped, out = np.load(tmp_path / "X.npy", mmap_mode="r"), np.empty((2, 10_000))
+    joblib.register_parallel_backend("weighed", _Weighed)
+    _Weighed.sent.clear()
+    with joblib.parallel_config(backend="weighed"):
+        store.replay_chains(chains.ids, mapped, n_jobs=2, out=out, max_bytes=2**24)
+    measure.value(max(_Weighed.sent) / mapped.nbytes, "of the spectra")
+    assert len(_Weighed.sent) >= 20
+    last = np.array(mapped[9_900:])
+    assert agree(out[:, 9_900:], np.stack(replay_in_turn(chains.objects.__getitem__, chains.plain, last)))
 
 
 FIRST_TOUCH = """
