@@ -18,7 +18,7 @@ from workloads import SAMPLES, chains_with_columns
 from n4a_fast import WorkspaceStore
 
 RUN, OF_CHAIN, OF_WHEAT = 10_000, 20, 100  # predictions of a run and of a chain, chains of the run in the middle
-ROUNDS = 7
+ROUNDS = 9
 described = {"seed": 0, "threads": "1, and DuckDB's", "baseline": "the same with 10,000 there, processor time"}
 grown, grown_to_a_million = partial(gate, size=100_000, **described), partial(report, size=1_000_000, **described)
 Question = Callable[["Asked"], int]
