@@ -47,7 +47,7 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
         known = replayer.recall(unique, work.choice)
         rows = replayer.require([chain_id for chain_id in unique if not isinstance(known.get(chain_id), CompiledChain)])
         require_models(replayer, rows.values(), work.choice.folds)  # before any work is done
-        output = Output(unique)
+        output, unnamed = Output(unique), type(work.X) is np.ndarray and work.wavelengths is None
         for block in _blocks(unique, _AT_A_TIME if len(known) < len(unique) else len(unique)):
             bench = Bench(replayer.load_artifact, work.max_bytes // 8)
             for chain_id in block:
@@ -55,7 +55,8 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
                     known[chain_id] = replayer.prepare(
                         rows[chain_id], work.X, work.wavelengths, work.choice, bench, state
                     )
-                check_input(known[chain_id], work.X, work.wavelengths)
+                if not unnamed or known[chain_id].n_sources > 1:
+                    check_input(known[chain_id], work.X, work.wavelengths)
             for group in _groups(block, known, work.return_proba):
                 _run_group(replayer, group, work, bench, output)
             tell(output.done, len(unique))
