@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -127,7 +128,11 @@ def test_aggregated_page(measure: Measure, ranked: Ranked) -> None:
     measure.ratio(whole, page, rounds=5)
 
 
-@on_100k("load_run", workload="load_arrays(run_id=) of 10,000 among 100,000, as a matrix", baseline="numpy.load of it")
+@on_100k(
+    "load_run",
+    workload="load_arrays(run_id=) of 10,000 among 100,000, as a matrix",
+    baseline="numpy.load of it, processor time",
+)
 def test_load_run(measure: Measure, large: Callable[[int], Any], tmp_path: Path) -> None:
     with WorkspaceStore.open_readonly(large(100_000).folder) as store:
         run = store.list_runs()["run_id"][5]
@@ -136,7 +141,13 @@ def test_load_run(measure: Measure, large: Callable[[int], Any], tmp_path: Path)
             return store.load_arrays(run_id=run, columns=["y_pred"]).y_pred_2d()
 
         np.save(tmp_path / "run.npy", ours())
-        measure.ratio(lambda: np.load(tmp_path / "run.npy"), ours, rounds=7)
+        calls, least = (lambda: np.load(tmp_path / "run.npy"), ours), [float("inf")] * 2
+        for _ in range(9):  # what elapsed tells how long two threads wait for each other beside other jobs
+            for side, call in enumerate(calls):
+                begun = time.process_time()
+                call()
+                least[side] = min(least[side], time.process_time() - begun)
+        measure.value(least[0] / least[1], "x", theirs=least[0], ours=least[1])
         assert np.array_equal(np.load(tmp_path / "run.npy"), ours())
 
 
