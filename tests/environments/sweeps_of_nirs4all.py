@@ -285,7 +285,11 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
         loaded = Predictions.from_workspace(workspace)
         if len(runs) == 1:
             best = loaded.top(3)
-            said[f"{kind}: top"] = [[row["model_name"], row["fold_id"], row.get("val_score")] for row in best]
+            # both averages have one score, that of all validated samples: first is which was saved in a later second
+            folds = [row["fold_id"].removeprefix("w_") for row in best]
+            said[f"{kind}: top"] = [
+                [row["model_name"], fold, row.get("val_score")] for row, fold in zip(best, folds, strict=True)
+            ]
         said[f"{kind}: in memory"] = sorted(map(_plain, getattr(loaded, "_buffer", [])), key=_place)
     return said, arrays
 
