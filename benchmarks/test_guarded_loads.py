@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import joblib
+import names_alone
 import numpy as np
 from harness import Measure, gate
 from sklearn.cross_decomposition import PLSRegression
@@ -94,3 +95,39 @@ def test_trees_of_others(measure: Measure) -> None:
 def test_files_of_joblib(measure: Measure) -> None:
     files = [by_joblib(model) for model in (*small(), *trees())]
     assert compare(measure, files, lambda data: joblib.load(io.BytesIO(data)), "imported")
+
+
+@gate(
+    "load_imported_vs_names_alone",
+    workload=f"{SMALL}; imported",
+    baseline="a guard that asks for names alone",
+    size=80,
+    seed=0,
+    threads=1,
+)
+def test_small_models_beside_a_guard_of_names(measure: Measure) -> None:
+    assert compare(measure, [codec.dumps(model, "joblib") for model in small()], names_alone.loads, "imported")
+
+
+@gate(
+    "load_trees_vs_names_alone",
+    workload=f"{TREES}; imported",
+    baseline="a guard that asks for names alone",
+    size=9,
+    seed=0,
+    threads=1,
+)
+def test_trees_beside_a_guard_of_names(measure: Measure) -> None:
+    assert compare(measure, [codec.dumps(model, "joblib") for model in trees()], names_alone.loads, "imported")
+
+
+@gate(
+    "load_joblib_vs_names_alone",
+    workload=f"{SMALL}, {TREES}; joblib's files, imported",
+    baseline="a guard that asks for names alone",
+    size=21,
+    seed=0,
+    threads=1,
+)
+def test_files_of_joblib_beside_a_guard_of_names(measure: Measure) -> None:
+    assert compare(measure, [by_joblib(model) for model in (*small(), *trees())], names_alone.loads, "imported")

@@ -32,6 +32,26 @@ int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t 
   return sound;
 }
 
+static int64_t short_at(const char *place) {
+  uint32_t found;
+  memcpy(&found, place, sizeof found);
+  return found;
+}
+
+int64_t n4a_grown_tree_needs(const char *nodes, const n4a_grown *grown, int64_t count, int64_t bitsets) {
+  int64_t most = 0, feature;
+  int sound = count >= 1;
+  for (int64_t at = 0; at < count; at++, nodes += grown->stride) {
+    if (nodes[grown->is_leaf]) continue;
+    int64_t left = short_at(nodes + grown->left), right = short_at(nodes + grown->right);
+    memcpy(&feature, nodes + grown->feature, sizeof feature);
+    sound &= at < left && left < count && at < right && right < count && 0 <= feature && feature < INT64_MAX;
+    sound &= !nodes[grown->is_categorical] || short_at(nodes + grown->bitset) < bitsets;
+    if (feature >= most && feature < INT64_MAX) most = feature + 1;
+  }
+  return sound ? most : -1;
+}
+
 #define VALUE float
 #define NAME(name) name##_float
 #include "forest_body.h"

@@ -36,6 +36,16 @@ int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outp
  * A left child of -1, and no other number, makes a leaf, whose other numbers are not looked at. */
 int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features);
 
+/* Where a node of a tree that was grown by histograms has what matters of it, in bytes: children and bitset as uint32, marks as uint8,
+ * the feature as int64. */
+typedef struct {
+  int64_t stride, left, right, is_leaf, is_categorical, bitset, feature;
+} n4a_grown;
+
+/* How many features such a tree asks for; -1 where a step leads to no later node, or asks for a feature before the first, or one of
+ * `bitsets` that is not there. */
+int64_t n4a_grown_tree_needs(const char *nodes, const n4a_grown *grown, int64_t count, int64_t bitsets);
+
 /* Adds to each row's totals what the leaves that it comes to hold, tree after tree, so that the sums are those of a loop over trees.
  * Rows of spectra, and of `total`, lie in C order. `turned` has room for N4A_ABREAST rows. */
 void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, float *turned, double *total,

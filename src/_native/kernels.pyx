@@ -13,7 +13,7 @@ to the rows that have them; a row gives the same bits alone, among others and in
 (c) Arrays come through the buffer protocol, so one abi3 module serves every numpy.
 """
 
-from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 import numpy as np
@@ -51,6 +51,9 @@ cdef extern from "forest.h" nogil:
         int single
     int n4a_forest_is_sound(const n4a_forest *forest, int64_t features, int64_t outputs)
     int n4a_tree_is_sound(const char *nodes, int64_t stride, int64_t count, int64_t features)
+    ctypedef struct n4a_grown:
+        int64_t stride, left, right, is_leaf, is_categorical, bitset, feature
+    int64_t n4a_grown_tree_needs(const char *nodes, const n4a_grown *grown, int64_t count, int64_t bitsets)
     enum:
         N4A_ABREAST
     void n4a_forest_sum_float(const n4a_forest *forest, const float *x, int64_t features, int64_t rows, float *turned, double *total, int64_t outputs)
@@ -59,7 +62,7 @@ cdef extern from "forest.h" nogil:
 cdef enum:
     NOGIL_FROM = 32768  # values: less takes less time than handing the GIL over and back
 
-__all__ = ["affine", "forest_sum", "instruction_sets", "new_nodes", "new_trees", "norm_affine", "snv", "snv_affine", "tree_sizes_fit", "trees_are_sound"]
+__all__ = ["affine", "forest_sum", "grown_trees_need", "instruction_sets", "new_nodes", "new_trees", "norm_affine", "snv", "snv_affine", "tree_sizes_fit", "trees_are_sound"]
 
 cdef int _widest = n4a_levels() - 1
 cdef object _empty = np.empty
@@ -169,13 +172,54 @@ def trees_are_sound(nodes: list, features: list, stride: int) -> bool:
     return sound
 
 
+def grown_trees_need(nodes: list, bitsets: list, layout: tuple) -> int:
+    """How many features scikit-learn's trees that were grown by histograms ask for; -1 where a way down one of them
+    does not end inside it, a feature lies before the first, or the bits of a split into categories are not there.
+
+    `nodes` holds a contiguous array for each tree, `bitsets` its two of bits. `layout` is the size of a node and where
+    it has left child, right child, mark of a leaf, mark of categories, bitset and feature, in bytes. Raises ValueError
+    or BufferError for arrays of another kind.
+    """
+    cdef Py_buffer view
+    cdef n4a_grown grown
+    cdef int64_t count, found, most = 0
+    grown.stride, grown.left, grown.right, grown.is_leaf, grown.is_categorical, grown.bitset, grown.feature = layout
+    if min(layout) < 0 or max(grown.left + 3, grown.right + 3, grown.is_leaf, grown.is_categorical, grown.bitset + 3, grown.feature + 7) >= grown.stride:
+        raise ValueError(f"a node of {grown.stride} bytes does not have what is in it")
+    for tree, (binned, raw) in zip(nodes, bitsets, strict=True):
+        count = min(_bitset_count(binned), _bitset_count(raw))
+        PyObject_GetBuffer(tree, &view, PyBUF_SIMPLE)
+        found = -2
+        if view.len % grown.stride == 0:
+            found = n4a_grown_tree_needs(<const char *>view.buf, &grown, view.len // grown.stride, count)
+        PyBuffer_Release(&view)
+        if found == -2:
+            raise ValueError(f"a tree is no array of nodes of {grown.stride} bytes")
+        most = max(most, found) if min(most, found) >= 0 else -1
+    return most
+
+
+cdef int64_t _bitset_count(object bits) except -1:
+    cdef Py_buffer view
+    PyObject_GetBuffer(bits, &view, PyBUF_ND | PyBUF_FORMAT)
+    cdef bint fits = view.ndim == 2 and view.shape[1] == 8 and view.itemsize == 4 and view.format[0] in b"IL" and view.format[1] == 0
+    cdef int64_t count = view.shape[0] if fits else 0
+    PyBuffer_Release(&view)
+    if not fits:
+        raise ValueError("bits of categories are no rows of eight uint32")
+    return count
+
+
 def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:
     """Whether a tree may be made of these: a number of classes for each output, as int64, all within reason."""
     cdef int64_t features = n_features, outputs = n_outputs, output
-    cdef const int64_t[::1] classes = n_classes
-    cdef bint fit = 1 <= features <= 2**31 and 1 <= outputs <= 2**20 and classes.shape[0] == outputs
+    cdef Py_buffer view
+    PyObject_GetBuffer(n_classes, &view, PyBUF_ND | PyBUF_FORMAT)
+    cdef bint fit = view.ndim == 1 and view.itemsize == 8 and view.format[0] in b"lq" and view.format[1] == 0
+    fit = fit and 1 <= features <= 2**31 and 1 <= outputs <= 2**20 and view.shape[0] == outputs
     for output in range(outputs if fit else 0):
-        fit &= 1 <= classes[output] <= 2**31
+        fit &= 1 <= (<const int64_t *>view.buf)[output] <= 2**31
+    PyBuffer_Release(&view)
     return fit
 
 

@@ -1,11 +1,7 @@
-#include "opcode_walk.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "opcode_reading.h"
 
 enum { MOST_GLOBALS = 100000 };
 enum { DEEPEST = 200 }; /* of tuples within tuples: Python's hash of one calls itself */
-enum { OK, JOBLIB = N4A_JOBLIB, CUT, NO_OPCODE, NO_VALUE, OUTSIDE, TOO_DEEP, TOO_MUCH, NOT_CALLABLE, NO_TARGET, NO_TEXT, NO_FRAME, AGAIN };
 
 static const char *const ERRORS[] = {
     "",
@@ -21,157 +17,30 @@ static const char *const ERRORS[] = {
     "it names a global by what is no text",
     "its frames do not end where its opcodes do",
     "it gives state to an object that has its state",
+    "it describes an array as joblib does not",
+    "an array lies between the opcodes of another one's objects",
 };
 
-/* What an opcode leaves on the stack: a kind, and what matters of it. */
-typedef struct {
-  int64_t a; /* global or object: its place among the globals; string: where it begins */
-  int32_t b; /* string: its length; tuple: how many it holds; object: its number */
-  uint8_t kind, form, depth; /* form: how a string is written; whether an object comes from a call */
-} value;
-
-typedef struct {
-  const uint8_t *data;
-  int64_t length, at, limit, used;
-  value *stack, *memo;
-  int64_t *marks;
-  int64_t top, stack_room, memo_room, memo_count, marked, marks_room, globals_room, builds_room;
-  int64_t frame_end, objects, has_state_room;
-  uint8_t *has_state; /* by the number of an object */
-  n4a_scan *found;
-} walk;
-
 const char *n4a_scan_error(int code) { return ERRORS[code]; }
-
-static int grow(walk *w, void **place, int64_t *room, int64_t needed, int64_t size) {
-  if (needed <= *room) return OK;
-  int64_t wanted = *room ? *room * 2 : 64;
-  if (wanted < needed) wanted = needed;
-  if (w->used + (wanted - *room) * size > w->limit) return TOO_MUCH;
-  void *grown = realloc(*place, (size_t)(wanted * size));
-  if (!grown) return TOO_MUCH;
-  memset((char *)grown + *room * size, 0, (size_t)((wanted - *room) * size));
-  w->used += (wanted - *room) * size;
-  *place = grown;
-  *room = wanted;
-  return OK;
-}
-
-static int push(walk *w, value v) {
-  int failed = grow(w, (void **)&w->stack, &w->stack_room, w->top + 1, sizeof(value));
-  if (!failed) w->stack[w->top++] = v;
-  return failed;
-}
-
-static int push_kind(walk *w, int kind) { return push(w, (value){-1, 0, (uint8_t)kind, 0, 0}); }
-
-/* The lowest place that opcodes may take from: what lies below the last mark is not theirs. */
-static int64_t floor_of(const walk *w) { return w->marked ? w->marks[w->marked - 1] : 0; }
-
-static int has(const walk *w, int64_t count) { return w->top - floor_of(w) >= count; }
-
-static int number(walk *w, int bytes, uint64_t *found) {
-  if (w->length - w->at < bytes) return CUT;
-  *found = 0;
-  for (int i = 0; i < bytes; i++) *found |= (uint64_t)w->data[w->at + i] << (8 * i);
-  w->at += bytes;
-  return OK;
-}
-
-static int skip(walk *w, uint64_t bytes) {
-  if (bytes > (uint64_t)(w->length - w->at)) return CUT;
-  w->at += (int64_t)bytes;
-  return OK;
-}
-
-/* Passes a line; where it begins and its length without the end. */
-static int line(walk *w, int64_t *start, int64_t *length) {
-  const uint8_t *end = w->at < w->length ? memchr(w->data + w->at, '\n', (size_t)(w->length - w->at)) : NULL;
-  if (!end) return CUT;
-  *start = w->at;
-  *length = end - (w->data + w->at);
-  w->at += *length + 1;
-  return OK;
-}
-
-static int text(walk *w, int form, int64_t start, int64_t length) {
-  if (length > INT32_MAX) return push_kind(w, N4A_PLAIN); /* no name of anything */
-  return push(w, (value){start, (int32_t)length, N4A_STRING, (uint8_t)form, 0});
-}
-
-/* A string or bytes behind its length. */
-static int counted(walk *w, int form, int bytes, int is_text) {
-  uint64_t length;
-  int failed = number(w, bytes, &length);
-  if (failed) return failed;
-  int64_t start = w->at;
-  if ((failed = skip(w, length))) return failed;
-  return is_text ? text(w, form, start, (int64_t)length) : push_kind(w, N4A_PLAIN);
-}
-
-static int written(walk *w, int form, int is_text) {
-  int64_t start, length;
-  int failed = line(w, &start, &length);
-  if (failed) return failed;
-  return is_text ? text(w, form, start, length) : push_kind(w, N4A_PLAIN);
-}
-
-static int decimal(const walk *w, int64_t start, int64_t length, uint64_t *found) {
-  *found = 0;
-  if (!length || length > 18) return NO_VALUE;
-  for (int64_t i = start; i < start + length; i++) {
-    if (w->data[i] < '0' || w->data[i] > '9') return NO_VALUE;
-    *found = *found * 10 + (uint64_t)(w->data[i] - '0');
-  }
-  return OK;
-}
-
-/* The number of a place in the memo, as text or in bytes. */
-static int place(walk *w, int bytes, uint64_t *found) {
-  int64_t start, length;
-  if (bytes) return number(w, bytes, found);
-  int failed = line(w, &start, &length);
-  return failed ? failed : decimal(w, start, length, found);
-}
-
-static int get(walk *w, int bytes) {
-  uint64_t at;
-  int failed = place(w, bytes, &at);
-  if (failed) return failed;
-  if (at >= (uint64_t)w->memo_room || !w->memo[at].form) return NO_VALUE;
-  value found = w->memo[at];
-  found.form--;
-  return push(w, found);
-}
-
-static int put_at(walk *w, uint64_t at) {
-  if (!has(w, 1)) return NO_VALUE;
-  if (at > (uint64_t)w->length) return TOO_MUCH; /* Python would make room for all places below it */
-  int failed = grow(w, (void **)&w->memo, &w->memo_room, (int64_t)at + 1, sizeof(value));
-  if (failed) return failed;
-  if (!w->memo[at].form) w->memo_count++;
-  w->memo[at] = w->stack[w->top - 1];
-  w->memo[at].form++; /* zero: nothing is there */
-  return OK;
-}
-
-static int put(walk *w, int bytes) {
-  uint64_t at;
-  int failed = place(w, bytes, &at);
-  return failed ? failed : put_at(w, at);
-}
 
 static int says(const walk *w, n4a_text text, const char *wanted) {
   return text.length == (int64_t)strlen(wanted) && !memcmp(w->data + text.start, wanted, (size_t)text.length);
 }
 
+static int is_named(const walk *w, int64_t global, const char *module, const char *name) {
+  const n4a_named *one = &w->found->globals[global];
+  return says(w, one->name, name) && says(w, one->module, module);
+}
+
+static int is_array(const walk *w, int64_t global) { return is_named(w, global, "joblib.numpy_pickle", "NumpyArrayWrapper"); }
+
 static int named(walk *w, n4a_text module, n4a_text name) {
   n4a_scan *found = w->found;
-  if (says(w, name, "NumpyArrayWrapper") && says(w, module, "joblib.numpy_pickle")) return JOBLIB;
   if (found->count >= MOST_GLOBALS) return TOO_MUCH;
   int failed = grow(w, (void **)&found->globals, &w->globals_room, found->count + 1, sizeof(n4a_named));
   if (failed) return failed;
   found->globals[found->count] = (n4a_named){module, name, 0};
+  if (is_array(w, found->count) && !w->with_arrays) return w->within ? WITHIN : JOBLIB;
   return push(w, (value){found->count++, 0, N4A_GLOBAL, 0, 0});
 }
 
@@ -209,12 +78,44 @@ static int deepest(const walk *w, int64_t count) {
   return depth;
 }
 
+/* What was above the top stays known, for what becomes of it. */
+static int kept(walk *w, int64_t count, int64_t *place) {
+  int failed = grow(w, (void **)&w->held, &w->held_room, w->held_count + count, sizeof(value));
+  if (failed) return failed;
+  if (count) memcpy(w->held + w->held_count, w->stack + w->top, (size_t)count * sizeof(value));
+  *place = w->held_count;
+  w->held_count += count;
+  return OK;
+}
+
 /* Values become one that holds them. */
 static int gathered(walk *w, int kind, int64_t count) {
   int depth = deepest(w, count) + 1;
   if (depth > DEEPEST) return TOO_DEEP;
   w->top -= count;
-  return push(w, (value){-1, count < INT32_MAX ? (int32_t)count : INT32_MAX, (uint8_t)kind, 0, (uint8_t)depth});
+  int64_t place = -1;
+  if (w->with_arrays && kind == N4A_TUPLE) {
+    int failed = kept(w, count, &place);
+    if (failed) return failed;
+  }
+  return push(w, (value){place, count < INT32_MAX ? (int32_t)count : INT32_MAX, (uint8_t)kind, 0, (uint8_t)depth});
+}
+
+/* A dict of its own number, empty or not, in a file with joblib's arrays. */
+static int dict(walk *w, int64_t count) {
+  int failed = count ? gathered(w, N4A_DICT, count) : push_kind(w, N4A_DICT);
+  if (failed || !w->with_arrays) return failed;
+  if (w->objects >= INT32_MAX) return TOO_MUCH;
+  if ((failed = grow(w, (void **)&w->has_state, &w->has_state_room, w->objects + 1, 1))) return failed;
+  w->has_state[w->objects] = count > 0;
+  w->stack[w->top - 1].b = (int32_t)w->objects++;
+  return OK;
+}
+
+static int dict_marked(walk *w) {
+  int64_t count;
+  int failed = marked(w, &count);
+  return failed ? failed : dict(w, count);
 }
 
 static int gathered_marked(walk *w, int kind) {
@@ -239,9 +140,22 @@ static int called(walk *w, int64_t count, int how) {
   return push(w, (value){kind.a, (int32_t)w->objects++, N4A_OBJECT, how != N4A_MADE, (uint8_t)depth});
 }
 
+/* What the first argument of a call tells: the type of values that it makes, or that it makes an array of joblib's. */
+static int told(walk *w, int64_t global, value first) {
+  value *made = &w->stack[w->top - 1];
+  int is_maker = is_named(w, global, "copyreg", "_reconstructor") || is_named(w, global, "copy_reg", "_reconstructor");
+  if (first.kind == N4A_GLOBAL && is_array(w, first.a) && is_maker) made->a = first.a;
+  if (first.kind != N4A_STRING || !is_named(w, global, "numpy", "dtype")) return OK;
+  int failed = grow(w, (void **)&w->types, &w->types_room, (int64_t)made->b + 1, sizeof(int64_t));
+  if (!failed) w->types[made->b] = n4a_type_named(w->data + first.a, first.b);
+  return failed;
+}
+
 static int reduced(walk *w) {
   if (!has(w, 2) || w->stack[w->top - 1].kind != N4A_TUPLE) return NO_VALUE;
-  return called(w, 1, N4A_CALLED);
+  value kind = w->stack[w->top - 2], arguments = w->stack[w->top - 1];
+  int failed = called(w, 1, N4A_CALLED);
+  return failed || !w->with_arrays || kind.kind != N4A_GLOBAL || !arguments.b ? failed : told(w, kind.a, w->held[arguments.a]);
 }
 
 static int made(walk *w) {
@@ -267,12 +181,23 @@ static int called_in_lines(walk *w) {
   return called(w, 0, N4A_CALLED);
 }
 
+/* Items go into a dict, which may be the state of an array: what is said of it in two dicts in turns is not known. */
+static int described(walk *w, value target, int64_t count) {
+  if (w->described.dict != target.b) {
+    if (w->has_state[target.b]) return OK;
+    w->described = (n4a_described){target.b, 0, {.kind = N4A_NOTHING}, {.kind = N4A_NOTHING}, {.kind = N4A_NOTHING}};
+    w->has_state[target.b] = 1;
+  }
+  for (int64_t i = w->top; i < w->top + count; i += 2) n4a_describe(&w->described, w->data, w->stack[i], w->stack[i + 1]);
+  return OK;
+}
+
 /* Items go into what lies below them. */
 static int filled(walk *w, int64_t count, int own) {
   w->top -= count;
   if (!has(w, 1)) return NO_VALUE;
   value target = w->stack[w->top - 1];
-  if (target.kind == own) return OK;
+  if (target.kind == own) return own == N4A_DICT && w->with_arrays ? described(w, target, count) : OK;
   if (target.kind == N4A_GLOBAL) used(w, target, N4A_CHANGED);
   else if (target.kind == N4A_OBJECT) used(w, target, N4A_FILLED);
   else return NO_TARGET;
@@ -289,8 +214,65 @@ static int filled_marked(walk *w, int own, int pairs) {
 static int noted(walk *w, value target) {
   n4a_scan *found = w->found;
   int failed = grow(w, (void **)&found->builds, &w->builds_room, found->built + 1, sizeof(n4a_build));
-  if (!failed) found->builds[found->built++] = (n4a_build){w->at - 1, target.a};
+  if (!failed) found->builds[found->built++] = (n4a_build){w->at - 1, target.a, 0, 0, 0};
   return failed;
+}
+
+static int walked(walk *w);
+
+static void left(const walk *w) {
+  free(w->stack);
+  free(w->memo);
+  free(w->marks);
+  free(w->has_state);
+  free(w->held);
+  free(w->types);
+}
+
+/* Joblib's objects: a pickle of its own. */
+static int passed_objects(walk *w) {
+  walk inner = {.data = w->data, .length = w->length, .at = w->at, .limit = w->limit - w->used, .found = w->found, .within = 1};
+  inner.globals_room = w->globals_room, inner.builds_room = w->builds_room;
+  int failed = walked(&inner);
+  w->used += (inner.globals_room - w->globals_room) * (int64_t)sizeof(n4a_named) + (inner.builds_room - w->builds_room) * (int64_t)sizeof(n4a_build);
+  w->globals_room = inner.globals_room, w->builds_room = inner.builds_room, w->at = inner.at;
+  left(&inner);
+  return failed;
+}
+
+/* Joblib's raw values, behind as many bytes as the first of them says where they are aligned; they begin there. */
+static int passed_values(walk *w, int64_t type, value shape, int64_t *start) {
+  uint64_t padding = 0;
+  int failed = OK;
+  if (w->described.alignment.kind != N4A_NOTHING) failed = number(w, 1, &padding);
+  if (!failed) failed = skip(w, padding);
+  if (failed) return failed;
+  int64_t extent = n4a_extent(type, w->held + shape.a, shape.b, w->length - w->at);
+  *start = w->at;
+  if (extent == N4A_NO_SHAPE) return NO_ARRAY;
+  return extent < 0 ? CUT : skip(w, (uint64_t)extent);
+}
+
+/* The state of an array of joblib's; behind it, outside of any frame, are its values. */
+static int array(walk *w, value target, value state) {
+  value shape = w->described.shape, dtype = w->described.dtype;
+  if (state.kind != N4A_DICT || state.b != w->described.dict || w->described.is_unknown) return NO_ARRAY;
+  if (shape.kind != N4A_TUPLE || dtype.kind != N4A_OBJECT || dtype.b >= w->types_room || !w->types[dtype.b]) return NO_ARRAY;
+  if (w->at < w->frame_end) return NO_FRAME;
+  int64_t place = w->found->built, start = w->at, type = w->types[dtype.b];
+  int failed = noted(w, target), is_objects = n4a_type_is_object(type);
+  if (!failed) failed = is_objects ? passed_objects(w) : passed_values(w, type, shape, &start);
+  if (failed) return failed;
+  n4a_build *build = &w->found->builds[place];
+  build->start = start, build->end = w->at, build->is_objects = is_objects;
+  w->frame_end = w->at;
+  return OK;
+}
+
+static void typed(walk *w, value target, value state) {
+  if (!w->with_arrays || target.b >= w->types_room || !w->types[target.b]) return;
+  int is_whole = state.kind == N4A_TUPLE && state.b;
+  w->types[target.b] = is_whole ? n4a_type_with_state(w->types[target.b], w->held + state.a, state.b) : 0;
 }
 
 static int built_once(walk *w, value target, value state) {
@@ -299,6 +281,8 @@ static int built_once(walk *w, value target, value state) {
   if (w->has_state[target.b]) return AGAIN;
   w->has_state[target.b] = 1;
   used(w, target, N4A_BUILT);
+  typed(w, target, state);
+  if (is_array(w, target.a)) return array(w, target, state);
   return target.form || (state.kind == N4A_TUPLE && state.b == 2) ? noted(w, target) : OK;
 }
 
@@ -325,15 +309,28 @@ static int popped_to_mark(walk *w) {
   return failed;
 }
 
-static int passed(walk *w, int bytes) {
-  int failed = skip(w, (uint64_t)bytes);
-  return failed ? failed : push_kind(w, N4A_PLAIN);
+/* Little-endian in two's complement, in as many bytes as are read. */
+static int64_t signed_of(uint64_t found, int bytes) {
+  uint64_t sign = bytes ? (uint64_t)1 << (8 * bytes - 1) : 0;
+  return found & sign ? -(int64_t)(~found & (sign - 1)) - 1 : (int64_t)found;
+}
+
+static int passed_number(walk *w, int bytes, int is_signed) {
+  uint64_t found;
+  int failed = number(w, bytes, &found);
+  return failed ? failed : push_number(w, is_signed ? signed_of(found, bytes) : (int64_t)found);
 }
 
 static int passed_counted(walk *w, int bytes) {
   uint64_t length;
   int failed = number(w, bytes, &length);
+  if (!failed && length <= 8) return passed_number(w, (int)length, 1);
   if (!failed) failed = skip(w, length);
+  return failed ? failed : push_kind(w, N4A_PLAIN);
+}
+
+static int passed_float(walk *w) {
+  int failed = skip(w, 8);
   return failed ? failed : push_kind(w, N4A_PLAIN);
 }
 
@@ -358,8 +355,8 @@ static int containers(walk *w, int op) {
   case 'l': return gathered_marked(w, N4A_LIST);
   case 'a': return has(w, 2) ? filled(w, 1, N4A_LIST) : NO_VALUE;
   case 'e': return filled_marked(w, N4A_LIST, 0);
-  case '}': return push_kind(w, N4A_DICT);
-  case 'd': return gathered_marked(w, N4A_DICT);
+  case '}': return dict(w, 0);
+  case 'd': return dict_marked(w);
   case 's': return has(w, 3) ? filled(w, 2, N4A_DICT) : NO_VALUE;
   case 'u': return filled_marked(w, N4A_DICT, 1);
   case 0x8f: return push_kind(w, N4A_SET);
@@ -371,15 +368,16 @@ static int containers(walk *w, int op) {
 
 static int values(walk *w, int op) {
   switch (op) {
-  case 'N': case 0x88: case 0x89: return push_kind(w, N4A_PLAIN);
-  case 'F': case 'I': case 'L': return written(w, op, 0);
-  case 'K': return passed(w, 1);
-  case 'M': return passed(w, 2);
-  case 'J': return passed(w, 4);
-  case 'G': return passed(w, 8);
+  case 'N': return push_kind(w, N4A_NOTHING);
+  case 0x88: case 0x89: return push_kind(w, N4A_PLAIN);
+  case 'F': case 'I': case 'L': return written_number(w);
+  case 'K': return passed_number(w, 1, 0);
+  case 'M': return passed_number(w, 2, 0);
+  case 'J': return passed_number(w, 4, 1);
+  case 'G': return passed_float(w);
   case 0x8a: return passed_counted(w, 1);
   case 0x8b: return passed_counted(w, 4);
-  case 'S': case 'V': return written(w, op, 1);
+  case 'S': case 'V': return written(w, op);
   case 'U': case 0x8c: return counted(w, op, 1, 1);
   case 'T': case 'X': return counted(w, op, 4, 1);
   case 0x8d: return counted(w, op, 8, 1);
@@ -418,32 +416,46 @@ static int step(walk *w, int op) {
   }
 }
 
-int n4a_scan_run(const uint8_t *data, int64_t length, int64_t limit, n4a_scan *found) {
-  walk w = {.data = data, .length = length, .limit = limit, .found = found};
+/* From where it is to the end of the pickle. */
+static int walked(walk *w) {
   int failed = CUT;
-  memset(found, 0, sizeof(*found));
-  found->global = -1;
-  while (w.at < length) {
-    int op = data[w.at++];
-    if (op == '.') {
-      failed = has(&w, 1) && !w.marked ? OK : NO_VALUE;
-      break;
-    }
-    int framed = w.at <= w.frame_end;
-    if ((failed = step(&w, op))) break;
-    failed = NO_FRAME;
-    if (framed && w.at > w.frame_end) break;
+  while (w->at < w->length) {
+    int op = w->data[w->at++];
+    if (op == '.') return has(w, 1) && !w->marked ? OK : NO_VALUE;
+    int framed = w->at <= w->frame_end;
+    if ((failed = step(w, op))) return failed;
+    if (framed && w->at > w->frame_end) return NO_FRAME;
     failed = CUT;
   }
-  found->end = w.at;
+  return failed;
+}
+
+static int scanned(walk *w) {
+  n4a_scan *found = w->found;
+  found->count = found->built = 0;
+  w->globals_room = w->builds_room = 0;
+  w->described.dict = -1;
+  int failed = walked(w);
+  found->end = w->at;
   if (!failed) {
-    value last = w.stack[w.top - 1];
+    value last = w->stack[w->top - 1];
     found->kind = last.kind;
     if (last.kind == N4A_OBJECT || last.kind == N4A_GLOBAL) found->global = last.a;
   }
-  free(w.stack);
-  free(w.memo);
-  free(w.marks);
-  free(w.has_state);
+  left(w);
   return failed;
+}
+
+int n4a_scan_run(const uint8_t *data, int64_t length, int64_t limit, n4a_scan *found) {
+  walk plain = {.data = data, .length = length, .limit = limit, .found = found};
+  memset(found, 0, sizeof(*found));
+  found->global = -1;
+  int failed = scanned(&plain);
+  if (failed != JOBLIB) return failed;
+  free(found->globals);
+  free(found->builds);
+  memset(found, 0, sizeof(*found));
+  found->global = -1;
+  walk with_arrays = {.data = data, .length = length, .limit = limit, .found = found, .with_arrays = 1};
+  return scanned(&with_arrays);
 }

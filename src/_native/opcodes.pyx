@@ -1,14 +1,16 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
 """Which globals a pickle names and what it would do with them, told without making anything of it.
 
-Owns: the decoding of their names, and the places where a pickle is to ask. Promises: nothing of the pickle is imported, called or made; every byte is read once;
-no more memory than the caller allows. Leaves to others: what may be done, and joblib's files, whose arrays lie between
-the opcodes.
+Owns: the decoding of their names, the places where a pickle is to ask, and where joblib has put arrays between the
+opcodes. Promises: nothing of the pickle is imported, called or made; every byte is read once, or twice where joblib's
+arrays are; no more memory than the caller allows. Leaves to others: what may be done.
 
 (a) Python's own unpickler with harmless opcodes takes 20 s for 100 MB of them; this takes 0.5 s, and a few microseconds
     for the pickle of a model, so it can come before every load.
 (b) C's unpickler gives an object its state without asking anybody. `Asking` is the pickle as a file in which it asks its
     `persistent_load` instead, wherever the caller wants that; frames are read at once, as they are from any file.
+(c) Python's own unpickler takes five times as long for joblib's files as C's, which cannot read what lies between
+    opcodes. `Asking` leaves that out, and whoever is asked reads it: the walk has told from where to where.
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -27,7 +29,6 @@ cdef extern from "opcode_walk.h" nogil:
         N4A_FILLED
         N4A_BUILT
         N4A_OBJECT
-        N4A_JOBLIB
     ctypedef struct n4a_text:
         int64_t start, length
         int form
@@ -37,6 +38,8 @@ cdef extern from "opcode_walk.h" nogil:
     ctypedef struct n4a_build:
         int64_t at
         int64_t made_by "global"
+        int64_t start, end
+        int is_objects
     ctypedef struct n4a_scan:
         n4a_named *globals
         n4a_build *builds
@@ -48,11 +51,14 @@ cdef extern from "opcode_walk.h" nogil:
 
 __all__ = ["Asking", "scan"]
 
+cdef tuple _JOBLIB_ARRAY = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+cdef Py_ssize_t _JOBLIB_ARRAY_LENGTH = sum(map(len, _JOBLIB_ARRAY))
 
-def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None, dict[tuple[str, str], list[int]]] | None:
+
+def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None, dict[tuple[str, str], list[int]], dict[int, tuple[int, int, bool]]]:
     """The globals of a pickle as module and name, each with its uses; the one that made the object in it, None for
-    plain data; and where state is given to what was made by a call of each, or in two parts. None for a file of
-    joblib's, whose arrays lie between the opcodes.
+    plain data; where state is given to what was made by a call of each, or in two parts, or to joblib's arrays; and,
+    by these places, from where to where the values of joblib's arrays lie and whether they are a pickle of objects.
 
     Uses are flags: 1 called with arguments, 4 made with arguments by its `__new__`, 8 changed itself (or its result
     called), 16 filled with items by its own methods; 0 for one that is only passed along or made empty and given its
@@ -61,26 +67,32 @@ def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], in
     """
     cdef Py_buffer view
     cdef n4a_scan found
+    cdef n4a_build *build
     cdef int failed
-    cdef int64_t most = limit, place
+    cdef int64_t most = limit, place, made_by = -1
+    cdef list places = None
     cdef const uint8_t *start
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     start = <const uint8_t *>view.buf
     try:
         with nogil:
             failed = n4a_scan_run(start, view.len, most, &found)
-        if failed == N4A_JOBLIB:
-            return None
         if failed:
             raise ValueError(f"{n4a_scan_error(failed).decode()}, at byte {found.end}")
-        names = [(_text(start, &found.globals[place].module), _text(start, &found.globals[place].name)) for place in range(found.count)]
-        uses, builds = {}, {}
+        names = [_name(start, &found.globals[place]) for place in range(found.count)]
+        uses, builds, arrays = {}, {}, {}
         for place in range(found.count):
             name = names[place]
             uses[name] = uses.get(name, 0) | found.globals[place].uses & (N4A_CALLED | N4A_MADE_WITH | N4A_CHANGED | N4A_FILLED)
         for place in range(found.built):
-            builds.setdefault(names[found.builds[place].made_by], []).append(found.builds[place].at)
-        return uses, names[found.result] if found.kind == N4A_OBJECT else None, builds
+            build = &found.builds[place]
+            if build.made_by != made_by:
+                made_by = build.made_by
+                places = builds.setdefault(names[made_by], [])
+            places.append(build.at)
+            if build.end:
+                arrays[build.at] = build.start, build.end, build.is_objects != 0
+        return uses, names[found.result] if found.kind == N4A_OBJECT else None, builds, arrays
     finally:
         free(found.globals)
         free(found.builds)
@@ -90,13 +102,13 @@ def scan(data: bytes | memoryview, limit: int) -> tuple[dict[tuple[str, str], in
 cdef class Asking:
     """A pickle as a file for C's unpickler, with the BUILDs at some places turned into a question.
 
-    `places` are those of BUILD opcodes that `scan` has told, in order. There the unpickler calls its `persistent_load`
-    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive; `at`
-    is how far it was read.
+    `places` are those of BUILD opcodes that `scan` has told, in order, each with the place where the opcodes go on:
+    behind it, or behind the array there. At each the unpickler calls its `persistent_load` with the object and its
+    state, and goes on with what that returns. The pickle is read in place and kept alive.
     """
 
     cdef Py_buffer view
-    cdef readonly Py_ssize_t at
+    cdef Py_ssize_t at
     cdef list places
     cdef Py_ssize_t asked
 
@@ -114,16 +126,19 @@ cdef class Asking:
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes of the pickle, longer by what is asked among them."""
-        cdef Py_ssize_t end = min(self.at + <Py_ssize_t>size, self.view.len), place
-        if self.asked >= len(self.places) or <Py_ssize_t>self.places[self.asked] >= end:
+        cdef Py_ssize_t end = min(self.at + <Py_ssize_t>size, self.view.len), place, after
+        if self.asked >= len(self.places) or <Py_ssize_t>self.places[self.asked][0] >= end:
             return self._plain(end)
         parts = []
-        while self.asked < len(self.places) and <Py_ssize_t>self.places[self.asked] < end:
-            place = self.places[self.asked]
+        while self.asked < len(self.places):
+            place, after = self.places[self.asked]
+            if place >= end:
+                break
             parts += self._plain(place), b"\x86Q"
-            self.at = place + 1
+            self.at = after
             self.asked += 1
-        parts.append(self._plain(end))
+        if self.at < end:
+            parts.append(self._plain(end))
         return b"".join(parts)
 
     def readinto(self, target) -> int:
@@ -142,6 +157,14 @@ cdef class Asking:
         cdef const char *start = <const char *>self.view.buf + self.at
         cdef const char *end = <const char *>memchr(start, 10, self.view.len - self.at)
         return self._plain(self.view.len if end == NULL else self.at + (end - start) + 1)
+
+
+cdef tuple _name(const uint8_t *data, const n4a_named *text):
+    """Module and name; ValueError for joblib's array by a name that the walk does not know."""
+    found = _text(data, &text.module), _text(data, &text.name)
+    if found == _JOBLIB_ARRAY and text.module.length + text.name.length != _JOBLIB_ARRAY_LENGTH:
+        raise ValueError("it names joblib's arrays as joblib does not")
+    return found
 
 
 cdef str _text(const uint8_t *data, const n4a_text *text):

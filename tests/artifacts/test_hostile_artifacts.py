@@ -316,6 +316,35 @@ def test_what_does_not_hold_together_is_not_given_away(what: str) -> None:
         trust("workspace").loads("a", FORGED[what](), "joblib", "imported")
 
 
+class FromBytes:
+    """An array by numpy's own function for buffers."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> Any:
+        return np.arange(3.0).__reduce_ex__(5)[0], self.arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (bytearray(16), np.dtype(object), (2,), "C"),
+        (b"abcdefgh", "O", (1,), "C"),
+        (b"abcdefgh", np.dtype(np.float64), (2,), "C"),
+        (b"abcdefgh" * 2, np.dtype(np.float64), (1,), "F"),
+        (b"abcdefgh", np.dtype(np.float64), (1, -1), "C"),
+        (b"abcdefgh", np.dtype(np.float64), (2**62, 4), "C"),
+        (b"abcdefgh", np.dtype(np.float64), (1,), "X"),
+        ("text", np.dtype(np.float64), (1,), "C"),
+        (b"abcdefgh", np.dtype(object), (1,), "K", (0,)),
+    ],
+)
+def test_bytes_become_arrays_of_as_many_numbers_alone(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(ArtifactUnreadableError):
+        trust("workspace").loads("a", pickle.dumps(FromBytes(*arguments), 5), "joblib", "imported")
+
+
 def bundle(path: Path, data: bytes) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("manifest.json", json.dumps({"bundle_format_version": "1.0"}))

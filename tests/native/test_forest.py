@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from n4a_fast._native.kernels import forest_sum, new_nodes, new_trees, trees_are_sound
+from n4a_fast._native.kernels import forest_sum, grown_trees_need, new_nodes, new_trees, trees_are_sound
 
 Array = np.ndarray[Any, Any]
 STEPS = [0.0, 0.25, 0.4, 0.5, 0.75, 1.0]
@@ -157,3 +157,50 @@ def test_nodes_of_another_size_are_refused() -> None:
     ):
         with pytest.raises((ValueError, BufferError)):
             trees_are_sound(nodes, features, stride)
+
+
+GROWN = np.dtype(
+    [("left", "<u4"), ("f", "u1"), ("right", "<u4"), ("leaf", "u1"), ("cat", "u1"), ("bits", "<u4"), ("feature", "<i8")]
+)
+LAYOUT = (GROWN.itemsize, *(GROWN.fields[name][1] for name in ("left", "right", "leaf", "cat", "bits", "feature")))
+near = st.integers(0, 5) | st.sampled_from([2**31, 2**32 - 1])
+a_grown_node = st.tuples(near, st.just(0), near, st.integers(0, 2), st.integers(0, 2), near, numbers_near)
+
+
+def plainly_needed(trees: list[Any], rooms: list[int]) -> int:
+    """The same, node by node."""
+    needed = 0
+    for nodes, room in zip(trees, rooms, strict=True):
+        for at, (left, _, right, leaf, categories, bits, feature) in enumerate(nodes.tolist()):
+            inside = at < left < len(nodes) and at < right < len(nodes) and 0 <= feature < 2**63 - 1
+            if not leaf and not (inside and (not categories or bits < room)):
+                return -1
+            needed = needed if leaf else max(needed, feature + 1)
+    return needed if all(map(len, trees)) else -1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.lists(a_grown_node, max_size=3), st.integers(0, 3), st.integers(0, 3)), max_size=3))
+def test_grown_trees_need_as_many_features_as_their_nodes_ask_for(trees: list[tuple[Any, int, int]]) -> None:
+    nodes = [np.array(one, GROWN) for one, _, _ in trees]
+    bits = [(np.zeros((first, 8), np.uint32), np.zeros((second, 8), np.uint32)) for _, first, second in trees]
+    expected = plainly_needed(nodes, [min(first, second) for _, first, second in trees])
+    assert grown_trees_need(nodes, bits, LAYOUT) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "bits", "layout"),
+    [
+        (np.zeros(2, "V7"), np.zeros((1, 8), np.uint32), LAYOUT),
+        (np.zeros(4, GROWN)[::2], np.zeros((1, 8), np.uint32), LAYOUT),
+        (np.zeros(2, GROWN), np.zeros((1, 7), np.uint32), LAYOUT),
+        (np.zeros(2, GROWN), np.zeros((1, 8), np.float32), LAYOUT),
+        (np.zeros(2, GROWN), np.zeros(8, np.uint32), LAYOUT),
+        (np.zeros(2, GROWN), np.zeros((1, 8), np.uint32), (*LAYOUT[:-1], GROWN.itemsize - 7)),
+        (np.zeros(2, GROWN), np.zeros((1, 8), np.uint32), (LAYOUT[0], -1, *LAYOUT[2:])),
+        (np.zeros(2, GROWN), np.zeros((1, 8), np.uint32), (0, 0, 0, 0, 0, 0, 0)),
+    ],
+)
+def test_grown_nodes_of_another_kind_are_refused(nodes: Any, bits: Any, layout: tuple[int, ...]) -> None:
+    with pytest.raises((ValueError, BufferError)):
+        grown_trees_need([nodes], [(bits, bits)], layout)

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import n4a_fast._native as native
-from n4a_fast._native import arguments, columns, files, kernels, keys, opcodes
+from n4a_fast._native import arguments, columns, files, kernels, keys, opcodes, references
 
 # Cython gives every class these; they are not part of what users call.
 MACHINERY = {
@@ -97,7 +97,7 @@ def _argument_differences(name: str, described: list[tuple[str, object]], built:
     return [] if described == built else [f"arguments of {name}: {described} in the stub, {built} built"]
 
 
-@pytest.mark.parametrize("module", [arguments, columns, files, kernels, keys, opcodes])
+@pytest.mark.parametrize("module", [arguments, columns, files, kernels, keys, opcodes, references])
 def test_the_stub_describes_the_built_module_and_nothing_else(module: ModuleType) -> None:
     assert differences(module, _stub(module)) == []
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 __all__ = [
     "affine",
     "forest_sum",
+    "grown_trees_need",
     "instruction_sets",
     "new_nodes",
     "new_trees",
@@ -106,6 +107,17 @@ def forest_sum(
     behind that child; a leaf is its own child, with an infinite threshold. `values` (nodes, w) are added from the
     column of the tree on, and with `single` each sum is rounded to float32. Infinite values end in some leaf. Raises
     ValueError before any work.
+    """
+
+def grown_trees_need(
+    nodes: list[npt.NDArray[Any]], bitsets: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], layout: tuple[int, ...]
+) -> int:
+    """How many features scikit-learn's trees that were grown by histograms ask for; -1 where a way down one of them
+    does not end inside it, a feature lies before the first, or the bits of a split into categories are not there.
+
+    `nodes` holds a contiguous array for each tree, `bitsets` its two of bits. `layout` is the size of a node and where
+    it has left child, right child, mark of a leaf, mark of categories, bitset and feature, in bytes. Raises ValueError
+    or BufferError for arrays of another kind.
     """
 
 def tree_sizes_fit(n_features: int, n_classes: object, n_outputs: int) -> bool:

@@ -4,10 +4,15 @@ __all__ = ["Asking", "scan"]
 
 def scan(
     data: bytes | memoryview, limit: int
-) -> tuple[dict[tuple[str, str], int], tuple[str, str] | None, dict[tuple[str, str], list[int]]] | None:
+) -> tuple[
+    dict[tuple[str, str], int],
+    tuple[str, str] | None,
+    dict[tuple[str, str], list[int]],
+    dict[int, tuple[int, int, bool]],
+]:
     """The globals of a pickle as module and name, each with its uses; the one that made the object in it, None for
-    plain data; and where state is given to what was made by a call of each, or in two parts. None for a file of
-    joblib's, whose arrays lie between the opcodes.
+    plain data; where state is given to what was made by a call of each, or in two parts, or to joblib's arrays; and,
+    by these places, from where to where the values of joblib's arrays lie and whether they are a pickle of objects.
 
     Uses are flags: 1 called with arguments, 4 made with arguments by its `__new__`, 8 changed itself (or its result
     called), 16 filled with items by its own methods; 0 for one that is only passed along or made empty and given its
@@ -18,14 +23,12 @@ def scan(
 class Asking:
     """A pickle as a file for C's unpickler, with the BUILDs at some places turned into a question.
 
-    `places` are those of BUILD opcodes that `scan` has told, in order. There the unpickler calls its `persistent_load`
-    with the object and its state, and goes on with what that returns. The pickle is read in place and kept alive; `at`
-    is how far it was read.
+    `places` are those of BUILD opcodes that `scan` has told, in order, each with the place where the opcodes go on:
+    behind it, or behind the array there. At each the unpickler calls its `persistent_load` with the object and its
+    state, and goes on with what that returns. The pickle is read in place and kept alive.
     """
 
-    @property
-    def at(self) -> int: ...
-    def __init__(self, data: bytes | memoryview, places: list[int]) -> None: ...
+    def __init__(self, data: bytes | memoryview, places: list[tuple[int, int]]) -> None: ...
     def read(self, size: int) -> bytes:
         """The next `size` bytes of the pickle, longer by what is asked among them."""
 

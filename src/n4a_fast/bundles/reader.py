@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from n4a_fast.artifacts import codec
-from n4a_fast.artifacts.pickles import MOST_OPCODES, Budget, Contents, contents_of
+from n4a_fast.artifacts.pickles import Budget, Contents, contents_of
 from n4a_fast.bundles.archive import limit_of, members_of
 from n4a_fast.errors import BundleError, InvalidInputError, ReplayError
 from n4a_fast.replay.plan.load import load_chain
@@ -32,7 +32,6 @@ from n4a_fast.values.chain_input import ChainInput, read_input
 FOLDER = "artifacts/"
 FORMATS = {".joblib": "joblib", ".pkl": "pickle"}
 ROWS = ("steps", "model_step_idx", "fold_artifacts", "shared_artifacts", "branch_path", "source_index")
-_BYTES_PER_OPCODE = 256  # of a limit that the caller gives; joblib's arrays lie between the opcodes
 _SUPPORTED = (1, 0)
 _PLACE = re.compile(r"step_(?P<step>\d+)(?:_fold(?P<fold>\d+|final|avg|w_avg)|_(?P<refit>final))?(?:_.*)?")
 # What a bundle of nirs4all may hold beyond a chain of operators, and what it is called.
@@ -239,8 +238,7 @@ def budget_of(path: Path, members: Mapping[str, bytes], max_bytes: int | None) -
     """What the operators of a bundle may take beside its members, so that all take twice the limit at most: what is
     unpacked lies there twice for a moment.
     """
-    nbytes = limit_of(path, max_bytes) - sum(map(len, members.values())) // 2
-    return Budget(nbytes, max(MOST_OPCODES, (max_bytes or 0) // _BYTES_PER_OPCODE))
+    return Budget(limit_of(path, max_bytes) - sum(map(len, members.values())) // 2)
 
 
 def contents_in(path: Path, name: str, data: bytes, budget: Budget) -> Contents:

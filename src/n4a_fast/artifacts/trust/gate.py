@@ -9,7 +9,7 @@ pickle would do with them: only what the list says may be called is called, and 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -17,7 +17,7 @@ from typing import Any
 
 from n4a_fast._native import opcodes
 from n4a_fast.artifacts import codec, model_files
-from n4a_fast.artifacts.pickles import Use, contents_of, walking_room
+from n4a_fast.artifacts.pickles import JOBLIB_ARRAY, Use, contents_of, walking_room
 from n4a_fast.artifacts.trust import guarded, known
 from n4a_fast.artifacts.trust.names import imported, imported_by_path
 from n4a_fast.errors import ArtifactUnreadableError, InvalidInputError, UntrustedArtifactError
@@ -25,7 +25,6 @@ from n4a_fast.errors import ArtifactUnreadableError, InvalidInputError, Untruste
 WORKSPACE, NONE = "workspace", "none"
 OWN_ORIGINS = ("saved", "registered", "promised")
 
-Builds = Mapping[tuple[str, str], list[int]]
 _CALLED, _CHANGED, _FILLED = int(Use.CALLED | Use.MADE_WITH), int(Use.CHANGED), int(Use.FILLED)
 
 
@@ -120,40 +119,49 @@ class _Rules:
 
     def require(self, module: str, name: str, uses: int = 0) -> None:
         """UntrustedArtifactError unless this global may be imported and used so."""
-        path = f"{module}.{name}"
-        may = self.trust._allows(path) and not uses & _CHANGED
-        if uses & _CALLED:
-            may = may and self.trust._may_call(path)
-        if uses & _FILLED:
-            may = may and path in known.CONTAINERS
-        if not may:
-            raise UntrustedArtifactError(self.artifact_id, path, str(self.trust))
+        if not _may_use(self.trust.entries, f"{module}.{name}", uses):
+            raise UntrustedArtifactError(self.artifact_id, f"{module}.{name}", str(self.trust))
 
-    def require_all(self, data: bytes | memoryview) -> Builds | None:
+    def require_all(self, data: bytes | memoryview) -> tuple[guarded.Builds, guarded.Arrays]:
         """The same for every global of a pickle, before any of them is imported; where it gives state to what it has
-        called. None for a file of joblib's.
+        called, and where joblib's arrays lie.
         """
         try:
-            found = opcodes.scan(data, walking_room(len(data)))
+            uses, _, builds, arrays = opcodes.scan(data, walking_room(len(data)))
         except ValueError as error:
             raise ArtifactUnreadableError(self.artifact_id, str(error)) from error
-        for (module, name), uses in found[0].items() if found else ():
-            self.require(module, name, uses)
-        return found[2] if found else None
+        for (module, name), used in uses.items():
+            if used or (module, name) != JOBLIB_ARRAY:
+                self.require(module, name, used)
+        return builds, arrays
 
     def imported(self, module: str, name: str) -> Any:
         """A global that was asked about."""
-        found = _imported(module, name)
-        path = f"{module}.{name}"
-        if isinstance(found, ModuleType) or not self.trust._allows(path, found):
-            raise UntrustedArtifactError(self.artifact_id, path, str(self.trust))
+        if (found := _imported(self.trust.entries, module, name)) is None:
+            raise UntrustedArtifactError(self.artifact_id, f"{module}.{name}", str(self.trust))
         return found
 
     def unreadable(self, error: BaseException) -> ArtifactUnreadableError:
         return ArtifactUnreadableError.of(self.artifact_id, error)
 
 
-_imported = lru_cache(maxsize=4096)(imported)
+@lru_cache(maxsize=4096)
+def _imported(entries: tuple[str, ...] | None, module: str, name: str) -> Any:
+    """A global that may be imported by its name; None for one that is not what its name says."""
+    found = imported(module, name)
+    return None if isinstance(found, ModuleType) or not Trust(entries)._allows(f"{module}.{name}", found) else found
+
+
+@lru_cache(maxsize=4096)
+def _may_use(entries: tuple[str, ...] | None, path: str, uses: int) -> bool:
+    """Whether a global may be imported and used so: asked for each name of each file."""
+    setting = Trust(entries)
+    may = setting._allows(path) and not uses & _CHANGED
+    if uses & _CALLED:
+        may = may and setting._may_call(path)
+    if uses & _FILLED:
+        may = may and path in known.CONTAINERS
+    return may
 
 
 def trust(setting: str | Iterable[str]) -> Trust:

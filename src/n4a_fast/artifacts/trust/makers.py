@@ -11,7 +11,7 @@ import collections
 import pickle
 import types
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Makers:
     def __init__(self) -> None:
         self.trees: list[Any] = []
         self.names: set[str] = set()  # every global that was imported
+        self._of_numbers: Any = None  # the type of values that was looked at last
 
     def of(self, module: str, name: str) -> Callable[..., Any] | None:
         """The stand-in for a global, None for one that is called as it is."""
@@ -87,20 +88,33 @@ class Makers:
             raise pickle.UnpicklingError("an array is not made empty")
         return _reconstruct(kind, (0,), _BITS)
 
+    def _from_buffer(self, values: Any, dtype: Any, shape: Any, order: Any, *axes: Any) -> Any:
+        """By one call of numpy's in the place of three: boosted trees have hundreds of small arrays."""
+        if axes or order not in ("C", "F"):
+            return _original("numpy._core.numeric", "_frombuffer")(values, dtype, shape, order, *axes)
+        if not isinstance(dtype, np.dtype) or dtype.hasobject:
+            raise pickle.UnpicklingError("an array of objects is made from bytes")
+        found = np.ndarray(shape, dtype, values, 0, None, order)
+        if found.nbytes != len(values):
+            raise pickle.UnpicklingError("an array has another length than its bytes")
+        return found
+
     def _masked(self, kind: Any, base: Any, shape: Any, dtype: Any) -> Any:
         if kind is not np.ma.MaskedArray or base is not np.ndarray or shape != (0,) or dtype not in (b"b", "b"):
             raise pickle.UnpicklingError("a masked array is not made empty")
         return np.ma.MaskedArray(np.empty(0, _BITS), mask=np.empty(0, bool), dtype=_BITS)
 
     def _scalar(self, dtype: Any, value: Any = None) -> Any:
-        if not array_states.is_honest(dtype) or dtype.hasobject:
-            raise pickle.UnpicklingError("a number is an object")
-        return _original("numpy._core.multiarray", "scalar")(dtype, value)
+        if dtype is not self._of_numbers:  # a type that holds no objects never comes to hold some: see `type_state`
+            if not array_states.is_honest(dtype) or dtype.hasobject:
+                raise pickle.UnpicklingError("a number is an object")
+            self._of_numbers = dtype
+        return _scalar(dtype, value)
 
     def _tree(self, n_features: Any, n_classes: Any, n_outputs: Any) -> Any:
         if type(n_classes) is not np.ndarray or not tree_sizes_fit(n_features, n_classes, n_outputs):
             raise pickle.UnpicklingError("a tree has sizes that do not fit")
-        made = _original("sklearn.tree._tree", "Tree")(n_features, n_classes, n_outputs)
+        made = _tree_class()(n_features, n_classes, n_outputs)
         self.trees.append(made)
         return made
 
@@ -166,11 +180,20 @@ def _places(module: str, name: str, *arguments: Any) -> int:
 
 
 _original = lru_cache(maxsize=64)(imported)
+
+
+@cache
+def _tree_class() -> Any:
+    return _original("sklearn.tree._tree", "Tree")
+
+
 _reconstruct: Any = np.empty(0).__reduce__()[0]
+_scalar: Any = np.float64().__reduce__()[0]
 
 _MAKERS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": Makers._dtype,
     **{f"{core}.multiarray._reconstruct": Makers._array for core in _CORES},
+    **{f"{core}.numeric._frombuffer": Makers._from_buffer for core in _CORES},
     "numpy.ma.core._mareconstruct": Makers._masked,
     "copyreg._reconstructor": Makers._reconstructor,
     "builtins.set": _collecting(set),

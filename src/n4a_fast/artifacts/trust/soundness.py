@@ -6,16 +6,16 @@ Objects are only searched for where the file has named one of these classes. Wha
 
 from __future__ import annotations
 
-import gc
 import pickle
 import types
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from n4a_fast._native.kernels import trees_are_sound
+from n4a_fast._native.kernels import grown_trees_need, trees_are_sound
+from n4a_fast._native.references import reachable
 from n4a_fast.artifacts.trust.makers import Makers
 
 # hold nothing that was in the file
@@ -23,8 +23,16 @@ _ATOMS = frozenset(
     {type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.NoneType}
     | {np.ufunc, str, bytes, int, float, bool}
 )
+_INTEGERS = (int, np.integer)
+_ENTERED, _WANTED, _MAY_HOLD_OBJECTS = 1, 2, 4  # of the search
 _MT_LENGTH, _PHILOX_LENGTH = 624, 4
 _LINKS = ("left_child", "right_child", "feature")
+_GROWN = [
+    *((name, np.dtype(np.uint32)) for name in ("left", "right")),
+    *((name, np.dtype(np.uint8)) for name in ("is_leaf", "is_categorical")),
+    ("bitset_idx", np.dtype(np.uint32)),
+    ("feature_idx", np.dtype(np.int64)),
+]
 _LINKS_FIRST = [(np.dtype(np.int64), offset) for offset in (0, 8, 16)]
 
 
@@ -33,48 +41,42 @@ def require_sound(found: Any, makers: Makers) -> None:
     if makers.trees:
         _checked(_trees, makers.trees)
     if makers.trees or not makers.names.isdisjoint(_CHECKS.keys() | _MAKES_CHECKED):
-        grown: list[Any] = []
-        for one in _checkable(found):
-            check = _check_of(type(one)) or _grown_by_histogram  # type: ignore[arg-type]  # no class is Hashable
-            grown.append(one) if check is _grown_by_histogram else _checked(check, one)
-        _checked(_grown_by_histogram, grown)
+        by_kind: dict[Any, list[Any]] = {}
+        for one in reachable(found, _kind_of):
+            by_kind.setdefault(type(one), []).append(one)
+        for kind, ones in by_kind.items():
+            if (check := _check_of(kind)) is not None:
+                _checked(check, ones)
 
 
-def _checkable(root: Any) -> Iterator[Any]:
-    """Everything with a check that can be reached from an object, once."""
-    for level in _levels(root):
-        kinds = {kind for kind in set(map(type, level)) if _check_of(kind) is not None}
-        if kinds:
-            yield from (one for one in level if type(one) in kinds)
-
-
-def _levels(root: Any) -> Iterator[list[Any]]:
-    """What can be reached from an object, by the number of steps, each once; atoms are left out."""
-    seen, waiting = {id(root): root}, [root]
-    while waiting:
-        yield waiting
-        inside = gc.get_referents(*waiting)
-        for one in waiting:  # arrays do not tell the collector what they hold
-            if isinstance(one, np.ndarray) and one.dtype.hasobject:
-                inside += np.asarray(one).ravel().tolist()
-        found = {id(one): one for one in inside if type(one) not in _ATOMS}
-        waiting = [found[key] for key in found.keys() - seen.keys() if not isinstance(found[key], type)]
-        seen |= found
+def _every(check: Callable[[Any], bool], ones: list[Any]) -> bool:
+    return all(map(check, ones))
 
 
 @lru_cache(maxsize=1024)
-def _check_of(kind: type) -> Callable[[Any], bool] | None:
-    """The check of a class, or of one that it is made from."""
+def _kind_of(kind: Any) -> int:
+    """What the search for objects with a check does with those of a class."""
+    if kind in _ATOMS or issubclass(kind, type):
+        return 0
+    wanted = _WANTED if _check_of(kind) is not None else 0
+    return _ENTERED | wanted | (_MAY_HOLD_OBJECTS if issubclass(kind, np.ndarray) else 0)
+
+
+@lru_cache(maxsize=1024)
+def _check_of(kind: type) -> Callable[[list[Any]], bool] | None:
+    """The check of objects of a class, by that or by one that it is made from."""
     return next((_CHECKS[name] for name in map(_name, kind.__mro__) if name in _CHECKS), None)
 
 
-def _checked(check: Callable[[Any], bool], one: Any) -> None:
+def _checked(check: Callable[[list[Any]], bool], ones: list[Any]) -> None:
+    """All objects of a class at once."""
+    name = type(ones[0]).__name__
     try:
-        sound = check(one)
+        sound = check(ones)
     except Exception as error:  # a state that lacks something, or holds something else
-        raise pickle.UnpicklingError(f"a {type(one).__name__} is not whole ({error})") from error
+        raise pickle.UnpicklingError(f"a {name} is not whole ({error})") from error
     if not sound:
-        raise pickle.UnpicklingError(f"a {type(one).__name__} has indices or sizes that do not fit")
+        raise pickle.UnpicklingError(f"a {name} has indices or sizes that do not fit")
 
 
 def _trees(trees: list[Any]) -> bool:
@@ -92,7 +94,7 @@ def _tree_of(model: Any) -> bool:
     """A tree is handed rows as wide as its model says, and does not look at their width."""
     state = vars(model)
     tree, width = state.get("tree_"), state.get("n_features_in_")
-    fits = tree is None or (isinstance(width, int | np.integer) and bool(width == tree.n_features))
+    fits = tree is None or (isinstance(width, _INTEGERS) and bool(width == tree.n_features))
     return fits and "_validate_X_predict" not in state
 
 
@@ -101,15 +103,13 @@ def _boosted(model: Any) -> bool:
     if "estimators_" not in state:
         return True  # not fitted
     stages, init = state["estimators_"], state["init_"]
-    if not isinstance(stages, np.ndarray) or stages.ndim != 2 or not all(map(_is_tree_model, stages.flat)):
+    if not isinstance(stages, np.ndarray) or stages.ndim != 2:
+        return False
+    if not all(_check_of(kind) is _TREE_MODELS for kind in set(map(type, stages.flat))):
         return False
     if _hides_methods(model) or (not isinstance(init, str) and _hides_methods(init)):
         return False
     return len({one.tree_.n_features for one in stages.flat}) == 1 and stages.shape[1] <= _outputs(init, model)
-
-
-def _is_tree_model(one: Any) -> bool:
-    return _check_of(type(one)) is _tree_of  # type: ignore[arg-type]
 
 
 def _outputs(init: Any, model: Any) -> int:
@@ -136,42 +136,32 @@ def _name(kind: type) -> str:
 
 
 def _grown_by_histogram(predictors: list[Any]) -> bool:
-    """All trees of a file at once, since it has hundreds of small ones."""
-    trees = [one.nodes for one in predictors]
-    if not trees:
-        return True
-    if any(one.ndim != 1 or not len(one) or one.dtype != trees[0].dtype for one in trees):
-        return False
-    sizes, nodes = np.array([len(one) for one in trees]), _joined(trees)
-    ends = np.repeat(sizes, sizes)
-    at = np.arange(len(nodes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
-    inner = nodes["is_leaf"] == 0
-    inside = (left > at) & (right > at) & (left < ends) & (right < ends)
-    return bool((inside | ~inner).all()) and _cuts_are_there(predictors, nodes, inner, sizes)
+    return not predictors or _features_needed(predictors) >= 0
 
 
-def _joined(records: list[Any]) -> Any:
-    """Records of one type, behind each other; numpy's own way goes field by field."""
-    return np.frombuffer(b"".join(one.tobytes() for one in records), records[0].dtype)
+def _features_needed(predictors: list[Any]) -> int:
+    """By all trees of a file at once, since it has hundreds of small ones; -1 where they are not sound."""
+    nodes = [one.nodes for one in predictors]
+    if any(one.ndim != 1 or one.dtype != nodes[0].dtype for one in nodes):
+        return -1
+    fields = nodes[0].dtype.fields
+    if [fields[name][0] for name, _ in _GROWN] != [dtype for _, dtype in _GROWN]:  # another release of scikit-learn
+        nodes = [_as_grown(one) for one in nodes]
+        fields = nodes[0].dtype.fields
+    bits = [(one.binned_left_cat_bitsets, one.raw_left_cat_bitsets) for one in predictors]
+    return grown_trees_need(nodes, bits, (nodes[0].dtype.itemsize, *(fields[name][1] for name, _ in _GROWN)))
 
 
-def _cuts_are_there(predictors: list[Any], nodes: Any, inner: Any, sizes: Any) -> bool:
-    """Whether the bits of each categorical split are there."""
-    pairs = [(one.binned_left_cat_bitsets, one.raw_left_cat_bitsets) for one in predictors]
-    cuts = np.where(inner & (nodes["is_categorical"] != 0), nodes["bitset_idx"].astype(np.int64), -1)
-    room = np.repeat([min(map(len, pair)) for pair in pairs], sizes)
-    shaped = all(one.ndim == 2 and one.shape[1] == 8 and one.dtype == np.uint32 for pair in pairs for one in pair)
-    return bool(shaped and (cuts < room).all())
+def _as_grown(nodes: Any) -> Any:
+    made = np.zeros(len(nodes), _GROWN)
+    for name, dtype in _GROWN:
+        made[name] = nodes[name].astype(dtype)
+    return made
 
 
 def _boosted_by_histogram(model: Any) -> bool:
-    trees = [one.nodes for stage in vars(model).get("_predictors", ()) for one in stage]
-    if not trees or any(one.dtype != trees[0].dtype for one in trees):
-        return not trees
-    nodes = _joined(trees)
-    columns = nodes["feature_idx"][nodes["is_leaf"] == 0].astype(np.int64)
-    return bool(((columns >= 0) & (columns < vars(model)["_n_features"])).all())
+    trees = [one for stage in vars(model).get("_predictors", ()) for one in stage]
+    return not trees or 0 <= _features_needed(trees) <= vars(model)["_n_features"]
 
 
 def _compressed(matrix: Any) -> bool:
@@ -204,7 +194,7 @@ def _coordinates(matrix: Any) -> bool:
 def _spline(spline: Any) -> bool:
     knots, coefficients, degree = spline.t, spline.c, spline.k
     return bool(
-        isinstance(degree, int | np.integer)
+        isinstance(degree, _INTEGERS)
         and 0 <= degree <= 64
         and knots.ndim == 1
         and knots.dtype == coefficients.dtype == np.float64
@@ -271,10 +261,6 @@ def _bit_generator(generator: Any) -> bool:
     return _in_range(generator.state)
 
 
-def _random_state(generator: Any) -> bool:
-    return _in_range(generator.get_state(legacy=False))
-
-
 def _in_range(state: Any) -> bool:
     """Whether a generator's place lies within the numbers that it has made ahead."""
     if state["bit_generator"] == "Philox":
@@ -287,22 +273,33 @@ _SPARSE = {
     for kind, check in (("csr", _compressed), ("csc", _compressed), ("coo", _coordinates))
     for what in ("matrix", "array")
 }
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    **_SPARSE,
-    **{f"sklearn.svm._classes.{name}": _support_vectors for name in ("SVC", "NuSVC", "SVR", "NuSVR", "OneClassSVM")},
-    **{f"sklearn.neighbors._kd_tree.{name}": _space_tree for name in ("KDTree", "KDTree32", "KDTree64")},
-    **{f"sklearn.neighbors._ball_tree.{name}": _space_tree for name in ("BallTree", "BallTree32", "BallTree64")},
+_TREE_MODELS = partial(_every, _tree_of)
+_CHECKS: dict[str, Callable[[list[Any]], bool]] = {
+    **{name: partial(_every, check) for name, check in _SPARSE.items()},
+    **{
+        f"sklearn.svm._classes.{name}": partial(_every, _support_vectors)
+        for name in ("SVC", "NuSVC", "SVR", "NuSVR", "OneClassSVM")
+    },
+    **{
+        f"sklearn.neighbors._kd_tree.{name}": partial(_every, _space_tree)
+        for name in ("KDTree", "KDTree32", "KDTree64")
+    },
+    **{
+        f"sklearn.neighbors._ball_tree.{name}": partial(_every, _space_tree)
+        for name in ("BallTree", "BallTree32", "BallTree64")
+    },
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": _grown_by_histogram,
     **{
-        f"sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting{name}": _boosted_by_histogram
+        f"sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting{name}": partial(
+            _every, _boosted_by_histogram
+        )
         for name in ("Classifier", "Regressor")
     },
-    "sklearn.tree._classes.BaseDecisionTree": _tree_of,
-    "sklearn.ensemble._gb.BaseGradientBoosting": _boosted,
-    "scipy.interpolate._bsplines.BSpline": _spline,
-    "numpy.random._mt19937.MT19937": _bit_generator,
-    "numpy.random._philox.Philox": _bit_generator,
-    "numpy.random.mtrand.RandomState": _random_state,
+    "sklearn.tree._classes.BaseDecisionTree": _TREE_MODELS,
+    "sklearn.ensemble._gb.BaseGradientBoosting": partial(_every, _boosted),
+    "scipy.interpolate._bsplines.BSpline": partial(_every, _spline),
+    "numpy.random._mt19937.MT19937": partial(_every, _bit_generator),
+    "numpy.random._philox.Philox": partial(_every, _bit_generator),
 }
 # functions that make objects of a class with a check, which the file need not name
 _MAKES_CHECKED = frozenset(
