@@ -55,8 +55,8 @@ def answers(release: str, ours: bool, folder: Path, engine: str, kinds: tuple[st
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     with np.load(target, allow_pickle=True) as found:  # labels may be objects
         arrays = {key: found[key] for key in found.files if key != "told"}
-        if release == "0.7.1":  # which forgets that probabilities have a column for each class
-            arrays |= {key: found[key].ravel() for key in arrays if key.endswith("/y_proba")}
+        if release == "0.7.1":  # which forgets that probabilities have a column for each class, and targets for each
+            arrays |= {key: found[key].ravel() for key in arrays if key.endswith(("/y_proba", "/y_true", "/y_pred"))}
         told: dict[str, Any] = json.loads(str(found["told"]))
     assert told.pop("store").startswith("n4a_fast" if ours else "nirs4all")
     return told, arrays
