@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, read_line
+from helpers import DEADLINE, begin_pipeline, begin_sweep, child, finish, predict_with_arrays, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.engine.held_together import held_together
@@ -258,3 +259,29 @@ def test_a_call_that_waited_for_the_end_of_the_store_does_not_say_that_it_saved(
         store.close()
     saving.join(DEADLINE)
     assert [type(each) for each in outcome] == [StoreClosedError]
+
+
+def test_a_prediction_is_found_that_leaves_memory_while_the_tables_are_asked_about_it(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        sweep = begin_sweep(store)
+        prediction = predict_with_arrays(store, sweep)
+    store = WorkspaceStore(tmp_path, flush_interval=None)
+    found: list[dict[str, Any] | None] = []
+    for round_ in range(8):
+        assert predict_with_arrays(store, sweep, val_score=float(round_)) == prediction
+        store._open().flush()
+        store._open().database.detach()
+        other_process = Turnstile(tmp_path, tmp_path / "artifacts")
+        assert other_process.enter(DEADLINE, shared=False)
+        draining = threading.Thread(target=store.list_runs)
+        draining.start()
+        while not other_process.is_awaited():
+            time.sleep(0.001)
+        reading = threading.Thread(target=lambda: found.append(store.get_prediction(prediction, load_arrays=True)))
+        reading.start()
+        reading.join(0.02)
+        other_process.close()
+        for thread in (draining, reading):
+            thread.join(DEADLINE)
+    store.close()
+    assert [each["val_score"] for each in found if each is not None] == [float(round_) for round_ in range(8)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import (
+    DEADLINE,
     PREDICTION,
     Sweep,
     begin_pipeline,
@@ -306,4 +307,4 @@ with WorkspaceStore(folder) as store:
 
 
 def test_a_merge_of_many_shards_needs_few_descriptors(tmp_path: Path) -> None:
-    assert finish(child(MANY, tmp_path, SHARDS, DESCRIPTORS)).split() == [str(SHARDS + 1)]
+    assert finish(child(MANY, tmp_path, SHARDS, DESCRIPTORS), DEADLINE + SHARDS).split() == [str(SHARDS + 1)]

@@ -76,8 +76,9 @@ class Predictions:
         """What the tables know of the samples of a prediction in memory: it may have been saved before."""
         if row["pipeline_id"] in self._unstored:
             return {}
+        key = self.batch.key_of(row["prediction_id"])  # before the question, during which it may leave memory
         stored = self._table.key_of(row["prediction_id"])
-        if stored is None or ids.natural_key(*stored) != self.batch.key_of(row["prediction_id"]):
+        if stored is None or ids.natural_key(*stored) != key:
             return {}
         return self._metadata.find(row["prediction_id"], own=False)
 
