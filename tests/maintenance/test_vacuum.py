@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import DEADLINE, child, count, names_in, read_line
+from helpers import DEADLINE, child, count, finish, names_in, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreUnavailableError
@@ -77,3 +78,44 @@ def test_a_vacuum_that_the_disk_has_no_room_for_is_refused_before_anything_is_wr
             store.vacuum()
         assert store.list_runs().height == 1
     assert names_in(tmp_path) == ["artifacts", "store.duckdb"]
+
+
+SAVES_WHEN_TOLD = """
+import sys
+from helpers import *
+with WorkspaceStore(sys.argv[1], flush_interval=None) as store:
+    run = store.begin_run("other", {}, [])
+    store.flush()
+    print("open", flush=True)
+    sys.stdin.readline()
+    store.begin_run("meanwhile", {}, [])
+    store.flush()
+    print("saved", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_what_another_process_logs_while_a_vacuum_copies_stays_in_its_log(tmp_path: Path) -> None:
+    """Put into the file, it would leave a log of DuckDB's that the copy must not meet after a kill."""
+    store, _, _ = filled(tmp_path)
+    other, logs = child(SAVES_WHEN_TOLD, tmp_path), list[bool]()
+    assert read_line(other) == "open"
+
+    def watch(frame: FrameType, event: str, _what: object) -> None:
+        if event == "call" and frame.f_code.co_name == "copy_into":
+            other.stdin.write("\n")
+            other.stdin.flush()
+            assert read_line(other) == "saved"
+        if event == "call" and frame.f_code.co_name == "open_to_readers":
+            logs.append((tmp_path / "store.duckdb.wal").exists())
+
+    sys.setprofile(watch)
+    try:
+        store.vacuum()
+    finally:
+        sys.setprofile(None)
+    assert logs
+    assert not any(logs)
+    assert set(store.list_runs()["name"]) == {"a", "b", "other", "meanwhile"}
+    store.close()
+    finish(other)

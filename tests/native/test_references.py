@@ -63,7 +63,18 @@ X = np.random.default_rng(0).random((40, 3))
         [Wanted(number) for number in range(5_000)],
         GradientBoostingRegressor(n_estimators=20, random_state=0).fit(X, X[:, 0]),
     ],
-    ids=str,
+    ids=[
+        "nothing",
+        "a number",
+        "one",
+        "a circle",
+        "in a dict",
+        "in arrays",
+        "in an array of one",
+        "no object",
+        "many",
+        "a model",
+    ],
 )
 def test_it_finds_what_a_search_by_the_collector_finds(root: Any) -> None:
     found = reachable(root, kind_of)

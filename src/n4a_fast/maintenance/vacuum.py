@@ -51,8 +51,10 @@ def vacuum(database: Database) -> VacuumReport:
             raise StoreUnavailableError(path, f"a vacuum needs up to {before} bytes beside it, the disk has {free}")
         draft.unlink(missing_ok=True)
         try:
-            database.copy_into(draft)
+            with database.undrained():  # what others have logged since stays there
+                database.copy_into(draft)
             sync(draft)
+            database.require_no_log()
             # where a file in use can be replaced it stays attached, and so locked, until its name means the new one
             database.require_same_file()
             with database.open_to_readers():

@@ -19,7 +19,7 @@ from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
 from n4a_fast.engine.frames import as_frame
-from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreError, StoreFormatError
+from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreError, StoreFormatError, StoreUnavailableError
 from n4a_fast.platform.interrupts import Uninterrupted
 
 if TYPE_CHECKING:
@@ -271,6 +271,11 @@ class Database(Attachment):
         with self._use() as connection:
             connection.execute("CHECKPOINT store")
             self._log_is_named = False  # the next commit makes another one
+
+    def require_no_log(self) -> None:
+        """StoreUnavailableError where DuckDB's log of the file was not removed: another file must not meet it."""
+        if client.log_size(self.path):
+            raise StoreUnavailableError(self.path, "its log could not be put into it")
 
     @contextmanager
     def open_to_readers(self) -> Iterator[None]:
