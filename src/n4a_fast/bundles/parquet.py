@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from n4a_fast.durable.publish import new_file, new_folder
 from n4a_fast.engine.connection import Database
-from n4a_fast.errors import InvalidInputError
+from n4a_fast.errors import DamagedStoreError, InvalidInputError
 from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
@@ -136,6 +136,8 @@ class _Source:
         found = self._database.in_little_memory(
             _MEMORY, lambda: self._database.arrow(_KEYS.format(where=self._where), self._params)
         )
+        if found["id_key"].null_count:
+            raise DamagedStoreError(self._database.path, "predictions have no id_key")
         keys = np.sort(found["id_key"].to_numpy())
         start, size = 0, _FIRST
         while start < len(keys):

@@ -141,10 +141,10 @@ def _progress(
     )
 
 
-def _rate(ends: list[datetime], started: datetime, until: datetime) -> float | None:
+def _rate(ends: list[datetime], started: datetime | None, until: datetime) -> float | None:
     """Pipelines a second, from the newest ends; it falls while nothing ends."""
     since = started if len(ends) < _RECENT else ends[-1]
-    seconds = (until - since).total_seconds()
+    seconds = (until - since).total_seconds() if since else 0.0
     return len(ends) / seconds if ends and seconds > 0 else None
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.tables.predictions.arrays import in_rows
 from n4a_fast.tables.predictions.labels import TARGETS, classes_of, texts_of
 from n4a_fast.values.notebook import arrays_cell
 
@@ -53,7 +54,7 @@ class ListViews(_Views):
             return None
         flat = self._values[self._offsets[row] : self._offsets[row + 1]]
         width = None if self._widths is None else self._widths[row].as_py()
-        return flat if width is None else flat.reshape(-1 if width else 0, width)
+        return in_rows(flat, width)
 
     def __iter__(self) -> Iterator[Any]:
         offsets, widths = self._offsets.tolist(), None if self._widths is None else self._widths.to_pylist()
@@ -62,7 +63,7 @@ class ListViews(_Views):
                 yield None
                 continue
             flat, width = self._values[offsets[row] : offsets[row + 1]], widths and widths[row]
-            yield flat if width is None else flat.reshape(-1 if width else 0, width)
+            yield in_rows(flat, width)
 
     def copies(self) -> list[Any]:
         """One array per prediction, its own to write to; None where there is none."""

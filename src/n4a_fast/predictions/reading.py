@@ -162,7 +162,7 @@ class ArrayReader:
             return ListViews(_one_chunk(found[name]), _one_chunk(found[f"{name}_width"]), rows)
         hashes = _one_chunk(found[f"{name}_hash"]).dictionary_encode()
         shared = self._contents(_SHARED[name], hashes.dictionary).combine_chunks()
-        contents = pc.index_in(hashes.dictionary, shared["content_hash"]).to_numpy(zero_copy_only=False)
+        contents = pc.index_in(hashes.dictionary, shared["content_hash"]).fill_null(-1).to_numpy()
         of_found = np.append(contents, -1)[hashes.indices.fill_null(len(contents)).to_numpy()].astype(np.int64)
         return ListViews(_one_chunk(shared["array_values"]), _one_chunk(shared["width"]), np.append(of_found, -1)[rows])
 

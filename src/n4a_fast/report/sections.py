@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def head(store: Any, boards: Leaderboard, run: str | None) -> str:
     )
     run_id = store.find(run, "run") if run else None
     rows = [
-        (plain(a), b, f"{c:%Y-%m-%d %H:%M}", f"{d:%Y-%m-%d %H:%M}" if d else "", e, f, g[-8:])
+        (plain(a), b, _minute(c), _minute(d), e, f, plain(g)[-8:])
         for a, b, c, d, e, f, g in store.sql(_RUNS, (run_id,)).iter_rows()
     ]
     runs = (
@@ -222,10 +223,15 @@ def _class(name: str | None) -> str:
     return plain(name).rpartition(".")[2]
 
 
+def _minute(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
+
+
 def _chain(store: Any, board: Board) -> str:
     best = board.frame.row(0, named=True)
     facts = {"chain": best["chain_id"], "run": best["run_id"], "parameters": best["best_params"]}
-    return f"<h3>{_sentence(board)}</h3>{chain_in_full(store, store.get_chain(best['chain_id']), facts)}"
+    chain = store.get_chain(best["chain_id"])
+    return f"<h3>{_sentence(board)}</h3>{chain_in_full(store, chain, facts) if chain else ''}"
 
 
 def chain_in_full(store: Any, chain: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from n4a_fast._native.arguments import are_plain
-from n4a_fast.errors import InvalidInputError
+from n4a_fast.errors import InvalidInputError, StoreFormatError
 from n4a_fast.tables.predictions import labels
 
 Array = np.ndarray[Any, Any]
@@ -160,5 +160,15 @@ def _numeric(value: Any, name: str) -> Array:
 def _shaped(values: Any, width: int | None) -> Array | None:
     if values is None:
         return None
-    flat = np.array(values, np.float64)
-    return flat if width is None else flat.reshape(-1 if width else 0, width)
+    return in_rows(np.array(values, np.float64), width)
+
+
+def in_rows(flat: Array, width: int | None) -> Array:
+    """Values as rows of `width`; as they are where that is None. StoreFormatError when they do not make whole rows."""
+    if width is None:
+        return flat
+    try:
+        return flat.reshape(-1 if width else 0, max(width, 0))
+    except ValueError as error:
+        told = f"{flat.size} values do not make rows of {width}; `n4a-fast verify` names the prediction"
+        raise StoreFormatError(told) from error

@@ -152,7 +152,10 @@ def _numbers(row: Any, place: Mapping[str, int], name: str) -> Any:
 @lru_cache(maxsize=256)
 def classes_of(stored: str) -> NDArray[Any]:
     """The classes as they are stored, and None for a missing label in the last place."""
-    return np.array([*jsontext.decode(stored), None], dtype=object)
+    classes = jsontext.decode(stored)
+    if not isinstance(classes, list):
+        raise InvalidInputError(f"what is stored as classes is {classes!r}, no list")
+    return np.array([*classes, None], dtype=object)
 
 
 def texts_of(values: NDArray[Any] | None, stored: str | None) -> NDArray[Any] | None:
