@@ -234,7 +234,7 @@ def _hash_of_array(rows: pa.Table, row: int) -> str:
     values = rows["array_values"][row].values
     flat = np.ascontiguousarray(values.to_numpy(zero_copy_only=False)) if values is not None else np.empty(0)
     width = rows["width"][row].as_py() if "width" in rows.column_names else None
-    if width and len(flat) % width == 0:
+    if width and width > 0 and len(flat) % width == 0:
         flat = flat.reshape(-1, width)
     return content_hash(flat)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from n4a_fast.engine.connection import Database
 
-_SHARED = "SELECT array_values, width FROM shared_arrays WHERE content_hash = ?"
-_INDICES = "SELECT array_values, NULL FROM shared_indices WHERE content_hash = ?"
+_SHARED = "SELECT array_values, width FROM shared_arrays WHERE content_hash = ? AND array_values IS NOT NULL"
+_INDICES = "SELECT array_values, NULL FROM shared_indices WHERE content_hash = ? AND array_values IS NOT NULL"
 _MOST, _LONGEST = 128, 8192  # arrays kept, values in each: 8 MB at most
 
 Content = tuple[np.ndarray[Any, Any], int | None]
