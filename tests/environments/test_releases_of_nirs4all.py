@@ -101,6 +101,23 @@ def test_a_release_says_the_same_with_either_store(tmp_path: Path, release: str,
     assert any("replay of" in name for name in stored)
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_demo_runs_through_each_release(tmp_path: Path, release: str) -> None:
+    python = ROOT / f".venv-embedded-{release}" / "bin" / "python"
+    demo = (
+        "import sys; from pathlib import Path; from rich.console import Console; from n4a_fast.cli.demo_nirs4all import"
+        " Size, run_nirs4all_demo as run; sys.exit(run(Path('demo'), Console(width=100), Size(1, 1, 2)))"
+    )
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    command = [str(python), "-W", "ignore", "-c", demo]
+    done = subprocess.run(
+        command, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "2 finished" in done.stdout
+    assert "refitted winner" in done.stdout
+
+
 def same(found: Any, wanted: Any) -> bool:
     """Equal, numbers to the tolerance; a missing score is none or NaN."""
     if isinstance(wanted, np.ndarray):
