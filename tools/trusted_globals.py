@@ -307,6 +307,10 @@ def _extra() -> dict[str, list[dict[str, Any]]]:
 
 
 _EXTRA: dict[str, list[dict[str, Any]]] = {}
+# of releases that do not run on the Python which makes the list; looked at by hand as `reason_against` does
+OTHER_RELEASES = (
+    "scipy.interpolate._bsplines._BSpline",  # what BSpline holds since SciPy 1.18: arrays and numbers
+)
 
 
 def found_globals(packages: Iterable[str]) -> dict[str, Any]:
@@ -434,7 +438,7 @@ def written(found: dict[str, Any]) -> str:
         name: getattr(sys.modules.get(name), "__version__", None)
         for name in ("sklearn", "chemotools", "nirs4all", "numpy", "scipy", "lightgbm", "xgboost", "catboost")
     }
-    names = {name: reason_against(name, value) for name, value in found.items()}
+    names = dict.fromkeys(OTHER_RELEASES) | {name: reason_against(name, value) for name, value in found.items()}
     lines = [
         "# Written by tools/trusted_globals.py: what a pickle may import by default, by exact name.",
         "# Made with " + ", ".join(f"{name} {version}" for name, version in versions.items() if version) + ".",

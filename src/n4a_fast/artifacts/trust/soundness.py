@@ -298,6 +298,7 @@ _CHECKS: dict[str, Callable[[list[Any]], bool]] = {
     "sklearn.tree._classes.BaseDecisionTree": _TREE_MODELS,
     "sklearn.ensemble._gb.BaseGradientBoosting": partial(_every, _boosted),
     "scipy.interpolate._bsplines.BSpline": partial(_every, _spline),
+    "scipy.interpolate._bsplines._BSpline": partial(_every, _spline),
     "numpy.random._mt19937.MT19937": partial(_every, _bit_generator),
     "numpy.random._philox.Philox": partial(_every, _bit_generator),
 }
