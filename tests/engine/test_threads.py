@@ -285,3 +285,42 @@ def test_a_prediction_is_found_that_leaves_memory_while_the_tables_are_asked_abo
             thread.join(DEADLINE)
     store.close()
     assert [each["val_score"] for each in found if each is not None] == [float(round_) for round_ in range(8)]
+
+
+VACUUM = """
+import sys
+from n4a_fast import WorkspaceStore
+with WorkspaceStore(sys.argv[1]) as store:
+    store.vacuum()
+"""
+
+
+def test_what_two_threads_save_after_a_vacuum_by_another_process_is_kept(tmp_path: Path) -> None:
+    """The first one waits for the file in the middle of its record, to see whether it is still the same."""
+    store = WorkspaceStore(tmp_path, flush_interval=None)
+    saved = [store.begin_run("before", {}, [])]
+    store.flush()
+    store._open().database.detach()
+    finish(child(VACUUM, tmp_path))
+    other_process = Turnstile(tmp_path, tmp_path / "artifacts")
+    assert other_process.enter(DEADLINE, shared=False)
+
+    def save(name: str, then: Callable[[], object]) -> None:
+        saved.append(store.begin_run(name, {}, []))
+        then()
+
+    threads = [
+        threading.Thread(target=save, args=each) for each in (("first", store.flush), ("second", store.list_runs))
+    ]
+    threads[0].start()
+    while not other_process.is_awaited():
+        time.sleep(0.001)
+    threads[1].start()
+    threads[1].join(0.2)
+    other_process.close()
+    for thread in threads:
+        thread.join(DEADLINE)
+    store.list_runs()
+    store.close()
+    with WorkspaceStore(tmp_path) as again:
+        assert sorted(again.list_runs()["run_id"]) == sorted(saved)

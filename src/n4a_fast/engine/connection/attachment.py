@@ -113,12 +113,14 @@ class Attachment:
     def require_same_file(self) -> None:
         """StoreMovedError unless the path still means the file that was opened: asked before anything is acknowledged.
 
-        After a vacuum by another process this waits for the file, and looks inside.
+        After a vacuum by another process this waits for the file, and looks inside; no other thread goes on meanwhile,
+        for the caller is in the middle of what it acknowledges.
         """
         if self.identity.is_known and not self.identity.is_here():
             if self.attached:  # so nobody else can have rewritten it
                 raise StoreMovedError(self.path, REPLACED)
-            self.attach()
+            with self.held():
+                self.attach()
 
     def abandon(self, happened: str) -> None:
         """Let go of a file that is no longer the path's, and write nothing to either; `happened` is told from now."""
