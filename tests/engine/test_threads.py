@@ -211,18 +211,28 @@ def test_two_blocks_that_use_each_others_workspace_end(tmp_path: Path) -> None:
         assert all("of a block" not in store.list_runs()["name"].to_list() for store in given_up)
 
 
+def in_turn(folder: Path) -> Turnstile:
+    """Has the file of a workspace, as another process would."""
+    turnstile = Turnstile(folder, folder / "artifacts")
+    assert turnstile.enter(DEADLINE, shared=False)
+    return turnstile
+
+
+def until_awaited(turnstile: Turnstile) -> None:
+    while not turnstile.is_awaited():
+        time.sleep(0.001)
+
+
 def test_a_thread_that_saves_while_another_closes_the_store_is_refused_when_it_is_closed(tmp_path: Path) -> None:
     """The one that closes waits for the file: the other must not save into what nobody will write."""
     store = WorkspaceStore(tmp_path, flush_interval=None)
     kept, outcome = store.begin_run("before", {}, []), list[object]()
     store._open().flush()
     store._open().database.detach()
-    other_process = Turnstile(tmp_path, tmp_path / "artifacts")
-    assert other_process.enter(DEADLINE, shared=False)
+    other_process = in_turn(tmp_path)
     closing = threading.Thread(target=store.close)
     closing.start()
-    while not other_process.is_awaited():
-        time.sleep(0.001)
+    until_awaited(other_process)
 
     def save() -> None:
         try:
@@ -271,12 +281,10 @@ def test_a_prediction_is_found_that_leaves_memory_while_the_tables_are_asked_abo
         assert predict_with_arrays(store, sweep, val_score=float(round_)) == prediction
         store._open().flush()
         store._open().database.detach()
-        other_process = Turnstile(tmp_path, tmp_path / "artifacts")
-        assert other_process.enter(DEADLINE, shared=False)
+        other_process = in_turn(tmp_path)
         draining = threading.Thread(target=store.list_runs)
         draining.start()
-        while not other_process.is_awaited():
-            time.sleep(0.001)
+        until_awaited(other_process)
         reading = threading.Thread(target=lambda: found.append(store.get_prediction(prediction, load_arrays=True)))
         reading.start()
         reading.join(0.02)
@@ -302,8 +310,7 @@ def test_what_two_threads_save_after_a_vacuum_by_another_process_is_kept(tmp_pat
     store.flush()
     store._open().database.detach()
     finish(child(VACUUM, tmp_path))
-    other_process = Turnstile(tmp_path, tmp_path / "artifacts")
-    assert other_process.enter(DEADLINE, shared=False)
+    other_process = in_turn(tmp_path)
 
     def save(name: str, then: Callable[[], object]) -> None:
         saved.append(store.begin_run(name, {}, []))
@@ -313,8 +320,7 @@ def test_what_two_threads_save_after_a_vacuum_by_another_process_is_kept(tmp_pat
         threading.Thread(target=save, args=each) for each in (("first", store.flush), ("second", store.list_runs))
     ]
     threads[0].start()
-    while not other_process.is_awaited():
-        time.sleep(0.001)
+    until_awaited(other_process)
     threads[1].start()
     threads[1].join(0.2)
     other_process.close()
