@@ -59,7 +59,8 @@ def _whole(store: WorkspaceStore) -> None:
 
 def _deletions(store: WorkspaceStore) -> dict[str, int]:
     """Single deletions, one after the other, and the read after them, which sees none of them."""
-    saved = store.sql("SELECT prediction_id FROM predictions ORDER BY id_key")["prediction_id"].to_list()
+    in_order = "SELECT prediction_id FROM predictions ORDER BY pipeline_id, prediction_id"  # a pipeline after the other
+    saved = store.sql(in_order)["prediction_id"].to_list()
 
     def delete() -> None:
         assert all(store.delete_prediction(each) for each in saved[:DELETED])
