@@ -25,6 +25,7 @@ from n4a_fast.replay import execute
 from n4a_fast.replay.fused.compile import compile_chain
 from n4a_fast.replay.fused.compiled import CompiledChain
 from n4a_fast.replay.fused.stages import Bench
+from n4a_fast.replay.fused.statistics import RowStatistic, mapped
 from n4a_fast.replay.plan.folds import weights_of
 
 Array = np.ndarray[Any, Any]
@@ -89,6 +90,28 @@ def test_filters_and_scalers_are_the_front_of_the_kernels(
     assert found.statistic is not None
     assert found.statistic.front is not None
     assert found.holds_together()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    apart=st.sampled_from([0.0, 1e-4, 0.02, 0.1, 0.5, 3.0]),
+    gamma=st.sampled_from([0.0, 1e-7, 0.02, 40.0]),
+    targets=st.integers(1, 3),
+    rows=st.integers(1, 200),
+    seed=st.integers(0, 99),
+)
+def test_folds_of_like_gammas_give_what_each_kernel_gives_by_itself(
+    apart: float, gamma: float, targets: int, rows: int, seed: int
+) -> None:
+    numbers = np.random.default_rng(seed)
+    gammas = gamma * np.repeat([1.0, 1.0 + apart / 2, 1.0 + apart], 20)
+    which = numbers.integers(0, len(X), len(gammas))
+    weights, some = numbers.normal(size=(targets, len(gammas))), spectra(rows, WIDTH, seed)
+    distances = ((some[:, None, :] - X[which]) ** 2).sum(axis=2)
+    expected = np.exp(-gammas * distances) @ weights.T + 0.5
+    statistic, center = RowStatistic("radial", 0.0, np.column_stack([gammas, which]), X), numbers.random(len(gammas))
+    found = mapped(statistic, some, weights, 0.5 + weights @ center, center)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(weights).sum())
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ Array: TypeAlias = NDArray[np.float64]
 NATIVE_TARGETS = 24  # docs/native.md: BLAS wins from about 32 columns
 _NORMS = {1.0: "l1", 2.0: "l2", np.inf: "max"}
 _RADIAL_ROWS, _DISTANCE_ROWS = 64, 256
-_BLOCK = 64  # columns of a product with bands
+_BLOCK = 32  # columns of a product with bands: 64 would multiply half as many zeros again
+_EXACT = 2e-16  # of a kernel value, which is at most 1
+_TERMS = 12  # of a series instead of an exponential for each fold; 8 for gammas that differ by a twentieth
 LEAST = 1e-9  # an area or a norm below this may be replaced by 1 in an operator; so in row_map.c and scripts/weights.py
 
 
@@ -112,9 +114,7 @@ class RowStatistic:
             else:
                 self.front.apply(some, middle, rows[:, :width])
             rows[:, width], rows[:, width + 1] = _lengths(rows[:, :width]), 1.0
-            found = rows @ held.T
-            np.maximum(found, 0.0, out=found)  # rounding may leave a little less than nothing
-            yield slice(first, first + len(some)), found
+            yield slice(first, first + len(some)), rows @ held.T  # rounding may leave a little less than nothing
 
     def of_squares(self, squares: Array) -> Array:
         """Kernel values from squared distances."""
@@ -244,11 +244,62 @@ def centred(statistic: RowStatistic | None, X: Array, center: Array, out: Array 
 def _mapped_radially(statistic: RowStatistic, X: Array, weights: Array, intercept: Array, center: Array) -> Array:
     """Some rows at a time, so that the kernel values, several for each distance, stay in the cache."""
     found = np.empty((len(X), len(weights)))
+    series = _Series.of(statistic, weights) if len(X) >= _RADIAL_ROWS else None  # fewer do not make up for making it
     for rows, squares in statistic.squares(X):
         for first in range(0, len(squares), _RADIAL_ROWS):
             chunk = slice(first, first + _RADIAL_ROWS)
-            found[rows][chunk] = (statistic.of_squares(squares[chunk]) - center) @ weights.T + intercept
+            if series is None:
+                found[rows][chunk] = (statistic.of_squares(squares[chunk]) - center) @ weights.T + intercept
+            else:
+                found[rows][chunk] = series.summed(squares[chunk]) + (intercept - weights @ center)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Kernels of almost the same gamma at one distance d: one exponential of the gamma in their middle, g.
+
+    With t = g d and gamma = g (1 + e), weight exp(-gamma d) = exp(-t) sum over j of weight (-e)^j / j! t^j. Of a series
+    of n terms this misses at most (|e| / (1 - |e|))^n / sqrt(2 pi n), whatever the distance: where the powers are
+    large, exp(-t) is small.
+    """
+
+    gamma: float
+    coefficients: Array  # (terms, spectra, targets)
+
+    @classmethod
+    def of(cls, statistic: RowStatistic, weights: Array) -> _Series | None:
+        """None where gammas are too far from each other."""
+        assert statistic.functionals is not None
+        assert statistic.spectra is not None
+        gammas, which = statistic.functionals[:, 0], statistic.functionals[:, 1].astype(np.int64)
+        gamma = (gammas.min() + gammas.max()) / 2
+        apart = gammas / gamma - 1.0
+        reach = np.abs(apart).max()
+        terms = next((n for n in range(1, _TERMS + 1) if reach < 0.5 and _missed(reach, n) < _EXACT), None)
+        if terms is None:
+            return None
+        found, share = np.empty((terms, len(statistic.spectra), len(weights))), weights.T
+        for number in range(terms):
+            for target, column in enumerate(share.T):
+                found[number, :, target] = np.bincount(which, column, len(statistic.spectra))
+            share = share * (-apart / (number + 1))[:, None]
+        return cls(float(gamma), found)
+
+    def summed(self, squares: Array) -> Array:
+        """Weighted kernel values (rows, targets) at these squared distances, which are overwritten."""
+        squares *= self.gamma
+        powers = np.exp(-squares)
+        found: Array = powers @ self.coefficients[0]
+        for more in self.coefficients[1:]:
+            powers *= squares
+            found += powers @ more
+        return found
+
+
+def _missed(reach: float, terms: int) -> float:
+    """The most that a series of so many terms misses of a kernel value, for gammas within `reach` of their middle."""
+    return float((reach / (1.0 - reach)) ** terms / np.sqrt(2 * np.pi * terms))
 
 
 def snv(ddof: int) -> RowStatistic:
