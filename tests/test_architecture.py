@@ -55,6 +55,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SYSTEM_MODULES = frozenset({"ctypes", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"})
 SYSTEM_MODULES |= {"_winapi", "msvcrt", "nt", "winreg", "winsound"}
 SYSTEM_QUESTIONS = frozenset({"os.name", "sys.platform", "platform.system", "sys.getwindowsversion"})
+# what `platform` has a call of its own for, by the rules of each system
+PUBLISHING = frozenset({"os.fsync", "os.link", "os.rename", "os.renames", "os.replace", "shutil.move"})
+PUBLISHING_METHODS = frozenset({"hardlink_to", "rename", "replace"})  # of a path, with one argument
 # `module.name` of those modules that have other names on another system; tests/systems/names.py tells how it is made
 EVERYWHERE = frozenset((Path(__file__).parent / "systems" / "names_on_every_system.txt").read_text().split())
 VARYING_MODULES = frozenset(name.partition(".")[0] for name in EVERYWHERE)
@@ -263,6 +266,8 @@ def system_questions(modules: list[Module], home: str = "platform/") -> list[str
             for node in ast.walk(module.tree)
             if (target := _attribute(node, names)).partition(".")[0] in libraries  # else a variable of that name
         ]
+        if "sqlglot" not in libraries:  # whose expressions are replaced
+            asked += [(f"Path.{node.func.attr}", node.lineno) for node in ast.walk(module.tree) if _moves_a_path(node)]
         found += [
             f"{module.path}:{line} uses {target}; only {home} may" for target, line in asked if _is_of_a_system(target)
         ]
@@ -278,10 +283,22 @@ def _attribute(node: ast.AST, names: dict[str, str]) -> str:
     return ""
 
 
+def _moves_a_path(node: ast.AST) -> bool:
+    """Whether this gives a file another name; columns are renamed, and values replaced, by a dictionary."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in PUBLISHING_METHODS
+        and len(node.args) == 1
+        and not node.keywords
+        and not isinstance(node.args[0], ast.Dict | ast.DictComp)
+    )
+
+
 def _is_of_a_system(target: str) -> bool:
-    """Whether a module, or `module.name`, is not the same on every system."""
+    """Whether a module, or `module.name`, is not the same on every system, or is behind a call of `platform`."""
     library, _, name = target.partition(".")
-    if library in SYSTEM_MODULES or target in SYSTEM_QUESTIONS:
+    if library in SYSTEM_MODULES or target in SYSTEM_QUESTIONS | PUBLISHING or library == "Path":
         return True
     return name.isidentifier() and library in VARYING_MODULES and target not in EVERYWHERE
 
@@ -524,6 +541,11 @@ def test_an_eager_or_stray_import_of_nirs4all_is_found() -> None:
         "import signal\nsignal.SIGKILL",
         "import time\ntime.clock_gettime(1)",
         "import pwd",
+        "import os\nos.replace(draft, path)",
+        "from os import fsync",
+        "import shutil\nshutil.move(draft, path)",
+        "draft.replace(path)",
+        "draft.rename(path.with_name('a'))",
     ],
 )
 def test_a_question_which_system_this_is_is_found(source: str) -> None:

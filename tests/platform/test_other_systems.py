@@ -20,7 +20,7 @@ RULES = TESTS / "systems"
 DEADLINE = 600.0
 # what opens, locks, renames, replaces, removes and maps files
 PART = ("durable", "log/test_write_ahead.py", "platform", "schema/test_versions.py")
-SHORT = ("durable/test_publish.py", "platform/test_locks.py")
+SHORT = ("durable/test_publish.py", "platform/test_every_call.py", "platform/test_locks.py")
 KEPT = "-knot other_system"
 
 

@@ -61,57 +61,9 @@ def test_a_disk_that_knows_no_full_sync_has_its_own(tmp_path: Path, monkeypatch:
         platform.sync_file(file.fileno())
 
 
-def test_bytes_are_written_whole_at_their_place(tmp_path: Path) -> None:
-    descriptor = platform.open_regular(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    try:
-        platform.write_at(descriptor, b"0123456789", 0)
-        platform.write_at(descriptor, memoryview(b"xyz"), 4)
-        assert platform.read_at(descriptor, 100, 2) == b"23xyz789"
-        platform.write_pieces(descriptor, [b"ab"] * 3000)
-        assert platform.read_at(descriptor, 10_000, 0) == b"ab" * 3000
-    finally:
-        os.close(descriptor)
-
-
 def test_what_is_no_regular_file_is_opened_without_a_wait_and_links_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     os.close(platform.open_regular(tmp_path / "pipe"))
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     with pytest.raises(OSError, match="symbolic link"):
         platform.open_regular(tmp_path / "link")
-
-
-def test_a_taken_name_is_not_published_over(tmp_path: Path) -> None:
-    draft, other, target = (tmp_path / name for name in ("draft", "other", "target"))
-    draft.write_text("first")
-    other.write_text("second")
-    platform.publish_new(draft, target)
-    with pytest.raises(FileExistsError):
-        platform.publish_new(other, target)
-    assert target.read_text() == "first"
-    assert platform.identity(target) == platform.identity(draft) != platform.identity(other)
-    platform.replace(other, target)
-    assert target.read_text() == "second"
-
-
-def test_two_folders_change_places(tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).touch()
-    if not platform.exchange(tmp_path / "one", tmp_path / "other"):
-        pytest.skip("this system cannot exchange two folders at once")
-    assert [path.name for path in (tmp_path / "one").iterdir()] == ["other"]
-
-
-def test_a_range_is_copied_as_far_as_the_system_goes(tmp_path: Path) -> None:
-    (tmp_path / "from").write_bytes(bytes(range(256)) * 40)
-    source, target = os.open(tmp_path / "from", os.O_RDONLY), os.open(tmp_path / "to", os.O_RDWR | os.O_CREAT)
-    try:
-        end = posix.copy_range(source, target, 4096, 8192)
-        assert end == (8192 if hasattr(os, "copy_file_range") else 4096)
-        assert os.pread(target, end - 4096, 4096) == os.pread(source, end - 4096, 4096)
-        assert posix.copy_range(source, target, 8192, 1 << 20) <= 256 * 40  # the end of the file
-        assert posix.copy_range(target, source, 0, 100) == 0  # which may not be written to: writing tells why
-    finally:
-        os.close(source)
-        os.close(target)

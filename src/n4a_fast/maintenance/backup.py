@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from n4a_fast import platform
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable import plain_files
 from n4a_fast.durable.publish import new_folder, replaced_folder
@@ -215,7 +216,7 @@ def _holds(former: ArtifactFiles, address: Address) -> bool:
 
 def _link_or_copy(source: Path, place: Path) -> None:
     try:
-        os.link(source, place)
+        platform.publish_new(source, place)
     except OSError:  # another disk, or one without links
         plain_files.copy_file(source, place)
 
