@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import joblib
 import numpy as np
 import pytest
@@ -329,6 +330,15 @@ def test_a_refit_lets_go_of_what_no_prediction_needs(store: WorkspaceStore) -> N
     assert store.cleanup_transient_artifacts(run, "corn", [winner]) == 2
     assert set(references(store)) == {ids["l0"], ids["ls"], ids["wfinal"], ids["ws"]}
     assert store.get_chain(losing) is not None
+    assert store.verify(), "what was let go is no damage"
+    store.close()
+    with duckdb.connect(str(store.workspace_path / "store.duckdb")) as bare:
+        bare.execute("DELETE FROM chain_artifacts WHERE artifact_id = ?", (ids["ws"],))
+    with WorkspaceStore(store.workspace_path) as again:
+        assert [finding.kind for finding in again.verify(repair=True).findings] == ["wrong link"]
+        assert again.verify()
+        assert again.gc_artifacts() == 0
+        assert set(references(again)) == {ids["l0"], ids["ls"], ids["wfinal"], ids["ws"]}
 
 
 def test_a_sweep_that_saves_artifacts_leaves_its_rows_in_the_journal(store: WorkspaceStore) -> None:

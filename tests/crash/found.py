@@ -27,7 +27,9 @@ DANGLING = {
     ),
     "arrays without a prediction": "prediction_arrays ANTI JOIN predictions USING (prediction_id)",
     "values without a prediction": "prediction_values ANTI JOIN predictions USING (prediction_id)",
-    "chains of an artifact without a row": "chain_artifacts ANTI JOIN artifacts USING (artifact_id)",
+    "chains of an artifact without a row": (
+        "(FROM chain_artifacts WHERE released IS NOT TRUE) ANTI JOIN artifacts USING (artifact_id)"
+    ),
     "artifacts of no chain": "chain_artifacts ANTI JOIN chains USING (chain_id)",
 }
 

@@ -38,11 +38,11 @@ def upheave(
     if kind == "rename":
         folder.rename(folder.with_name("moved"))
     else:
-        shutil.rmtree(folder)
         for path in [path for path in ledgers.iterdir() if path.suffix != ".log"]:
-            path.unlink()
+            path.unlink()  # first: this may be killed anywhere
+        shutil.rmtree(folder)
     if kind == "replace":
-        shutil.copytree(copies[1], folder)
+        copies[1].rename(folder)
         for path in [path for path in copies[0].iterdir() if path.suffix != ".log"]:
             shutil.copy(path, ledgers / path.name)
     Hands(store, Ledger(ledgers / f"{name}-during"), dice).work(4)

@@ -101,7 +101,8 @@ STATE = """SELECT
     (SELECT list(prediction_id ORDER BY prediction_id) FROM predictions) AS predictions,
     (SELECT count(*) FROM prediction_arrays) AS arrays, (SELECT count(*) FROM prediction_metadata) AS metadata,
     (SELECT list(struct_pack(chain_id, fold_artifacts) ORDER BY chain_id) FROM chains) AS chains,
-    (SELECT list(struct_pack(chain_id, artifact_id) ORDER BY chain_id, artifact_id) FROM chain_artifacts) AS links,
+    (SELECT list(struct_pack(chain_id, artifact_id, released) ORDER BY chain_id, artifact_id)
+        FROM chain_artifacts) AS links,
     (SELECT count(*) FROM logs) AS logs, (SELECT count(*) FROM runs) AS runs"""
 
 
@@ -109,7 +110,8 @@ def state_of(folder: Path) -> dict[str, object]:
     """All that a unit may change, after a look at every artifact that a chain refers to."""
     with WorkspaceStore(folder) as store:
         store.gc_artifacts()
-        for (artifact,) in store.sql("SELECT DISTINCT artifact_id FROM chain_artifacts").rows():
+        kept = "SELECT DISTINCT artifact_id FROM chain_artifacts WHERE released IS NOT TRUE"
+        for (artifact,) in store.sql(kept).rows():
             assert store.load_artifact(artifact)
         return dict(store.sql(STATE).row(0, named=True))
 

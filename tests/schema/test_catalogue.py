@@ -21,6 +21,8 @@ HOSTILE = {
     "a view of another file": "CREATE OR REPLACE VIEW chain_scores AS SELECT * FROM read_text('{canary}')",
     "a view through another view": "CREATE VIEW beside AS FROM read_text('{canary}');"
     " CREATE OR REPLACE VIEW artifacts AS FROM beside",
+    "the view that is replaced in our own statements": "CREATE OR REPLACE VIEW v_aggregated_predictions AS"
+    " FROM read_text('{canary}')",
     "a view in the place of a table": "DROP TABLE runs; CREATE VIEW runs AS SELECT content FROM read_text('{canary}')",
     "a view named in capitals": "DROP VIEW artifacts; CREATE VIEW \"ARTIFACTS\" AS FROM read_text('{canary}')",
     "a computed column": "DROP TABLE projects; CREATE TABLE projects (project_id VARCHAR,"

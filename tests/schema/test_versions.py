@@ -223,6 +223,7 @@ def test_a_store_of_format_1_is_brought_up_to_the_present_one_and_keeps_its_rows
         assert store.leaderboard().frame["val_score"].to_list() == [pytest.approx(0.2)]
         assert store.load_arrays().y_pred_2d().shape == (3, 5)
         assert store.query_chain_summaries()["cv_fold_count"].to_list() == [3]
+        assert store.verify()
     WorkspaceStore(tmp_path / "new").close()
     assert definitions(tmp_path / "store.duckdb") == definitions(tmp_path / "new" / "store.duckdb")
     assert plain_rows(tmp_path / "store.duckdb", "SELECT format_version FROM store_info") == [(FORMAT_VERSION,)]

@@ -20,7 +20,7 @@ _ORPHAN_AGE_SECONDS = 3600.0
 _HOLDERS = "SELECT DISTINCT holder FROM artifact_holds"
 _DROP_HOLDER = "DELETE FROM artifact_holds WHERE holder = ?"
 _UNUSED = """SELECT artifact_id, artifact_path FROM stored_artifacts WHERE artifact_id NOT IN (SELECT artifact_id FROM
-chain_artifacts)
+chain_artifacts WHERE released IS NOT TRUE)
 AND artifact_id NOT IN (SELECT artifact_id FROM artifact_holds)"""
 _DELETE = "DELETE FROM stored_artifacts WHERE artifact_id IN (SELECT artifact_id FROM batch)"
 _PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts WHERE NOT list_contains(?, artifact_id)"

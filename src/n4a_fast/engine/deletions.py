@@ -172,7 +172,7 @@ class Deletions:
         with self._units.change():
             pipelines = self._tables.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
             chains = self._tables.chains.of_pipelines(pipelines)
-            self._tables.chains.unlink_in_transaction(
+            self._tables.chains.release_in_transaction(
                 self._collector.transient(run_id, dataset_name, chains, set(winners))
             )
             wanted, now = self._units.collect(orphans=True), self._collected_later(inside)

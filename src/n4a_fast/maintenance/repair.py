@@ -26,13 +26,14 @@ from n4a_fast.maintenance.verify_derived import COMPILED, LINKS, SCORES, links_t
 from n4a_fast.maintenance.verify_keys import KEY
 from n4a_fast.maintenance.verify_leftovers import HOLD, LEFT
 from n4a_fast.maintenance.verify_rows import LEFTOVERS
+from n4a_fast.schema.columns import CHAIN_ARTIFACTS, table_of
 from n4a_fast.tables.stale_chains import note_wrong_in_transaction, refresh
 
 FOLDER = "repairs"
 ORPHAN, LOG = "orphaned file", "damaged log"
 _MOVED = (ORPHAN, LEFT)
 _DELETE_LINKS = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM batch)"
-_INSERT_LINKS = "INSERT INTO chain_artifacts SELECT chain_id, artifact_id FROM batch WHERE artifact_id IS NOT NULL"
+_INSERT_LINKS = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
 _OF = {  # by kind, the table whose rows go, and the column of the ids that the findings name
     COMPILED: ("compiled_chains", "chain_id"),
     HOLD: ("artifact_holds", "holder"),
@@ -128,16 +129,9 @@ def _mend_links(database: Database, kept: Path) -> None:
     with database.transaction():
         _keep_rows(database.arrow("FROM chain_artifacts"), kept / "all_chain_artifacts.parquet")
         links = links_to_mend(database)
-        nothing: list[str | None] = [None]
-        pairs = [(chain, name) for chain, names in links.items() for name in names or nothing]
-        batch = pa.table(
-            {
-                "chain_id": pa.array([chain for chain, _ in pairs], pa.string()),
-                "artifact_id": pa.array([name for _, name in pairs], pa.string()),
-            }
-        )
-        database.insert(_DELETE_LINKS, batch=batch)
-        database.insert(_INSERT_LINKS, batch=batch)
+        rows: list[tuple[object, ...]] = [(chain, *link) for chain, named in links.items() for link in named.items()]
+        database.insert(_DELETE_LINKS, batch=pa.table({"chain_id": pa.array(list(links), pa.string())}))
+        database.insert(_INSERT_LINKS, batch=table_of(rows, CHAIN_ARTIFACTS))
 
 
 def _keep_rows(rows: pa.Table, target: Path) -> None:

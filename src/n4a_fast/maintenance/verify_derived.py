@@ -18,7 +18,8 @@ from n4a_fast.tables.stale_chains import wrong_among
 LINKS, SCORES, COMPILED = "wrong link", "wrong score", "wrong compiled chain"
 _CURE = "verify(repair=True) derives it from {} again"
 _CHAINS = "SELECT chain_id, steps, fold_artifacts, shared_artifacts FROM chains"
-_LINKS = "SELECT chain_id, list(artifact_id) FROM chain_artifacts GROUP BY chain_id"
+_LINKS = """SELECT chain_id, list(artifact_id), list(artifact_id) FILTER (released)
+FROM chain_artifacts GROUP BY chain_id"""
 
 
 def wrong_scores(database: Database, chains: pa.Table) -> list[Finding]:
@@ -47,15 +48,21 @@ def wrong_links(database: Database) -> list[Finding]:
     ]
 
 
-def links_to_mend(database: Database) -> dict[str, list[str]]:
-    """By chain, the artifacts that it names, where others are noted."""
-    noted: dict[str, list[str]] = dict(database.rows(_LINKS))
-    wrong = {}
+def links_to_mend(database: Database) -> dict[str, dict[str, bool]]:
+    """By chain, the artifacts that it names, and whether it has released each, where others are noted.
+
+    Format 1 forgot the links that were released: in a file that began as such, one that is missing is no fault.
+    """
+    noted = {chain: (artifacts, set(released or ())) for chain, artifacts, released in database.rows(_LINKS)}
+    forgot, wrong = database.identity.began_as == 1, {}
     for chain, steps, folds, shared in database.rows(_CHAINS):
         try:
             named = artifacts_of({"steps": steps, "fold_artifacts": folds, "shared_artifacts": shared})
         except (ValueError, TypeError, AttributeError):
             continue  # damaged JSON has a finding of its own
-        if sorted(named) != sorted(noted.get(chain, [])):
-            wrong[chain] = sorted(named)
+        linked, released = noted.get(chain, ([], set()))
+        if forgot:
+            named.intersection_update(linked)
+        if sorted(named) != sorted(linked):
+            wrong[chain] = {artifact: artifact in released for artifact in sorted(named)}
     return wrong

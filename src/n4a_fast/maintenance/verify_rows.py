@@ -101,7 +101,7 @@ REFERENCES = (
         "missing artifact",
         "chain_artifacts",
         """SELECT DISTINCT artifact_id FROM chain_artifacts
-        WHERE artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts) AND chain_id IN (
+        WHERE released IS NOT TRUE AND artifact_id NOT IN (SELECT artifact_id FROM stored_artifacts) AND chain_id IN (
             SELECT chain_id FROM chains JOIN pipelines USING (pipeline_id) WHERE status <> 'running')""",
         "chains use it, and it is not stored",
         "register it, restore a backup, or delete the chains that use it",

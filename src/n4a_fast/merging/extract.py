@@ -25,7 +25,7 @@ _OF_RUNS = {
 }
 _PREDICTIONS = "(SELECT prediction_id FROM predictions WHERE pipeline_id IN (SELECT id FROM batch))"
 _CHAINS = "(SELECT chain_id FROM chains WHERE pipeline_id IN (SELECT id FROM batch))"
-_ARTIFACTS = f"(SELECT artifact_id FROM chain_artifacts WHERE chain_id IN {_CHAINS})"
+_ARTIFACTS = f"(SELECT artifact_id FROM chain_artifacts WHERE released IS NOT TRUE AND chain_id IN {_CHAINS})"
 
 
 def _contents(*columns: str) -> str:

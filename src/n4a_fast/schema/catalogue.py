@@ -21,7 +21,7 @@ WHERE database_name = 'store' AND expressions LIKE '%(%'"""
 _MADE = """SELECT table_name, sql, false FROM duckdb_tables() WHERE database_name = 'store' AND schema_name = 'main'
 UNION ALL SELECT view_name, sql, true FROM duckdb_views() WHERE database_name = 'store' AND schema_name = 'main'"""
 _MACROS = "SELECT function_name FROM duckdb_functions() WHERE database_name = 'store' LIMIT 1"
-_NAME = re.compile(r"CREATE (?:TABLE|VIEW) (\w+)")
+_NAME = re.compile(r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (\w+)")
 _WORD = re.compile(r"\b[^\W\d]\w*")
 _TEXT = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _RUNS = frozenset({"generated", "check", "default"})  # in the words of a table: an expression comes next

@@ -57,7 +57,7 @@ CHAINS = _schema(
     created_at=_TIME,
     input=_TEXT,
 )
-CHAIN_ARTIFACTS = _schema(chain_id=_TEXT, artifact_id=_TEXT)
+CHAIN_ARTIFACTS = _schema(chain_id=_TEXT, artifact_id=_TEXT, released=pa.bool_())
 PREDICTIONS = _schema(
     prediction_id=_TEXT,
     pipeline_id=_TEXT,

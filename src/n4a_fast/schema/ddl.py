@@ -62,8 +62,8 @@ _TABLES = (
         chain_id VARCHAR, pipeline_id VARCHAR, steps JSON, model_step_idx INTEGER, model_class VARCHAR,
         preprocessings VARCHAR, fold_strategy VARCHAR, fold_artifacts JSON, shared_artifacts JSON,
         branch_path JSON, source_index INTEGER, created_at TIMESTAMP, input JSON)""",
-    # who uses which artifact: one row for each chain and artifact
-    """CREATE TABLE chain_artifacts (chain_id VARCHAR, artifact_id VARCHAR)""",
+    # who uses which artifact: one row for each chain and artifact; a chain that has released one does not keep it
+    """CREATE TABLE chain_artifacts (chain_id VARCHAR, artifact_id VARCHAR, released BOOLEAN)""",
     # nk: hash of the natural key (pipeline, chain, fold, partition, model name, branch), for replacing on a re-save;
     # id_key: prediction_id as a number; both in the order of time, so that zone maps find rows among millions
     """CREATE TABLE predictions (
@@ -137,8 +137,17 @@ ARTIFACTS = """SELECT a.artifact_id, a.artifact_path, a.content_hash, a.operator
         FROM stored_artifacts a
         LEFT JOIN (
             SELECT artifact_id, count(*) AS users
-            FROM (SELECT artifact_id FROM chain_artifacts UNION ALL SELECT artifact_id FROM artifact_holds)
+            FROM (
+                SELECT artifact_id FROM chain_artifacts WHERE released IS NOT TRUE
+                UNION ALL SELECT artifact_id FROM artifact_holds)
             GROUP BY artifact_id) r ON r.artifact_id = a.artifact_id"""
+
+ARTIFACTS_VIEW = f"CREATE OR REPLACE VIEW artifacts AS {ARTIFACTS}"
+RELEASES = (
+    "ALTER TABLE chain_artifacts ADD COLUMN released BOOLEAN",
+    "UPDATE chain_artifacts SET released = false",
+    ARTIFACTS_VIEW,
+)
 
 _VIEWS = (
     """CREATE VIEW prediction_arrays AS
@@ -148,7 +157,7 @@ _VIEWS = (
         LEFT JOIN shared_arrays t ON t.content_hash = v.y_true_hash
         LEFT JOIN shared_indices i ON i.content_hash = v.sample_indices_hash
         LEFT JOIN shared_arrays w ON w.content_hash = v.weights_hash""",
-    f"CREATE VIEW artifacts AS {ARTIFACTS}",
+    ARTIFACTS_VIEW,
     AGGREGATED_VIEW,
     LABELS,
     *chain_scores.VIEWS,

@@ -34,6 +34,7 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         *chain_scores.CACHED,
         ddl.AGGREGATED_VIEW,
         ddl.CHAIN_INPUT,
+        *ddl.RELEASES,
         *ddl.CLASSES,
         ddl.COMPILE_ANEW,
     )

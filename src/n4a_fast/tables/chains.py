@@ -6,7 +6,7 @@ checked here; a replay names the one that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -30,7 +30,8 @@ _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER 
 _OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
-_UNLINK = "DELETE FROM chain_artifacts c USING batch b WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
+_RELEASE = """UPDATE chain_artifacts c SET released = true FROM batch b
+WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"""
 _UNLINK_THESE = f"DELETE FROM chain_artifacts WHERE {ONE_OF.format('chain_id', 1)}"
 _DELETE_THESE = f"DELETE FROM chains WHERE {ONE_OF.format('chain_id', 1)}"
 _DELETE = f"DELETE FROM chains WHERE {ONE_OF.format('pipeline_id', 1)} RETURNING chain_id"
@@ -118,11 +119,8 @@ class Chains(PendingRows):
         ]
 
     def pending(self) -> dict[str, pa.Table]:
-        links: list[tuple[object, ...]] = [
-            (row["chain_id"], artifact) for row in self.values() for artifact in sorted(artifacts_of(row))
-        ]
-        tables = super().pending()
-        return {**tables, "chain_artifacts": table_of(links, CHAIN_ARTIFACTS)} if links else tables
+        tables, links = super().pending(), links_of(self.values())
+        return {**tables, "chain_artifacts": links} if links.num_rows else tables
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         super().write_in_transaction(tables, beyond)
@@ -146,9 +144,9 @@ class Chains(PendingRows):
             {**row, **{name: jsontext.encode(renamed(jsontext.decode(row[name]), names), name) for name in _REFERRING}}
         )
 
-    def unlink_in_transaction(self, links: Sequence[tuple[str, str]]) -> None:
+    def release_in_transaction(self, links: Sequence[tuple[str, str]]) -> None:
         """Chains stop keeping artifacts alive: pairs of their ids."""
-        self._database.insert(_UNLINK, batch=table_of(list(links), CHAIN_ARTIFACTS))
+        self._database.insert(_RELEASE, batch=table_of([(*link, True) for link in links], CHAIN_ARTIFACTS))
 
     def delete_in_transaction(self, pipeline_ids: list[str]) -> int:
         """Remove the chains of pipelines; how many there were."""
@@ -189,6 +187,14 @@ def _of_another_form(row: dict[str, Any], reason: str) -> StoreFormatError:
 
 def _ids(chain_ids: Sequence[str]) -> pa.Table:
     return pa.table({"chain_id": pa.array(chain_ids, pa.string())})
+
+
+def links_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """The rows of `chain_artifacts` of new chains."""
+    links: list[tuple[object, ...]] = [
+        (row["chain_id"], artifact, False) for row in rows for artifact in sorted(artifacts_of(row))
+    ]
+    return table_of(links, CHAIN_ARTIFACTS)
 
 
 def artifacts_of(row: dict[str, Any]) -> set[str]:

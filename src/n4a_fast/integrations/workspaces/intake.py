@@ -27,9 +27,9 @@ from n4a_fast.integrations.workspaces.batches import (
     natural_keys,
 )
 from n4a_fast.integrations.workspaces.reports import Progress, TableReport
-from n4a_fast.schema.columns import CARRIED, CHAIN_ARTIFACTS, PREDICTIONS, table_of
+from n4a_fast.schema.columns import CARRIED, PREDICTIONS, table_of
 from n4a_fast.tables.artifact_rows import PROMISED
-from n4a_fast.tables.chains import artifacts_of
+from n4a_fast.tables.chains import links_of
 from n4a_fast.tables.predictions import bulk
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.values import ids
@@ -90,10 +90,7 @@ class Intake:
         }[table]
         tables = {table: rows}
         if table == "chains":
-            links: list[tuple[object, ...]] = [
-                (row["chain_id"], artifact) for row in rows.to_pylist() for artifact in sorted(artifacts_of(row))
-            ]
-            tables["chain_artifacts"] = table_of(links, CHAIN_ARTIFACTS)
+            tables["chain_artifacts"] = links_of(rows.to_pylist())
         if table == "stored_artifacts":
             _require_own_ids(rows)
             folder = self._source.root / "artifacts"

@@ -31,7 +31,7 @@ _SOURCES = """(SELECT u.chain_id, md5(string_agg(u.artifact_id || '=' || coalesc
 u.artifact_id)) AS sources
     FROM chain_artifacts u SEMI JOIN batch ON batch.chain_id = u.chain_id LEFT JOIN stored_artifacts a ON a.artifact_id
     = u.artifact_id
-    GROUP BY u.chain_id)"""
+    WHERE u.released IS NOT TRUE GROUP BY u.chain_id)"""
 _LOAD = f"""SELECT c.* EXCLUDE (sources) FROM compiled_chains c SEMI JOIN {_SOURCES} s ON s.chain_id = c.chain_id AND
 s.sources = c.sources"""
 _IN_ORDER = "FROM compiled_chains WHERE rowid >= ? AND rowid < ?"
