@@ -16,6 +16,7 @@ UNIQUE = {
     "projects": "name",
     "artifacts": "artifact_id",
     "prediction_arrays": "prediction_id",
+    "chain_artifacts": "(chain_id, artifact_id)",
 }
 DANGLING = {
     "pipelines without a run": "pipelines ANTI JOIN runs USING (run_id)",

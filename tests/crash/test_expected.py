@@ -57,6 +57,7 @@ def test_what_was_done_is_found(copy: Path) -> None:
         ("DELETE FROM predictions WHERE model_name = (SELECT max(model_name) FROM predictions)", {"lost", "dangling"}),
         ("INSERT INTO logs FROM logs LIMIT 1", {"doubled"}),
         ("DELETE FROM chain_artifacts", {"dangling"}),
+        ("INSERT INTO chain_artifacts FROM chain_artifacts LIMIT 1", {"doubled"}),
         ("UPDATE pipelines SET status = 'running' WHERE status = 'completed'", {"lost"}),
         ("DELETE FROM projects", {"lost"}),
     ],
