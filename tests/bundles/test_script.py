@@ -299,7 +299,15 @@ def test_the_command_line(packages: Path, exported: tuple[Path, dict[str, Any]],
 
 
 @pytest.mark.parametrize(
-    "X", [np.zeros(WIDTH), np.zeros((2, WIDTH + 1)), np.full((1, WIDTH), np.nan), np.zeros((0, WIDTH))]
+    "X",
+    [
+        np.zeros(WIDTH),
+        np.zeros((2, WIDTH + 1)),
+        np.full((1, WIDTH), np.nan),
+        np.zeros((0, WIDTH)),
+        np.ma.masked_less(np.zeros((2, WIDTH)), 1.0),
+        np.zeros((2, WIDTH), complex),
+    ],
 )
 def test_spectra_that_do_not_fit_are_refused(exported: tuple[Path, dict[str, Any]], X: np.ndarray[Any, Any]) -> None:
     for name in ("folds", "curved_target"):

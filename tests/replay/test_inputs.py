@@ -6,6 +6,8 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from replay_chains import AnyKeyword, Aware, ChainMaker, Constant, Flagged, Needy, Shifted, spectra
 from scipy.sparse import csr_array
@@ -39,6 +41,8 @@ def minmax() -> ChainMaker:
         (csr_array(X), "csr_array; give a plain array"),
         (np.ma.masked_greater(X, 1.0), "MaskedArray; give a plain array"),
         (None, "dtype object"),
+        (pd.DataFrame(X.astype(object)), "dtype object"),
+        (pl.LazyFrame(X), "LazyFrame, which is not computed yet"),
         (X[:, :5], "X has 5 columns, chain 'c1' was fitted on 12; give spectra on the same wavelengths"),
         ([X, X], "one source, X has 2"),
     ],
@@ -76,6 +80,13 @@ def test_nan_may_pass_to_operators_that_take_it_or_fill_it() -> None:
         ChainMaker().step(MinMaxScaler().fit(X)).model(trees).predict(bad),
         trees.predict(MinMaxScaler().fit(X).transform(bad)),
     )
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_values_that_a_table_of_pandas_lacks_are_nan(backend: Any) -> None:
+    trees = HistGradientBoostingRegressor(max_iter=3).fit(X, X[:, 0])
+    table = pd.DataFrame(spoiled(np.nan)).convert_dtypes(dtype_backend=backend)
+    np.testing.assert_array_equal(ChainMaker().model(trees).predict(table), trees.predict(spoiled(np.nan)))
 
 
 def test_an_operator_that_makes_nan_or_infinity_is_named() -> None:
@@ -125,7 +136,18 @@ def test_an_operator_that_breaks_its_promise_is_named(function: Any, named: str)
 
 
 @pytest.mark.parametrize(
-    "given", [X.tolist(), [X], (X,), list(X), (X > 1.0), (100 * X).astype(np.int32), X.astype(np.float16)]
+    "given",
+    [
+        X.tolist(),
+        [X],
+        (X,),
+        list(X),
+        (X > 1.0),
+        (100 * X).astype(np.int32),
+        X.astype(np.float16),
+        pd.DataFrame(X).convert_dtypes(),
+        pd.DataFrame(X).convert_dtypes(dtype_backend="pyarrow"),
+    ],
 )
 def test_anything_that_is_a_table_of_numbers_is_taken(given: Any) -> None:
     with warnings.catch_warnings():

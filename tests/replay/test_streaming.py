@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from replay_chains import spectra, target
 from replay_stores import begin, pls_chain, put_chain
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import SVR
 
@@ -181,6 +183,15 @@ def test_a_chain_that_looks_at_several_spectra_at_once_is_refused(store: Workspa
     assert store.replay_chains([chain], X).shape == (1, len(X))
 
 
+def test_a_chain_that_predicts_nan_beyond_its_training_does_so_in_blocks(store: WorkspaceStore) -> None:
+    step = PCA(1).fit(X[:40])
+    model = IsotonicRegression(out_of_bounds="nan").fit(step.transform(X[:40]), Y[:40])
+    chain = put_chain(store, begin(store), [step], [model])
+    expected = store.replay_chains([chain], X)
+    assert 0 < np.isnan(expected).sum() < len(X)
+    np.testing.assert_array_equal(store.replay_chains([chain], iter([X]), max_bytes=LITTLE), expected)
+
+
 def test_what_does_not_fit_is_refused_and_leaves_no_file(
     store: WorkspaceStore, chains: list[str], tmp_path: Path
 ) -> None:
@@ -191,6 +202,8 @@ def test_what_does_not_fit_is_refused_and_leaves_no_file(
         (iter([X[:10], X[10:20, :-1]]), {"out": tmp_path / "Y.npy"}, "a block of X has shape"),
         (iter([X[:, :-1]]), {"out": tmp_path / "Y.parquet"}, "columns"),
         (iter([]), {}, "no block"),
+        (iter([np.ma.masked_greater(X, 1.0)]), {}, "MaskedArray"),
+        (np.ma.masked_greater(X, 1.0), {"out": tmp_path / "Y.npy"}, "MaskedArray"),
         (iter([bad]), {"out": tmp_path / "Y.npy"}, "NaN"),
         (X, {"out": tmp_path / "Y.csv"}, "must be an array, or the path"),
         (X, {"out": np.empty((3, len(X)))}, "the predictions are"),

@@ -248,6 +248,9 @@ def checked(X: Any) -> Any:
     names = [str(name) for name in getattr(X, "columns", [])]
     if COLUMNS and names and names != [str(place) for place in range(len(names))]:
         _check_header("X", 0, names)
+    kind = np.asarray(X).dtype.kind
+    if isinstance(X, np.ma.MaskedArray) or kind in "cmM":
+        raise ValueError(f"X is a {type(X).__name__} of {np.asarray(X).dtype}; give a plain array of real numbers")
     rows = np.array(X, dtype=np.float64, ndmin=1)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"X has shape {rows.shape}; give samples in rows and wavelengths in columns")

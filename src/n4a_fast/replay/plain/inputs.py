@@ -58,7 +58,7 @@ def check_input(plan: Sourced, X: Any, wavelengths: Any) -> None:
     """Refuses the names and wavelengths that reading would refuse, without a look at the spectra."""
     check_columns(plan, X)
     if wavelengths is not None and plan.n_sources == 1:
-        axis = _numbers(_of_source(plan, wavelengths), "wavelengths").astype(np.float64)
+        axis = real_numbers(_of_source(plan, wavelengths), "wavelengths").astype(np.float64)
         for known in plan.inputs:
             _check_axis(axis, known, "wavelengths")
 
@@ -71,7 +71,13 @@ def check_columns(plan: Sourced, X: Any) -> None:
 
 
 def column_names(table: Any) -> list[str] | None:
-    """The names of a table's columns; None for an array, and for columns that are merely counted."""
+    """The names of a table's columns; None for an array, and for columns that are merely counted. InvalidInputError
+    for a table that is still to be computed.
+    """
+    if hasattr(table, "collect"):
+        raise InvalidInputError(
+            f"X holds a {type(table).__name__}, which is not computed yet; give what collect() gives"
+        )
     names = getattr(table, "column_names", None) or getattr(table, "columns", None)
     if names is None or callable(names):
         return None
@@ -192,7 +198,7 @@ def _is_several(value: Any, ndim: int) -> bool:
 
 
 def _block(value: Any, name: str) -> Array:
-    found = _numbers(value, name)
+    found = real_numbers(value, name)
     if found.ndim == 1:
         raise InvalidInputError(f"{name} has shape {found.shape}; for one sample give {name}[None, :]")
     if found.ndim != 2:
@@ -224,7 +230,7 @@ def _found_in(mask: NDArray[np.bool_]) -> str:
 
 
 def _axis(value: Any, name: str, spectra: Array) -> Array:
-    found = _numbers(value, name)
+    found = real_numbers(value, name)
     if found.shape != (spectra.shape[1],):
         raise InvalidInputError(
             f"{name} has shape {found.shape}, the spectra have {spectra.shape[1]} columns; give one wavelength a column"
@@ -235,14 +241,20 @@ def _axis(value: Any, name: str, spectra: Array) -> Array:
     return axis
 
 
-def _numbers(value: Any, name: str) -> NDArray[Any]:
-    """`value` as an array of real numbers."""
+def real_numbers(value: Any, name: str) -> NDArray[Any]:
+    """`value` as an array of real numbers; InvalidInputError for anything else, masked values included."""
     if isinstance(value, np.ma.MaskedArray) or hasattr(value, "toarray"):
         raise InvalidInputError(f"{name} is a {type(value).__name__}; give a plain array")
     try:
-        found = np.asarray(value)
+        found = value.to_numpy(np.float64, na_value=np.nan) if _is_nullable(value) else np.asarray(value)
     except ValueError as error:
         raise InvalidInputError(f"{name} is no array of numbers ({error})") from error
     if found.dtype.kind not in "fiub":
         raise InvalidInputError(f"{name} has dtype {found.dtype}; give real numbers, for example {name}.astype(float)")
     return found
+
+
+def _is_nullable(table: Any) -> bool:
+    """Whether this is a table of pandas whose numbers may be missing: as an array it would be one of objects."""
+    kinds = list(getattr(table, "dtypes", ())) if hasattr(table, "iloc") else []
+    return any(hasattr(kind, "na_value") for kind in kinds) and all(kind.kind in "fiub" for kind in kinds)

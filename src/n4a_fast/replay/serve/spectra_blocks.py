@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from n4a_fast import platform
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.replay.plain.inputs import column_names
+from n4a_fast.replay.plain.inputs import column_names, real_numbers
 
 Array: TypeAlias = NDArray[Any]
 
@@ -82,7 +82,7 @@ class _ArrayBlocks:
         X = self._X.iloc if hasattr(self._X, "iloc") else self._X
         for first in range(0, self.count, rows):
             part = X.slice(first, rows) if isinstance(X, pa.Table) else X[first : first + rows]
-            yield np.array(part)
+            yield np.array(real_numbers(part, "X"))
             _let_go(self._X, first, rows)
 
 
@@ -188,7 +188,7 @@ class _IteratorBlocks:
     def _read(self, block: Any, width: int | None) -> Array:
         if column_names(_named(block)) != self.names:
             raise InvalidInputError("the blocks of X have columns of different names; give all the same")
-        found = np.asarray(_named(block))
+        found = real_numbers(_named(block), "X")
         if found.ndim != 2 or (width is not None and found.shape[1] != width):
             raise InvalidInputError(f"a block of X has shape {found.shape}; give (rows, {width or 'columns'}) in each")
         return found

@@ -133,7 +133,8 @@ def _is_whole(chain: CompiledChain | object) -> bool:
 def _alike(whole: Array, apart: Array) -> bool:
     if whole.dtype.kind not in "fiub":
         return bool((whole == apart).all())
-    return bool(np.abs(whole - apart).max() <= _ALONE * (np.abs(whole).max() or 1.0))
+    largest = np.abs(whole[np.isfinite(whole)]).max(initial=0.0) or 1.0
+    return np.allclose(whole, apart, rtol=0.0, atol=_ALONE * largest, equal_nan=True)
 
 
 def _nothing() -> None:
