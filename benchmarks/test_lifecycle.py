@@ -4,6 +4,7 @@ a million.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -86,6 +87,39 @@ def test_verify_quick(measure: Measure, large: Large, tmp_path: Path) -> None:
         report = store.verify(quick=True)
         assert report.findings == []
         assert report.checked["checks"] > 10
+
+
+@gate(
+    "verify_quick_of_chains",
+    workload="verify(quick=True) of 20,000 chains, each with five artifacts",
+    baseline="plain DuckDB on a copy: connect, references of each chain read by json, artifacts in a set, close",
+    size=20_000,
+    seed=None,
+    threads=1,
+)
+def test_verify_quick_of_chains(measure: Measure, tmp_path: Path) -> None:
+    step = {"step_idx": 1, "operator_class": "tuple", "params": {}, "artifact_id": None, "stateless": True}
+    with WorkspaceStore(tmp_path / "w") as store:
+        pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "corn", "h")
+        ids = [store.save_artifact(("used", number), "tuple", "model", "joblib") for number in range(100)]
+        for number in range(20_000):
+            folds = {str(fold): ids[(number + fold) % 100] for fold in range(5)}
+            store.save_chain(pipeline, [step], 1, "M", "", "per_fold", folds, {})
+        store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+    shutil.copyfile(tmp_path / "w" / "store.duckdb", tmp_path / "bare.duckdb")
+
+    def bare() -> None:
+        with duckdb.connect(str(tmp_path / "bare.duckdb")) as connection:
+            rows = connection.execute("SELECT chain_id, steps, fold_artifacts, shared_artifacts FROM chains").fetchall()
+            named = {chain: {*json.loads(folds).values()} for chain, _, folds, _ in rows}
+            links = "SELECT chain_id, list(artifact_id) FROM chain_artifacts GROUP BY chain_id"
+            assert {chain: {*used} for chain, used in connection.execute(links).fetchall()} == named
+
+    with WorkspaceStore(tmp_path / "w") as store:
+        measure.ratio(bare, lambda: store.verify(quick=True), rounds=7)
+        report = store.verify(quick=True)
+        assert report.findings == []
+        assert report.checked["links of chains"] == 20_000
 
 
 @gate(

@@ -444,6 +444,7 @@ def test_the_root_holds_what_a_user_imports() -> None:
 
 def test_only_the_connection_imports_duckdb() -> None:
     assert foreign_imports(package(), "duckdb", "engine/connection/", lazy=False) == []
+    assert foreign_imports(package(), "_duckdb", "engine/glimpse.py", lazy=False) == []  # for completion alone
 
 
 def test_only_the_integrations_import_nirs4all_and_only_when_called() -> None:

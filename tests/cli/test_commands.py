@@ -71,7 +71,7 @@ atexit.register(tell)
 
 
 HEAVY = {"cloudpickle", "duckdb", "joblib", "msgspec", "numpy", "orjson", "polars", "psutil", "pyarrow", "rich"}
-HEAVY |= {"pydantic", "sklearn", "sqlglot", "xxhash", "yaml"}
+HEAVY |= {"_duckdb", "pydantic", "sklearn", "sqlglot", "xxhash", "yaml"}
 
 
 def imported(code: str, environment: dict[str, str] | None = None) -> set[str]:
@@ -95,10 +95,10 @@ def test_what_must_be_quick_imports_no_dependency_but_typer(arguments: list[str]
     assert found & HEAVY == ({"pydantic"} if arguments[0] == "top" else set())  # with it Typer reads options
 
 
-def test_completion_of_runs_imports_duckdb_and_no_other_library(workspace: Path, ids: dict[str, str]) -> None:
+def test_completion_of_runs_imports_no_library_but_duckdb_s_extension(workspace: Path, ids: dict[str, str]) -> None:
     asked = {"_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": f"n4a-fast show {workspace} ", "COMP_CWORD": "3"}
     found = imported("from n4a_fast.cli import app; app(prog_name='n4a-fast')", asked)
-    assert found & HEAVY == {"duckdb", "orjson", "xxhash"}  # the last two are small
+    assert found & HEAVY == {"_duckdb"}
 
 
 def test_a_package_that_nothing_is_used_of_imports_nothing() -> None:

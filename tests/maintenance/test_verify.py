@@ -5,11 +5,13 @@ A few random cases here; `make verify-scan` takes a thousand.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from n4a_fast.durable.duckdb_file import DuckDBFile
 from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreError, StoreLockedError
 from n4a_fast.library import PipelineLibrary
 from n4a_fast.maintenance.findings import VerificationReport
+from n4a_fast.tables.chains import artifacts_of
 from n4a_fast.values.ids import uuid7
 
 CASES = int(os.environ.get("N4A_VERIFY_CASES", "8"))
@@ -117,6 +120,41 @@ def test_a_sound_workspace_has_no_findings(workspace: Path) -> None:
     with WorkspaceStore.open_readonly(workspace) as store:
         assert report.checked["predictions"] == count(store, "predictions")
     assert report.checked["templates"] == 1
+
+
+# what `steps` and the references of a chain may hold
+STEPS = (
+    "[]", '[{"artifact_id":null,"params":{"artifact_id":"b"}}]', '[{"artifact_id":"c"},{"artifact_ids":["a"]}]',
+    '[{"artifact_id":["a"]}, {"artifact_id":7}]', '[{"artifact_id":"a"},{"artifact_id":"c"}]', '["artifact_id"]', None,
+)  # fmt: skip
+REFERENCES = (
+    "{}", '{"0":"a","1":"b"}', '{"1":["a","c"]}', '{"1":{"2":["b"],"3":"a"}}', '{"b":"a","1":"a"}', '"a"', '["a"]',
+    '{"_of":"b","0":"a"}', '{"_source_map":{"0":"b"}}', '{"0": "a", "1": ["b"]}', '{"0":"\\u0061"}', '{"0":null,"1":7}',
+    '{"0":"a\\",\\"b"}', "null", None,
+)  # fmt: skip
+INSERT = """INSERT INTO chains (chain_id, steps, fold_artifacts, shared_artifacts)
+SELECT unnest(?), unnest(?), unnest(?), unnest(?)"""
+
+
+def test_links_are_those_that_a_chain_names_in_whatever_form(workspace: Path) -> None:
+    chains = [(str(number), *form) for number, form in enumerate(itertools.product(STEPS, REFERENCES, REFERENCES))]
+    links, wrong, rng = list[tuple[str, str | None]](), set[str](), random.Random(0)
+    for chain, steps, folds, shared in chains:
+        noted: list[str | None] = rng.sample(("a", "b", "c", "a", None), rng.randrange(5))
+        with suppress(TypeError, AttributeError):  # what no store writes
+            named = artifacts_of({"steps": steps, "fold_artifacts": folds, "shared_artifacts": shared})
+            noted = rng.choice(([*named], noted))
+            wrong |= {f"chains {chain}"} if sorted(named) != sorted(name or "" for name in noted) else set()
+        links += [(chain, name) for name in noted]
+    with duckdb.connect(str(workspace / "store.duckdb")) as connection:
+        connection.execute(INSERT, [list(column) for column in zip(*chains, strict=True)])
+        connection.execute(
+            "INSERT INTO chain_artifacts (chain_id, artifact_id) SELECT unnest(?), unnest(?)",
+            [list(column) for column in zip(*links, strict=True)],
+        )
+    assert len(chains) / 4 < len(wrong) < len(chains) / 2
+    found = verified(workspace, quick=True).findings
+    assert {finding.id for finding in found if finding.kind == "wrong link"} == wrong
 
 
 def test_the_progress_reaches_the_end_of_each_part(workspace: Path) -> None:

@@ -25,7 +25,7 @@ from n4a_fast.maintenance.findings import Finding, VerificationReport
 from n4a_fast.maintenance.verify_derived import COMPILED, LINKS, SCORES, links_to_mend
 from n4a_fast.maintenance.verify_keys import KEY
 from n4a_fast.maintenance.verify_leftovers import HOLD, LEFT
-from n4a_fast.maintenance.verify_rows import LEFTOVERS
+from n4a_fast.maintenance.verify_rows import LEFTOVERS, extent
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, table_of
 from n4a_fast.tables.stale_chains import note_wrong_in_transaction, refresh
 
@@ -128,7 +128,7 @@ def _delete_rows(database: Database, table: str, where: str, kept: Path, params:
 def _mend_links(database: Database, kept: Path) -> None:
     with database.transaction():
         _keep_rows(database.arrow("FROM chain_artifacts"), kept / "all_chain_artifacts.parquet")
-        links = links_to_mend(database)
+        links = links_to_mend(database, 0, extent(database, "chains")[1])
         rows: list[tuple[object, ...]] = [(chain, *link) for chain, named in links.items() for link in named.items()]
         database.insert(_DELETE_LINKS, batch=pa.table({"chain_id": pa.array(list(links), pa.string())}))
         database.insert(_INSERT_LINKS, batch=table_of(rows, CHAIN_ARTIFACTS))

@@ -130,7 +130,7 @@ class Verification:
         """What is kept of chains follows from other rows: their links to artifacts, which keep these from a collection,
         and, not `quick`, scores, summaries and compiled chains.
         """
-        self._try(_CHECKS, partial(verify_derived.wrong_links, self._database))
+        self._look_by_pieces(verify_derived.OF_LINKS)
         if self._quick:
             return
         self._try(_CHECKS, partial(verify_derived.wrong_compilations, self._database))
