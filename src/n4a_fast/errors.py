@@ -344,8 +344,10 @@ class UntrustedArtifactError(StoreError):
 class ArtifactUnreadableError(StoreError):
     """An artifact from outside that is no whole, sound object; restore it, or get it again."""
 
+    _cure = "get it again from where it came"
+
     def __init__(self, artifact_id: str, reason: str) -> None:
-        super().__init__(f"artifact {artifact_id!r} cannot be loaded: {reason}; get it again from where it came")
+        super().__init__(f"artifact {artifact_id!r} cannot be loaded: {reason}; {self._cure}")
         self.artifact_id, self.reason = artifact_id, reason
 
     @classmethod
@@ -357,6 +359,8 @@ class ArtifactUnreadableError(StoreError):
 
 class ArtifactImportError(ArtifactUnreadableError, ImportError):
     """An artifact from outside of a class that is not here; install what it was made with."""
+
+    _cure = "install what it was made with, in that release"
 
 
 class UnsupportedVersionError(StoreError, ImportError):

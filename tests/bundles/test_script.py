@@ -26,7 +26,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MinMaxScaler, Normalizer
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.errors import ReplayError
+from n4a_fast.errors import ArtifactImportError, ReplayError
 
 LINEAR = {"folds", "refit", "several_in_a_step", "target", "two_targets", "made"}
 # Runs scripts given after the file of spectra, with nothing importable but what lies in the first argument's folder.
@@ -120,6 +120,28 @@ def test_other_chains_run_with_what_their_operators_import(
     )
     done = alone(packages, "-c", DRIVER, packages / "plain", folder / "X.npy", folder / f"{others[0]}.n4a.py")
     assert "this script needs numpy, joblib, scikit-learn (written with" in done.stderr
+
+
+class FirstColumn:
+    """A model of a class that another release does not have."""
+
+    def predict(self, X: Any) -> Any:
+        return np.asarray(X)[:, 0]
+
+
+def test_a_class_that_another_release_does_not_have_is_told_with_what_to_install(
+    store: WorkspaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = save(store, [], {"0": FirstColumn()})
+    script, bundle = (store.export_chain(chain, tmp_path / "model", format=kind) for kind in ("n4a.py", "n4a"))
+    predict = runpy.run_path(str(script))["predict"]
+    with WorkspaceStore(tmp_path / "other", trusted=[f"{__name__}.FirstColumn"]) as other:
+        imported = other.import_chain(bundle)
+        monkeypatch.delattr(sys.modules[__name__], "FirstColumn")
+        with pytest.raises(ArtifactImportError, match="FirstColumn.*; install what it was made with, in that release"):
+            other.replay_chain(imported, spectra())
+    with pytest.raises(ImportError, match=r"FirstColumn.*; this script needs numpy, joblib"):
+        predict(spectra())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -54,5 +54,5 @@ def _operator(name: str) -> Any:
         import joblib
 
         return joblib.load(io.BytesIO(zlib.decompress(base64.b64decode(OPERATORS[name]))))
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # another release may have no such class
         raise ImportError(f"{error}; this script needs {NEEDS}") from error
