@@ -4,14 +4,17 @@ way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import PREDICTION, begin_pipeline, counts
+from helpers import PREDICTION, begin_pipeline, counts, examples
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
@@ -42,6 +45,13 @@ FORMS: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
 def columns(store: WorkspaceStore, rows: int) -> dict[str, Any]:
     pipeline = begin_pipeline(store, store.begin_run("r", {}, []))
     return {**PREDICTION, "pipeline_id": pipeline, "fold_id": [str(row) for row in range(rows)]}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceStore]:
+    """One store for all examples of a property, each of which deletes what it saved."""
+    with WorkspaceStore(tmp_path_factory.mktemp("slices")) as store:
+        yield store
 
 
 @pytest.mark.parametrize("name", ["y_true", "y_pred", "sample_indices"])
@@ -80,6 +90,27 @@ def test_slices_that_replace_one_another_end_as_the_last(
     assert len(set(ids)) == 2
     assert np.array_equal(store.load_arrays(ids[-2:], columns=("y_pred",)).y_pred_2d(), WHOLE[-2:])
     assert counts(store, "predictions", "prediction_values") == {"predictions": 2, "prediction_values": 2}
+
+
+@settings(max_examples=examples(4))
+@drawn(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=9), st.booleans())
+def test_slices_that_have_contents_in_common_keep_each_once(
+    workspace: WorkspaceStore, contents: list[tuple[int, int]], is_saved_again: bool
+) -> None:
+    given = columns(workspace, len(contents))
+    y_true, indices = ([np.arange(SAMPLES) + each for each in row] for row in zip(*contents, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk, "SLICE_ROWS", 2)
+        if is_saved_again:  # so that slices replace rows, and what they leave goes
+            workspace.save_predictions(given, y_true=y_true[::-1], sample_indices=indices[::-1])
+        ids = workspace.save_predictions(given, y_true=y_true, sample_indices=indices)
+    loaded = workspace.load_arrays(ids, columns=("y_true", "sample_indices"))
+    assert [found.tolist() for found in loaded.y_true] == [each.tolist() for each in y_true]
+    assert [found.tolist() for found in loaded.sample_indices] == [each.tolist() for each in indices]
+    kept = {"shared_arrays": len({y for y, _ in contents}), "shared_indices": len({each for _, each in contents})}
+    assert counts(workspace, *kept) == kept
+    workspace.delete_pipeline(given["pipeline_id"])
+    assert counts(workspace, *kept) == dict.fromkeys(kept, 0)
 
 
 def test_nothing_of_a_refused_call_is_written(store: WorkspaceStore) -> None:

@@ -60,9 +60,10 @@ class Keys:
 
     def are_distinct(self) -> bool:
         """Whether no two rows have the same key."""
-        return len(np.unique(self.low)) == len(self.low) or len(
-            np.unique(np.stack([self.high, self.low]), axis=1)[0]
-        ) == len(self.low)
+        low = np.sort(self.low)  # a tenth of the time of np.unique, which the rare equal halves need
+        if not (low[1:] == low[:-1]).any():
+            return True
+        return len(np.unique(np.stack([self.high, self.low]), axis=1)[0]) == len(self.low)
 
 
 def natural_keys(columns: Mapping[str, Column], rows: int) -> Keys:

@@ -186,7 +186,7 @@ class PredictionTable:
         if "prediction_values" not in tables:
             return
         tables = with_used_contents(tables)
-        for name in _REFERENCES.keys() & tables:
+        for name in [name for name in _REFERENCES if len(tables.get(name, ()))]:
             self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
         self._database.insert(_INSERT.format(table="prediction_values"), batch=tables["prediction_values"])
 
@@ -268,8 +268,18 @@ def with_used_contents(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
     kept = {name: table for name, table in tables.items() if name not in _REFERENCES}
     for name, columns in _REFERENCES.items():
         if name in tables and values is not None:
-            used = {content for column in columns for content in values[column].to_pylist()}
+            used = {content for column in columns for content in values[column].unique().to_pylist()}
             kept[name] = _once_per_content(tables[name], used)
+    return kept
+
+
+def without_contents(tables: dict[str, pa.Table], there: set[str]) -> dict[str, pa.Table]:
+    """The tables of a batch without shared arrays that are `there` already; those that it brings are from now on."""
+    kept = dict(tables)
+    for name in _REFERENCES.keys() & tables.keys():
+        contents = tables[name]["content_hash"].to_pylist()
+        kept[name] = tables[name].filter(pa.array([content not in there for content in contents], pa.bool_()))
+        there.update(contents)
     return kept
 
 

@@ -14,7 +14,7 @@ from n4a_fast.tables.predictions import arrays, bulk, fields
 from n4a_fast.tables.predictions.first_ids import FirstIds
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.pending import PredictionBatch
-from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable
+from n4a_fast.tables.predictions.prediction_tables import PREDICTION_TABLES, PredictionTable, without_contents
 from n4a_fast.values import checks, ids, jsontext
 from n4a_fast.values.ahead import prefetched
 
@@ -146,10 +146,13 @@ class Predictions:
     def write_bulk_in_transaction(self, given: bulk.Bulk) -> list[str]:
         """Write the predictions of a bulk call; their ids."""
         known_new = given.ids_follow and given.keys_are_distinct and self._table.is_beyond(given.keys)
-        identifiers: list[str] = []
+        identifiers, there = list[str](), set[str]()
         for ids_of_slice, tables in prefetched(bulk.slices(given)):
+            if known_new:  # nothing is deleted, so what one slice has in common with the next stays
+                tables = without_contents(tables, there)
             kept = self._table.write_in_transaction(tables, known_new=known_new)
-            identifiers += [kept.get(identifier, identifier) for identifier in ids_of_slice.to_pylist()]
+            given_ids = ids_of_slice.to_pylist()
+            identifiers += [kept.get(identifier, identifier) for identifier in given_ids] if kept else given_ids
         self.first_ids.forget()
         return identifiers
 
