@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import duckdb
@@ -17,6 +17,7 @@ import pytest
 from helpers import DEADLINE
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.engine.connection import user_sql
 from n4a_fast.errors import InvalidInputError, StoreError
 
 CANARY = "canary-4711"
@@ -253,3 +254,19 @@ def test_a_refusal_is_one_of_ours(place: Place) -> None:
     for query in ("", "SELECT", "\0", "SELECT '\ud800'", "(" * 5000, "SELECT " + "(" * 3000 + "1" + ")" * 3000):
         with pytest.raises(StoreError):
             place.store.sql(query)
+
+
+def test_the_functions_that_a_query_may_name_have_no_side_effects_in_any_form() -> None:
+    with closing(duckdb.connect()) as connection:
+        forms = connection.execute("SELECT function_name, function_type, has_side_effects FROM duckdb_functions()")
+        listed = [
+            (name, effects)
+            for name, kind, effects in forms.fetchall()
+            if kind in ("scalar", "aggregate", "macro", "window")
+        ]
+        allowed = user_sql.Readable(connection).functions
+    with_effects = {name for name, effects in listed if effects}
+    harmless = {name for name, _ in listed} - with_effects
+    assert allowed - harmless == (user_sql._ONLY_VOLATILE | {"unnest"}) - harmless
+    assert harmless - allowed == user_sql._SLEEPING & harmless
+    assert {"nextval", "setseed"} & with_effects

@@ -46,9 +46,10 @@ _ONLY_VOLATILE = frozenset(
     }
 )
 _SLEEPING = frozenset({"pg_sleep"})  # a macro, of whose effects DuckDB says nothing
-_BUILT_IN = """SELECT function_name FROM duckdb_functions() WHERE internal AND function_type IN
-('scalar', 'aggregate', 'macro', 'window') GROUP BY ALL HAVING NOT bool_or(coalesce(has_side_effects, false))"""
-_ADDED = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal"
+# each function once: whether it was added to DuckDB's own, and whether it is one of these that has no side effects
+_FUNCTIONS = """SELECT function_name, bool_or(NOT internal), coalesce(bool_and(NOT coalesce(has_side_effects, false))
+    FILTER (internal AND function_type IN ('scalar', 'aggregate', 'macro', 'window')), false)
+FROM duckdb_functions() GROUP BY ALL"""
 # the tables that there are, and the text of views that were made in the file
 _TABLES = """SELECT table_name, NULL FROM duckdb_tables() WHERE database_name = 'store' UNION ALL
 SELECT view_name, CASE WHEN internal THEN NULL ELSE sql END FROM duckdb_views()
@@ -57,9 +58,7 @@ _VIEW = re.compile(r'CREATE VIEW [\w."]+(?: ?\([^()]*\))? AS (.*)', re.DOTALL)
 _PARSED = "SELECT json_serialize_sql(?)"
 
 _Listed = tuple[tuple[str, str | None], ...]
-# asked once in a process: the functions of the library, and which tables and views of a list only read, which is the
-# same list in each store of a format
-_FUNCTIONS: set[str] = set()
+# asked once in a process: which tables and views of a list only read, which is the same list in each store of a format
 _READING: dict[_Listed, set[str]] = {}
 _KEPT = 16
 
@@ -68,15 +67,14 @@ class Readable:
     """What queries of one store file may name: made once, since asking DuckDB takes 15 ms."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        added = [name for (name,) in connection.execute(_ADDED).fetchall()]
-        if added:
+        found = connection.execute(_FUNCTIONS).fetchall()
+        if added := [name for name, is_added, _ in found if is_added]:
             raise InvalidInputError(
                 f"the store holds macros ({', '.join(sorted(added)[:3])}), which could stand for anything; drop them"
                 " with DuckDB before you query it"
             )
-        if not _FUNCTIONS:
-            _FUNCTIONS.update({name for (name,) in connection.execute(_BUILT_IN).fetchall()})
-        self.functions = _FUNCTIONS - _SLEEPING | _ONLY_VOLATILE | {"unnest"}  # the parser's own, which is no function
+        reading = {name for name, _, only_reads in found if only_reads}
+        self.functions = reading - _SLEEPING | _ONLY_VOLATILE | {"unnest"}  # the parser's own, which is no function
         self._tables: set[str] = set()
 
     def look(self, connection: duckdb.DuckDBPyConnection) -> None:
