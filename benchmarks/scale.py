@@ -81,7 +81,12 @@ class Answer(NamedTuple):
 
     @property
     def cell(self) -> str:
-        return f"{self.ours:,.3g}" + ("" if self.by_hand is None else f" ({self.by_hand:,.3g})")
+        return shown(self.ours) + ("" if self.by_hand is None else f" ({shown(self.by_hand)})")
+
+
+def shown(number: float) -> str:
+    """Three digits, and never a power of ten."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 class Sides:
@@ -355,7 +360,7 @@ def grown(folder: Path, sizes: list[int], by_hand: int) -> None:
             for answer in asked(sides):
                 table.setdefault(answer.what, {})[size] = answer
                 grown_by[answer.what] = max(0.0, memory("VmHWM") - before)
-                print(f"{answer.cell:>20} {answer.work:8,.3g}  {answer.what}", flush=True)
+                print(f"{answer.cell:>20} {shown(answer.work):>8}  {answer.what}", flush=True)
                 before = counted_anew()
     print("\n" + "\n".join(lines(table, grown_by)))
 
@@ -374,8 +379,8 @@ def lines(table: dict[str, dict[int, Answer]], grown_by: dict[str, float]) -> It
     yield "|---|---|" + "---|" * (len(sizes) + 3)
     for what, found in table.items():
         first, largest = found[sizes[0]], found[sizes[-1]]
-        cells = " | ".join(f"{found[size].work:,.3g}" for size in sizes)
-        growth = f"{largest.work / first.work:.2g} | {largest.cell} | {grown_by[what]:,.0f}"
+        cells = " | ".join(shown(found[size].work) for size in sizes)
+        growth = f"{shown(largest.work / first.work)} | {largest.cell} | {grown_by[what]:,.0f}"
         yield f"| {what} | {first.goal} | {cells} | {growth} |"
 
 

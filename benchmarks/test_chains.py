@@ -141,13 +141,8 @@ def test_load_run(measure: Measure, large: Callable[[int], Any], tmp_path: Path)
             return store.load_arrays(run_id=run, columns=["y_pred"]).y_pred_2d()
 
         np.save(tmp_path / "run.npy", ours())
-        calls, least = (lambda: np.load(tmp_path / "run.npy"), ours), [float("inf")] * 2
-        for _ in range(9):  # what elapsed tells how long two threads wait for each other beside other jobs
-            for side, call in enumerate(calls):
-                begun = time.process_time()
-                call()
-                least[side] = min(least[side], time.process_time() - begun)
-        measure.value(least[0] / least[1], "x", theirs=least[0], ours=least[1])
+        # what elapsed tells how long two threads wait for each other beside other jobs
+        measure.work(lambda: np.load(tmp_path / "run.npy"), ours, rounds=9, clock=time.process_time)
         assert np.array_equal(np.load(tmp_path / "run.npy"), ours())
 
 

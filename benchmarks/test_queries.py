@@ -4,6 +4,7 @@ DuckDB.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ COLUMNS = (
     " test_score, train_score, metric, task_type, n_samples, n_features, scores, best_params, preprocessings,"
     " branch_id, branch_name, exclusion_count, exclusion_rate, refit_context, created_at"
 )
+VALUES = "y_pred, y_pred_width, y_proba, y_proba_width, y_true_hash, sample_indices_hash, weights_hash, classes"
 RANK = "ORDER BY (val_score IS NULL OR isnan(val_score)), val_score, prediction_id"
 BY_ROWID = "plain DuckDB: the y_pred of the same rows by rowid"
 on_100k = partial(gate, size=100_000, seed=0, threads="1, and DuckDB's", baseline="the same SQL on plain DuckDB")
@@ -141,6 +143,24 @@ def test_lookup_with_arrays(measure: Measure, small: Sides) -> None:
 def test_lookup_with_arrays_of_a_million(measure: Measure, million: Sides) -> None:
     measure.note(promise="3 ms")
     assert _lookup(measure, million) == SAMPLES
+
+
+@on_100k(
+    "lookup_beside_positions",
+    workload="get_prediction(load_arrays=True) by our own id, processor time of all threads",
+    baseline="plain DuckDB: its row and its arrays by their positions, known beforehand",
+)
+def test_lookup_beside_positions(measure: Measure, small: Sides) -> None:
+    ours, theirs = (iter([each * 2477 % len(small.ids) for each in range(1, 40)]) for _ in range(2))
+
+    def bare() -> list[str]:
+        place, of_each = next(theirs), ((COLUMNS, "predictions"), (f"prediction_id, {VALUES}", "prediction_values"))
+        found = [small.bare.sql(f"SELECT {columns} FROM {table} WHERE rowid = {place}") for columns, table in of_each]
+        return [name for rows in found for name in rows["prediction_id"].to_pylist()]
+
+    assert bare() == [small.ids[next(ours)]] * 2
+    get = small.store.get_prediction
+    measure.work(bare, lambda: get(small.ids[next(ours)], load_arrays=True), rounds=30, clock=time.process_time)
 
 
 def _lookup(measure: Measure, sides: Sides) -> int:
