@@ -24,7 +24,8 @@ FEW, ALL = (
         *("targets", "repetitions", "resampler", "cars", "mcuve", "exclude", "tag", "concat", "boosters"),
     ),
 )
-SINCE_1 = ("sources", "transfer", "jobs", "project", "united")  # what 0.7.1 cannot do, or not on its own store
+SINCE_1 = ("transfer", "jobs", "project", "united")  # what 0.7.1 cannot do, or not on its own store
+SINCE_1_4 = ("sources",)  # in a form that earlier releases refuse
 LABELLED = ("labels", "classes")  # texts and integers as classes: since 1.4 they come back as they were
 # where this package's replay differs from that of 0.7.1 on purpose: stateless steps are run, what is lost is told,
 # and folds vote on a class, where 0.7.1 averages its number
@@ -73,7 +74,7 @@ def kinds_of(release: str, engine: str) -> tuple[str, ...]:
         )
     chosen = ALL if is_all else FEW
     if is_all and release.startswith("1."):
-        chosen = (*chosen, *SINCE_1)
+        chosen = (*chosen, *SINCE_1, *(SINCE_1_4 if release.startswith("1.4") else ()))
     return (*chosen, *LABELLED) if release.startswith(("0.7", "1.4")) else chosen
 
 
