@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from helpers import begin_pipeline, predict, save_chain
 
 from n4a_fast.integrations.nirs4all import prediction_rows
+from n4a_fast.integrations.nirs4all.late_rows import LATE, LateRow
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 AS_STORED = ("dataset_name", "model_name", "partition", "test_score", "train_score", "metric", "task_type")
@@ -102,8 +104,11 @@ def module(more: dict[str, Any]) -> Any:
 FILLS = ("_populate_buffer_from_store", "_restore_workspace_context")
 
 
-@pytest.mark.parametrize("load_arrays", [True, False])
-def test_rows_made_many_at_a_time_are_those_made_one_by_one(store: Store1x, load_arrays: bool) -> None:
+@pytest.mark.parametrize(("load_arrays", "batch"), [(True, 16_384), (True, 5), (False, 7)])
+def test_rows_made_many_at_a_time_are_those_made_one_by_one(
+    store: Store1x, load_arrays: bool, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_rows, "_BATCH", batch)
     predictions = module({})
     prediction_rows.exchange(predictions)
     found, wanted = predictions.Predictions(), Plain()
@@ -118,6 +123,45 @@ def test_rows_made_many_at_a_time_are_those_made_one_by_one(store: Store1x, load
             np.testing.assert_equal(ours[name], theirs[name], err_msg=name)
     shared = [id(row[name]) for row in found._buffer for name in ("metadata", "weights", "scores")]
     assert len(set(shared)) == len(shared)
+
+
+def test_arrays_and_scores_are_made_when_they_are_looked_at(store: Store1x) -> None:
+    predictions = module({})
+    prediction_rows.exchange(predictions)
+    found = predictions.Predictions()
+    found._populate_buffer_from_store(store, store.query_predictions())
+    late = [row for row in found._buffer if isinstance(row, LateRow)]
+    assert len(late) > 20
+    assert all(dict.__getitem__(row, name) is LATE for row in late for name in ("y_pred", "scores", "sample_indices"))
+    row = next(row for row in late if len(row["y_pred"]))
+    row["y_pred"][0] = 7.0  # its own: the others, and what is read again, keep theirs
+    again = predictions.Predictions()
+    again._populate_buffer_from_store(store, store.query_predictions())
+    (stored,) = (other for other in again._buffer if other["id"] == row["id"])
+    assert row["y_pred"][0] == 7.0 != stored["y_pred"][0]
+    assert all(other["y_pred"][0] != 7.0 for other in late if other is not row and len(other["y_pred"]))
+
+
+def test_classes_come_back_as_they_were(tmp_path: Path) -> None:
+    with Store1x(tmp_path / "w") as store:
+        pipeline = begin_pipeline(store, store.begin_run("sweep", {}, [{"name": "corn"}]), "only")
+        chain = save_chain(store, pipeline, branch_path=[0, 1])
+        for fold in range(20):
+            prediction = predict(store, pipeline, chain, fold_id=str(fold), val_score=0.5)
+            found = np.array(["rye", "oat"])[[fold % 2, 0]]
+            record = {"prediction_id": prediction, "task_type": "binary", "y_true": found, "y_pred": found[::-1]}
+            store.array_store.save_batch([record])
+        predictions = module({})
+        prediction_rows.exchange(predictions)
+        made, wanted = predictions.Predictions(), Plain()
+        for each in (made, wanted):
+            each._populate_buffer_from_store(store, store.query_predictions())
+    assert made.calls == 0
+    for ours, theirs in zip(made._buffer, wanted._buffer, strict=True):
+        assert ours["branch_path"] == [0, 1]
+        for name in ours.keys() - {"created_at"}:
+            np.testing.assert_equal(ours[name], theirs[name], err_msg=name)
+    assert len({id(row["branch_path"]) for row in made._buffer}) == len(made._buffer)
 
 
 def test_a_release_whose_rows_have_more_makes_them_itself(store: Store1x) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlglot
 from helpers import begin_pipeline, predict, save_chain
@@ -16,7 +17,7 @@ from helpers import begin_pipeline, predict, save_chain
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
-from n4a_fast.integrations.nirs4all.sqlite_ready import KNOWN, ready
+from n4a_fast.integrations.nirs4all.sqlite_ready import KNOWN, NEWEST_FIRST, newest_first, ready
 from n4a_fast.integrations.nirs4all.sqlite_tables import WITH_MORE
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.integrations.workspaces import convert
@@ -168,3 +169,18 @@ def test_what_is_translated_beforehand_is_what_the_translator_makes(query: str, 
     assert beforehand is not None
     assert sqlglot.parse_one(beforehand, read="duckdb") == sqlglot.parse_one(translation.sql, read="duckdb")
     assert not translation.json_columns
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_predictions_come_in_the_order_of_the_translation(tmp_path: Path, seed: int) -> None:
+    random, start = np.random.default_rng(seed), datetime(2026, 1, 1)
+    moments = [start + timedelta(microseconds=int(each)) for each in random.integers(0, 5_000_000, 300)]
+    with Store1x(tmp_path / "w") as store, store.read_together() as workspace:
+        given = f"(SELECT unnest(?) AS created_at, unnest(range({len(moments)})) AS place) predictions"
+        query = f"SELECT created_at, place FROM {given}"
+        ordered = workspace.database.frame(f"{query}{NEWEST_FIRST}", [moments])
+        found = newest_first(workspace.database.frame(query, [moments]))
+    assert found["created_at"].to_list() == ordered["created_at"].to_list()
+    assert len(set(found["place"].to_list())) == len(moments)
+    seconds = [each.replace(microsecond=0) for each in found["created_at"].to_list()]
+    assert seconds == sorted(seconds, reverse=True)

@@ -190,7 +190,8 @@ def test_a_pipeline_of_this_process_reads_the_same_from_memory_and_from_its_tabl
 DELETE_RUN = "import sys; from n4a_fast import WorkspaceStore; WorkspaceStore(sys.argv[1]).delete_run(sys.argv[2])"
 
 
-def test_rows_of_a_run_are_read_once_and_again_after_every_change(store: Store1x, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [0, 1, 6])
+def test_rows_of_a_run_are_read_once_and_again_after_every_change(store: Store1x, ahead: int) -> None:
     run, other = (store.begin_run(name, {}, [{"name": "corn"}]) for name in ("first", "second"))
     pipelines = [begin_pipeline(store, each, f"p{n}") for each in (run, other) for n in range(3)]
     chains = [save_chain(store, pipeline) for pipeline in pipelines for _ in range(2)]
@@ -200,6 +201,8 @@ def test_rows_of_a_run_are_read_once_and_again_after_every_change(store: Store1x
     def told(asked: Store1x) -> list[Any]:
         with WorkspaceStore.open_readonly(store.workspace_path) as plain:
             wanted = [(plain.get_pipeline(each), plain.get_chains_for_pipeline(each).to_dicts()) for each in pipelines]
+        with asked.read_together() as workspace:
+            asked._of_runs.read_ahead(workspace, pipelines[:ahead], chains=ahead > 1)
         found = [(asked.get_pipeline(each), asked.get_chains_for_pipeline(each).to_dicts()) for each in pipelines]
         assert found == wanted
         return [len(rows) for _, rows in found]

@@ -49,10 +49,10 @@ class ListViews(_Views):
         return len(self._rows)
 
     def _one(self, place: int) -> Any:
-        row = self._rows[place]
+        row = self._rows.item(place)  # plain numbers: a slice between numpy's takes three times as long
         if row < 0:
             return None
-        flat = self._values[self._offsets[row] : self._offsets[row + 1]]
+        flat = self._values[self._offsets.item(row) : self._offsets.item(row + 1)]
         width = None if self._widths is None else self._widths[row].as_py()
         return in_rows(flat, width)
 
@@ -64,23 +64,6 @@ class ListViews(_Views):
                 continue
             flat, width = self._values[offsets[row] : offsets[row + 1]], widths and widths[row]
             yield in_rows(flat, width)
-
-    def copies(self) -> list[Any]:
-        """One array per prediction, its own to write to; None where there is none."""
-        if self._widths is not None or (self._rows < 0).any():
-            return [None if view is None else view.copy() for view in self]
-        starts, ends = self._offsets[self._rows].tolist(), self._offsets[self._rows + 1].tolist()
-        return [self._values[start:end].copy() for start, end in zip(starts, ends, strict=True)]
-
-    def to_lists(self) -> list[list[Any] | None]:
-        """One list of numbers per prediction, its own; None where there is none. For arrays of one dimension."""
-        rows, places = np.unique(self._rows, return_inverse=True)
-        made = [
-            None if row < 0 else self._values[self._offsets[row] : self._offsets[row + 1]].tolist()
-            for row in rows.tolist()
-        ]
-        found = [made[place] for place in places.tolist()]
-        return [None if each is None else each.copy() for each in found]
 
     def to_2d(self) -> np.ndarray[Any, Any]:
         """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or

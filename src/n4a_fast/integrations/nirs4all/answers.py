@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from n4a_fast.integrations.nirs4all.sqlite_ready import ready
+from n4a_fast.integrations.nirs4all.sqlite_ready import NEWEST_FIRST, newest_first, ready
 from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, SAVED, SAVES, SUMMARIES, WITH_MORE
 from n4a_fast.values import jsontext
 
@@ -63,7 +63,10 @@ def answer(
     with store.read_together() as workspace:
         with_more = workspace.tables.kept() & WITH_MORE | ({SAVED} if store._unused_saves else frozenset())
         if not times_as_text and (translation := ready(query, with_more)) is not None:
-            return workspace.database.frame(translation, given)  # our own, which need not be looked at
+            # our own, which need not be looked at
+            if given or not translation.endswith(NEWEST_FIRST):
+                return workspace.database.frame(translation, given)
+            return newest_first(workspace.database.frame(translation.removesuffix(NEWEST_FIRST)))
         from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator is slow to import
 
         form = (times_as_text, with_more)

@@ -2,18 +2,17 @@
 
 nirs4all fills it row by row and asks for every pipeline and chain. Here its own code makes those rows that have more
 than scores and arrays, and the first of the plain ones; that one shows the form of a row in the release that is
-installed, in which the other plain ones are made. If what we make of it differs from what nirs4all made in
-anything but its time, nirs4all's own code makes them all.
+installed, in which the other plain ones are made, their arrays and scores when they are looked at (`late_rows`). If
+what we make of the first differs from what nirs4all made in anything but its time, nirs4all's own code makes them all.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
-from itertools import repeat
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.engine.workspace import Workspace
+from n4a_fast.integrations.nirs4all.late_rows import Maker, Makers, late_rows
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.values import jsontext
 
@@ -35,14 +35,16 @@ _OF_REFITS = ("final", "final_agg")  # whose scores nirs4all takes from each oth
 _TARGETS = ("y_true", "y_pred", "y_proba")
 _INDICES = "sample_indices"
 _ARRAYS = (*_TARGETS, _INDICES)
-_BATCH = 16_384  # predictions whose arrays are there twice meanwhile
+_BATCH = 16_384  # predictions that are let go together
+_EMPTY: Makers = {"weights": lambda _: [], "metadata": lambda _: {}, "result_metadata": lambda _: {}}
 _MORE = ("X", "spectra", "sample_metadata", "result_metadata")
 _AS_STORED = (
     *("dataset_name", "model_name", "partition", "val_score", "test_score", "train_score", "metric", "task_type"),
     *("preprocessings", "branch_id", "refit_context", "prediction_id", "pipeline_id"),
 )
 _OTHERS = ("chain_id", "model_class", "fold_id", "n_samples", "n_features", "branch_name")
-_READ = (*_AS_STORED, *_OTHERS, "scores", "best_params")
+_READ = (*_AS_STORED, *_OTHERS)
+_JSON = ("scores", "best_params")
 _WORTH_IT = 16  # rows
 _CHAINS = "SELECT chain_id, model_step_idx, branch_path FROM chains"
 _PIPELINES = "SELECT pipeline_id, name FROM pipelines"
@@ -77,6 +79,7 @@ def _together(original: Fill) -> Fill:
             runs = dict(workspace.database.rows(_RUNS))
             run = df["pipeline_id"].replace_strict(runs, default=None, return_dtype=pl.String)
             first = df.with_columns(run.alias(_RUN)).unique([_RUN, "dataset_name"], keep="first", maintain_order=True)
+            store._of_runs.read_ahead(workspace, first["pipeline_id"].unique().to_list(), chains=False)
             original(self, store, first.drop(_RUN))
 
     return ask
@@ -121,22 +124,43 @@ def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arr
         plain = ~(df["fold_id"].is_in(_OF_REFITS) | df["prediction_id"].is_in(_with_more(described)))
         if plain.sum() < _WORTH_IT:
             return None
-        theirs = ~plain | (pl.int_range(len(df), eager=True) == plain.arg_max())
+        theirs = df.filter(~plain | (pl.int_range(len(df), eager=True) == plain.arg_max()))
         shown = kind()
-        original(shown, store, df.filter(theirs), load_arrays=load_arrays)
-        by_place = dict(zip(theirs.arg_true(), shown._buffer, strict=True))
-        form = by_place[plain.arg_max()]
-        ours = df.filter(plain)
-        arrays = _arrays(workspace, ours["prediction_id"].to_list(), described) if load_arrays else {}
-        columns = _columns(workspace, ours, arrays)
-    made = [form.copy() for _ in range(len(ours))]
-    for name, column in columns.items():
-        for row, value in zip(made, column, strict=True):
-            row[name] = value
-    if not _is_same(made[0], form):
+        store._of_runs.read_ahead(workspace, theirs["pipeline_id"].unique().to_list(), chains=True)
+        original(shown, store, theirs, load_arrays=load_arrays)
+        form = shown._buffer[int((~plain)[: plain.arg_max()].sum())]
+        made = _like(form, workspace, df.filter(plain), described if load_arrays else None)
+    if not _is_same(dict(made[0]), form):
         return None
-    rows = dict(zip(plain.arg_true(), made, strict=True)) | by_place
-    return [rows[place] for place in range(len(df))]
+    made[0] = form
+    of_plain, others = iter(made), iter([row for row in shown._buffer if row is not form])
+    return [next(of_plain if is_plain else others) for is_plain in plain.to_list()]
+
+
+def _like(form: Row, workspace: Workspace, df: pl.DataFrame, described: dict[str, Row] | None) -> list[Row]:
+    """Rows in the form of one of them; without arrays if nothing is `described`."""
+    names = dict(workspace.database.rows(_PIPELINES))
+    chains = {chain: (step, path) for chain, step, path in workspace.database.rows(_CHAINS)}
+    made: list[Row] = []
+    for batch in df.iter_slices(_BATCH):
+        arrays = {} if described is None else _arrays(workspace, batch["prediction_id"].to_list(), described)
+        makers = {**{name: _array_maker(arrays.get(name, _none)) for name in _TARGETS}, **_EMPTY}
+        makers[_INDICES] = _list_maker(arrays.get(_INDICES, _none))
+        makers |= {name: _decoder(batch[name]) for name in _JSON}
+        made += _filled(form, _columns(batch, names, chains), makers)
+    return made
+
+
+def _filled(form: Row, columns: dict[str, list[Any]], makers: Makers) -> list[Row]:
+    """A row for each place of the columns; what all have is filled in once."""
+    count = len(columns["id"])
+    same = {name: column[0] for name, column in columns.items() if column.count(column[0]) == count}
+    shared = {name: value for name, value in same.items() if not isinstance(value, list)}
+    rows: list[Row] = [*late_rows({**form, **shared}, makers, count)]
+    for name in columns.keys() - shared.keys():
+        for row, value in zip(rows, columns[name], strict=True):
+            row[name] = value
+    return rows
 
 
 def _described(store: Store1x, prediction_ids: list[str]) -> dict[str, Row]:
@@ -154,48 +178,53 @@ def _is_given(value: Any) -> bool:
     return value is not None and len(value) > 0
 
 
-def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, list[Any]]:
-    """The arrays of `_ARRAYS` by name, of one prediction after the other, indices as lists: each its own, and may be
-    written to; None where there is none.
-    """
-    columns: dict[str, list[Any]] = {name: [] for name in _ARRAYS}
-    for start in range(0, len(prediction_ids), _BATCH):
-        asked = prediction_ids[start : start + _BATCH]
-        loaded = workspace.arrays.load_existing([each for each in asked if each not in described], _ARRAYS)
-        given = {name: getattr(loaded, name).copies() for name in _TARGETS}
-        given[_INDICES] = loaded.sample_indices.to_lists()
-        places = {each: place for place, each in enumerate(loaded.prediction_ids)}
-        for name, column in given.items():
-            columns[name] += column if list(places) == asked else _in_order(asked, name, places, column, described)
-    return columns
+def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, Maker]:
+    """By name of an array, what finds that of the prediction at a place, its own to write to; None for none."""
+    loaded = workspace.arrays.load_existing([each for each in prediction_ids if each not in described], _ARRAYS)
+    places: Sequence[int | None] = range(len(prediction_ids))
+    if (found := loaded.prediction_ids) != prediction_ids:
+        rows = {each: row for row, each in enumerate(found)}
+        places = [rows.get(each) for each in prediction_ids]
+
+    def finder(name: str) -> Maker:
+        views = getattr(loaded, name)
+
+        def find(place: int) -> Any:
+            row = places[place]
+            if row is None:
+                return described.get(prediction_ids[place], {}).get(name)
+            return None if (view := views[row]) is None else view.copy()
+
+        return find
+
+    return {name: finder(name) for name in _ARRAYS}
 
 
-def _in_order(
-    asked: list[str], name: str, places: dict[str, int], column: list[Any], described: dict[str, Row]
-) -> list[Any]:
-    """What was loaded, with what was there already, and None for what there is not."""
-    found = {each: column[place] for each, place in places.items()}
-    for each, row in described.items():
-        found[each] = row[name].tolist() if name == _INDICES and row[name] is not None else row[name]
-    return [found.get(each) for each in asked]
+def _none(place: int) -> None:
+    """The array of a prediction without any."""
 
 
-def _columns(workspace: Workspace, df: pl.DataFrame, arrays: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """What differs from row to row, by its name in a row."""
-    names = dict(workspace.database.rows(_PIPELINES))
-    chains = {chain: (step, jsontext.decode(path)) for chain, step, path in workspace.database.rows(_CHAINS)}
-    given = {name: df[name].to_list() for name in _READ}
-    count, nothing = len(df), np.array([])
+def _array_maker(find: Maker) -> Maker:
+    return lambda place: np.array([]) if (found := find(place)) is None else found
+
+
+def _list_maker(find: Maker) -> Maker:
+    return lambda place: [] if (found := find(place)) is None else found.tolist()
+
+
+def _decoder(column: pl.Series) -> Maker:
+    texts = column.to_arrow()  # in a forked child, Polars may wait for threads that are not there
+    return lambda place: jsontext.decode(texts[place].as_py() or None) or {}
+
+
+def _columns(df: pl.DataFrame, names: Row, chains: dict[str, tuple[int, str | None]]) -> dict[str, list[Any]]:
+    """What differs from row to row, by its name in a row; `names` of pipelines, of chains their step and their path."""
+    given = {name: _listed(df[name]) for name in _READ}
     of_chains = [chains.get(chain, (0, None)) for chain in given["chain_id"]]
     return {
         **{name: given[name] for name in _AS_STORED},
-        **{
-            name: [nothing if each is None else each for each in arrays.get(name, repeat(None, count))]
-            for name in _TARGETS
-        },
-        _INDICES: [[] if each is None else each for each in arrays.get(_INDICES, repeat(None, count))],
         "step_idx": [step for step, _ in of_chains],
-        "branch_path": [path for _, path in of_chains],
+        "branch_path": [path and jsontext.decode(path) for _, path in of_chains],
         "id": given["prediction_id"],
         "pipeline_uid": given["pipeline_id"],
         "config_name": [names.get(pipeline, "") for pipeline in given["pipeline_id"]],
@@ -203,16 +232,12 @@ def _columns(workspace: Workspace, df: pl.DataFrame, arrays: dict[str, list[Any]
         "fold_id": given["fold_id"],
         **{name: [text or "" for text in given[name]] for name in ("chain_id", "branch_name")},
         **{name: [number or 0 for number in given[name]] for name in ("n_samples", "n_features")},
-        **{name: [found or {} for found in _decoded(df[name])] for name in ("scores", "best_params")},
-        "weights": [[] for _ in range(count)],
-        **{name: [{} for _ in range(count)] for name in ("metadata", "result_metadata")},
-        _MADE: [datetime.now().isoformat()] * count,
+        _MADE: [datetime.now().isoformat()] * len(df),
     }
 
 
-def _decoded(texts: pl.Series) -> list[Any]:
-    """Many JSON texts at once."""
-    return list(jsontext.decode(f"[{','.join(texts.replace('', None).fill_null('null').to_list())}]"))
+def _listed(column: pl.Series) -> list[Any]:
+    return [column[0]] * len(column) if column.n_unique() == 1 else column.to_list()
 
 
 def _is_same(ours: Row, theirs: Row) -> bool:

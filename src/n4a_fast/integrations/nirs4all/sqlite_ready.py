@@ -6,6 +6,8 @@ twenty variants. A test compares each text with what the translator makes of it.
 
 from __future__ import annotations
 
+import polars as pl
+
 from n4a_fast.integrations.nirs4all.sqlite_tables import source_of
 
 _OF_RUN = "SELECT rowid AS _rowid, * FROM pipelines WHERE run_id = ?"
@@ -14,7 +16,7 @@ _NUMBERED = (
     " WHERE run_id = CAST(? AS TEXT){} ORDER BY pipeline_id ASC"
 )
 _PREDICTIONS = "WITH nirs4all_predictions AS ({}) SELECT * FROM nirs4all_predictions AS predictions"
-_NEWEST = " ORDER BY DATE_TRUNC('second', created_at) DESC, predictions.created_at"
+NEWEST_FIRST = " ORDER BY DATE_TRUNC('second', created_at) DESC, predictions.created_at"
 
 _RUNS = {
     f"{_OF_RUN} ORDER BY rowid ASC": _NUMBERED.format(""),
@@ -22,9 +24,9 @@ _RUNS = {
 }
 _OF_PREDICTIONS = {
     "SELECT * FROM predictions WHERE partition = ? AND pipeline_id = ? ORDER BY created_at DESC": (
-        f"{_PREDICTIONS} WHERE partition = CAST(? AS TEXT) AND pipeline_id = CAST(? AS TEXT){_NEWEST}"
+        f"{_PREDICTIONS} WHERE partition = CAST(? AS TEXT) AND pipeline_id = CAST(? AS TEXT){NEWEST_FIRST}"
     ),
-    "SELECT * FROM predictions ORDER BY created_at DESC": f"{_PREDICTIONS}{_NEWEST}",
+    "SELECT * FROM predictions ORDER BY created_at DESC": f"{_PREDICTIONS}{NEWEST_FIRST}",
 }
 KNOWN = (*_RUNS, *_OF_PREDICTIONS)
 
@@ -34,3 +36,10 @@ def ready(query: str, with_more: frozenset[str]) -> str | None:
     if query in _OF_PREDICTIONS:
         return _OF_PREDICTIONS[query].format(source_of("predictions", None, with_more=with_more))
     return _RUNS.get(query)
+
+
+def newest_first(frame: pl.DataFrame) -> pl.DataFrame:
+    """All predictions in the order of `NEWEST_FIRST`; DuckDB would move each row with its texts, for twice the time."""
+    made = pl.col("created_at")
+    order = (made.dt.truncate("1s"), made)
+    return frame.sort(*order, descending=[True, False], nulls_last=True, maintain_order=True)
