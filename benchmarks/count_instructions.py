@@ -6,41 +6,71 @@ Takes the marks library and a folder; prints the number of calls of each section
 from __future__ import annotations
 
 import ctypes
+import gc
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import joblib
+import names_alone
 import numpy as np
 from reference import append_plainly
+from sklearn.ensemble import GradientBoostingRegressor
 from slower import slow_down
 from workloads import SAMPLES, SCORES
 
 from n4a_fast import WorkspaceStore
 from n4a_fast._native import kernels
 from n4a_fast._native.columns import ListColumn, live_blocks
+from n4a_fast.artifacts import codec
+from n4a_fast.artifacts.trust import trust
 
 CALLS = 300
 VALUES = 10_000
+LOADS = 20
 
 
 def main(marks: ctypes.CDLL, folder: Path) -> dict[str, int]:
     slow_down()
     calls: dict[str, int] = {}
 
-    def counted(name: str, call: Callable[[int], object], units: int = 1) -> None:
+    def counted(name: str, call: Callable[[int], object], units: int = 1, times: int = CALLS) -> None:
         for number in range(20):  # caches of the interpreter, and room in the buffers
             call(-1 - number)
         marks.n4a_start()
-        for number in range(CALLS):
+        for number in range(times):
             call(number)
         marks.n4a_stop(name.encode())
-        calls[name] = CALLS * units
+        calls[name] = times * units
 
+    _loading(counted)
     _saving(counted, folder)
     _columns(counted)
     _kernels(counted)
     return calls
+
+
+def _loading(counted: Callable[..., None]) -> None:
+    """A model of 100 small boosted trees from somebody else, as pickle and as joblib write it: guarded, and asked for
+    names alone. No garbage is collected meanwhile: that comes when it likes, and takes a tenth of a load.
+    """
+    numbers = np.random.default_rng(0)
+    X, y = numbers.random((200, 20)), numbers.random(200)
+    model, written = GradientBoostingRegressor(n_estimators=100, random_state=0).fit(X, y), io.BytesIO()
+    joblib.dump(model, written)
+    gc.disable()
+    for kind, data in (("plain", codec.dumps(model, "joblib")), ("joblib", written.getvalue())):
+        for who, load in (("names", names_alone.loads), ("guarded", _guarded)):
+            counted(f"load_{kind}_{who}", lambda _number, load=load, data=data: load(data), times=LOADS)
+    gc.enable()
+    assert np.array_equal(_guarded(data).predict(X), model.predict(X))
+
+
+def _guarded(data: bytes) -> Any:
+    return trust("workspace").loads("a", data, "joblib", "imported")
 
 
 def _saving(counted: Callable[..., None], folder: Path) -> None:

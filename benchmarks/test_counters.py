@@ -165,6 +165,25 @@ def test_save_prediction_arrays_instructions(measure: Measure, instruction_count
     measure.value(instruction_counts["append_plainly"] / instruction_counts["save_prediction_arrays"], "x")
 
 
+boosted_trees = partial(
+    gate, size=100, seed=0, threads=1, needs=VALGRIND, baseline="a guard that asks for names alone: instructions"
+)
+
+
+@boosted_trees("load_boosted_trees_instructions", workload="a model of 100 small boosted trees; imported")
+def test_load_boosted_trees_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
+    assert instruction_counts["load_plain_guarded"] > 1_000_000
+    measure.note(instructions=instruction_counts["load_plain_guarded"])
+    measure.value(instruction_counts["load_plain_names"] / instruction_counts["load_plain_guarded"], "x")
+
+
+@boosted_trees("load_joblib_boosted_trees_instructions", workload="the same in a file of joblib's")
+def test_load_joblib_boosted_trees_instructions(measure: Measure, instruction_counts: dict[str, float]) -> None:
+    assert instruction_counts["load_joblib_guarded"] > 1_000_000
+    measure.note(instructions=instruction_counts["load_joblib_guarded"])
+    measure.value(instruction_counts["load_joblib_names"] / instruction_counts["load_joblib_guarded"], "x")
+
+
 @gate(
     "list_column_instructions",
     workload="ListColumn.append of 10,000 float32 values, converted to float64",

@@ -44,8 +44,9 @@ static int grow(walk *w, void **place, int64_t *room, int64_t needed, int64_t si
   return OK;
 }
 
-static int push(walk *w, value v) {
-  int failed = grow(w, (void **)&w->stack, &w->stack_room, w->top + 1, sizeof(value));
+/* Nearly every opcode comes here. */
+static inline int push(walk *w, value v) {
+  int failed = w->top < w->stack_room ? OK : grow(w, (void **)&w->stack, &w->stack_room, w->top + 1, sizeof(value));
   if (!failed) w->stack[w->top++] = v;
   return failed;
 }
@@ -147,7 +148,7 @@ static int get(walk *w, int bytes) {
 static int put_at(walk *w, uint64_t at) {
   if (!has(w, 1)) return NO_VALUE;
   if (at > (uint64_t)w->length) return TOO_MUCH; /* Python would make room for all places below it */
-  int failed = grow(w, (void **)&w->memo, &w->memo_room, (int64_t)at + 1, sizeof(value));
+  int failed = (int64_t)at < w->memo_room ? OK : grow(w, (void **)&w->memo, &w->memo_room, (int64_t)at + 1, sizeof(value));
   if (failed) return failed;
   if (!w->memo[at].form) w->memo_count++;
   w->memo[at] = w->stack[w->top - 1];

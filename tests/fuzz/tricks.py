@@ -175,6 +175,9 @@ def on_faith() -> dict[str, bytes]:
         "numpy, a generator far before its beginning": whole(
             called("numpy.random._pickle.__bit_generator_ctor", text("Philox")) + written["far"] + b"b"
         ),
+        "numpy, a generator that is made empty, far along": whole(
+            named("numpy.random._mt19937.MT19937") + b")\x81" + written["twister"] + b"b"
+        ),
         "a distance tree without a distance": whole(space + written["tree"] + b"b"),
         "a distance tree with few weights": whole(space + written["weighted"] + b"b"),
         "an opcode beyond the end of its frame": frames

@@ -168,3 +168,42 @@ def test_an_array_is_cut_or_lies_in_a_frame_or_another_array() -> None:
     with pytest.raises(ValueError, match="joblib does not"):
         opcodes.scan(b"\x80\x02Vjoblib\\u002enumpy_pickle\nVNumpyArrayWrapper\n\x93.", ROOM)
     assert [*opcodes.scan(of_objects + b"N..", ROOM)[3].values()] == [(len(sound), len(sound) + 2, True)]
+
+
+SMALL: dict[str, Any] = {
+    "numbers": np.arange(6.0),
+    "no numbers": np.zeros((0, 3), np.int32),
+    "columns first": np.asfortranarray(np.arange(6, dtype=np.uint8).reshape(2, 3)),
+    "axes in turns": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
+    "records": np.zeros(3, [("left", np.int64), ("leaf", np.uint8)]),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_arrays_are_made_as_numpy_makes_them(name: str) -> None:
+    made, told = SMALL[name].__reduce_ex__(5)[:2]
+    if not made.__name__.startswith("_frombuffer"):
+        pytest.skip("this NumPy writes it otherwise")
+    arguments = (bytearray(told[0]), *told[1:])
+    found, expected = opcodes.array_from_bytes(*arguments), made(*arguments)
+    assert (found.dtype, found.shape, found.strides) == (expected.dtype, expected.shape, expected.strides)
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (b"12345678", np.dtype(object), (1,), "C"),
+        (b"12345678", "f8", (1,), "C"),
+        (b"12345678", np.dtype("f8"), (1,), "A"),
+        (b"12345678", np.dtype("f8"), (1,), "C", (0,)),
+        (b"1234567812345678", np.dtype("f8"), (1,), "C"),
+        (b"1234", np.dtype("f8"), (1,), "C"),
+        (b"12345678", np.dtype("f8"), (-1, -1), "C"),
+        (12345678, np.dtype("f8"), (1,), "C"),
+    ],
+)
+def test_small_arrays_of_another_form_are_refused(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        opcodes.array_from_bytes(*arguments)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from n4a_fast._native.kernels import tree_sizes_fit
-from n4a_fast.artifacts.trust import array_states
+from n4a_fast._native.opcodes import array_from_bytes
+from n4a_fast.artifacts.trust import array_states, generators
 from n4a_fast.artifacts.trust.names import imported
 
 _LONGEST_RANGE = 10**6
-_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _CORES = ("numpy.core", "numpy._core")
 _PLAIN_BASES = (object, dict, list, tuple, set, frozenset, int, float, complex, str, bytes)
 _COLLECTED = (list, tuple, dict, set, frozenset, range)
@@ -43,6 +43,7 @@ class Makers:
 
     def __init__(self) -> None:
         self.trees: list[Any] = []
+        self.generators: set[Any] = set()  # of bits, with a state that was looked at
         self.names: set[str] = set()  # every global that was imported
         self._of_numbers: Any = None  # the type of values that was looked at last
 
@@ -62,6 +63,11 @@ class Makers:
             state = array_states.type_state(one, state)
         elif isinstance(one, np.ndarray):
             array_states.require_array_state(one, state)
+        elif type(one) in generators.KINDS:
+            generators.require_state(one, state)
+            self.generators.add(one)
+        elif type(one) in generators.USERS:
+            generators.require_state(one, state)
         if own is not None:  # what stands among its attributes by this name is no method
             if (sample := _UNCHECKED.get(getattr(own, "__qualname__", ""))) and not _is_like(state, *sample):
                 raise pickle.UnpicklingError(f"a {type(one).__name__} gets no whole state")
@@ -87,17 +93,6 @@ class Makers:
         if not isinstance(kind, type) or not issubclass(kind, np.ndarray) or shape != (0,) or dtype not in (b"b", "b"):
             raise pickle.UnpicklingError("an array is not made empty")
         return _reconstruct(kind, (0,), _BITS)
-
-    def _from_buffer(self, values: Any, dtype: Any, shape: Any, order: Any, *axes: Any) -> Any:
-        """By one call of numpy's in the place of three: boosted trees have hundreds of small arrays."""
-        if axes or order not in ("C", "F"):
-            return _original("numpy._core.numeric", "_frombuffer")(values, dtype, shape, order, *axes)
-        if not isinstance(dtype, np.dtype) or dtype.hasobject:
-            raise pickle.UnpicklingError("an array of objects is made from bytes")
-        found = np.ndarray(shape, dtype, values, 0, None, order)
-        if found.nbytes != len(values):
-            raise pickle.UnpicklingError("an array has another length than its bytes")
-        return found
 
     def _masked(self, kind: Any, base: Any, shape: Any, dtype: Any) -> Any:
         if kind is not np.ma.MaskedArray or base is not np.ndarray or shape != (0,) or dtype not in (b"b", "b"):
@@ -144,12 +139,8 @@ class Makers:
             raise pickle.UnpicklingError("a decimal number is no short text")
         return _original("decimal", "Decimal")(text)
 
-    def _bit_generator(self, name: Any = "MT19937") -> Any:
-        if isinstance(name, type) and issubclass(name, np.random.BitGenerator):
-            name = name.__name__
-        if name not in _BIT_GENERATORS:
-            raise pickle.UnpicklingError("a random generator is none of numpy's")
-        return getattr(np.random, name)()
+    def _bit_generator(self, kind: Any = "MT19937") -> Any:
+        return generators.made(kind)
 
     def _generator(self, kind: Any = "MT19937", _maker: Any = None) -> Any:
         return np.random.Generator(kind if isinstance(kind, np.random.BitGenerator) else self._bit_generator(kind))
@@ -190,10 +181,10 @@ def _tree_class() -> Any:
 _reconstruct: Any = np.empty(0).__reduce__()[0]
 _scalar: Any = np.float64().__reduce__()[0]
 
-_MAKERS: dict[str, Callable[..., Any]] = {
+_MAKERS: dict[str, Any] = {
     "numpy.dtype": Makers._dtype,
     **{f"{core}.multiarray._reconstruct": Makers._array for core in _CORES},
-    **{f"{core}.numeric._frombuffer": Makers._from_buffer for core in _CORES},
+    **{f"{core}.numeric._frombuffer": staticmethod(array_from_bytes) for core in _CORES},
     "numpy.ma.core._mareconstruct": Makers._masked,
     "copyreg._reconstructor": Makers._reconstructor,
     "builtins.set": _collecting(set),

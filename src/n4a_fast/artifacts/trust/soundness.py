@@ -16,6 +16,7 @@ import numpy as np
 
 from n4a_fast._native.kernels import grown_trees_need, trees_are_sound
 from n4a_fast._native.references import reachable
+from n4a_fast.artifacts.trust import generators
 from n4a_fast.artifacts.trust.makers import Makers
 
 # hold nothing that was in the file
@@ -25,7 +26,6 @@ _ATOMS = frozenset(
 )
 _INTEGERS = (int, np.integer)
 _ENTERED, _WANTED, _MAY_HOLD_OBJECTS = 1, 2, 4  # of the search
-_MT_LENGTH, _PHILOX_LENGTH = 624, 4
 _LINKS = ("left_child", "right_child", "feature")
 _GROWN = [
     *((name, np.dtype(np.uint32)) for name in ("left", "right")),
@@ -45,8 +45,9 @@ def require_sound(found: Any, makers: Makers) -> None:
         for one in reachable(found, _kind_of):
             by_kind.setdefault(type(one), []).append(one)
         for kind, ones in by_kind.items():
-            if (check := _check_of(kind)) is not None:
-                _checked(check, ones)
+            left = [*{*ones} - makers.generators] if kind in generators.KINDS else ones
+            if left and (check := _check_of(kind)) is not None:
+                _checked(check, left)
 
 
 def _every(check: Callable[[Any], bool], ones: list[Any]) -> bool:
@@ -81,21 +82,27 @@ def _checked(check: Callable[[list[Any]], bool], ones: list[Any]) -> None:
 
 def _trees(trees: list[Any]) -> bool:
     """All trees of a file at once: a forest has hundreds, and a call of numpy costs as much as a small one."""
-    if not all(1 <= tree.node_count <= tree.capacity for tree in trees):  # before anything reads the nodes
-        return False
-    nodes = [tree.__getstate__()["nodes"] for tree in trees]
+    nodes = []
+    for tree in trees:
+        if not 1 <= tree.node_count <= tree.capacity:  # before anything reads the nodes
+            return False
+        nodes.append(tree.__getstate__()["nodes"])
     stride = nodes[0].dtype.itemsize
     if [nodes[0].dtype.fields[name][:2] for name in _LINKS] != _LINKS_FIRST:  # another release of scikit-learn
         nodes, stride = [np.stack([one[name] for name in _LINKS], axis=1, dtype=np.int64) for one in nodes], 24
     return trees_are_sound(nodes, [tree.n_features for tree in trees], stride)
 
 
-def _tree_of(model: Any) -> bool:
+def _tree_models(models: list[Any]) -> bool:
     """A tree is handed rows as wide as its model says, and does not look at their width."""
-    state = vars(model)
-    tree, width = state.get("tree_"), state.get("n_features_in_")
-    fits = tree is None or (isinstance(width, _INTEGERS) and bool(width == tree.n_features))
-    return fits and "_validate_X_predict" not in state
+    for state in map(vars, models):
+        if "_validate_X_predict" in state:
+            return False
+        if (tree := state.get("tree_")) is not None:
+            width = state.get("n_features_in_")
+            if not isinstance(width, _INTEGERS) or width != tree.n_features:
+                return False
+    return True
 
 
 def _boosted(model: Any) -> bool:
@@ -105,11 +112,12 @@ def _boosted(model: Any) -> bool:
     stages, init = state["estimators_"], state["init_"]
     if not isinstance(stages, np.ndarray) or stages.ndim != 2:
         return False
-    if not all(_check_of(kind) is _TREE_MODELS for kind in set(map(type, stages.flat))):
+    models = stages.ravel().tolist()
+    if not all(_check_of(kind) is _tree_models for kind in set(map(type, models))):
         return False
     if _hides_methods(model) or (not isinstance(init, str) and _hides_methods(init)):
         return False
-    return len({one.tree_.n_features for one in stages.flat}) == 1 and stages.shape[1] <= _outputs(init, model)
+    return len({one.tree_.n_features for one in models}) == 1 and stages.shape[1] <= _outputs(init, model)
 
 
 def _outputs(init: Any, model: Any) -> int:
@@ -128,7 +136,13 @@ def _outputs(init: Any, model: Any) -> int:
 
 def _hides_methods(one: Any) -> bool:
     """Whether a state has a value in the place of a method that native code is reached through."""
-    return any(callable(getattr(type(one), name, None)) for name in vars(one))
+    kind: Any = type(one)
+    return not _methods(kind).isdisjoint(vars(one))
+
+
+@lru_cache(maxsize=256)
+def _methods(kind: Any) -> frozenset[str]:
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))
 
 
 def _name(kind: type) -> str:
@@ -258,14 +272,7 @@ def _space_tree(tree: Any) -> bool:
 
 
 def _bit_generator(generator: Any) -> bool:
-    return _in_range(generator.state)
-
-
-def _in_range(state: Any) -> bool:
-    """Whether a generator's place lies within the numbers that it has made ahead."""
-    if state["bit_generator"] == "Philox":
-        return 0 <= int(state["buffer_pos"]) <= _PHILOX_LENGTH
-    return state["bit_generator"] != "MT19937" or 0 <= int(state["state"]["pos"]) <= _MT_LENGTH
+    return generators.is_in_range(generator.state)
 
 
 _SPARSE = {
@@ -273,7 +280,6 @@ _SPARSE = {
     for kind, check in (("csr", _compressed), ("csc", _compressed), ("coo", _coordinates))
     for what in ("matrix", "array")
 }
-_TREE_MODELS = partial(_every, _tree_of)
 _CHECKS: dict[str, Callable[[list[Any]], bool]] = {
     **{name: partial(_every, check) for name, check in _SPARSE.items()},
     **{
@@ -295,7 +301,7 @@ _CHECKS: dict[str, Callable[[list[Any]], bool]] = {
         )
         for name in ("Classifier", "Regressor")
     },
-    "sklearn.tree._classes.BaseDecisionTree": _TREE_MODELS,
+    "sklearn.tree._classes.BaseDecisionTree": _tree_models,
     "sklearn.ensemble._gb.BaseGradientBoosting": partial(_every, _boosted),
     "scipy.interpolate._bsplines.BSpline": partial(_every, _spline),
     "scipy.interpolate._bsplines._BSpline": partial(_every, _spline),
