@@ -295,6 +295,7 @@ def _extra() -> dict[str, list[dict[str, Any]]]:
             for loss in ("absolute_error", "poisson", "quantile", "gamma")
         ],
         "GradientBoostingRegressor": [{"loss": loss} for loss in ("absolute_error", "huber", "quantile")],
+        "GradientBoostingClassifier": [{"loss": "exponential"}],
         "SGDRegressor": [{"loss": loss} for loss in ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")],
         "SGDClassifier": [
             {"loss": loss} for loss in ("hinge", "log_loss", "modified_huber", "perceptron", "squared_hinge")

@@ -23,7 +23,8 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestRegressor,
 )
-from sklearn.linear_model import Ridge
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.metrics._dist_metrics import EuclideanDistance64
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KDTree, KNeighborsRegressor
@@ -31,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeRegressor
-from sklearn.utils import all_estimators
+from sklearn.utils import Bunch, all_estimators
 
 from n4a_fast import WorkspaceStore, inspect_bundle
 from n4a_fast.artifacts.pickles import contents_of
@@ -108,12 +109,19 @@ def test_every_estimator_of_scikit_learn_loads_by_default() -> None:
         RandomForestRegressor(5).fit(X, Y),
         GradientBoostingClassifier(n_estimators=2).fit(X, THREE),
         GradientBoostingRegressor(n_estimators=2, init="zero").fit(X, Y),
+        GradientBoostingRegressor(n_estimators=2, init=Ridge()).fit(X, Y),
+        GradientBoostingRegressor(n_estimators=2, init=Lasso()).fit(X, Y),
+        GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()).fit(X, THREE),
+        GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()).fit(X, THREE == "soja"),
+        GradientBoostingClassifier(n_estimators=2, loss="exponential").fit(X, THREE == "soja"),
+        SVR(kernel="precomputed").fit(X[:6] @ X[:6].T, Y[:6]),
     ],
     ids=lambda model: type(model).__name__,
 )
 def test_models_that_were_refused_predict_what_they_did(model: Any, write: Any) -> None:
     for setting in ("workspace", ["mypackage.*"]):
-        assert np.array_equal(loaded(model, write, setting).predict(X), model.predict(X))
+        rows = X[:, : model.n_features_in_]
+        assert np.array_equal(loaded(model, write, setting).predict(rows), model.predict(rows))
 
 
 def test_a_list_means_classes_and_estimators_of_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +241,18 @@ def forged(model: Any, **state: Any) -> bytes:
     return pickle.dumps(model)
 
 
+def with_state(model: Any, **state: Any) -> Any:
+    vars(model.fit(X, Y)).update(state)
+    return model
+
+
+def with_link(link: Any) -> Any:
+    """A loss whose link has this in the place of its method."""
+    loss = GradientBoostingRegressor(n_estimators=1).fit(X, Y)._loss
+    vars(loss.link)["link"] = link
+    return loss
+
+
 def of_histogram(name: str = "left", value: int = 10**6) -> Any:
     model = HistGradientBoostingClassifier(max_iter=2).fit(X, THREE)
     model._predictors[0][0].nodes[name][0] = value
@@ -254,7 +274,30 @@ FORGED = {
     "stages of a boosted model that are no trees": lambda: boosted(estimators_=np.array([[Ridge().fit(X, Y)]], object)),
     "more columns than a boosted model begins with": lambda: boosted(estimators_=stages(6, 3)),
     "more columns than zeros to begin with": lambda: boosted(estimators_=stages(6, 3), init_="zero"),
-    "a boosted model that begins with anything": lambda: boosted(init_=Ridge().fit(X, Y)),
+    "a boosted model that begins with anything": lambda: boosted(init_=make_pipeline(Ridge()).fit(X, Y)),
+    "a boosted model that begins with few rows": lambda: boosted(init_=with_state(Ridge(), intercept_=np.ones((1, 1)))),
+    "a boosted model that begins with one column": lambda: boosted(
+        init_=with_state(Ridge(), _decision_function=np.mean), estimators_=stages(6)
+    ),
+    "classes of a boosted model, begun with fewer": lambda: forged(
+        GradientBoostingClassifier(n_estimators=2).fit(X, THREE), init_=LogisticRegression().fit(X, THREE == "soja")
+    ),
+    "a loss that is none": lambda: boosted(_loss=Bunch(link=Bunch(link=np.mean), is_multiclass=False)),
+    "a link in the place of a loss's": lambda: boosted(_loss=with_link(np.mean)),
+    "a histogram's model of fewer columns": lambda: forged(of_histogram("is_leaf", 0), n_features_in_=1),
+    "a histogram's model that does not say its columns": lambda: forged(
+        of_histogram("is_leaf", 0), n_features_in_=None
+    ),
+    "a histogram's model of other rows": lambda: forged(
+        of_histogram("is_leaf", 0), _preprocessor=VarianceThreshold().fit(X)
+    ),
+    "a histogram's model of bins": lambda: forged(of_histogram("is_leaf", 0), _in_fit=True),
+    "places beyond a kernel that is given": lambda: forged(
+        SVR(kernel="precomputed").fit(X[:6] @ X[:6].T, Y[:6]), shape_fit_=(1, 6)
+    ),
+    "a support vector machine that looks at its rows otherwise": lambda: forged(
+        SVR().fit(X, Y), _validate_for_predict=np.log1p
+    ),
     "a sparse matrix among objects": lambda: pickle.dumps(np.array([{"a": _far_off()}], dtype=object)),
     "a feature that is not there": lambda: with_nodes(feature=6),
     "a child of a histogram's tree": lambda: pickle.dumps(of_histogram()),

@@ -17,6 +17,7 @@ import numpy as np
 from n4a_fast._native.kernels import grown_trees_need, trees_are_sound
 from n4a_fast._native.references import reachable
 from n4a_fast.artifacts.trust import generators
+from n4a_fast.artifacts.trust.first_guesses import columns_of, hides_methods
 from n4a_fast.artifacts.trust.makers import Makers
 
 # hold nothing that was in the file
@@ -109,40 +110,15 @@ def _boosted(model: Any) -> bool:
     state = vars(model)
     if "estimators_" not in state:
         return True  # not fitted
-    stages, init = state["estimators_"], state["init_"]
+    stages = state["estimators_"]
     if not isinstance(stages, np.ndarray) or stages.ndim != 2:
         return False
     models = stages.ravel().tolist()
     if not all(_check_of(kind) is _tree_models for kind in set(map(type, models))):
         return False
-    if _hides_methods(model) or (not isinstance(init, str) and _hides_methods(init)):
+    if hides_methods(model):
         return False
-    return len({one.tree_.n_features for one in models}) == 1 and stages.shape[1] <= _outputs(init, model)
-
-
-def _outputs(init: Any, model: Any) -> int:
-    """How many columns the first guess of a boosted model has: each stage is added to them without a look."""
-    if isinstance(init, str):
-        return int(vars(model)["n_trees_per_iteration_"])
-    kind, state = _name(type(init)), vars(init)
-    if kind == "sklearn.dummy.DummyRegressor" and state["n_outputs_"] == 1:
-        return 1
-    if kind == "sklearn.dummy.DummyClassifier" and state["n_outputs_"] == 1 and state["_strategy"] == "prior":
-        (classes,) = state["class_prior_"].shape
-        many = vars(model)["_loss"].is_multiclass and hasattr(type(model), "predict_proba")
-        return int(classes if many else min(classes, 1))
-    raise pickle.UnpicklingError(f"how many values a {kind} predicts first cannot be told")
-
-
-def _hides_methods(one: Any) -> bool:
-    """Whether a state has a value in the place of a method that native code is reached through."""
-    kind: Any = type(one)
-    return not _methods(kind).isdisjoint(vars(one))
-
-
-@lru_cache(maxsize=256)
-def _methods(kind: Any) -> frozenset[str]:
-    return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))
+    return len({one.tree_.n_features for one in models}) == 1 and stages.shape[1] <= columns_of(model)
 
 
 def _name(kind: type) -> str:
@@ -174,8 +150,18 @@ def _as_grown(nodes: Any) -> Any:
 
 
 def _boosted_by_histogram(model: Any) -> bool:
-    trees = [one for stage in vars(model).get("_predictors", ()) for one in stage]
-    return not trees or 0 <= _features_needed(trees) <= vars(model)["_n_features"]
+    """Rows are as wide as the model says, where no preprocessor makes others of them: that one and its categories come
+    with a function that calls others, and is not on the list.
+    """
+    state = vars(model)
+    trees, width = [one for stage in state.get("_predictors", ()) for one in stage], state.get("n_features_in_")
+    if not trees:
+        return True  # not fitted
+    if hides_methods(model) or "_in_fit" in state or state["_preprocessor"] is not None:
+        return False
+    if any(len(one.raw_left_cat_bitsets) for one in trees):
+        return False
+    return isinstance(width, _INTEGERS) and bool(0 <= _features_needed(trees) <= width)
 
 
 def _compressed(matrix: Any) -> bool:
@@ -223,13 +209,13 @@ def _support_vectors(model: Any) -> bool:
     state = vars(model)
     if "support_" not in state:
         return True  # not fitted
-    if state["_sparse"] or not isinstance(state["kernel"], str):
+    if state["_sparse"] or not isinstance(state["kernel"], str) or hides_methods(model):
         return False  # walks rows of a sparse matrix, or calls what it holds
     support, counts, weights = state["support_"], state["_n_support"], state["_dual_coef_"]
     vectors, intercept, kernel = state["support_vectors_"], state["_intercept_"], state["kernel"]
     classifies = type(model).__name__.endswith("SVC")
     classes = len(counts) if classifies else 2
-    pairs = classes * (classes - 1) // 2
+    pairs, (rows, width) = classes * (classes - 1) // 2, state["shape_fit_"]
     return bool(
         kernel in ("linear", "poly", "rbf", "sigmoid", "precomputed")
         and support.dtype == counts.dtype == np.int32
@@ -244,8 +230,9 @@ def _support_vectors(model: Any) -> bool:
         and len(intercept) == pairs
         and len(state["_probA"]) == len(state["_probB"])
         and len(state["_probA"]) in (0, 1, pairs)
-        and (not len(support) or support.min() >= 0)
-        and (kernel == "precomputed" or vectors.shape[1] == state["shape_fit_"][1])
+        and isinstance(rows, _INTEGERS)
+        and (not len(support) or 0 <= support.min() <= support.max() < rows)  # places in a kernel that is given
+        and (kernel == "precomputed" or vectors.shape[1] == width)
     )
 
 
