@@ -1150,8 +1150,9 @@ class WorkspaceStore:
         """Predict new spectra with stored chains and keep the predictions, all of them or none; their ids, in order.
 
         `y` (n_samples[, n_targets]), as the chains predict, gives scores: rmse, r2 and mae, or accuracy, balanced
-        accuracy and macro F1. The predictions belong to a pipeline of their own on `dataset`, in the open run `run` or
-        in one that is made and completed, under the fold "avg", which no ranking of chains counts.
+        accuracy and macro F1. What was not measured is NaN, or None among labels, and has no part in them. The
+        predictions belong to a pipeline of their own on `dataset`, in the open run `run` or in one that is made and
+        completed, under the fold "avg", which no ranking of chains counts.
         """
         data = NewSpectra(X, y, wavelengths, sample_indices, dataset, partition)
         return replay_and_save(self, chain_ids, data, run, {"folds": folds, "n_jobs": n_jobs, "threads": threads})

@@ -12,8 +12,11 @@ import pytest
 from helpers import DEADLINE, child, count
 from replay_chains import spectra, target
 from replay_stores import begin, pls_chain, put_chain
+from sklearn.decomposition import PCA
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, root_mean_squared_error
+from sklearn.tree import DecisionTreeRegressor
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
@@ -71,6 +74,69 @@ def test_several_targets_and_nothing_measured(store: WorkspaceStore) -> None:
     assert row["scores"] == {}
 
 
+def test_several_targets_have_scores(store: WorkspaceStore) -> None:
+    both = np.stack([Y, -2.0 * Y], axis=1)
+    chains = [put_chain(store, begin(store), [], [Ridge(alpha).fit(X, both)]) for alpha in (1.0, 9.0)]
+    for asked in (chains[:1], chains):
+        ids = store.replay_and_save(asked, X, both, dataset="autumn")
+        for chain, identifier in zip(asked, ids, strict=True):
+            row = store.get_prediction(identifier, load_arrays=True)
+            assert row is not None
+            np.testing.assert_array_equal(row["y_true"], both)
+            assert row["test_score"] == pytest.approx(root_mean_squared_error(both, store.replay_chain(chain, X)))
+
+
+@pytest.mark.parametrize("classes", [np.array([4, 7]), np.array([False, True])])
+def test_classes_that_are_numbers_are_classes(store: WorkspaceStore, classes: Any) -> None:
+    y = classes[(np.median(Y) < Y).astype(int)]
+    chain = put_chain(store, begin(store), [], [LogisticRegression(max_iter=500).fit(X, y)])
+    counted = put_chain(store, begin(store), [], [DecisionTreeRegressor(random_state=0).fit(X, y.astype(float))])
+    (identifier,) = store.replay_and_save([chain], X, y, dataset="autumn")
+    row = store.get_prediction(identifier)
+    assert row is not None
+    assert (row["task_type"], row["metric"]) == ("classification", "accuracy")
+    assert row["test_score"] == accuracy_score(y, store.replay_chain(chain, X))
+    row = store.get_prediction(store.replay_and_save([counted], X, y, dataset="autumn")[0])
+    assert row is not None
+    assert (row["task_type"], row["metric"]) == ("regression", "rmse")
+
+
+def test_spectra_that_were_not_measured_have_no_part_in_scores(store: WorkspaceStore) -> None:
+    some, numbers, labels = np.arange(len(Y)) % 3 > 0, Y.copy(), LABELS.astype(object)
+    numbers[~some], labels[~some] = np.nan, None
+    chain = pls_chain(store, begin(store), X, Y)
+    classifier = put_chain(store, begin(store), [], [LogisticRegression(max_iter=500).fit(X, LABELS)])
+    row = store.get_prediction(store.replay_and_save([chain], X, numbers, dataset="autumn")[0], load_arrays=True)
+    assert row is not None
+    assert row["test_score"] == pytest.approx(root_mean_squared_error(Y[some], store.replay_chain(chain, X)[some]))
+    np.testing.assert_array_equal(row["y_true"], numbers)
+    row = store.get_prediction(store.replay_and_save([classifier], X, labels, dataset="autumn")[0], labels=True)
+    assert row is not None
+    assert row["test_score"] == accuracy_score(LABELS[some], store.replay_chain(classifier, X)[some])
+    assert row["y_true"].tolist() == labels.tolist()
+    row = store.get_prediction(store.replay_and_save([chain], X, np.full(len(X), np.nan), dataset="none")[0])
+    assert row is not None
+    assert row["scores"] == {}
+
+
+def test_a_prediction_that_is_nan_has_a_score_that_is_nan(store: WorkspaceStore) -> None:
+    step = PCA(1).fit(X[:20])
+    model = IsotonicRegression(out_of_bounds="nan").fit(step.transform(X[:20]), Y[:20])
+    chain = put_chain(store, begin(store), [step], [model])
+    row = store.get_prediction(store.replay_and_save([chain], X, Y, dataset="autumn")[0], load_arrays=True)
+    assert row is not None
+    assert np.isnan(row["y_pred"]).any()
+    assert np.isnan(row["test_score"])
+
+
+def test_spectra_in_blocks_and_of_several_sources_are_counted(store: WorkspaceStore) -> None:
+    chain = put_chain(store, begin(store), [], [Ridge().fit(X, Y)])
+    for given in (iter([X[:20], X[20:]]), [X]):
+        row = store.get_prediction(store.replay_and_save([chain], given, Y, dataset="autumn")[0])
+        assert row is not None
+        assert (row["n_samples"], row["n_features"]) == X.shape
+
+
 def test_nothing_of_the_training_is_replaced_and_no_ranking_changes(store: WorkspaceStore) -> None:
     model = store.save_cross_validation(Ridge(), X, Y, cv=3)
     before = store.query_predictions().sort("prediction_id"), store.leaderboard().frame
@@ -87,6 +153,9 @@ def test_nothing_of_the_training_is_replaced_and_no_ranking_changes(store: Works
     [
         ({"y": Y[:3]}, "y has shape"),
         ({"y": LABELS[:25]}, "y holds labels"),
+        ({"y": np.ma.masked_less(Y[:25], np.median(Y))}, "y has masked values"),
+        ({"y": np.where(np.arange(25) == 3, np.inf, 0.0)}, "y holds infinite values"),
+        ({"y": Y[:25] + 0j}, "y is no array of numbers"),
         ({"X": NEW[:, :-1]}, "columns"),
         ({"sample_indices": [1]}, "sample_indices"),
         ({"chain_ids": 2}, "named twice"),
