@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[1]
 BUILD_TOOLS = ("cmake", "ctest", "cpack", "ninja", "cython")
+REPOSITORY = "https://example.org/team/n4a_fast"
 DEADLINE = 600.0  # seconds for one step; the package index may be slow
 
 ROUND_TRIP = """
@@ -93,8 +94,13 @@ def sdist(builder: Place) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(builder: Place, sdist: Path) -> Path:
-    """The wheel that pip builds from the sdist."""
-    builder.pip("wheel", "--no-deps", "--wheel-dir", str(builder.folder / "wheel"), str(sdist))
+    """The wheel that pip builds from the sdist, in a clone of a repository on the web."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(builder.folder / "clone", filter="data")
+    (clone,) = (builder.folder / "clone").iterdir()
+    for command in ("init -q", f"remote add origin git@{REPOSITORY.removeprefix('https://').replace('/', ':', 1)}.git"):
+        subprocess.run(["git", *command.split()], cwd=clone, check=True)
+    builder.pip("wheel", "--no-deps", "--wheel-dir", str(builder.folder / "wheel"), str(clone))
     (made,) = (builder.folder / "wheel").iterdir()
     return made
 
@@ -149,22 +155,33 @@ def test_one_wheel_serves_python_3_11_and_later_and_is_typed(wheel: Path) -> Non
 
 
 RENDER = """
-import email, re, sys, zipfile
+import email, json, re, sys, zipfile
 from readme_renderer import markdown
 archive = zipfile.ZipFile(sys.argv[1])
 (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
 metadata = email.message_from_string(archive.read(name).decode())
 assert metadata["Description-Content-Type"].startswith("text/markdown")
 page = markdown.render(metadata.get_payload())
-print(*re.findall(r'(?:href|src)="([^"]*)"', page), page.count("<pre"), sep="\\n")
+print(json.dumps({"links": re.findall(r'href="([^"]*)"', page), "pictures": re.findall(r'src="([^"]*)"', page),
+                  "blocks": page.count("<pre"), "urls": metadata.get_all("Project-URL"),
+                  "keywords": metadata["Keywords"]}))
 """
 
 
-def test_the_package_index_shows_the_readme_without_a_link_that_leads_nowhere(builder: Place, wheel: Path) -> None:
-    *links, blocks = builder.run("python", "-c", RENDER, str(wheel)).splitlines()
-    assert links
-    assert [link for link in links if not link.startswith(("https://", "#"))] == []
-    assert int(blocks) >= 3
+def test_the_package_index_shows_the_readme_with_its_pictures_and_where_the_project_lies(
+    builder: Place, wheel: Path
+) -> None:
+    shown = json.loads(builder.run("python", "-c", RENDER, str(wheel)))
+    assert shown["links"]
+    assert [link for link in shown["links"] if not link.startswith(("https://", "#"))] == []
+    assert len(shown["pictures"]) == 2
+    for place in shown["pictures"]:
+        folder, tag, file = place.removeprefix(f"{REPOSITORY}/").split("/", 2)
+        assert (folder, tag[0], (PROJECT / file).is_file()) == ("raw", "v", True)
+    assert shown["blocks"] >= 3
+    assert {line.split(", ")[0] for line in shown["urls"]} == {"Repository", "Documentation", "Changelog", "Issues"}
+    assert all(line.split(", ")[1].startswith(REPOSITORY) for line in shown["urls"])
+    assert "nirs4all" in shown["keywords"]
 
 
 def test_the_free_threaded_python_is_refused_by_name(builder: Place, tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ FILES = {
     "src/n4a_fast/version.py": '__version__ = "1.2.3"\n',
     "CHANGELOG.md": "# Changelog\n\n## 1.2.3 (2026-12-01)\n\n- New.\n\n## 1.2.2 (2026-11-01)\n",
     "CITATION.cff": "cff-version: 1.2.0\nversion: 1.2.3\n",
-    "pyproject.toml": "[project]\nurls = { Repository = 'https://example.org/a/b', Documentation = 'https://example.org/d',"
-    " Changelog = 'https://example.org/c', Issues = 'https://example.org/i' }\n",
 }
 
 
@@ -58,8 +56,7 @@ def test_what_is_ready_has_no_complaint(project: Path) -> None:
         (_edit("src/n4a_fast/version.py", "1.2.3", "1.2.3.dev1"), "a release is like"),
         (_edit("CHANGELOG.md", "2026-12-01", "unreleased"), "CHANGELOG.md begins with"),
         (_edit("CITATION.cff", "1.2.3", "1.2.2"), "CITATION.cff states another version"),
-        (_edit("pyproject.toml", "a/b", "a/fork"), "names another repository than https://example.org/a/b"),
-        (_edit("pyproject.toml", "Changelog =", "Changes ="), "has no Changelog"),
+        (lambda project: _git(project, "remote set-url origin /home/me/clone"), "origin is no address on the web"),
         (lambda project: (project / "new.py").touch(), "not committed"),
         (lambda project: _git(project, "tag v1.2.3"), "v1.2.3 is there already"),
     ],
@@ -82,7 +79,7 @@ TEXT = "a [page](docs/page.md#part), ![a picture](docs/a.png), [PyPI](https://py
 
 
 def test_links_of_the_readme_lead_to_the_tag_of_this_version() -> None:
-    assert index_page.absolute(TEXT, "https://example.org/a/b/", "1.2.3") == (
+    assert index_page.absolute(TEXT, "https://example.org/a/b", "1.2.3") == (
         "a [page](https://example.org/a/b/blob/v1.2.3/docs/page.md#part), "
         "![a picture](https://example.org/a/b/raw/v1.2.3/docs/a.png), "
         "[PyPI](https://pypi.org/x), [here](#below)"
@@ -91,3 +88,27 @@ def test_links_of_the_readme_lead_to_the_tag_of_this_version() -> None:
 
 def test_without_a_repository_links_are_their_text() -> None:
     assert index_page.absolute(TEXT, None, "1.2.3") == "a page, , [PyPI](https://pypi.org/x), [here](#below)"
+
+
+@pytest.mark.parametrize(
+    ("origin", "address"),
+    [
+        ("git@example.org:a/b.git", "https://example.org/a/b"),
+        ("https://example.org/a/b.git", "https://example.org/a/b"),
+        ("https://me:secret@example.org/a/b", "https://example.org/a/b"),
+        ("ssh://git@example.org/a/b/", "https://example.org/a/b"),
+        ("/home/me/clone.git", None),
+        ("../clone", None),
+    ],
+)
+def test_addresses_are_those_of_the_repository_that_was_cloned(project: Path, origin: str, address: str | None) -> None:
+    _git(project, f"remote set-url origin {origin}")
+    assert index_page.repository(project) == address
+
+
+def test_an_sdist_states_the_address_of_its_repository(tmp_path: Path) -> None:
+    assert index_page.repository(tmp_path) is None
+    addresses = index_page.addresses("https://example.org/a/b", "1.2.3")
+    lines = "".join(f"Project-URL: {name}, {address}\n" for name, address in addresses.items())
+    (tmp_path / "PKG-INFO").write_text(f"Name: n4a_fast\n{lines}")
+    assert index_page.repository(tmp_path) == "https://example.org/a/b"

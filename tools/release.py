@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import index_page
 
 PROJECT = Path(__file__).parents[1]
 COMMANDS = (
@@ -58,14 +59,9 @@ def wrong_citation(project: Path) -> str | None:
 
 
 def wrong_addresses(project: Path) -> str | None:
-    """The index links to the repository that this clone comes from."""
-    stated = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
-    missing = [name for name in ("Repository", "Documentation", "Changelog", "Issues") if name not in stated]
-    if missing:
-        return f"[project.urls] of pyproject.toml has no {', '.join(missing)}"
-    origin = _git(project, "remote", "get-url", "origin")
-    own = re.sub(r"^(git@|https://)([^:/]+)[:/]", r"https://\2/", origin).removesuffix(".git")
-    return None if stated["Repository"].rstrip("/") == own else f"[project.urls] names another repository than {own}"
+    """The package index links to the repository that this clone comes from."""
+    told = "origin is no address on the web; the package index would link to nothing"
+    return None if index_page.repository(project) else told
 
 
 def unclean_tree(project: Path) -> str | None:
