@@ -259,6 +259,9 @@ if __name__ == "__main__":
 
     import n4a_fast.store  # noqa: F401
 
+    with contextlib.suppress(ImportError):
+        import pandas  # noqa: F401  # as the first array that PyArrow makes of a list does
+
     gc.collect()
     gc.freeze()  # a child that ends does not take down what it never touched
     exec(*become(serve(socket.socket(fileno=int(sys.argv[1])))))

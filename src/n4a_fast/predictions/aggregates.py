@@ -31,7 +31,7 @@ _NEXT = "SELECT chain_id FROM ({chains}) WHERE ? IS NULL OR chain_id > ? ORDER B
 _FOUND = f"SELECT * FROM ({AGGREGATED}){{where}} ORDER BY {{order}}"
 # the lists of groups are not made for this
 _BEST = f"SELECT DISTINCT chain_id FROM (SELECT chain_id FROM ({AGGREGATED}){{where}} ORDER BY {{order}} LIMIT ?)"
-_NO_CHAINS = pa.table({"chain_id": pa.array([], pa.string())})
+_NO_CHAINS = pa.table({"chain_id": pa.nulls(0, pa.string())})  # an array of a list would import pandas
 _IN_ORDER = "chain_id, model_name, metric, dataset_name"
 
 
