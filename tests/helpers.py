@@ -148,6 +148,12 @@ def program(file: Path | str, *arguments: Any, code: str | None = None, **variab
     return started(file, *([] if code is None else [code]), *arguments, environment=environment)
 
 
+def command_line(*words: Any, begin: str = "", **variables: str) -> subprocess.Popen[str]:
+    """`python -m n4a_fast` with these words as a process of its own, which may `begin` with something else."""
+    code = f"{begin}import runpy\nrunpy.run_module('n4a_fast', run_name='__main__', alter_sys=True)"
+    return program("-c", *words, code=code, **variables)
+
+
 def started(*arguments: Any, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[str]:
     """Like `child`, in a new interpreter, which has imported nothing: what Python is given after its own options."""
     environment = {**environment, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}

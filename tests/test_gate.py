@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from helpers import program
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RULES = """
@@ -26,34 +27,24 @@ def test_good(measure: Measure) -> None:
 FLOOR = '\n[{}]\nat_most = {}\nwhy = "a test"\ndate = 2026-11-24\n'
 
 
-def run_gate(folder: Path, *options: str, slower: str = "") -> subprocess.CompletedProcess[str]:
-    """`make gate` on the benchmarks of a folder, or on some of them."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:cacheprovider",
-        "--benchmark-quiet",
-        "-m",
-        "gate",
-        *options,
-        str(folder),
-    ]
-    environment = {**os.environ, "N4A_BENCH_SLOWER": slower}
-    return subprocess.run(
-        command,
-        env=environment,
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=600,
-        check=False,
-    )
+OPTIONS = ("-q", "-p", "no:cacheprovider", "--benchmark-quiet", "-m", "gate")
+GATE = "import os, sys, pytest\nos.chdir(sys.argv[1])\nsys.exit(pytest.main(sys.argv[2:]))"
+
+
+class Done(NamedTuple):
+    """How a gate ended, and what it said."""
+
+    returncode: int
+    stdout: str
+
+
+def run_gate(folder: Path, *options: str, slower: str = "") -> Done:
+    """`make gate` on the benchmarks of a folder, or on some of them, with the one plugin that it needs."""
+    variables = {"N4A_BENCH_SLOWER": slower, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    plugin = ("-p", "pytest_benchmark.plugin")
+    gate = program("-c", folder, *OPTIONS, *plugin, *options, folder, code=GATE, **variables)
+    said, errors = gate.communicate(timeout=600)
+    return Done(gate.returncode, said + errors)
 
 
 @pytest.fixture
@@ -72,7 +63,7 @@ def add(folder: Path, source: str, *floors: str) -> None:
     (folder / "floors.toml").write_text(FLOOR.format("good", 2) + "".join(floors))
 
 
-def failed(done: subprocess.CompletedProcess[str]) -> set[str]:
+def failed(done: Done) -> set[str]:
     """Names of the benchmarks that a gate calls red."""
     return set(re.findall(r"^FAILED \S+::test_(\w+)", done.stdout, re.MULTILINE))
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 from cli_workspaces import WIDTH, X, as_json, invoke, make_workspace
-from helpers import DEADLINE, child, finish, read_line
+from helpers import DEADLINE, child, command_line, finish, read_line
 from typer.testing import CliRunner
 
 from n4a_fast import WorkspaceStore, __version__
@@ -110,14 +110,17 @@ def test_a_package_that_nothing_is_used_of_imports_nothing() -> None:
 @pytest.mark.parametrize("command", [("vacuum",), ("sql", "SELECT 1")])
 def test_a_terminal_sees_that_a_command_works_and_a_pipe_does_not(copy: Path, command: tuple[str, ...]) -> None:
     ours, theirs = os.openpty()
-    words = [sys.executable, "-m", "n4a_fast", command[0], str(copy), *command[1:]]
+    words = (command[0], copy, *command[1:])
+    shows = f"import os\nos.dup2(os.open({os.ttyname(theirs)!r}, os.O_RDWR | os.O_NOCTTY), 2)\n"
     with os.fdopen(ours, "rb", 0) as terminal:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, check=True)
+        told = finish(command_line(*words, begin=shows))
         os.close(theirs)
         shown = terminal.read(2**16).decode()
     assert {"vacuum": "writing the file anew", "sql": "asking"}[command[0]] in shown
-    assert done.stdout.isascii()
-    assert subprocess.run(words, capture_output=True, check=True).stderr == b""
+    assert told.isascii()
+    process = command_line(*words)
+    assert process.communicate(timeout=DEADLINE)[1] == ""
+    assert process.returncode == 0
 
 
 def test_completion_offers_commands_values_and_the_newest_runs(
@@ -177,13 +180,12 @@ def test_an_example_of_the_help_runs(workspace: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_pipe_that_nobody_reads_ends_the_program_quietly(workspace: Path) -> None:
-    command = [sys.executable, "-m", "n4a_fast", "sql", str(workspace), "SELECT * FROM range(200000)", "--csv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with command_line("sql", workspace, "SELECT * FROM range(200000)", "--csv") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        errors = process.stderr.read().decode()
+        errors = process.stderr.read()
         assert (process.wait(DEADLINE), errors) == (141, "")
 
 
@@ -429,16 +431,10 @@ sys.stdin.readline()
 """
     holder = child(code, copy / "store.duckdb")
     assert read_line(holder) == "held"
-    environment = {**os.environ, "N4A_FAST_LOCK_TIMEOUT": "0.2"}
-    done = subprocess.run(
-        [sys.executable, "-m", "n4a_fast", "runs", str(copy)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 11
-    assert str(holder.pid) in done.stderr
+    process = command_line("runs", copy, N4A_FAST_LOCK_TIMEOUT="0.2")
+    errors = process.communicate(timeout=DEADLINE)[1]
+    assert process.returncode == 11
+    assert str(holder.pid) in errors
     assert holder.stdin is not None
     holder.stdin.write("\n")
     finish(holder)

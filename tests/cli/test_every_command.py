@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from cli_workspaces import WIDTH, X, Y, as_json, invoke, make_workspace, validate
 from foreign import NEW, OLD, unpacked
-from helpers import DEADLINE, IS_ROOT, read_line
+from helpers import DEADLINE, IS_ROOT, command_line, read_line
 from sklearn.linear_model import Ridge
 
 from n4a_fast import WorkspaceStore
@@ -293,8 +293,7 @@ def test_a_backup_is_restored_by_its_schema_and_not_without_one(copied: Path) ->
 
 def test_the_page_tells_its_address_by_its_schema(made: Path) -> None:
     pytest.importorskip("uvicorn")
-    command = [sys.executable, "-m", "n4a_fast", "ui", str(made / "w"), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with command_line("ui", made / "w", "--json") as process:
         try:
             validate("ui", json.loads(read_line(process)))
             process.send_signal(signal.SIGINT)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
@@ -14,7 +12,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from helpers import DEADLINE
+from helpers import DEADLINE, child, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.engine.connection import user_sql
@@ -236,17 +234,16 @@ with WorkspaceStore(sys.argv[1]) as store:
 
 
 def test_ctrl_c_ends_a_long_query_and_the_store_goes_on(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", _LONG, str(tmp_path)], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
+    with child(_LONG, tmp_path) as process:
+        assert read_line(process) == "ready"
         stop = threading.Event()
-        repeat = threading.Thread(target=lambda: [child.send_signal(signal.SIGINT) for _ in [0] if not stop.wait(1)])
+        repeat = threading.Thread(target=lambda: [process.send_signal(signal.SIGINT) for _ in [0] if not stop.wait(1)])
         repeat.start()
         try:
-            found = child.communicate(timeout=DEADLINE)[0]
+            found = process.communicate(timeout=DEADLINE)[0]
         finally:
             stop.set()
-            child.kill()
+            process.kill()
     assert found == "42\n"
 
 

@@ -9,7 +9,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 import joblib
 import pytest
-from helpers import DEADLINE, begin_pipeline, child, finish, predict, read_line, save_chain
+from helpers import DEADLINE, begin_pipeline, child, command_line, finish, predict, read_line, save_chain
 
 from n4a_fast import WorkspaceStore
 
@@ -140,8 +139,7 @@ class Served:
 @contextmanager
 def serving(place: Path) -> Iterator[Served]:
     """A server until the end of the block, where Ctrl-C ends it, whoever still listens."""
-    command = [sys.executable, "-m", "n4a_fast", "ui", str(place), "--json", "--interval", "0.1", "--no-charts"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with command_line("ui", place, "--json", "--interval", "0.1", "--no-charts") as process:
         try:
             yield Served(process, json.loads(read_line(process))["url"])
             process.send_signal(signal.SIGINT)
@@ -194,9 +192,9 @@ def test_a_chain_has_a_page_of_its_own(served: Served) -> None:
 def test_another_program_on_the_port_and_an_address_for_all_are_told(served: Served, tmp_path: Path) -> None:
     WorkspaceStore(tmp_path / "w").close()
     for option, code in ((("--port", str(urlsplit(served.url).port)), 1), (("--host", "0.0.0.0"), 2)):
-        command = [sys.executable, "-m", "n4a_fast", "ui", str(tmp_path / "w"), *option]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
-        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
+        process = command_line("ui", tmp_path / "w", *option)
+        errors = process.communicate(timeout=DEADLINE)[1]
+        assert (process.returncode, len(errors.splitlines())) == (code, 1)
 
 
 def test_an_empty_workspace_has_a_page(tmp_path: Path) -> None:

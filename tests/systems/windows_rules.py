@@ -89,7 +89,7 @@ def require_sharing(text: str, *, writes: bool) -> None:
 
 
 def open_descriptor(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-    if dir_fd is not None or not is_ruled(path):
+    if dir_fd is not None or not is_ruled(path) or flags & os.O_TMPFILE == os.O_TMPFILE:  # a file without a name
         return plain_open(path, flags, mode, dir_fd=dir_fd)
     text = as_there(path)
     if os.path.isdir(text):
