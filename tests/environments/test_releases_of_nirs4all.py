@@ -24,8 +24,10 @@ FEW, ALL = (
         *("targets", "repetitions", "resampler", "cars", "mcuve", "exclude", "tag", "concat", "boosters"),
     ),
 )
-SINCE_1 = ("transfer", "jobs", "project", "united")  # what 0.7.1 cannot do, or not on its own store
-SINCE_1_4 = ("sources",)  # in a form that earlier releases refuse
+SINCE_1 = ("transfer", "jobs", "project")  # what 0.7.1 cannot do, or not on its own store
+# earlier releases refuse this form of sources, and of stores that they unite keep what the second of the clock decides:
+# a prediction replaces every other of its model, fold and partition, the newest first
+SINCE_1_4 = ("sources", "united")
 LABELLED = ("labels", "classes")  # texts and integers as classes: since 1.4 they come back as they were
 # where this package's replay differs from that of 0.7.1 on purpose: stateless steps are run, what is lost is told,
 # and folds vote on a class, where 0.7.1 averages its number
