@@ -101,6 +101,17 @@ def reasons(found: Found) -> str:
     return "\n".join(f"- {reason}" for reason in sorted(told))
 
 
+def counts(found: Found) -> str:
+    """How many predictions there are, and what became of them."""
+    cells = [one for each in found.values() for one in each]
+    refused, wrong = sum(bool(one.refused) for one in cells), sum(bool(one.wrong) for one in cells)
+    names = {name for name, _ in found}
+    return (
+        f"{len(names)} estimators and operators, {len(found):,} chains, {len(cells):,} predictions:"
+        f" {len(cells) - refused - wrong:,} equal, {refused:,} refused, {wrong:,} wrong."
+    )
+
+
 def wrong_cells(found: Found) -> list[str]:
     """What is neither equal nor refused."""
     listed = ((*key, one) for key, cells in found.items() for one in cells if one.wrong)
@@ -135,7 +146,7 @@ def main() -> int:
         for one in kept(given.only or names, None if given.kept else at).values()
         for key, cells in one.items()
     }
-    print(*wrong_cells(found), sep="\n")
+    print(*wrong_cells(found), counts(found), sep="\n")
     right = not wrong_cells(found) and all_done
     if right and not given.only:
         write(found)
@@ -146,7 +157,7 @@ def write(found: Found) -> None:
     """The table and the reasons, into the page."""
     before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
     after = rest.split(MARKS[1])[1]
-    body = f"{table(found)}\n\nRefused with these words:\n\n{reasons(found)}"
+    body = f"{counts(found)}\n\n{table(found)}\n\nRefused with these words:\n\n{reasons(found)}"
     PAGE.write_text(f"{before}{MARKS[0]}\n\n{body}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
