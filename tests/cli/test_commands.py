@@ -113,10 +113,11 @@ def test_a_terminal_sees_that_a_command_works_and_a_pipe_does_not(copy: Path, co
     words = (command[0], copy, *command[1:])
     shows = f"import os\nos.dup2(os.open({os.ttyname(theirs)!r}, os.O_RDWR | os.O_NOCTTY), 2)\n"
     with os.fdopen(ours, "rb", 0) as terminal:
-        told = finish(command_line(*words, begin=shows))
+        told = finish(command_line(*words, begin=shows, NO_COLOR="1", TERM="xterm-256color"))
         os.close(theirs)
         shown = terminal.read(2**16).decode()
     assert {"vacuum": "writing the file anew", "sql": "asking"}[command[0]] in shown
+    assert "\x1b[38;" not in shown  # a colour
     assert told.isascii()
     process = command_line(*words)
     assert process.communicate(timeout=DEADLINE)[1] == ""

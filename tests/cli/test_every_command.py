@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from cli_workspaces import WIDTH, X, Y, as_json, invoke, make_workspace, validate
 from foreign import NEW, OLD, unpacked
-from helpers import DEADLINE, IS_ROOT, command_line, read_line
+from helpers import DEADLINE, IS_ROOT, child, command_line, read_line
 from sklearn.linear_model import Ridge
 
 from n4a_fast import WorkspaceStore
@@ -192,6 +192,42 @@ def test_on_a_newer_format(command: Command, copied: Path) -> None:
     else:
         assert "format 99" in refused(words, 1)
     assert (copied / "w" / "store.duckdb").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def kept_by_another(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A copy of `made` whose workspace another process has, and the number of that process."""
+    place = Path(shutil.copytree(made, tmp_path_factory.mktemp("kept") / "place"))
+    code = "import duckdb, sys; kept = duckdb.connect(sys.argv[1]); print('kept', flush=True); sys.stdin.readline()"
+    with child(code, place / "w" / "store.duckdb") as holder:
+        assert read_line(holder) == "kept"
+        yield place, holder.pid
+        holder.kill()
+
+
+@every
+def test_on_a_workspace_that_another_process_keeps(
+    command: Command, made: Path, kept_by_another: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, holder = kept_by_another
+    monkeypatch.setenv("N4A_FAST_LOCK_TIMEOUT", "0.05")
+    words = [word.replace(str(made), str(place)) for word in typed(command, made)]
+    if command.name == "doctor":  # it tells who has it, among other things
+        result = invoke(*words)
+        assert (result.exit_code, str(holder) in result.output) == (3, True), result.output
+    else:
+        assert str(holder) in refused(words, 11)
+
+
+@every
+def test_output_that_nobody_reads_is_code_141(command: Command, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, (end, begin) = typed(command, copied), os.pipe()
+    os.close(end)
+    with os.fdopen(begin, "w", encoding="utf-8") as nobody, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", nobody)
+        with pytest.raises(SystemExit) as ended:
+            app(words, prog_name="n4a-fast")
+    assert ended.value.code == 141
 
 
 @contextmanager

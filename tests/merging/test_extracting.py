@@ -11,6 +11,7 @@ import pytest
 from helpers import begin_pipeline, predict, save_chain
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.merging import extract
 
 TABLES = (
     "projects",
@@ -73,7 +74,10 @@ def content(store: WorkspaceStore) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_workspace_is_the_merge_of_its_extracted_runs(tmp_path: Path, seed: int) -> None:
+def test_a_workspace_is_the_merge_of_its_extracted_runs(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "_PREDICTIONS_AT_ONCE", 5 * seed)  # a piece of its own for each pipeline, and of some
     chance = random.Random(seed)
     with WorkspaceStore(tmp_path / "whole") as store:
         runs = fill_at_random(store, chance)

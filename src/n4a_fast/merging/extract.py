@@ -5,7 +5,7 @@ Rows are taken some pipelines at a time, so memory does not follow the size of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +17,10 @@ from n4a_fast.errors import InvalidInputError
 from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
 from n4a_fast.merging.shards import opened_shard, shards_below, unless_removed
 
-_PIPELINES_AT_ONCE = 64
+_PREDICTIONS_AT_ONCE, _PIPELINES_AT_ONCE = 2**11, 2**10  # each time all ids of the workspace are looked through
+_COUNTS = (
+    "SELECT pipeline_id, count(*) FROM predictions WHERE pipeline_id IN (SELECT id FROM batch) GROUP BY pipeline_id"
+)
 _OF_RUNS = {
     "projects": "project_id IN (SELECT project_id FROM runs WHERE run_id IN (SELECT id FROM batch))",
     "runs": "run_id IN (SELECT id FROM batch)",
@@ -74,9 +77,25 @@ def _take_runs(source: Workspace, target: Workspace, run_ids: Sequence[str], add
     source.flush()
     pipelines = [pipeline for run_id in run_ids for pipeline in source.pipelines.ids_of_run(run_id)]
     _add(added, _take(source, target, _OF_RUNS, run_ids))
-    for first in range(0, len(pipelines), _PIPELINES_AT_ONCE):
-        some = pipelines[first : first + _PIPELINES_AT_ONCE]
+    for some in _pieces(source, pipelines):
         _add(added, _take(source, target, _OF_PIPELINES, some))
+
+
+def _pieces(source: Workspace, pipelines: Sequence[str]) -> Iterator[list[str]]:
+    """Pipelines that have some predictions together; one that has more alone."""
+    batch = pa.table({"id": pa.array(pipelines, pa.string())})
+    with source.lock, source.database.reading():
+        columns = source.database.select(_COUNTS, batch=batch).columns
+    counts = dict(zip(*(column.to_pylist() for column in columns), strict=True))
+    piece, predictions = list[str](), 0
+    for pipeline in pipelines:
+        predictions += counts.get(pipeline, 0)
+        if piece and (predictions > _PREDICTIONS_AT_ONCE or len(piece) == _PIPELINES_AT_ONCE):
+            yield piece
+            piece, predictions = [], counts.get(pipeline, 0)
+        piece.append(pipeline)
+    if piece:
+        yield piece
 
 
 def _take(source: Workspace, target: Workspace, wanted: dict[str, str], ids: Sequence[str]) -> list[MergedTable]:
