@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import scipy.interpolate
 import scipy.sparse
+from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -27,7 +28,7 @@ from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.metrics._dist_metrics import EuclideanDistance64
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KDTree, KNeighborsRegressor
+from sklearn.neighbors import KDTree, KNeighborsRegressor, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 from sklearn.svm import SVR
@@ -310,6 +311,17 @@ FORGED = {
         scipy.sparse.csr_array(np.eye(3)), indptr=np.array([0, 1, 2, 10**8], np.int32)
     ),
     "support vectors": lambda: forged(SVR().fit(X, Y), _n_support=np.array([10**6, 0], np.int32)),
+    "support vectors of one kind": lambda: forged(
+        model := SVR().fit(X, Y), _n_support=np.array([len(model.support_)], np.int32)
+    ),
+    "neighbours of fewer columns": lambda: forged(
+        KNeighborsRegressor(algorithm="brute").fit(X, Y), _fit_X=X[:, :1].copy()
+    ),
+    "neighbours by a distance of fewer columns": lambda: forged(
+        NearestNeighbors(algorithm="brute", metric="mahalanobis", metric_params={"VI": np.eye(6)}).fit(X),
+        effective_metric_params_={"VI": np.eye(1)},
+    ),
+    "a covariance of fewer columns": lambda: forged(EllipticEnvelope().fit(X), precision_=np.eye(1)),
     "a place in random numbers": lambda: pickle.dumps(_far_along()),
     "a tree of places without its state": lambda: pickle.dumps(_BuiltWith(KDTree(X), (X,))),
     "a distance without its state": lambda: pickle.dumps(_BuiltWith(EuclideanDistance64(), ())),

@@ -66,7 +66,11 @@ class _Guarded(pickle.Unpickler):
         self._rules, self._makers = rules, makers
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._makers.of(module, name) or self._rules.imported(module, name)
+        if (maker := self._makers.of(module, name)) is not None:
+            return maker
+        found = self._rules.imported(module, name)
+        self._makers.kinds.append(found)
+        return found
 
     def persistent_load(self, asked: tuple[Any, Any]) -> Any:
         """Where the file gives an object its state; the scanner passes none that refers to objects outside."""

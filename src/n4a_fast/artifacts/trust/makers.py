@@ -45,6 +45,7 @@ class Makers:
         self.trees: list[Any] = []
         self.generators: set[Any] = set()  # of bits, with a state that was looked at
         self.names: set[str] = set()  # every global that was imported
+        self.kinds: list[Any] = []  # those without a stand-in
         self._of_numbers: Any = None  # the type of values that was looked at last
 
     def of(self, module: str, name: str) -> Callable[..., Any] | None:

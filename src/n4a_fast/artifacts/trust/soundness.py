@@ -41,7 +41,7 @@ def require_sound(found: Any, makers: Makers) -> None:
     """UnpicklingError unless everything in `found` that native code will walk holds together."""
     if makers.trees:
         _checked(_trees, makers.trees)
-    if makers.trees or not makers.names.isdisjoint(_CHECKS.keys() | _MAKES_CHECKED):
+    if makers.trees or not makers.names.isdisjoint(_MAKES_CHECKED) or any(map(_is_checked, makers.kinds)):
         by_kind: dict[Any, list[Any]] = {}
         for one in reachable(found, _kind_of):
             by_kind.setdefault(type(one), []).append(one)
@@ -62,6 +62,10 @@ def _kind_of(kind: Any) -> int:
         return 0
     wanted = _WANTED if _check_of(kind) is not None else 0
     return _ENTERED | wanted | (_MAY_HOLD_OBJECTS if issubclass(kind, np.ndarray) else 0)
+
+
+def _is_checked(kind: Any) -> bool:
+    return isinstance(kind, type) and _check_of(kind) is not None
 
 
 @lru_cache(maxsize=1024)
@@ -223,6 +227,7 @@ def _support_vectors(model: Any) -> bool:
         and vectors.dtype == weights.dtype == intercept.dtype == np.float64
         and vectors.ndim == weights.ndim == 2
         and classes >= 2
+        and len(counts) >= 2
         and (counts >= 0).all()
         and (counts if classifies else counts[:1]).sum() == len(support)
         and weights.shape == (classes - 1, len(support))
@@ -234,6 +239,32 @@ def _support_vectors(model: Any) -> bool:
         and (not len(support) or 0 <= support.min() <= support.max() < rows)  # places in a kernel that is given
         and (kernel == "precomputed" or vectors.shape[1] == width)
     )
+
+
+def _neighbors(model: Any) -> bool:
+    """Distances are taken over as many columns as the rows that are asked about have."""
+    state = vars(model)
+    if "_fit_X" not in state:
+        return True  # not fitted
+    (rows, columns), width = state["_fit_X"].shape, state["n_features_in_"]
+    inverse = (state.get("effective_metric_params_") or {}).get("VI")
+    return (
+        isinstance(width, _INTEGERS)
+        and bool(columns == width and rows == state["n_samples_fit_"])
+        and (inverse is None or inverse.shape == (width, width))
+        and not hides_methods(model)
+    )
+
+
+def _covariance(model: Any) -> bool:
+    """The same of Mahalanobis' distances: their matrix has a row and a column for each."""
+    state = vars(model)
+    matrices = [state[name] for name in ("covariance_", "precision_") if state.get(name) is not None]
+    if not matrices:
+        return True  # not fitted
+    width = state["n_features_in_"]
+    squares = all(matrix.shape == (width, width) for matrix in matrices)
+    return isinstance(width, _INTEGERS) and squares and not hides_methods(model)
 
 
 def _space_tree(tree: Any) -> bool:
@@ -289,6 +320,8 @@ _CHECKS: dict[str, Callable[[list[Any]], bool]] = {
         for name in ("Classifier", "Regressor")
     },
     "sklearn.tree._classes.BaseDecisionTree": _tree_models,
+    "sklearn.neighbors._base.NeighborsBase": partial(_every, _neighbors),
+    "sklearn.covariance._empirical_covariance.EmpiricalCovariance": partial(_every, _covariance),
     "sklearn.ensemble._gb.BaseGradientBoosting": partial(_every, _boosted),
     "scipy.interpolate._bsplines.BSpline": partial(_every, _spline),
     "scipy.interpolate._bsplines._BSpline": partial(_every, _spline),
