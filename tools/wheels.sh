@@ -28,7 +28,7 @@ tools/bin/python -m twine check --strict dist/*
 
 echo "installing into an empty environment"
 "$python" -m venv user
-mkdir -p user/path && for program in sh env uname; do ln -sf "$(command -v $program)" user/path/; done
+mkdir -p user/path && for program in sh env uname cat; do ln -sf "$(command -v $program)" user/path/; done
 wheel=$(ls dist/*.whl)
 export PATH=$folder/user/bin:$folder/user/path
 pip "$folder/user/bin/python" install --only-binary=:all: "$wheel[demo]"

@@ -16,7 +16,8 @@ from helpers import DEADLINE, child, finish, plain_rows, read_line
 
 from n4a_fast.engine.connection import Database, client
 from n4a_fast.engine.connection import database as database_module
-from n4a_fast.errors import InvalidInputError, StoreLockedError, StoreUnavailableError
+from n4a_fast.engine.connection.failures import translated
+from n4a_fast.errors import DamagedStoreError, InvalidInputError, StoreLockedError, StoreUnavailableError
 from n4a_fast.schema.creation import create_file
 
 
@@ -314,6 +315,17 @@ def test_threads_take_turns(database: Database) -> None:
 def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="cannot be used"):
         Database(tmp_path / "nowhere" / "store.duckdb").rows("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Could not read enough bytes from file 'a': attempted to read 3288 bytes from location 9000",
+        "Could not read all bytes from file 'a': wanted=4096 read=808",  # of Windows
+    ],
+)
+def test_a_file_that_ends_too_early_is_damaged(tmp_path: Path, told: str) -> None:
+    assert isinstance(translated(tmp_path / "a", duckdb.IOException(f"IO Error: {told}")), DamagedStoreError)
 
 
 def test_a_failed_creation_leaves_no_file(tmp_path: Path) -> None:

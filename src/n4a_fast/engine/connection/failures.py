@@ -20,7 +20,7 @@ from n4a_fast.errors import (
 )
 
 INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-C
-_DAMAGE = re.compile("Could not read enough bytes|Corrupt|corrupt|checksum|replaying WAL|Failed to load metadata")
+_DAMAGE = re.compile("Could not read (enough|all) bytes|Corrupt|corrupt|checksum|replaying WAL|Failed to load metadata")
 # of functions that unpack a value that they are given, not of a file
 _BAD_VALUE = re.compile("would exceed buffer capacity")
 _NO_MEMORY = re.compile(r"failed to pin block")  # in a commit it has no class of its own
