@@ -16,6 +16,7 @@ import fcntl, os, pathlib, sys
 
 for name in ("fdatasync", "posix_fadvise", "posix_fallocate", "sched_getaffinity", "copy_file_range", "memfd_create"):
     delattr(os, name)
+os.process_cpu_count = os.cpu_count  # which asks `sched_getaffinity` where there is one
 real = pathlib.Path.read_text
 
 
