@@ -161,7 +161,7 @@ def _boosted_by_histogram(model: Any) -> bool:
     trees, width = [one for stage in state.get("_predictors", ()) for one in stage], state.get("n_features_in_")
     if not trees:
         return True  # not fitted
-    if hides_methods(model) or "_in_fit" in state or state["_preprocessor"] is not None:
+    if hides_methods(model) or "_in_fit" in state or state.get("_preprocessor") is not None:
         return False
     if any(len(one.raw_left_cat_bitsets) for one in trees):
         return False
