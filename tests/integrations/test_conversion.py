@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from foreign import NEW, NUMBERS_OF_OLD, OLD, unpacked
@@ -341,8 +342,10 @@ def test_nothing_is_overwritten_and_nothing_half_made_appears(new: Path, tmp_pat
         convert(new, ours)
     artifact.write_bytes(content)
     (new / "arrays" / "broken.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(StoreUnavailableError, match="Parquet"):
+    with pytest.raises(StoreUnavailableError, match="Parquet") as caught:
         convert(new, ours)
+    assert str(new / "store.sqlite") not in {file.path for file in psutil.Process().open_files()}
+    del caught  # whose traceback keeps what was not closed
     (new / "arrays" / "broken.parquet").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == [NEW, "ours"]
     assert convert(new, ours).written("predictions") == 47  # an empty folder is as good as none

@@ -27,16 +27,22 @@ class SQLiteSource:
         self._immutable = not _has_log(self.path)
         self._connection = _opened(self.path, self._immutable)
         try:
-            self._connection.execute("BEGIN")  # one snapshot for all that follows
+            self._begin()
+            self._parquet = ParquetArrays(root / "arrays")
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        """One snapshot for all that follows, of a workspace of nirs4all."""
+        try:
+            self._connection.execute("BEGIN")
             self._names = frozenset(name for (name,) in self._connection.execute(_NAMES))
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.DatabaseError as error:
-            self._connection.close()
             raise NotAStoreError(self.path, str(error)) from error
         if not {"runs", "pipelines", "chains", "predictions"} <= self._names or "prediction_arrays" in self._names:
-            self._connection.close()
             raise NotAStoreError(self.path, "not a nirs4all workspace with its arrays in Parquet files")
-        self._parquet = ParquetArrays(root / "arrays")
         self.kind = f"nirs4all SQLite workspace, schema {version}"
 
     def names(self) -> frozenset[str]:
@@ -93,9 +99,11 @@ def _opened(path: Path, immutable: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         return connection
-    except sqlite3.DatabaseError as error:
+    except BaseException as error:
         if connection is not None:
             connection.close()
+        if not isinstance(error, sqlite3.DatabaseError):
+            raise
         unavailable = isinstance(error, sqlite3.OperationalError)
         raise (StoreUnavailableError if unavailable else NotAStoreError)(path, str(error)) from error
 
