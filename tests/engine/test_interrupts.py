@@ -6,12 +6,17 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import numpy as np
 import pytest
-from helpers import DEADLINE, count, program
+from helpers import DEADLINE, begin_sweep, count, program
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.engine.connection import client
 from n4a_fast.platform.interrupts import Uninterrupted
 
 SESSION = Path(__file__).with_name("interrupted_session.py")
@@ -46,6 +51,35 @@ def test_a_long_query_ends_with_the_interrupt(store: WorkspaceStore) -> None:
         finally:
             timer.join()
     assert count(store, "runs") == 1
+
+
+def test_an_interrupt_while_the_file_is_let_go_is_no_other_error_and_close_can_be_repeated(tmp_path: Path) -> None:
+    """As a second Ctrl-C, which nothing keeps waiting, in whatever statement; DuckDB makes a RuntimeError of it."""
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code.co_filename == client.__file__:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    columns: dict[str, Any] = {"model_name": [f"m{number}" for number in range(2000)], "dataset_name": "corn"}
+    columns |= dict.fromkeys(("val_score", "test_score", "train_score"), 0.1) | {"metric": "rmse", "n_samples": 3}
+    columns |= {"model_class": "PLS", "fold_id": "0", "partition": "val", "task_type": "regression", "n_features": 3}
+    try:
+        for number in range(10):
+            store = WorkspaceStore(tmp_path / str(number))
+            saved = store.save_predictions(
+                {"pipeline_id": begin_sweep(store).pipeline, "chain_id": None, **columns}, y_pred=np.zeros((2000, 100))
+            )
+            signal.setitimer(signal.ITIMER_REAL, 3e-3, 1e-3)
+            with suppress(KeyboardInterrupt):
+                store.close()
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            store.close()
+            with WorkspaceStore(tmp_path / str(number)) as again:
+                assert count(again, "predictions") == len(saved)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_interrupt_waits_for_the_end_of_the_outermost_block() -> None:

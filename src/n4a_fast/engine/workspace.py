@@ -35,6 +35,7 @@ from n4a_fast.engine.unit import Units
 from n4a_fast.errors import InvalidInputError, StoreError, StoreLockedError, StoreMovedError, StoreUnavailableError
 from n4a_fast.memtable.buffer import AT_ONCE, Buffer, FlushLimits
 from n4a_fast.memtable.drain import DrainedDatabase
+from n4a_fast.platform.interrupts import Uninterrupted
 from n4a_fast.predictions.aggregates import Aggregates
 from n4a_fast.predictions.metrics import Metrics
 from n4a_fast.predictions.queries import PredictionQueries
@@ -269,6 +270,8 @@ class Workspace:
         `may_repeat` the user stays and can try again, unless the file is no longer there.
         """
         with told(self.root), self.lock:
+            if not self.users:
+                return  # Ctrl-C has cut what shut it
             is_last = self.users == 1
             if is_last:
                 self.require_no_unit("close()")
@@ -282,7 +285,7 @@ class Workspace:
 
     def leave(self, artifacts: ArtifactSettings | None = None) -> None:
         """One user less, and nothing is written; the last one shuts it."""
-        with self._counting:
+        with Uninterrupted(), self._counting:
             self.users -= 1
             if artifacts is not None:
                 self.artifacts.agreed.leave(artifacts)

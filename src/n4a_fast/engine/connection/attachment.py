@@ -19,7 +19,7 @@ import duckdb
 from n4a_fast import platform
 from n4a_fast.engine.background import Bell
 from n4a_fast.engine.connection import client
-from n4a_fast.engine.connection.failures import INTERRUPTED, is_lock_conflict, translated
+from n4a_fast.engine.connection.failures import interrupts_told, is_lock_conflict, translated
 from n4a_fast.engine.connection.waiting import CallLock, Patience, released
 from n4a_fast.engine.ending import refuses_this_thread, tell_of_end
 from n4a_fast.engine.fork import tell_of_forks
@@ -122,6 +122,7 @@ class Attachment:
             with self.held():
                 self.attach()
 
+    @interrupts_told()
     def abandon(self, happened: str) -> None:
         """Let go of a file that is no longer the path's, and write nothing to either; `happened` is told from now."""
         self.identity.abandon(happened)
@@ -171,6 +172,7 @@ class Attachment:
         if self._turnstile.is_awaited():
             self.detach()
 
+    @interrupts_told()
     def detach(self) -> None:
         """Let go of the file and its lock; the next statement takes them again."""
         with self.lock:
@@ -181,11 +183,14 @@ class Attachment:
                             client.abandon_store(self._connection)
                         else:
                             client.detach_store(self._connection, joined=0 < self._inserted < _FEW)
-                    except duckdb.Error as error:  # the disk was full, and DuckDB gave the file up
+                    except BaseException as error:  # a full disk, or Ctrl-C: what is attached is not known any more
                         self._drop_connection()
-                        raise self._translated(error) from error
+                        if isinstance(error, duckdb.Error):
+                            raise self._translated(error) from error
+                        raise
                     self._let_go()
 
+    @interrupts_told()
     def close(self) -> None:
         """Detach and end; a committed transaction is in the file or its log."""
         with self.lock:
@@ -273,15 +278,11 @@ class Attachment:
         """The connection with the file attached, as `read_only` says or as it may be, held by this thread; DuckDB's
         errors become ours.
         """
-        with self.lock:
+        with self.lock, interrupts_told():
             try:
                 yield self._attached(read_only)
             except duckdb.Error as error:
                 raise self._translated(error) from error
-            except RuntimeError as error:
-                if str(error) == INTERRUPTED:
-                    raise KeyboardInterrupt from error
-                raise
             finally:
                 self.last_used = time.monotonic()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -19,12 +21,23 @@ from n4a_fast.errors import (
     StoreUnavailableError,
 )
 
-INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-C
+_INTERRUPTED = "Query interrupted"  # the RuntimeError that DuckDB makes of Ctrl-C
 _DAMAGE = re.compile("Could not read (enough|all) bytes|Corrupt|corrupt|checksum|replaying WAL|Failed to load metadata")
 # of functions that unpack a value that they are given, not of a file
 _BAD_VALUE = re.compile("would exceed buffer capacity")
 _NO_MEMORY = re.compile(r"failed to pin block")  # in a commit it has no class of its own
 _HOLDER = re.compile(r"\(PID (\d+)\)")
+
+
+@contextmanager
+def interrupts_told() -> Iterator[None]:
+    """What DuckDB makes of Ctrl-C during a statement is the KeyboardInterrupt that it was."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == _INTERRUPTED:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def translated(path: Path, error: duckdb.Error) -> StoreError:
