@@ -272,8 +272,7 @@ class Workspace:
         with told(self.root), self.lock:
             if not self.users:
                 return  # Ctrl-C has cut what shut it
-            is_last = self.users == 1
-            if is_last:
+            if is_last := self.users == 1:
                 self.require_no_unit("close()")
             try:
                 (self.finish if is_last else self.flush)()
@@ -355,10 +354,8 @@ class Workspace:
                 self.release(self._dropped[0], may_repeat=True)
             except StoreMovedError as error:
                 if lost:
-                    print(
-                        f"n4a_fast: a store was never closed, and what it had in memory is lost: {error}",
-                        file=sys.stderr,
-                    )
+                    message = f"a store was never closed, and what it had in memory is lost: {error}"
+                    print(f"n4a_fast: {message}", file=sys.stderr)
             self._dropped.popleft()
 
     def finish(self) -> None:
