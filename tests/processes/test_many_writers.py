@@ -177,7 +177,7 @@ def test_writers_that_are_killed_and_restarted_lose_and_double_nothing(tmp_path:
     acknowledged = write_all(tmp_path, WRITERS, PIPELINES, lambda number: int(number < KILLS))
     seen = told_to_stop(reader)
     assert len(acknowledged) == WRITERS * PIPELINES
-    assert len(seen) > 3
+    assert seen[-1] > 0, "it has looked at what they wrote"
     check_all(tmp_path, acknowledged, KILLS)
 
 
