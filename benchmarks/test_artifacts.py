@@ -283,7 +283,7 @@ def fill_folder(store: WorkspaceStore, used: int) -> None:
         )
         database.insert(
             "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch",
-            batch=table_of([("c", name) for name in names], CHAIN_ARTIFACTS),
+            batch=table_of([("c", name, False) for name in names], CHAIN_ARTIFACTS),
         )
 
 
