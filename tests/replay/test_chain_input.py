@@ -118,6 +118,18 @@ def test_a_width_that_no_operator_knows_is_still_checked(store: WorkspaceStore) 
         store.replay_chain(chain_id, X[:, 1:])
 
 
+def test_a_class_past_64_bits_does_not_keep_the_store_from_closing(tmp_path: Path) -> None:
+    model = Ridge().fit(X, Y)
+    for _ in range(2):
+        with WorkspaceStore(tmp_path) as store:
+            chain_id = put_chain(store, begin(store), [], [model], input={"n_features": WIDTH, "classes": [2**70, 1]})
+            np.testing.assert_allclose(store.replay_chain(chain_id, X), model.predict(X))
+    with WorkspaceStore(tmp_path) as store:
+        np.testing.assert_allclose(store.replay_chain(chain_id, X), model.predict(X))
+        assert store.describe_chain(chain_id).input.classes == (2**70, 1)
+        assert store.verify()
+
+
 @ALONE
 def test_what_is_known_is_described_and_travels_with_a_bundle(store: WorkspaceStore, tmp_path: Path) -> None:
     frame = pd.DataFrame(X, columns=NAMES)

@@ -9,6 +9,7 @@ which many chains share, are stored once. All of it can be deleted at any time: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -81,9 +82,12 @@ class CompiledChains:
 
     def write_in_transaction(self) -> None:
         """Write what was put; `clear` after the commit."""
-        chains = list(self._pending.values())
-        arrays = {content_hash(array): array for chain in chains for array in _arrays_of(chain)}
-        rows: list[tuple[object, ...]] = [_row(chain) for chain in chains]
+        rows: list[tuple[object, ...]] = []
+        arrays: dict[str, Array] = {}
+        for chain in self._pending.values():
+            with suppress(orjson.JSONEncodeError):  # a number past 64 bits, of a stranger: each process compiles it
+                rows.append(_row(chain))
+                arrays |= {content_hash(array): array for array in _arrays_of(chain)}
         batch = table_of(rows, COMPILED_CHAINS)
         listed: list[tuple[object, ...]] = [(name, array.ravel(), array.shape[-1]) for name, array in arrays.items()]
         self._database.insert(_REPLACED, batch=batch)
