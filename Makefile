@@ -6,6 +6,9 @@ VENV := .venv
 ifneq ($(filter command environment,$(origin PYTHON)),)
 VENV := $(shell $(PYTHON) -c 'import pathlib, sys; own = "%d.%d" % sys.version_info[:2]; first = pathlib.Path(".venv/pyvenv.cfg"); \
     print(".venv" if not first.exists() or f"version = {own}." in first.read_text() else f".venv-{own}")')
+ifeq ($(VENV),)
+$(error $(PYTHON) is no Python that starts here; give the path of one, make PYTHON=/path/to/python3.13)
+endif
 endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
