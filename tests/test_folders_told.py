@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 TESTS = """
 import subprocess, sys
@@ -51,3 +54,12 @@ def test_a_quick_run_takes_few_cases_and_starts_no_process(tmp_path: Path) -> No
     lines = told(tmp_path, "--by-folder", "--few-cases", "2", "--without-processes", "-n", "0")
     assert any(line.split() == ["disks", "N", "s", "2", "passed,", "2", "skipped"] for line in lines), lines
     assert "1 tests start processes and were left out" in lines
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_python_that_does_not_start_is_refused_by_its_name() -> None:
+    asked = ["make", "-n", "test", "PYTHON=python-of-nowhere"]
+    done = subprocess.run(asked, cwd=Path(__file__).parents[1], text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert "python-of-nowhere is no Python that starts here" in done.stderr
+    assert done.stdout == ""
