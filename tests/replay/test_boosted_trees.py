@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_chains import spectra, target
 
-from n4a_fast.replay.serve.boosters import quick_lightgbm
+from n4a_fast.replay.serve.boosters import quick_lightgbm, quick_xgboost
 from n4a_fast.replay.serve.forests import QuickTrees, StandIns
 
 lightgbm = pytest.importorskip("lightgbm")
@@ -75,7 +75,7 @@ LEFT = [
     light("numbers", "Regressor", zero_as_missing=True),
     light("numbers", "Regressor", linear_tree=True),
     light("two", "Classifier", pred_early_stop=True),
-    extreme("numbers", "Regressor", booster="dart"),
+    extreme("numbers", "Regressor", booster="dart", rate_drop=0.5),
     extreme("numbers", "Regressor", booster="gblinear"),
     extreme("numbers", "Regressor", missing=0.0),
     extreme("pairs", "Regressor", multi_strategy="multi_output_tree"),
@@ -96,7 +96,6 @@ def made(goal: str, make: Callable[[], Any]) -> Any:
         return make().fit(X, GOALS[goal])
 
 
-@pytest.mark.filterwarnings("ignore")
 def bits_of(model: Any, quick: Any, rows: Array) -> None:
     for method in ("predict", "predict_proba"):
         assert hasattr(quick, method) == hasattr(model, method)
@@ -125,11 +124,18 @@ def test_stand_ins_agree_on_any_rows(number: int, rows: int, seed: int, data: st
     bits_of(model, QuickTrees(model, StandIns()), some)
 
 
+@pytest.mark.filterwarnings("ignore")  # xgboost warns of its linear booster whenever it is used
 @pytest.mark.parametrize(("goal", "make"), LEFT)
 def test_what_is_walked_otherwise_is_left_to_the_estimator(goal: str, make: Callable[[], Any]) -> None:
     model, made_here, rows = made(goal, make), StandIns(), spectra(20, 24, seed=3)
     bits_of(model, QuickTrees(model, made_here), rows)
     assert made_here.of(model, rows) is model
+
+
+def test_weighted_trees_are_refused_whatever_the_rows() -> None:
+    model = made(*extreme("numbers", "Regressor", booster="dart", rate_drop=0.5))
+    with pytest.raises(ValueError, match="its trees are weighted"):
+        quick_xgboost(model, X[:0])
 
 
 @pytest.mark.parametrize("number", [0, 9, 12, 20])

@@ -151,10 +151,12 @@ def quick_xgboost(model: Any, rows: Rows) -> Any:
     booster = model.get_booster()
     told = orjson.loads(bytes(booster.save_raw("json")))
     learner, made = told["learner"], told["learner"]["gradient_booster"]
-    if made["name"] != "gbtree" or not np.isnan(model.missing) or str(model.device or "cpu") != "cpu":
-        raise ValueError("its trees are weighted, take numbers as missing, or lie on another device")
-    rounds = model._get_iteration_range(None)
-    forest, width = made["model"], int(learner["learner_model_param"]["num_feature"])
+    forest = made.get("model", {})
+    if made["name"] != "gbtree" or forest.keys() - _SUMMED:
+        raise ValueError("its trees are weighted, or there is more to its sums than trees")
+    if not np.isnan(model.missing) or str(model.device or "cpu") != "cpu":
+        raise ValueError("its trees take numbers as missing, or lie on another device")
+    rounds, width = model._get_iteration_range(None), int(learner["learner_model_param"]["num_feature"])
     count = forest["iteration_indptr"][rounds[1] or -1]
     nodes = [_xgboost_tree(tree) for tree in forest["trees"][:count]]
     every = packed(_links(nodes), np.concatenate(nodes)["value"][:, None], np.array(forest["tree_info"][:count]))
@@ -168,6 +170,10 @@ def quick_xgboost(model: Any, rows: Rows) -> Any:
     quick = copy(model)
     quick._Booster = _XGBoost(booster, every, width, rounds, ends, begin)
     return _proved(model, quick, rows)
+
+
+# of a booster whose predictions are sums of leaves; from 3.4 on, one with dropped trees has their weights beside these
+_SUMMED = frozenset({"cats", "gbtree_model_param", "iteration_indptr", "tree_info", "trees"})
 
 
 def _xgboost_tree(told: Mapping[str, Any]) -> NDArray[np.void]:
