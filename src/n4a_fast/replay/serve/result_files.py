@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -20,12 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from n4a_fast import platform
 from n4a_fast.durable.publish import new_file
 from n4a_fast.durable.sync import start_sync
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.values.ahead import begun
 
 Array: TypeAlias = NDArray[Any]
 _HEADER = 256  # bytes of a .npy file before its values, whatever its shape
+_WRITE_BACK = 2**25  # bytes that the disk is given at a time: each block is a small piece in every chain's rows
 
 
 class Results(Protocol):
@@ -54,8 +58,8 @@ def results_in(out: Any, chain_ids: Sequence[str], like: Array, count: int | Non
         return
     with new_file(Path(out)) as draft:
         if Path(out).suffix == ".npy":
-            with draft.open("w+b") as file:
-                target = _InNpy(file, like, count)
+            with draft.open("w+b") as file, ThreadPoolExecutor(1, "n4a_fast-disk") as disk:
+                target = _InNpy(file, disk, like, count)
                 yield target
                 target.finish()
         else:
@@ -94,9 +98,11 @@ class _InNpy:
     """A .npy file, written by position: mapped, its pages would count as this process's memory."""
 
     file: BinaryIO
+    disk: ThreadPoolExecutor
     like: Array
     count: int | None
     rows: int = field(default=0, init=False)
+    behind: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.like.dtype.kind == "O":
@@ -109,15 +115,19 @@ class _InNpy:
     def put(self, first: int, block: Array) -> None:
         self.rows = first + block.shape[1]
         if self.count is None:
-            os.lseek(self.file.fileno(), _HEADER + first * len(block) * block.itemsize, os.SEEK_SET)
-            _write(self.file, np.ascontiguousarray(block.T))
-            start_sync(self.file.fileno())
-            return
-        size = int(np.prod(block.shape[2:], dtype=int)) * block.itemsize
-        for number, rows in enumerate(np.ascontiguousarray(block)):
-            os.lseek(self.file.fileno(), _HEADER + (number * self.count + first) * size, os.SEEK_SET)
-            _write(self.file, rows)
-        start_sync(self.file.fileno())  # the disk works while the next blocks are computed
+            self._write(np.ascontiguousarray(block.T), first * len(block) * block.itemsize)
+        else:
+            size = int(np.prod(block.shape[2:], dtype=int)) * block.itemsize
+            for number, rows in enumerate(np.ascontiguousarray(block)):
+                self._write(rows, (number * self.count + first) * size)
+        self.behind += block.nbytes
+        if self.behind >= _WRITE_BACK:  # while the next blocks are computed and written
+            begun(self.disk, start_sync, self.file.fileno())
+            self.behind = 0
+
+    def _write(self, values: Array, place: int) -> None:
+        """Whole values at so many bytes behind the header."""
+        platform.write_at(self.file.fileno(), values.reshape(-1).view(np.uint8).data, _HEADER + place)
 
     def finish(self) -> None:
         """The header, now that the shape is known."""
@@ -127,14 +137,7 @@ class _InNpy:
         np.lib.format.write_array_header_1_0(head, {**about, "shape": shape})
         magic, text = head.getvalue()[:10], head.getvalue()[10:].rstrip()
         padded = magic[:8] + (_HEADER - 10).to_bytes(2, "little") + text.ljust(_HEADER - 11) + b"\n"
-        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
-        _write(self.file, padded)
-
-
-def _write(file: BinaryIO, values: Any) -> None:
-    left = memoryview(values).cast("B") if isinstance(values, bytes) else memoryview(values.reshape(-1).view(np.uint8))
-    while left:
-        left = left[os.write(file.fileno(), left) :]
+        platform.write_at(self.file.fileno(), padded, 0)
 
 
 @dataclass(frozen=True, slots=True)
