@@ -25,11 +25,34 @@ def test_disk(): ...
 """
 
 
+LIBRARY = """
+import warnings
+def warn_somewhere(): warnings.warn("new")
+def warn_caller(): warnings.warn("new", stacklevel=2)
+"""
+
+WARNINGS = """
+import warnings
+import library
+
+def test_of_others(): library.warn_somewhere()
+def test_of_a_new_release(): warnings.warn("soon", DeprecationWarning)
+def test_of_our_own_lines(): warnings.warn("odd")
+def test_of_a_call_that_tells_its_caller(): library.warn_caller()
+def test_of_a_file_that_stays_open(tmp_path): open(tmp_path / "file", "w")
+"""
+
+
 def told(folder: Path, *options: str) -> list[str]:
     """The lines that pytest prints of these tests."""
     (folder / "tests" / "disks").mkdir(parents=True)
     (folder / "tests" / "disks" / "test_one.py").write_text(TESTS)
     (folder / "tests" / "test_two.py").write_text("def test_two(): ...\n")
+    return lines_of(folder, *options)
+
+
+def lines_of(folder: Path, *options: str) -> list[str]:
+    """What pytest prints of a folder."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "progress", "-p", "no:cacheprovider", *options],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
@@ -54,6 +77,18 @@ def test_a_quick_run_takes_few_cases_and_starts_no_process(tmp_path: Path) -> No
     lines = told(tmp_path, "--by-folder", "--few-cases", "2", "--without-processes", "-n", "0")
     assert any(line.split() == ["disks", "N", "s", "2", "passed,", "2", "skipped"] for line in lines), lines
     assert "1 tests start processes and were left out" in lines
+
+
+def test_a_warning_fails_a_test_by_our_own_lines_alone(tmp_path: Path) -> None:
+    """A new release of a library may warn of anything within itself."""
+    (tmp_path / "test_warnings.py").write_text(WARNINGS)
+    (tmp_path / "library.py").write_text(LIBRARY)
+    settings = shutil.copy(Path(__file__).parents[1] / "pyproject.toml", tmp_path)
+    lines = lines_of(tmp_path, "-c", str(settings), "-n", "0", "-rf", "test_warnings.py")
+    failed = [line.partition("::")[2].partition(" ")[0] for line in lines if line.startswith("FAILED")]
+    ours = ["test_of_our_own_lines", "test_of_a_call_that_tells_its_caller", "test_of_a_file_that_stays_open"]
+    assert failed == ours, lines
+    assert any("UserWarning: new" in line for line in lines)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

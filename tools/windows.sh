@@ -72,6 +72,8 @@ cat > python <<P
 # Windows' Python under Wine; its standard streams must be pipes, a plain file is an invalid handle to it
 export WINEDEBUG=-all WINEPREFIX=$folder/prefix WINEARCH=win64 PYTHONUTF8=\${PYTHONUTF8-1}
 export WINEDLLOVERRIDES="ucrtbase=n,b;winemenubuilder.exe=;mshtml=;mscoree="
+# the kernels for Haswell and Zen of OpenBLAS for Windows end numpy 2.5's \`@\` with an access violation under Wine 8
+export OPENBLAS_CORETYPE=Nehalem
 set -o pipefail
 : | wine $folder/cp$version/python.exe "\$@" 2>&1 | cat
 P
