@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import pickle
 import statistics
 import subprocess
@@ -16,6 +18,7 @@ from threading import Thread
 from urllib.request import urlopen
 
 import numpy as np
+import psutil
 import pytest
 from harness import FOLDER, Measure, gate, report
 from workloads import SAMPLES, Sweep, fill
@@ -48,6 +51,11 @@ class Worker:
     def seconds(self) -> float:
         """How long the work took, once it is done."""
         return float(self._answer())
+
+    def processor_time(self) -> float:
+        """Seconds that the process and its threads have had."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def kill(self) -> None:
         self._process.kill()
@@ -278,6 +286,45 @@ def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path:
     assert heights == [10] * len(heights)
     assert max(seconds) < 3.0  # the promise is 1 s, of which a busy disk alone has taken half
     assert stored.filter(stored["status"] == "completed").height >= 30
+
+
+@gate(
+    "looked_at_sweep",
+    workload="1,200 durable pipelines of 21 predictions by the drop-in calls, an open page's look after each 100",
+    baseline="the same by another process while nobody looks: processor time of the sweeping processes",
+    size=1200 * 21,
+    seed=0,
+    threads="2 processes",
+    needs=("starlette", "vl_convert"),
+)
+def test_looked_at_sweep(measure: Measure, team: Team, tmp_path: Path) -> None:
+    from n4a_fast.report.live import Look
+
+    workers = dict(zip(("alone", "watched"), team(2), strict=True))
+    for name in workers:
+        WorkspaceStore(tmp_path / name).close()
+    before = {name: worker.processor_time() for name, worker in workers.items()}
+    looks: list[float] = []
+    with WorkspaceStore.open_readonly(tmp_path / "watched", lock_timeout=120.0, trusted="none") as store:
+        page = Look(store)
+        for place in range(12):
+            for name, worker in workers.items():
+                worker.begin(tmp_path / name, 100, close=place == 11)
+                worker.seconds()
+            page._next_look = 0.0
+            page._next_drawing = math.inf if place % 4 else 0.0  # an open page has one drawing for five looks
+            looks.append(_processor_time(lambda: asyncio.run(page.seen())))
+    after = {name: worker.processor_time() for name, worker in workers.items()}
+    measure.note(look_s=round(statistics.median(looks), 3), drawing_s=round(statistics.median(looks[4::4]), 3))
+    measure.value((after["alone"] - before["alone"]) / (after["watched"] - before["watched"]), "of the rate")
+    assert (page._seen.number, "refreshes" in page._seen.state) == (3, True)
+    assert "1,200 done" in page._seen.now
+
+
+def _processor_time(call: Callable[[], object]) -> float:
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
 
 
 @contextmanager

@@ -92,18 +92,10 @@ class Leaderboard(Sequence[Chain]):
         return self.boards[0]
 
 
-def board_head(board: Board) -> str:
-    """Data set, metric, direction and how many pipelines, in one line."""
-    way = "higher is better" if board.higher_is_better else "lower is better"
-    counts = [f"{board.finished:,} finished"]
-    counts += [f"{n:,} {what}" for n, what in ((board.running, "running"), (board.failed, "failed")) if n]
-    return f"{plain(board.dataset)} · {plain(board.metric)}, {way} · {', '.join(counts)}"
-
-
 def board_text(board: Board, width: int | None, score: str = "val", *, whole_ids: bool = False) -> tuple[str, int]:
     """A board as lines of text within `width`, and how many of its columns had no room."""
     lines = table(board_columns(board.frame, score, whole_ids=whole_ids), width, indent="  ")
-    told = [board_head(board), str(lines)]
+    told = [str(board), str(lines)]
     if board.incomplete:
         chains = "1 chain" if board.incomplete == 1 else f"{board.incomplete:,} chains"
         told.append(f"  {chains} with a missing or NaN fold ranked last")

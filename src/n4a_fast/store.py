@@ -42,7 +42,7 @@ from n4a_fast.learning.stored_estimator import estimator_of
 from n4a_fast.maintenance.backup import BackupReport, backup, restore
 from n4a_fast.maintenance.findings import Progress as VerifyProgress
 from n4a_fast.maintenance.findings import VerificationReport
-from n4a_fast.maintenance.glance import glance
+from n4a_fast.maintenance.glance import glance, looking
 from n4a_fast.maintenance.progress import RunProgress, progress_of
 from n4a_fast.maintenance.stats import StoreStats, stats_of
 from n4a_fast.maintenance.vacuum import VacuumReport, vacuum
@@ -61,7 +61,7 @@ from n4a_fast.replay.serve.replayer import Choice
 from n4a_fast.replay.serve.several import Work
 from n4a_fast.replay.serve.streaming import replay_into
 from n4a_fast.report import Chart, ReportFile, figures, write_report
-from n4a_fast.report.cells import store_cell
+from n4a_fast.report.cells import store_cell, store_text
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.values.notebook import never_raises
@@ -80,7 +80,8 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
         workspace = self._open()
         with workspace.lock:
             try:
-                workspace.flush()
+                if workspace.database.drains:
+                    workspace.flush()
                 result = method(self, *args, **kwargs)
                 workspace.database.yield_turn()
                 return result
@@ -201,8 +202,8 @@ class WorkspaceStore:
         self._workspace = None
 
     def __repr__(self) -> str:
-        """The class and the folder."""
-        return f"{type(self).__name__}({str(self._path)!r})"
+        """The class, the folder, and what is there where that can be had at once."""
+        return store_text(f"{type(self).__name__}({str(self._path)!r})", self._workspace)
 
     @never_raises
     def _repr_html_(self) -> str | None:
@@ -233,6 +234,7 @@ class WorkspaceStore:
     @_reads
     def flush(self) -> None:
         """Write everything saved so far; durable on return."""
+        self._open().flush()
 
     @contextmanager
     def transaction(self) -> Iterator[Self]:
@@ -332,15 +334,17 @@ class WorkspaceStore:
     def progress(self, run_id: str | None = None, *, wait: float | None = None) -> RunProgress:
         """How far a run is: pipelines by state, rate, best chains so far, the newest errors; None for the newest that
         is running, or else the newest. Read from what is in the tables; nothing that waits is put there for it.
-        `wait` is how many seconds to wait for the store at most, None for `lock_timeout`.
+        `wait` is how many seconds to wait for the store at most, None for `lock_timeout`; with it nothing is written,
+        and best chains are left out while tens of thousands of predictions are to be ranked first.
         """
         return progress_of(self._open(), run_id, wait)
 
-    def undrained(self) -> AbstractContextManager[None]:
+    def undrained(self, wait: float | None = None) -> AbstractContextManager[None]:
         """Reads of the block, by this thread, see what is in the tables now: nothing that waits in logs is put there
-        for them, so that looking at a running sweep again and again does not make its writers stop.
+        for them, so that looking at a running sweep again and again does not make its writers stop. With `wait` the
+        block has the store for itself, and takes so many seconds at most to get it and its file, or StoreLockedError.
         """
-        return self._open().database.undrained()
+        return looking(self._open(), wait)
 
     def save_cross_validation(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ import polars as pl
 from n4a_fast.errors import NotFoundError
 from n4a_fast.maintenance.progress import RunProgress
 from n4a_fast.replay.serve.plan_report import PlanReport
-from n4a_fast.values.notebook import never_raises
+from n4a_fast.values.notebook import never_raises, report_cell, report_text
 from n4a_fast.values.texttable import number, plain
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 0.2  # seconds that showing a run may wait
 
+_SHOWN = ("fold_id", "partition", "n_samples", "val_score", "test_score", "train_score")
 _FOLDS = """SELECT fold_id, partition, val_score, test_score, train_score, n_samples, refit_context, prediction_id
 FROM predictions WHERE chain_id = ? ORDER BY TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id, partition"""
 
@@ -29,6 +31,7 @@ class Source(Protocol):
 
     @property
     def workspace_path(self) -> Path: ...
+    def undrained(self, wait: float | None = None) -> AbstractContextManager[None]: ...
     def get_run(self, run_id: str) -> dict[str, Any] | None: ...
     def get_chain(self, chain_id: str) -> dict[str, Any] | None: ...
     def get_pipeline(self, pipeline_id: str) -> dict[str, Any] | None: ...
@@ -80,7 +83,7 @@ class Run:
 
     def __repr__(self) -> str:
         try:
-            return str(self._store.progress(self.run_id, wait=_PATIENCE))
+            return repr(self._store.progress(self.run_id, wait=_PATIENCE))
         except Exception as error:  # a repr must not raise: the store may be closed, the run deleted
             return f"Run({self.run_id!r}): {error}"
 
@@ -139,10 +142,19 @@ class Chain:
 
     def __repr__(self) -> str:
         try:
-            folds = self.scores.filter(pl.col("partition") == "val", pl.col("refit_context").is_null())
-            values = ", ".join(
-                f"{fold} {number(score)}" for fold, score in folds.select("fold_id", "val_score").iter_rows()
-            )
-            return f"{self}\n  val by fold: {values}" if values else str(self)
-        except Exception as error:  # a repr must not raise: the store may be closed, the chain deleted
+            told, scores = self._at_once()
+            folds = scores.filter(pl.col("partition") == "val", pl.col("refit_context").is_null())
+            values = [f"{fold} {number(score)}" for fold, score in folds.select("fold_id", "val_score").iter_rows()]
+            return report_text(told, [f"val by fold: {', '.join(values)}"] if values else [])
+        except Exception as error:  # a repr must not raise: the store may be closed or busy, the chain deleted
             return f"Chain({self.chain_id!r}): {error}"
+
+    @never_raises
+    def _repr_html_(self) -> str | None:
+        told, scores = self._at_once()
+        return report_cell(told, scores.select(_SHOWN).to_dicts())
+
+    def _at_once(self) -> tuple[str, pl.DataFrame]:
+        """What and how good the chain is by what is in the tables now, if they are to be had at once."""
+        with self._store.undrained(_PATIENCE):
+            return str(self), self.scores

@@ -6,9 +6,11 @@ import asyncio
 import http.client
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +87,24 @@ def test_the_file_is_free_between_two_drawings(writer: subprocess.Popen[str], tm
         # each of these needs the file for itself: it comes through while a page is half drawn, or never
         content_of(store, progress=lambda done, total: told(writer, names.pop()) if names else None)
     assert names == []
+
+
+def test_looks_and_drawings_have_a_small_share_of_the_processors(writer: subprocess.Popen[str], tmp_path: Path) -> None:
+    async def look_on(look: Look, times: int) -> float:
+        """The share of the processors that looks have which follow each other as fast as they may."""
+        await look.seen()
+        begun, spent = time.monotonic(), time.process_time()
+        for place in range(times):
+            told(writer, f"placed {place}")
+            await asyncio.sleep(max(0.0, look._next_look - time.monotonic()))
+            await look.seen()
+        until = max(look._next_look, look._next_drawing)
+        return (time.process_time() - spent) / ((until - begun) * (os.cpu_count() or 1))
+
+    with WorkspaceStore.open_readonly(tmp_path / "w", trusted="none") as store:
+        look = Look(store, interval=0.0, charts=False)
+        assert asyncio.run(look_on(look, 2)) < 0.1  # 0.03, with room for what else this process does
+        assert look._seen.number > 1
 
 
 def test_reads_of_other_threads_are_drained_as_ever(store: WorkspaceStore) -> None:

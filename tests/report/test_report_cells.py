@@ -78,4 +78,4 @@ def test_no_cell_hides_a_fault(store: WorkspaceStore, filled: bool) -> None:
         assert "3" in cells.run_cell.__wrapped__(store.progress())  # type: ignore[attr-defined]
     assert "<p>" in cells.leaderboard_cell.__wrapped__(store.leaderboard())  # type: ignore[attr-defined]
     shown = WorkspaceStore._repr_html_.__wrapped__(store)  # type: ignore[attr-defined]
-    assert ("1 runs" in shown, "empty" in shown) == (filled, not filled)
+    assert ("1 run," in shown, "empty" in shown) == (filled, not filled)

@@ -13,7 +13,7 @@ from n4a_fast.artifacts.model_files import library_of
 from n4a_fast.artifacts.pickles import Contents, contents_of
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, StoreError
 from n4a_fast.values import jsontext
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 
 Progress = Callable[[int, int], object]
 T = TypeVar("T")
@@ -39,6 +39,14 @@ class ArtifactDescription:
     globals: tuple[str, ...]  # every name that loading it would import
     created_at: datetime
 
+    def __repr__(self) -> str:
+        kind = f"{self.artifact_type} {self.class_name or self.operator_class}".strip()
+        told = f"{self.artifact_id}: {kind}, {self.size_bytes:,} bytes of {self.format}, {self.origin}"
+        made_with = ", ".join(f"{name} {version}" for name, version in self.libraries.items())
+        used = f"{self.path}, used by {self.ref_count:,}"
+        lines = (used, made_with and f"saved with {made_with}", f"imports {', '.join(self.globals) or 'nothing'}")
+        return report_text(told, [line for line in lines if line])
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
@@ -61,6 +69,9 @@ class VerifyReport:
 
     def __str__(self) -> str:
         return f"{self.checked:,} artifacts, {self.nbytes / 1e6:,.1f} MB: {len(self.damaged):,} damaged"
+
+    def __repr__(self) -> str:
+        return report_text(str(self), [f"{name}: {error}" for name, error in self.damaged.items()])
 
     def _repr_html_(self) -> str | None:
         rows = [{"artifact": name, "what": error} for name, error in self.damaged.items()]

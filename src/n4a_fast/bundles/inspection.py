@@ -10,7 +10,7 @@ from typing import Any
 from n4a_fast.artifacts.pickles import Budget
 from n4a_fast.bundles.archive import members_of
 from n4a_fast.bundles.reader import FOLDER, budget_of, contents_in, digests_of, header_of
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,10 @@ class BundleReport:
     def __str__(self) -> str:
         imported = ", ".join(self.globals) or "nothing"
         return f"{self.path}: {len(self.members):,} files; loading it would import {imported}"
+
+    def __repr__(self) -> str:
+        files = (f"{each.name}: {each.size_bytes:,} bytes {each.class_name}".rstrip() for each in self.members)
+        return report_text(str(self), list(files))
 
     def _repr_html_(self) -> str | None:
         rows = [{"file": each.name, "bytes": each.size_bytes, "class": each.class_name} for each in self.members]

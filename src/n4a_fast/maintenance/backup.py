@@ -38,7 +38,7 @@ from n4a_fast.maintenance.findings import Progress
 from n4a_fast.maintenance.verify import check_copy
 from n4a_fast.merging.shards import FOLDER as SHARDS
 from n4a_fast.merging.shards import is_there, opened_shard, shard_files, shards_below, unless_removed
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 from n4a_fast.version import __version__
 
 NOTE = "backup.json"
@@ -61,6 +61,9 @@ class BackupReport:
         files = f"{self.artifacts:,} artifacts, {self.unchanged:,} of them there already"
         kept = f"; what was there is kept in {self.replaced}" if self.replaced else ""
         return f"{self.path}: {self.nbytes / 1e6:,.1f} MB of rows, {files}, verified in {self.seconds:.1f} s{kept}"
+
+    def __repr__(self) -> str:
+        return report_text(str(self))
 
     def _repr_html_(self) -> str | None:
         return report_cell(str(self), ())

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 
 Progress = Callable[[str, int, int], object]  # the part that is looked at, how much of it is done, of how much
 
@@ -53,6 +53,9 @@ class VerificationReport:
         looked = ", ".join(f"{count:,} {part}" for part, count in self.checked.items() if count)
         found = "is sound" if self.is_sound else f"has {wrong:,} finding{'s'[: wrong != 1]}"
         return f"{self.path} {found}; looked at {looked or 'the file'}"
+
+    def __repr__(self) -> str:
+        return report_text(str(self), [str(finding) for finding in self.findings])
 
     def _repr_html_(self) -> str | None:
         rows = [

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import NotFoundError, StoreError
-from n4a_fast.maintenance.glance import patient
+from n4a_fast.errors import NotFoundError
+from n4a_fast.maintenance.glance import BestSoFar, best_so_far, patient, told_best
 from n4a_fast.maintenance.stats import Writer
-from n4a_fast.predictions.ranking import Question, Ranking
 from n4a_fast.tables.runs import EXPECTED
 from n4a_fast.values import checks
-from n4a_fast.values.texttable import number, plain
+from n4a_fast.values.notebook import report_text
+from n4a_fast.values.texttable import plain
 
 _RECENT = 60  # ended pipelines from which the present rate is taken
 _ERRORS = 5
@@ -26,19 +26,6 @@ _STATES = "SELECT status, count(*) FROM pipelines WHERE run_id = ? GROUP BY ALL"
 _ENDS = "SELECT completed_at FROM pipelines WHERE run_id = ? AND completed_at IS NOT NULL ORDER BY 1 DESC LIMIT ?"
 _FAILURES = """SELECT name, error, completed_at FROM pipelines WHERE run_id = ? AND status = 'failed'
 ORDER BY completed_at DESC NULLS LAST LIMIT ?"""
-
-
-@dataclass(frozen=True, slots=True)
-class BestSoFar:
-    """The first chain of a board."""
-
-    dataset: str
-    metric: str
-    score: float | None
-    chain_id: str
-    preprocessings: str
-    model_name: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +73,18 @@ class RunProgress:
 
     def __str__(self) -> str:
         counts = f"{self.done:,} done, {self.failed:,} failed, {self.running:,} running"
-        best = "; ".join(
-            f"best {number(each.score)} {plain(each.metric)} ({plain(each.dataset)})"
-            for each in self.best
-            if each.score is not None
-        )
-        return f"run {self.run_id} {plain(self.name)!r}: {self.status}, {counts}" + (f"; {best}" if best else "")
+        return f"run {self.run_id} {plain(self.name)!r}: {self.status}, {counts}{told_best(self.best)}"
+
+    def __repr__(self) -> str:
+        failures = [f"failed: {each.pipeline}: {each.error}" for each in self.failures]
+        return report_text(str(self), [f"error: {self.error}", *failures] if self.error else failures)
 
 
 def progress_of(workspace: Workspace, run_id: str | None, wait: float | None) -> RunProgress:
-    """The run's state, of the newest running one for None, or else of the newest; NotFoundError without any."""
+    """The run's state, of the newest running one for None, or else of the newest; NotFoundError without any.
+
+    Who waits no longer than `wait` gets no best chains while so many are not ranked that it would take a while.
+    """
     with patient(workspace, wait), workspace.lock:
         database = workspace.database
         database.refresh()
@@ -108,7 +97,7 @@ def progress_of(workspace: Workspace, run_id: str | None, wait: float | None) ->
             states = dict(database.rows(_STATES, (identifier,)))
             ends = [end for (end,) in database.rows(_ENDS, (identifier, _RECENT))]
             failures = tuple(Failure(str(a), str(b), c) for a, b, c in database.rows(_FAILURES, (identifier, _ERRORS)))
-            best = _best(Ranking(database), identifier)
+            best = best_so_far(workspace, identifier, in_haste=wait is not None)
     return _progress(identifier, rest, states, ends, failures, best, writers)
 
 
@@ -146,13 +135,3 @@ def _rate(ends: list[datetime], started: datetime | None, until: datetime) -> fl
     since = started if len(ends) < _RECENT else ends[-1]
     seconds = (until - since).total_seconds() if since else 0.0
     return len(ends) / seconds if ends and seconds > 0 else None
-
-
-def _best(ranking: Ranking, run_id: str) -> tuple[BestSoFar, ...]:
-    try:
-        boards = ranking.ranked(Question(run=run_id, n=1)).boards
-    except StoreError:
-        return ()
-    names = ("val_score", "chain_id", "preprocessings", "model_name", "created_at")
-    rows = ((board, board.frame.row(0, named=True)) for board in boards)
-    return tuple(BestSoFar(board.dataset, board.metric, *(row[name] for name in names)) for board, row in rows)

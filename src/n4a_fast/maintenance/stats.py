@@ -32,6 +32,13 @@ class StoreStats:
     unflushed: int  # rows saved by this process that are only in memory
     writers: tuple[Writer, ...]
 
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{n:,} {name}" for name, n in self.rows.items() if n)
+        sizes = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in self.nbytes.items())
+        alive = sum(writer.is_alive for writer in self.writers)
+        waiting = f"{self.pending:,} flushes and {self.unflushed:,} rows wait; {alive} writers live"
+        return "\n  ".join([rows or "empty", sizes, waiting])
+
 
 def stats_of(workspace: Workspace) -> StoreStats:
     """The figures as they are now; what waits in logs is counted, not applied."""

@@ -15,7 +15,7 @@ from n4a_fast.durable.plain_files import require_no_link
 from n4a_fast.durable.sync import disk_errors_told, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 
 _COUNT = "UPDATE store_info SET rewrites = rewrites + 1"
 _READ = "SELECT rewrites FROM store_info"
@@ -29,6 +29,9 @@ class VacuumReport(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.before / 1e6:,.1f} MB before, {self.after / 1e6:,.1f} MB after"
+
+    def __repr__(self) -> str:
+        return report_text(str(self))
 
     def _repr_html_(self) -> str | None:
         return report_cell(str(self), ())

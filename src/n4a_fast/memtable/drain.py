@@ -71,6 +71,11 @@ class DrainedDatabase(Database):
             finally:
                 self._inside.reading = outer
 
+    @property
+    def drains(self) -> bool:
+        """Whether reads of this thread see what waits."""
+        return not self._inside.reading
+
     def _drain_before(self, own: bool) -> None:
         self.refresh()
         if self.unit_is_open:

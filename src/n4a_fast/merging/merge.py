@@ -35,7 +35,7 @@ from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.merging.logged_tables import read_each
 from n4a_fast.schema.columns import ALL
 from n4a_fast.tables.predictions.prediction_tables import KEY
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 
 Progress = Callable[[str, int, int], object]  # the workspace that has been merged, how many have, of how many
 
@@ -66,8 +66,16 @@ class MergeReport:
         sources = f"{len(self.sources):,} workspace{'s'[: len(self.sources) != 1]}"
         return f"{sources}: {found:,} predictions, {new} of them new"
 
+    def __repr__(self) -> str:
+        return report_text(str(self), [f"{each.table}: {each.added:,} of {each.found:,} new" for each in self._merged])
+
     def _repr_html_(self) -> str | None:
-        return report_cell(str(self), [asdict(merged) for merged in self.tables if merged.found])
+        return report_cell(str(self), [asdict(merged) for merged in self._merged])
+
+    @property
+    def _merged(self) -> list[MergedTable]:
+        """The tables of which there was something."""
+        return [merged for merged in self.tables if merged.found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,16 @@ class ListViews(_Views):
         width = None if self._widths is None else self._widths[row].as_py()
         return in_rows(flat, width)
 
+    def told(self) -> str:
+        """How long the arrays are, and how many are missing."""
+        there = self._rows[self._rows >= 0]
+        if not len(there):
+            return "none"
+        lengths = np.diff(self._offsets)[there]
+        low, high = int(lengths.min()), int(lengths.max())
+        missing = f", {len(self) - len(there):,} missing" if len(there) < len(self) else ""
+        return f"{low:,} each{missing}" if low == high else f"{low:,} to {high:,}{missing}"
+
     def __iter__(self) -> Iterator[Any]:
         offsets, widths = self._offsets.tolist(), None if self._widths is None else self._widths.to_pylist()
         for row in self._rows.tolist():
@@ -198,7 +208,8 @@ class LoadedArrays:
         return as_frame(self.to_arrow())
 
     def __repr__(self) -> str:
-        return f"LoadedArrays: {len(self):,} predictions with {', '.join(self.columns)}"
+        columns = [f"{name} {views.told()}" for name, views in self._views.items()]
+        return f"LoadedArrays: {len(self):,} predictions; {', '.join(columns) or 'no arrays'}"
 
     def _repr_html_(self) -> str | None:
         return arrays_cell(self)

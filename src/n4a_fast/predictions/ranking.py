@@ -22,6 +22,7 @@ from n4a_fast.predictions.queries import one_of
 from n4a_fast.schema.chain_scores import ALL_SCORES, scores_of
 from n4a_fast.tables.stale_chains import WITH_COMPUTED, are_many, computed_scores, refresh
 from n4a_fast.values import checks
+from n4a_fast.values.texttable import plain
 
 RULE = (
     "Within one data set and one metric, the chains of completed pipelines are ranked by the mean validation score of"
@@ -96,6 +97,15 @@ class Board:
     running: int
     failed: int
 
+    def __str__(self) -> str:
+        way = "higher is better" if self.higher_is_better else "lower is better"
+        counts = [f"{self.finished:,} finished"]
+        counts += [f"{n:,} {what}" for n, what in ((self.running, "running"), (self.failed, "failed")) if n]
+        return f"{plain(self.dataset)} · {plain(self.metric)}, {way} · {', '.join(counts)}"
+
+    def __repr__(self) -> str:
+        return f"Board: {self}; {self.frame.height:,} of {self.chains:,} chains"
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -123,10 +133,12 @@ class Ranking:
         self._computed: pa.Table = None
         self._known_rows: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
 
-    def ranked(self, question: Question) -> Ranked:
-        """The chains asked for; UnknownDirectionError for a metric named that has no direction."""
+    def ranked(self, question: Question, *, writes: bool = True) -> Ranked:
+        """The chains asked for; UnknownDirectionError for a metric named that has no direction. Without `writes` scores
+        that are not up to date are computed, and not kept in the file.
+        """
         _check(question)
-        with self._database.reading(), self._known_scores(question) as known:
+        with self._database.reading(), self._known_scores(question, writes) as known:
             boards = self._boards(known, question)
             wanted, scores = self._source(question.metric, list(dict.fromkeys(metric for _, metric in boards)), known)
             directions, unknown = self._directions(wanted, question)
@@ -145,12 +157,12 @@ class Ranking:
         )
 
     @contextmanager
-    def _known_scores(self, question: Question) -> Iterator[str]:
+    def _known_scores(self, question: Question, writes: bool) -> Iterator[str]:
         """Where the scores of chains are: in a table that is up to date; or where this process may not write it, and
         much is missing, beside it, computed once for each state of the file; or in a query.
         """
         database = self._database
-        if refresh(database):
+        if refresh(database, writes=writes):
             yield "cached_chain_scores"
         elif database.in_transaction or question.where is not None or not are_many(database):
             yield f"({ALL_SCORES})"

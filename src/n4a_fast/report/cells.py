@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from n4a_fast.leaderboard import board_columns, board_head
+from n4a_fast.leaderboard import board_columns
+from n4a_fast.maintenance.glance import glance
 from n4a_fast.values.notebook import html_text, never_raises
 from n4a_fast.values.texttable import Column, number, plain
 
 if TYPE_CHECKING:
+    from n4a_fast.engine.workspace import Workspace
     from n4a_fast.leaderboard import Leaderboard
     from n4a_fast.maintenance.glance import Glance
     from n4a_fast.maintenance.progress import RunProgress
@@ -25,7 +27,7 @@ def leaderboard_cell(board: Leaderboard) -> str:
     parts = []
     for each in board.boards:
         columns = board_columns(each.frame.head(ROWS), board.score)
-        parts.append(f"<p><b>{html_text(board_head(each))}</b></p>{_table(columns)}")
+        parts.append(f"<p><b>{html_text(str(each))}</b></p>{_table(columns)}")
         if each.chains > ROWS:
             parts.append(f"<p>{min(ROWS, each.frame.height)} of {each.chains:,} chains</p>")
     parts += [f"<p>not ranked: {html_text(name)}</p>" for name in board.unranked]
@@ -49,21 +51,30 @@ def run_cell(progress: RunProgress) -> str:
     return f"<p>{html_text(str(progress))}</p>{bar}<ul>{best}{errors}</ul>"
 
 
+def store_text(name: str, workspace: Workspace | None) -> str:
+    """A workspace at a glance, in one line."""
+    if workspace is None:
+        return f"{name}: closed"
+    try:
+        found = glance(workspace)
+    except Exception:  # a repr must not raise
+        found = None
+    return f"{name}: {found or 'busy'}"
+
+
 @never_raises
 def store_cell(path: str, glance: Glance | None) -> str:
     """A workspace at a glance: rows, sizes, runs."""
     head = f"<p><b>WorkspaceStore</b> <code>{html_text(path)}</code></p>"
     if glance is None:
         return f"{head}<p>closed, or busy: another call or process has the file</p>"
-    facts = ", ".join(f"{n:,} {html_text(name)}" for name, n in glance.rows.items() if n)
     runs = [
         Column("run", [each[0][-8:] for each in glance.runs]),
         Column("name", [plain(each[1]) for each in glance.runs]),
         Column("status", [each[2] for each in glance.runs]),
         Column("done", [f"{each[3]:,}" for each in glance.runs], right=True),
     ]
-    size = f"{glance.nbytes / 1e6:,.1f} MB in the store file"
-    return f"{head}<p>{facts or 'empty'}; {size}</p>{_table(runs) if glance.runs else ''}"
+    return f"{head}<p>{html_text(str(glance))}</p>{_table(runs) if glance.runs else ''}"
 
 
 def _table(columns: list[Column]) -> str:

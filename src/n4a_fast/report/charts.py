@@ -13,8 +13,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from n4a_fast.errors import InvalidInputError, UnsupportedVersionError
 
@@ -45,8 +48,7 @@ class Chart:
 
     def svg(self, color: str = "#222222") -> str:
         """The picture as SVG text, lines and text in `color`."""
-        drawn = _renderer().vegalite_to_svg(_colored(self.spec, color))
-        return _numbered(drawn, self.kind)
+        return _numbered(_drawn(orjson.dumps(_colored(self.spec, color)).decode()), self.kind)
 
     def png(self, scale: float = 2.0) -> bytes:
         """The picture as PNG, on white."""
@@ -90,6 +92,13 @@ class Chart:
         except UnsupportedVersionError:
             pass  # without the extra there is the text
         return found
+
+
+@lru_cache(maxsize=32)
+def _drawn(spec: str) -> str:
+    """The SVG of a specification: while a sweep runs, most charts of a page are those of the drawing before."""
+    found: str = _renderer().vegalite_to_svg(spec)
+    return found
 
 
 def _renderer() -> Any:

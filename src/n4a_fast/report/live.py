@@ -2,7 +2,8 @@
 
 A. One thread looks, and only while a page is open. It sees what is in the tables (`store.undrained`), so no writer
    drains for it, and lets the file go between its reads.
-B. Between two looks pass twenty times the processor time that one takes: no sweep loses more than a twentieth of one.
+B. Between two looks passes a multiple of the processor time that one takes, and so between two drawings: both together
+   have 3 % of the machine's processors at most, so a sweep that keeps all of them busy keeps 0.97 of its rate.
 C. Nothing can be changed: GET alone, of a store that is opened for reading and trusts no artifact.
 D. Whoever does not know the token is refused, and so is a name that is not this server's (DNS rebinding) and a request
    from a page of another one. The pages load nothing from elsewhere.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +41,8 @@ from n4a_fast.report.sections import chain_sections
 from n4a_fast.report.styles import LIVE_SCRIPT, SCRIPT
 
 INTERVAL = 2.0  # seconds between looks
-_DRAWING, _SHARE = 5, 20  # a drawing every so many intervals at most; a twentieth of the time is what each may take
+_DRAWING = 5  # intervals between drawings at least
+_SHARE = 0.015  # of the processors' time: what looks may take, and what drawings may
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'"
 _HEADERS = {
@@ -96,18 +99,24 @@ class Look:
         seen, began = self._seen, time.process_time()
         try:
             now, changes = self._now(), self.store.sql(_CHANGES).rows()
-            self._next_look = _later(self.interval, began)
+            self._next_look = self._later(self.interval, began)
             content, number = seen.content, seen.number
             if changes != self._changes and time.monotonic() >= self._next_drawing:
                 content, number = content_of(self.store, **self._scope, with_charts=self.charts), number + 1
-                # the first one also loads what draws, and is not held against the second
-                self._next_drawing = _later(_DRAWING * self.interval, began if seen.number else time.process_time())
+                self._next_drawing = self._later(_DRAWING * self.interval, began)
                 self._changes = changes
             self._seen = Seen(now, content, number, f"as of {datetime.now():%H:%M:%S}; it refreshes by itself")
         except StoreError as error:  # busy for a moment, or moved: what was seen stays, and says of when it is
             state = seen.state.partition(";")[0] or "nothing seen yet"
             self._seen = Seen(seen.now, seen.content, seen.number, f"{state}; {error}")
-            self._next_look = _later(self.interval, began)
+            self._next_look = self._later(self.interval, began)
+
+    def _later(self, least: float, began: float) -> float:
+        """When to do again what has cost the processor time since `began`. The first time it also loads what is needed,
+        which is not held against the second.
+        """
+        spent = time.process_time() - began if self._seen.number else 0.0
+        return time.monotonic() + max(least, spent / (_SHARE * _processors()))
 
     def _now(self) -> str:
         try:
@@ -116,9 +125,9 @@ class Look:
             return "<p>no run yet</p>"
 
 
-def _later(least: float, began: float) -> float:
-    """When to do again what has cost the processor time since `began`."""
-    return time.monotonic() + max(least, _SHARE * (time.process_time() - began))
+def _processors() -> int:
+    """Processors that this process may use, where Python can tell, or else those of the machine."""
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 def application(look: Look, token: str, hosts: list[str]) -> Starlette:

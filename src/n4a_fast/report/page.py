@@ -18,7 +18,7 @@ from n4a_fast.durable.publish import write_text
 from n4a_fast.report.html import text
 from n4a_fast.report.sections import ROWS, head, sections
 from n4a_fast.report.styles import SCRIPT, STYLE
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 from n4a_fast.version import __version__
 
 _PAGE = """<!DOCTYPE html>
@@ -49,6 +49,9 @@ class ReportFile:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.nbytes / 1000:,.0f} kB, made in {self.seconds:.1f} s; open it in any browser"
+
+    def __repr__(self) -> str:
+        return report_text(str(self))
 
     def _repr_html_(self) -> str | None:
         return report_cell(str(self), ())

@@ -88,14 +88,14 @@ def note_of_pipelines_in_transaction(database: Database, pipeline_ids: list[str]
     database.execute(_NOTE_OF_PIPELINES, (pipeline_ids,))
 
 
-def refresh(database: Database) -> bool:
-    """Bring the cached rows up to date; False where that cannot be, and only the views are right.
+def refresh(database: Database, *, writes: bool = True) -> bool:
+    """Bring the cached rows up to date; False where that cannot or may not be, and only the views are right.
 
     Called inside `reading`: what is in memory is in the tables, and the file is this process's own until the end.
     """
     if not database.rows(_ANY):
         return True
-    if database.read_only:
+    if database.read_only or not writes:
         return False
     try:
         for chains in _pieces(database.arrow(_STALE), min(_MEMORY, database.memory_limit)):

@@ -1,4 +1,4 @@
-"""HTML that arrays and plans show in a notebook: without scripts and styles, bounded, and never an error."""
+"""What objects show of themselves: a few lines of text, or HTML without scripts and styles; bounded, never an error."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from n4a_fast.values.texttable import plain
+from n4a_fast.values.texttable import plain, plain_lines
 
 BINS, LOOKED_AT = 24, 100  # of a distribution; arrays that are looked at for one that is there
 _LABELS = 6  # named in a cell
 ROWS, LONGEST = 20, 200  # of a report, and characters of each text in it
+LINES = 5  # of a report as text
 P = ParamSpec("P")
 
 
@@ -72,6 +73,12 @@ def plan_cell(plan: Any) -> str:
     )
     listed = f'<ol style="{frame};padding:4px;list-style:none;display:inline-block">{boxes}</ol>' if boxes else ""
     return f"<p>{html_text(str(plan).splitlines()[0])}</p>{listed}"
+
+
+def report_text(told: str, rows: Sequence[str] = ()) -> str:
+    """What a call has done, in a sentence, and at most `LINES` of its rows."""
+    rest = [f"  and {len(rows) - LINES:,} more"] if len(rows) > LINES else []
+    return "\n".join([plain_lines(told), *(f"  {_short(plain(row))}" for row in rows[:LINES]), *rest])
 
 
 @never_raises

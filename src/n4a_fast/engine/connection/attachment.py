@@ -46,9 +46,9 @@ class Attachment:
     def __init__(
         self, path: Path, *, read_only: bool = False, lock_timeout: float = 30.0, turnstile: Turnstile | None = None
     ) -> None:
-        self.path, self._read_only, self._patience = path, read_only, Patience(lock_timeout)
+        self.path, self._read_only, self.patience = path, read_only, Patience(lock_timeout)
         self._turnstile = turnstile
-        self.lock = CallLock(path, self._patience)
+        self.lock = CallLock(path, self.patience)
         self.activity = Bell()  # set with each attachment: there is something to let go again
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
@@ -79,18 +79,18 @@ class Attachment:
     @property
     def lock_timeout(self) -> float:
         """How many seconds this thread waits for the file."""
-        return self._patience.seconds
+        return self.patience.seconds
 
     def begin_call(self, seconds: float) -> None:
         """Before each call of the user's: StoreClosedError, or that of `require_usable`; then `wait_at_most`."""
         if self._closed or self._forked_inside:
             self.require_open()
             self.require_usable()
-        self._patience.seconds = seconds
+        self.patience.seconds = seconds if seconds < self.patience.limit else self.patience.limit
 
     def wait_at_most(self, seconds: float) -> None:
         """From now on the calls of this thread wait so long for the file: stores that share it may differ in that."""
-        self._patience.seconds = seconds
+        self.patience.seconds = seconds
 
     def spill_folder(self) -> Path | None:
         """Where a new connection may write what does not fit into memory."""
@@ -246,7 +246,7 @@ class Attachment:
         """In a forked child: leave the parent's connection alone, for good, and start anew."""
         client.leave_to_parent(self._connection)
         self._forked_inside = self._forked_inside or self._depth > 0 or self._attached_read_only is not None
-        self.lock, self.activity = CallLock(self.path, self._patience), Bell()
+        self.lock, self.activity = CallLock(self.path, self.patience), Bell()
         self._connection = self._attached_read_only = None
         self._look_at, self._holds = _NEVER, 0
         self._depth, self._after_commit, self._forking = 0, [], False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,10 +14,25 @@ from n4a_fast.platform.interrupts import Uninterrupted
 
 
 class Patience(threading.local):
-    """How many seconds the calls of a thread wait for the file: so many, until a call of it says otherwise."""
+    """How many seconds the calls of a thread wait for the file: so many, until a call of it says otherwise, and never
+    more than the limit of the block that it is in.
+    """
+
+    limit = math.inf
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """All calls of the block wait no longer than this."""
+        usual, outer = self.seconds, self.limit
+        self.limit = min(seconds, outer)
+        self.seconds = min(usual, self.limit)
+        try:
+            yield
+        finally:
+            self.seconds, self.limit = usual, outer
 
 
 class CallLock:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from n4a_fast.values.notebook import report_cell
+from n4a_fast.values.notebook import report_cell, report_text
 
 Progress = Callable[[str, int, int], object]  # what is being done, how many rows of it are done, of how many
 
@@ -45,6 +45,10 @@ class Report:
             return f"{self.source} is an n4a_fast workspace already"
         compared = f"every row and {self.arrays_compared:,} arrays compared"
         return f"{self.kind}, {compared}, written to {self.destination} in {self.seconds:.1f} s"
+
+    def __repr__(self) -> str:
+        written = (f"{each.table}: {each.written:,} of {each.found:,} written" for each in self.tables if each.found)
+        return report_text(str(self), list(written))
 
     def _repr_html_(self) -> str | None:
         return report_cell(str(self), [asdict(table) for table in self.tables if table.found])

@@ -16,6 +16,7 @@ from n4a_fast.replay.plan.replay_plan import Place
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.values import checks
 from n4a_fast.values.chain_input import ChainInput, read_input
+from n4a_fast.values.texttable import plain_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class ChainDescription:
         folds = [f"folds {', '.join(self.folds)}"] if self.folds else []
         notes = [self.note] if self.note else []
         return "\n".join([f"chain {self.chain_id}", *(f"  {line}" for line in (*self.steps, *folds, *facts, *notes))])
+
+    def __repr__(self) -> str:
+        return plain_lines(str(self))
 
 
 def describe_chain(replayer: Replayer, arrays: ArrayReader, chain_id: str) -> ChainDescription:

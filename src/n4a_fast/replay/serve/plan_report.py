@@ -11,6 +11,7 @@ from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.serve.replayer import Choice, Replayer
 from n4a_fast.values import checks
 from n4a_fast.values.notebook import plan_cell
+from n4a_fast.values.texttable import plain_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class PlanReport:
     compiled: bool
     steps: tuple[str, ...]
     error: float | None
+
+    def __repr__(self) -> str:
+        return plain_lines(str(self))
 
     def _repr_html_(self) -> str | None:
         return plan_cell(self)
