@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,9 @@ from helpers import begin_pipeline, begin_sweep, examples, predict_with_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import n4a_fast
 from n4a_fast import WorkspaceStore
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, WITHIN
 from n4a_fast.tables.predictions import positions as positions_module
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.positions import positions, span, worth_locating
@@ -97,3 +101,23 @@ def test_rows_of_a_pipeline_lie_together(filled: tuple[WorkspaceStore, list[str]
     assert last - first == 699
     assert span(database, "prediction_values", wanted_of([saved[0], saved[-9]])) is None
     assert span(database, "prediction_values", wanted_of([])) is None
+
+
+@pytest.mark.parametrize("column", LOOKUP_COLUMNS)
+def test_bounds_of_a_look_up_column_are_compared_in_its_type(
+    filled: tuple[WorkspaceStore, list[str]], column: str
+) -> None:
+    """Of plain parameters DuckDB makes signed numbers, and casts what it knows of every row group."""
+    database = filled[0]._open().database
+    ((first, last),) = database.rows(f"SELECT min({column}) + 1, max({column}) - 1 FROM predictions")
+    sql = f"EXPLAIN (FORMAT json) FROM predictions WHERE {column} {WITHIN}"
+    ((_, plan),) = database.rows(sql, (first, last))
+    assert str(first) in plan
+    assert "CAST(" not in plan
+
+
+def test_no_statement_asks_for_look_up_columns_within_plain_parameters() -> None:
+    plain = re.compile(rf"\b({'|'.join(LOOKUP_COLUMNS)}) BETWEEN \?")
+    modules = list(Path(n4a_fast.__file__).parent.rglob("*.py"))
+    assert len(modules) > 100
+    assert [path.name for path in modules if plain.search(path.read_text("utf-8"))] == []

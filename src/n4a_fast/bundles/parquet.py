@@ -24,7 +24,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import DamagedStoreError, InvalidInputError
 from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
 from n4a_fast.predictions.reading import ArrayReader
-from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS, WITHIN
 from n4a_fast.values.ahead import begun
 
 Arrays = Literal["none", "numbers", "with labels"]
@@ -38,7 +38,7 @@ _COLUMNS = tuple(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMN
 _KEYS = "SELECT id_key FROM predictions{where}"
 _VALUES = "SELECT DISTINCT {columns} FROM predictions{where} ORDER BY ALL NULLS FIRST"
 _ROWS = (
-    "SELECT {columns}, id_key FROM predictions{where} {also} id_key BETWEEN ? AND ? ORDER BY created_at, prediction_id"
+    f"SELECT {{columns}}, id_key FROM predictions{{where}} {{also}} id_key {WITHIN} ORDER BY created_at, prediction_id"
 )
 # a dictionary of numbers that hardly repeat costs time and is given up at the end
 _REPETITIVE = (

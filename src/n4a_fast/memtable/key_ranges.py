@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.schema.columns import WITHIN
 
 _KEYS = {
     "pipelines": ("pipeline_id",),
@@ -22,7 +23,7 @@ _KEYS = {
     "predictions": ("nk", "id_key"),
     "prediction_values": ("id_key",),
 }
-_QUESTION = "(SELECT '{0}' FROM {0} WHERE {1} BETWEEN ? AND ? LIMIT 1)"
+_QUESTION = "(SELECT '{0}' FROM {0} WHERE {1} {2} LIMIT 1)"
 
 
 class Range(NamedTuple):
@@ -39,8 +40,13 @@ def tables_between(database: Database, ranges: Iterable[Range]) -> set[str]:
     asked = list(ranges)
     if not asked:
         return set()
-    question = " UNION ALL ".join(_QUESTION.format(table, column) for table, column, *_ in asked)
+    question = " UNION ALL ".join(_question(each) for each in asked)
     return {name for (name,) in database.rows(question, [bound for _, _, *bounds in asked for bound in bounds])}
+
+
+def _question(asked: Range) -> str:
+    within = "BETWEEN ? AND ?" if isinstance(asked.first, str) else WITHIN
+    return _QUESTION.format(asked.table, asked.column, within)
 
 
 def tables_beyond(database: Database, batch: dict[str, pa.Table]) -> set[str]:

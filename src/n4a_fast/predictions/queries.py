@@ -16,7 +16,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.read_ahead import VALUES, ReadAhead
-from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS, WITHIN
 from n4a_fast.tables.predictions import arrays
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.shared import SharedContents
@@ -44,6 +44,8 @@ GROUPS = (
 _GET = f"SELECT {COLUMNS}, rowid AS position FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _VALUES = f"SELECT {VALUES}, rowid AS position FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
 _VALUES_AT = f"SELECT {VALUES}, rowid AS position, prediction_id FROM prediction_values WHERE rowid = ?"
+# the n best scores alone, for which DuckDB reads few row groups; then the rows that have them are put in order
+_BEST = "SELECT {score} FROM predictions{where} ORDER BY {order} LIMIT ?"
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
@@ -159,7 +161,9 @@ class PredictionQueries:
         sql = f"SELECT {COLUMNS} FROM predictions{where} ORDER BY created_at DESC, prediction_id DESC"
         if limit is not None:
             sql, params = f"{sql} LIMIT ?", [*params, checks.count(limit, "limit")]
-        return self._database.frame(f"{sql} OFFSET ?", [*params, checks.count(offset, "offset")])
+        if skipped := checks.count(offset, "offset"):  # with it DuckDB puts all row groups in order, for whatever rows
+            sql, params = f"{sql} OFFSET ?", [*params, skipped]
+        return self._database.frame(sql, params)
 
     def top(
         self,
@@ -174,20 +178,21 @@ class PredictionQueries:
         where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
         if group_by is not None:
             return self._top_of_groups(wanted, score, ascending, one_of(group_by, GROUPS, "group_by"), where, params)
-        ordered = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
-        if ascending:  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
-            return self._database.frame(
-                ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted]
-            )
-        finite = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
-        found = self._database.frame(
-            ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted]
-        )
-        if found.height == wanted:
-            return found
-        return self._database.frame(
-            ordered.format(where=where, order=f"{ranked(score, ascending)}, prediction_id"), [*params, wanted]
-        )
+        with self._database.reading():
+            return self._top_of_all(wanted, score, ascending, where, params)
+
+    def _top_of_all(self, n: int, score: str, ascending: bool, where: str, params: list[Any]) -> pl.DataFrame:
+        order = f"{score} {'ASC' if ascending else 'DESC'}"
+        numbers = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
+        best: list[Any] = []
+        if n <= _BOUNDED_AT_MOST:
+            best = self._database.rows(_BEST.format(score=score, where=numbers, order=order), [*params, n])
+        if best and len(best) == n:
+            where, params = f"{numbers} AND {score} {'<=' if ascending else '>='} ?", [*params, best[-1][0]]
+        else:
+            order = ranked(score, ascending)
+        sql = f"SELECT {COLUMNS} FROM predictions{where} ORDER BY {order}, prediction_id LIMIT ?"
+        return self._database.frame(sql, [*params, n])
 
     def _top_of_groups(
         self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]
@@ -248,7 +253,7 @@ def where_on_predictions(database: Database, filters: dict[str, Any]) -> tuple[s
     ends = _listed(filters.get("pipeline_id"))
     if not ends and (runs := _listed(filters.get("run_id"))):
         ends = [end for found in database.rows(_ENDS_OF_RUNS, (runs,)) for end in found]
-    return (f"{where} AND nk BETWEEN ? AND ?", [*params, *ids.nk_bounds(ends)]) if ends else (where, params)
+    return (f"{where} AND nk {WITHIN}", [*params, *ids.nk_bounds(ends)]) if ends else (where, params)
 
 
 def _listed(value: Any) -> list[Any]:

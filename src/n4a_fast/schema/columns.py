@@ -145,6 +145,9 @@ LOGS = _schema(
 METRICS = _schema(name=_TEXT, higher_is_better=pa.bool_(), source=_TEXT)
 
 LOOKUP_COLUMNS = ("nk", "id_key")  # of the predictions tables; not part of what is documented
+# SQL: one of these within two bounds. Their type is said: of Python's numbers DuckDB makes signed ones, and casts the
+# bounds of each row group before it compares (6.6 ms instead of 2.2 among nine million rows)
+WITHIN = "BETWEEN ?::UBIGINT AND ?::UBIGINT"
 
 ALL = {
     "runs": RUNS,

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.schema.columns import WITHIN
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values import ids
 
-_OF_PIPELINE = "FROM predictions WHERE pipeline_id = ? AND nk BETWEEN ? AND ? AND id_key"
+_OF_PIPELINE = f"FROM predictions WHERE pipeline_id = ? AND nk {WITHIN} AND id_key"
 _FOLLOWS = "nk - nk % 65536 + 32768 + nk // 16 % 4096"  # `ids.prediction_id`, its first 64 bits
 _GIVEN = f"SELECT prediction_id, {', '.join(KEY)} {_OF_PIPELINE} <> {_FOLLOWS}"
 _ANY_FOLLOWS = f"SELECT 1 {_OF_PIPELINE} = {_FOLLOWS} LIMIT 1"

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
-from n4a_fast.schema.columns import LOOKUP_COLUMNS, table_of
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, WITHIN, table_of
 from n4a_fast.tables.predictions.keys import Keys, id_keys
 from n4a_fast.tables.rows import ONE_OF
 from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction
@@ -62,15 +62,15 @@ _NEAR = "AND v.rowid BETWEEN {first} AND {last}"
 # rows before and behind those deleted: a dataset's predictions share their contents, and are saved one after the other
 _NEIGHBOURS = 50_000
 _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
-_IDS_OF_PIPELINES = """SELECT prediction_id, id_key, chain_id FROM predictions
-WHERE pipeline_id IN (SELECT unnest(?)) AND nk BETWEEN ? AND ?"""
+_IDS_OF_PIPELINES = f"""SELECT prediction_id, id_key, chain_id FROM predictions
+WHERE pipeline_id IN (SELECT unnest(?)) AND nk {WITHIN}"""
 _IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ?"
 _ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _IDS_AMONG = f"""SELECT p.prediction_id, p.id_key, p.chain_id FROM predictions p
 SEMI JOIN wanted w ON {_SAME_ID.format("p", "w")} WHERE p.id_key BETWEEN {{first}} AND {{last}}"""
 _OF_CHAINS = f"SELECT DISTINCT chain_id FROM predictions WHERE {ONE_OF.format('chain_id', 1)}"
-_OF_PIPELINES = """SELECT DISTINCT pipeline_id FROM predictions
-WHERE pipeline_id IN (SELECT unnest(?)) AND nk BETWEEN ? AND ?"""
+_OF_PIPELINES = f"""SELECT DISTINCT pipeline_id FROM predictions
+WHERE pipeline_id IN (SELECT unnest(?)) AND nk {WITHIN}"""
 _CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
 _GONE = pa.schema([("prediction_id", pa.string()), ("id_key", pa.uint64()), ("chain_id", pa.string())])
 _KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
