@@ -4,7 +4,7 @@ way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +152,22 @@ def test_a_matrix_is_its_arrays_in_the_order_asked_for(lengths: list[int], rows:
     assert not matrix.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
         matrix[0, 0] = 1.0
+
+
+@pytest.mark.parametrize("places", [range(4), range(3, -1, -1), range(0, 4, 2), [1, 1, 3], []], ids=str)
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("rows", [[2, 0, 2, 1], [2, -1, 0, -1]], ids=str)
+def test_copies_and_lists_are_those_of_the_views_and_nobody_elses(
+    places: Sequence[int], wide: bool, rows: list[int]
+) -> None:
+    lists = pa.array([[1.0, 2.0], [3.0, 4.0, 5.0, 6.0], [7.0, 8.0]])
+    views = ListViews(lists, pa.array([2 if wide else None] * 3, pa.int32()), np.array(rows))
+    wanted = [views[place] for place in places]
+    for found, view in zip(views.copies(places), wanted, strict=True):
+        assert (found is None) is (view is None)
+        if found is not None:
+            np.testing.assert_array_equal(found, view)
+            found[:] = 0.0  # its own
+    made = views.to_lists(places)
+    assert made == [None if view is None else view.ravel().tolist() for view in wanted]
+    assert len({id(each) for each in made if each is not None}) == sum(each is not None for each in made)

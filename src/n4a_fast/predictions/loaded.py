@@ -52,9 +52,8 @@ class ListViews(_Views):
         row = self._rows.item(place)  # plain numbers: a slice between numpy's takes three times as long
         if row < 0:
             return None
-        flat = self._values[self._offsets.item(row) : self._offsets.item(row + 1)]
         width = None if self._widths is None else self._widths[row].as_py()
-        return in_rows(flat, width)
+        return in_rows(self._flat(row), width)
 
     def told(self) -> str:
         """How long the arrays are, and how many are missing."""
@@ -74,6 +73,26 @@ class ListViews(_Views):
                 continue
             flat, width = self._values[offsets[row] : offsets[row + 1]], widths and widths[row]
             yield in_rows(flat, width)
+
+    def copies(self, places: Sequence[int]) -> list[Any]:
+        """The arrays at these places, each its own to write to; None where there is none."""
+        rows = self._rows[np.asarray(places, np.intp)]
+        if self._widths is not None or (rows < 0).any():
+            return [None if (view := self[place]) is None else view.copy() for place in places]
+        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        return [self._values[start:end].copy() for start, end in zip(starts, ends, strict=True)]
+
+    def to_lists(self, places: Sequence[int]) -> list[list[Any] | None]:
+        """The arrays at these places as lists of numbers, each its own; None where there is none. Those of one
+        dimension.
+        """
+        rows = self._rows[np.asarray(places, np.intp)].tolist()
+        shared = {row: None if row < 0 else self._flat(row).tolist() for row in set(rows)}
+        return [None if (found := shared[row]) is None else found.copy() for row in rows]
+
+    def _flat(self, row: int) -> np.ndarray[Any, Any]:
+        flat: np.ndarray[Any, Any] = self._values[self._offsets.item(row) : self._offsets.item(row + 1)]
+        return flat
 
     def to_2d(self) -> np.ndarray[Any, Any]:
         """All arrays as rows of one read-only matrix, a view where possible; InvalidInputError when lengths differ or

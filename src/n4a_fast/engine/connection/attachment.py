@@ -197,7 +197,7 @@ class Attachment:
             try:
                 self.detach()
                 if self._attached_read_only is None:  # not within a transaction
-                    client.keep_for_the_next(self._connection)
+                    client.keep_for_the_next(self._connection, self.memory_limit)
                     self._connection = None
             finally:
                 self._drop_connection()

@@ -45,12 +45,10 @@ def connected(memory_limit: int, spill: Path | None) -> Connection:
     DuckDB takes `memory_limit` bytes, and writes what does not fit into the folder `spill`, which it makes when it
     needs it and removes when the connection closes; None: it raises.
     """
-    try:
-        connection = _SPARE.pop()
-    except IndexError:
-        connection = _new()
+    connection, takes = _SPARE.pop() if _SPARE else (_new(), None)
     connection.execute(f"SET temp_directory = '{_quoted(spill) if spill else ''}'")
-    use_memory(connection, memory_limit)
+    if takes != memory_limit:  # to set it again would give the memory of the file before back, 5 ms for a large one
+        use_memory(connection, memory_limit)
     return connection
 
 
@@ -83,8 +81,10 @@ def _new() -> Connection:
     return connection
 
 
-def keep_for_the_next(connection: Connection | None) -> None:
-    """Give back a connection that has no file any more; one that has spilled ends, and its folder with it."""
+def keep_for_the_next(connection: Connection | None, memory_limit: int) -> None:
+    """Give back a connection that has no file any more, and takes so many bytes; one that has spilled ends, and its
+    folder with it.
+    """
     if connection is None:
         return
     try:
@@ -93,7 +93,7 @@ def keep_for_the_next(connection: Connection | None) -> None:
         connection.close()
         return
     if len(_SPARE) < _SPARE_AT_MOST:
-        _SPARE.append(connection)
+        _SPARE.append((connection, memory_limit))
 
 
 def leave_to_parent(connection: Connection | None) -> None:
@@ -207,8 +207,8 @@ def _quoted(path: Path) -> str:
 
 def _leave_spare_to_parent() -> None:
     while _SPARE:
-        leave_to_parent(_SPARE.pop())
+        leave_to_parent(_SPARE.pop()[0])
 
 
-_SPARE: list[Connection] = []
+_SPARE: list[tuple[Connection, int]] = []  # and the bytes that each takes
 at_fork(in_child=_leave_spare_to_parent)

@@ -257,12 +257,12 @@ class Database(Attachment):
         if nbytes is None:
             return
         with self.lock:
-            self.memory_limit = nbytes
             try:
                 if self._connection is not None:
                     client.use_memory(self._connection, nbytes)
             except duckdb.Error as error:
                 raise self._translated(error) from error
+            self.memory_limit = nbytes
 
     # -- the file as a whole ---------------------------------------------------------------
 

@@ -9,8 +9,7 @@ what we make of the first differs from what nirs4all made in anything but its ti
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import wraps
 from types import ModuleType
@@ -20,12 +19,14 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.integrations.nirs4all.late_rows import Maker, Makers, late_rows
+from n4a_fast.integrations.nirs4all.late_rows import Maker, Makers, late_rows, uncollected
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.values import jsontext
 
 Row = dict[str, Any]
 Fill = Callable[..., None]
+Columns = dict[tuple[str, ...], pl.Series]  # each by the keys under which it is in a row
+Chains = dict[str, tuple[int, str | None]]  # step of the model and path of the branch, by chain
 
 MODULE = "nirs4all.data.predictions"
 _FILLS = "_populate_buffer_from_store"
@@ -36,20 +37,18 @@ _TARGETS = ("y_true", "y_pred", "y_proba")
 _INDICES = "sample_indices"
 _ARRAYS = (*_TARGETS, _INDICES)
 _BATCH = 16_384  # predictions that are let go together
-_EMPTY: Makers = {"weights": lambda _: [], "metadata": lambda _: {}, "result_metadata": lambda _: {}}
+_EMPTY: dict[str, Callable[[], Any]] = {"weights": list, "metadata": dict, "result_metadata": dict}  # in plain rows
 _MORE = ("X", "spectra", "sample_metadata", "result_metadata")
 _AS_STORED = (
     *("dataset_name", "model_name", "partition", "val_score", "test_score", "train_score", "metric", "task_type"),
-    *("preprocessings", "branch_id", "refit_context", "prediction_id", "pipeline_id"),
+    *("preprocessings", "branch_id", "refit_context", "fold_id"),
 )
-_OTHERS = ("chain_id", "model_class", "fold_id", "n_samples", "n_features", "branch_name")
-_READ = (*_AS_STORED, *_OTHERS)
+_IDS = ("id", "prediction_id")
 _JSON = ("scores", "best_params")
 _WORTH_IT = 16  # rows
 _CHAINS = "SELECT chain_id, model_step_idx, branch_path FROM chains"
 _PIPELINES = "SELECT pipeline_id, name FROM pipelines"
 _RUNS = "SELECT pipeline_id, run_id FROM pipelines"
-_RUN = "run of the pipeline"
 
 
 def exchange(module: ModuleType) -> None:
@@ -78,9 +77,10 @@ def _together(original: Fill) -> Fill:
         with store.read_together() as workspace:
             runs = dict(workspace.database.rows(_RUNS))
             run = df["pipeline_id"].replace_strict(runs, default=None, return_dtype=pl.String)
-            first = df.with_columns(run.alias(_RUN)).unique([_RUN, "dataset_name"], keep="first", maintain_order=True)
+            of_runs = pl.DataFrame([run, df["dataset_name"]]).with_row_index()
+            first = df[of_runs.unique(["pipeline_id", "dataset_name"], keep="first", maintain_order=True)["index"]]
             store._of_runs.read_ahead(workspace, first["pipeline_id"].unique().to_list(), chains=False)
-            original(self, store, first.drop(_RUN))
+            original(self, store, first)
 
     return ask
 
@@ -90,8 +90,9 @@ def _filling(original: Fill) -> Fill:
     def fill(self: Any, store: Any, df: pl.DataFrame, *, load_arrays: bool = True) -> None:
         made = None
         if isinstance(store, Store1x):
-            with _uncollected():
+            with uncollected():
                 made = _made(original, type(self), store, df, load_arrays)
+                _let_count_as_old()
         if made is None:
             original(self, store, df, load_arrays=load_arrays)
         else:
@@ -100,21 +101,11 @@ def _filling(original: Fill) -> Fill:
     return fill
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Python's collector waits: everything that the block makes stays, and looking at it took a third of the time. It
-    counts as old then, or the next object would make the collector look at all of it twice.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if not gc.get_freeze_count():
-            gc.freeze()
-            gc.unfreeze()
-        if was_enabled:
-            gc.enable()
+def _let_count_as_old() -> None:
+    """Or the next object would make the collector look at all that was made, twice."""
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()
 
 
 def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arrays: bool) -> list[Row] | None:
@@ -133,6 +124,8 @@ def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arr
     if not _is_same(dict(made[0]), form):
         return None
     made[0] = form
+    if len(made) == len(df):
+        return made
     of_plain, others = iter(made), iter([row for row in shown._buffer if row is not form])
     return [next(of_plain if is_plain else others) for is_plain in plain.to_list()]
 
@@ -144,22 +137,23 @@ def _like(form: Row, workspace: Workspace, df: pl.DataFrame, described: dict[str
     made: list[Row] = []
     for batch in df.iter_slices(_BATCH):
         arrays = {} if described is None else _arrays(workspace, batch["prediction_id"].to_list(), described)
-        makers = {**{name: _array_maker(arrays.get(name, _none)) for name in _TARGETS}, **_EMPTY}
-        makers[_INDICES] = _list_maker(arrays.get(_INDICES, _none))
+        empty = {**dict.fromkeys(_TARGETS, _nothing), _INDICES: list, **_EMPTY}
+        makers = {name: _empty_maker(make) for name, make in empty.items()} | arrays
         makers |= {name: _decoder(batch[name]) for name in _JSON}
-        made += _filled(form, _columns(batch, names, chains), makers)
+        made += _filled(form, _columns(batch, names, chains), {**makers, "branch_path": _path_maker(batch, chains)})
     return made
 
 
-def _filled(form: Row, columns: dict[str, list[Any]], makers: Makers) -> list[Row]:
+def _filled(form: Row, columns: Columns, makers: Makers) -> list[Row]:
     """A row for each place of the columns; what all have is filled in once."""
-    count = len(columns["id"])
-    same = {name: column[0] for name, column in columns.items() if column.count(column[0]) == count}
-    shared = {name: value for name, value in same.items() if not isinstance(value, list)}
-    rows: list[Row] = [*late_rows({**form, **shared}, makers, count)]
-    for name in columns.keys() - shared.keys():
-        for row, value in zip(rows, columns[name], strict=True):
-            row[name] = value
+    shared = {names: column[0] for names, column in columns.items() if column.eq_missing(column[0]).all()}
+    filled = form | {name: value for names, value in shared.items() for name in names}
+    rows: list[Row] = [*late_rows(filled, makers, len(columns[_IDS]))]
+    for names in columns.keys() - shared.keys():
+        values = columns[names].to_list()
+        for name in names:
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
     return rows
 
 
@@ -179,65 +173,66 @@ def _is_given(value: Any) -> bool:
 
 
 def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, Maker]:
-    """By name of an array, what finds that of the prediction at a place, its own to write to; None for none."""
+    """By name of an array, what makes those of the predictions at some places, each its own to write to."""
     loaded = workspace.arrays.load_existing([each for each in prediction_ids if each not in described], _ARRAYS)
-    places: Sequence[int | None] = range(len(prediction_ids))
-    if (found := loaded.prediction_ids) != prediction_ids:
-        rows = {each: row for row, each in enumerate(found)}
-        places = [rows.get(each) for each in prediction_ids]
+    rows = {each: row for row, each in enumerate(loaded.prediction_ids)}
+    places = [rows.get(each) for each in prediction_ids]
+    beside = {each: described[each] | _listed_indices(described[each]) for each in prediction_ids if each in described}
 
-    def finder(name: str) -> Maker:
-        views = getattr(loaded, name)
+    def maker(name: str, read: Callable[[list[int]], list[Any]], otherwise: Callable[[], Any]) -> Maker:
+        def make(wanted: Sequence[int]) -> list[Any]:
+            read_from = [row for place in wanted if (row := places[place]) is not None]
+            found = read(read_from)
+            if len(found) < len(wanted):
+                ids, others = [prediction_ids[place] for place in wanted], iter(found)
+                found = [next(others) if each in rows else beside.get(each, {}).get(name) for each in ids]
+            return [otherwise() if each is None else each for each in found]
 
-        def find(place: int) -> Any:
-            row = places[place]
-            if row is None:
-                return described.get(prediction_ids[place], {}).get(name)
-            return None if (view := views[row]) is None else view.copy()
+        return make
 
-        return find
-
-    return {name: finder(name) for name in _ARRAYS}
-
-
-def _none(place: int) -> None:
-    """The array of a prediction without any."""
+    indices = getattr(loaded, _INDICES)
+    makers = {name: maker(name, getattr(loaded, name).copies, _nothing) for name in _TARGETS}
+    return makers | {_INDICES: maker(_INDICES, indices.to_lists, list)}
 
 
-def _array_maker(find: Maker) -> Maker:
-    return lambda place: np.array([]) if (found := find(place)) is None else found
+def _listed_indices(row: Row) -> Row:
+    return {} if row[_INDICES] is None else {_INDICES: row[_INDICES].tolist()}
 
 
-def _list_maker(find: Maker) -> Maker:
-    return lambda place: [] if (found := find(place)) is None else found.tolist()
+def _nothing() -> np.ndarray[Any, Any]:
+    return np.empty(0)
+
+
+def _empty_maker(make: Callable[[], Any]) -> Maker:
+    return lambda places: [make() for _ in places]
 
 
 def _decoder(column: pl.Series) -> Maker:
-    texts = column.to_arrow()  # in a forked child, Polars may wait for threads that are not there
-    return lambda place: jsontext.decode(texts[place].as_py() or None) or {}
+    # in a forked child, Polars may wait for threads that are not there. Views are not copied
+    texts = column.to_arrow(compat_level=pl.CompatLevel.newest())
+    return lambda places: [jsontext.decode(texts[place].as_py() or None) or {} for place in places]
 
 
-def _columns(df: pl.DataFrame, names: Row, chains: dict[str, tuple[int, str | None]]) -> dict[str, list[Any]]:
-    """What differs from row to row, by its name in a row; `names` of pipelines, of chains their step and their path."""
-    given = {name: _listed(df[name]) for name in _READ}
-    of_chains = [chains.get(chain, (0, None)) for chain in given["chain_id"]]
+def _path_maker(df: pl.DataFrame, chains: Chains) -> Maker:
+    paths = [chains[chain][1] if chain in chains else None for chain in df["chain_id"].to_list()]
+    return lambda places: [jsontext.decode(paths[place]) for place in places]
+
+
+def _columns(df: pl.DataFrame, names: Row, chains: Chains) -> Columns:
+    """What differs from row to row; `names` of pipelines, of chains their step."""
+    of_pipelines, of_chains = df["pipeline_id"], df["chain_id"]
+    steps = {chain: step for chain, (step, _) in chains.items()}
     return {
-        **{name: given[name] for name in _AS_STORED},
-        "step_idx": [step for step, _ in of_chains],
-        "branch_path": [path and jsontext.decode(path) for _, path in of_chains],
-        "id": given["prediction_id"],
-        "pipeline_uid": given["pipeline_id"],
-        "config_name": [names.get(pipeline, "") for pipeline in given["pipeline_id"]],
-        "model_classname": given["model_class"],
-        "fold_id": given["fold_id"],
-        **{name: [text or "" for text in given[name]] for name in ("chain_id", "branch_name")},
-        **{name: [number or 0 for number in given[name]] for name in ("n_samples", "n_features")},
-        _MADE: [datetime.now().isoformat()] * len(df),
+        **{(name,): df[name] for name in _AS_STORED},
+        ("step_idx",): of_chains.replace_strict(steps, default=0, return_dtype=pl.Int64),
+        _IDS: df["prediction_id"],
+        ("pipeline_uid", "pipeline_id"): of_pipelines,
+        ("config_name",): of_pipelines.replace_strict(names, default="", return_dtype=pl.String),
+        ("model_classname",): df["model_class"],
+        **{(name,): df[name].fill_null("") for name in ("chain_id", "branch_name")},
+        **{(name,): df[name].fill_null(0) for name in ("n_samples", "n_features")},
+        (_MADE,): pl.Series([datetime.now().isoformat()]).new_from_index(0, len(df)),
     }
-
-
-def _listed(column: pl.Series) -> list[Any]:
-    return [column[0]] * len(column) if column.n_unique() == 1 else column.to_list()
 
 
 def _is_same(ours: Row, theirs: Row) -> bool:

@@ -18,9 +18,8 @@ _SAME_RUN = "(SELECT run_id FROM pipelines WHERE pipeline_id = ?)"
 _PIPELINES = f"SELECT * FROM pipelines WHERE run_id = {_SAME_RUN} LIMIT {_AT_MOST + 1}"
 _CHAINS = f"""SELECT c.* FROM chains c JOIN pipelines p USING (pipeline_id) WHERE p.run_id = {_SAME_RUN}
 ORDER BY c.created_at, c.chain_id"""
-_THESE = "pipeline_id IN (SELECT unnest(CAST(? AS VARCHAR[])))"
-_THESE_PIPELINES = f"SELECT * FROM pipelines WHERE {_THESE}"
-_THESE_CHAINS = f"SELECT * FROM chains WHERE {_THESE} ORDER BY created_at, chain_id"
+_THESE_PIPELINES = "SELECT * FROM pipelines WHERE pipeline_id IN ({})"
+_THESE_CHAINS = "SELECT * FROM chains WHERE pipeline_id IN ({}) ORDER BY created_at, chain_id"
 
 
 class RowsOfRuns:
@@ -36,10 +35,11 @@ class RowsOfRuns:
         database = workspace.database
         with workspace.lock, database.reading():
             if self._may_keep(workspace) and len(pipeline_ids) + len(self._pipelines) <= _AT_MOST:
-                rows = database.frame(_THESE_PIPELINES, [pipeline_ids]).to_dicts()
+                marks = ", ".join("?" * len(pipeline_ids))
+                rows = database.frame(_THESE_PIPELINES.format(marks), pipeline_ids).to_dicts()
                 self._pipelines |= {row["pipeline_id"]: row for row in rows}
                 if chains:
-                    self._note_chains(pipeline_ids, database.frame(_THESE_CHAINS, [pipeline_ids]))
+                    self._note_chains(pipeline_ids, database.frame(_THESE_CHAINS.format(marks), pipeline_ids))
 
     def pipeline(self, workspace: Workspace, pipeline_id: str) -> dict[str, Any] | None:
         """The pipeline with its JSON columns decoded, or None."""
