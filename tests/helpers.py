@@ -23,7 +23,7 @@ from n4a_fast import WorkspaceStore
 DEADLINE = 300.0  # seconds until a test gives up on a child process: a busy machine may be slow
 
 # of the examples of a property test, so many are tried in each run of the tests; `make thorough` tries more
-SHARE = float(os.environ.get("N4A_EXAMPLES", "0.5"))
+SHARE = float(os.environ.get("N4A_EXAMPLES", "0.3"))
 
 IS_ROOT = getattr(os, "geteuid", lambda: -1)() == 0
 

@@ -27,12 +27,6 @@ from n4a_fast.errors import (
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with WorkspaceStore(tmp_path / "w") as opened:
-        yield opened
-
-
 def pipeline(store: WorkspaceStore, run: str | None = None) -> str:
     run = run or store.begin_run("r", {}, [])
     return store.begin_pipeline(run, "p", {}, [], "corn", "h")

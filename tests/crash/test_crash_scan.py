@@ -15,7 +15,7 @@ from scan import Checker, recorded
 
 from n4a_fast.durable.duckdb_file import FIRST_BLOCK
 
-STATES = int(os.environ.get("N4A_CRASH_STATES", "5"))  # of each workload
+STATES = int(os.environ.get("N4A_CRASH_STATES", "3"))  # of each workload
 SEED = int(os.environ.get("N4A_CRASH_SEED", "1"))
 
 

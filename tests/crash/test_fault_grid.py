@@ -14,7 +14,7 @@ from campaign import SHIM
 from faults import CALLS
 from helpers import finish, library, program
 
-STRIDE = int(os.environ.get("N4A_FAULT_STRIDE", "48"))
+STRIDE = int(os.environ.get("N4A_FAULT_STRIDE", "144"))
 _PROGRAM = Path(__file__).with_name("faults.py")
 _SECONDS = 3000.0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from campaign import SHIM
 from helpers import counts, finish, library, program, read_line
+from sampling import some
 
 from n4a_fast import WorkspaceStore
 
@@ -54,7 +55,7 @@ def worker() -> Iterator[subprocess.Popen[str]]:
         finish(process)
 
 
-@pytest.mark.parametrize("what", list(WHOLE))
+@pytest.mark.parametrize("what", some(WHOLE, 1))
 def test_a_kill_within_any_operation_leaves_before_or_after(
     what: str, tmp_path: Path, worker: subprocess.Popen[str], empty_workspace: Path
 ) -> None:

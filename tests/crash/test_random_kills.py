@@ -21,8 +21,8 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.merging.logged_tables import logged
 
 KILLS = round(16 * SHARE)  # of each workload
-MERGES_KILLED = 10  # each within one
-SHARDS, PIPELINES = 24, 3  # to merge, and in each
+MERGES_KILLED = 6  # each within one
+SHARDS, PIPELINES = 15, 3  # to merge, and in each
 OF_PIPELINE = FOLDS * len(PARTITIONS)
 PER_PIPELINE = {
     "pipelines": 1,

@@ -16,6 +16,7 @@ from helpers import (
     read_line,
     save_chain,
 )
+from sampling import some
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreLockedError
@@ -118,14 +119,10 @@ def state_of(folder: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "fail_pipeline",
-        "delete_run",
-        "delete_dataset",
-        "rename_artifacts",
-        "delete_prediction",
-        "cleanup_transient",
-    ],
+    some(
+        ["fail_pipeline", "delete_run", "delete_dataset", "rename_artifacts", "delete_prediction", "cleanup_transient"],
+        3,
+    ),
 )
 def test_a_kill_anywhere_in_a_unit_leaves_before_or_after(tmp_path: Path, name: str) -> None:
     points = finish(child(KILLED, tmp_path, name)).split()

@@ -28,7 +28,7 @@ ONCE_RAW = [
     ("prediction_values", "classes", "'3'"),
     ("shared_arrays", "content_hash", "'other'"),
 ]
-OTHERS = 12
+OTHERS = 6
 TABLES = (
     "runs",
     "pipelines",

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from foreign import NEW, OLD, change, move_arrays_to_parquet, unpacked
+from sampling import some
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreError
@@ -102,7 +103,7 @@ def as_sqlite(root: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some(NAMES, 2))
 def test_the_name_of_a_table_or_column_is_never_run(tmp_path: Path, name: str) -> None:
     place = Place(tmp_path)
     quoted = '"' + place.filled(name).replace('"', '""') + '"'
@@ -179,7 +180,7 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("trick", ARRAYS)
+@pytest.mark.parametrize("trick", some(ARRAYS, 5))
 def test_hostile_arrays_are_told_or_left_out(tmp_path: Path, trick: str) -> None:
     place, old = Place(tmp_path), unpacked(OLD, tmp_path)
     move_arrays_to_parquet(old)
@@ -188,7 +189,7 @@ def test_hostile_arrays_are_told_or_left_out(tmp_path: Path, trick: str) -> None
     assert done == (trick in ("a pipe", "a link"))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some(range(12), 4))
 def test_damaged_files_are_told_and_leave_the_original_alone(tmp_path: Path, seed: int) -> None:
     dice, place = random.Random(seed), Place(tmp_path)
     root = unpacked((OLD, NEW)[seed % 2], tmp_path)

@@ -123,7 +123,7 @@ def test_rows_of_every_kind_count_and_leave_memory(tmp_path: Path, kind: str, li
     with WorkspaceStore(tmp_path, flush_interval=None, **limits) as store:
         sweep, buffer = begin_sweep(store), store._open().buffer
         most = logged = 0
-        for number in range(400):
+        for number in range(250):
             KINDS[kind](store, sweep, number)
             most = max(most, sum(len(table) for table in store._open().tables.pending))
             logged = max(logged, sum(path.stat().st_size for path in tmp_path.glob("store.duckdb.log-*")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ X = spectra(40)
 Y = target(X)
 NAMES = [str(9000 - 50 * place) for place in range(WIDTH)]
 AXIS = [1100.0 + 2.5 * place for place in range(WIDTH)]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
-    with WorkspaceStore(tmp_path / "ws") as opened:
-        yield opened
 
 
 def named(store: WorkspaceStore, model: Any, scaled: bool) -> str:

@@ -5,7 +5,6 @@ are equal.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +98,6 @@ class Unpicklable(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         return tags
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
-    with WorkspaceStore(tmp_path / "w") as opened:
-        yield opened
 
 
 def test_operators_made_from_parameters_that_cannot_be_pickled_are_not_shared(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,12 +36,6 @@ X = spectra(30, 20, seed=5)
 y = target(X)
 NEW = spectra(13, 20, seed=6)
 CLOSE = {"rtol": 0.0, "atol": 1e-9}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
-    with WorkspaceStore(tmp_path / "w") as opened:
-        yield opened
 
 
 def reopened(store: WorkspaceStore) -> WorkspaceStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,12 +28,6 @@ from n4a_fast.replay.plan.tags import width_of
 
 X = spectra(60)
 Y = target(X)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
-    with WorkspaceStore(tmp_path / "ws") as opened:
-        yield opened
 
 
 def assert_everywhere(store: WorkspaceStore, chain_id: str, expected: Any, folder: Path) -> None:

@@ -50,16 +50,17 @@ TYPES = {
 }
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed store file with one prediction and its arrays."""
-    with WorkspaceStore(tmp_path) as store:
+    root = tmp_path_factory.mktemp("file")
+    with WorkspaceStore(root) as store:
         sweep = begin_sweep(store)
         prediction = predict(store, sweep.pipeline, sweep.chain)
         store.save_prediction_arrays(
             prediction, np.arange(5.0), np.arange(5.0), np.full((5, 2), 0.5), np.arange(5), np.ones(3)
         )
-    return tmp_path / "store.duckdb"
+    return root / "store.duckdb"
 
 
 def test_the_documented_names_are_those_of_the_package() -> None:

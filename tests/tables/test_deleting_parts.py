@@ -99,12 +99,12 @@ def test_a_dry_run_inside_a_transaction_is_refused(store: WorkspaceStore, two: S
 @pytest.mark.parametrize("seed", range(2))
 def test_predictions_deleted_one_by_one_leave_what_the_same_leave_that_go_together(tmp_path: Path, seed: int) -> None:
     """One is deleted by its values, many by a table of them."""
-    chosen = np.random.default_rng(seed).permutation(24)[: 8 + 10 * seed]
+    chosen = np.random.default_rng(seed).permutation(12)[: 4 + 5 * seed]
     left = []
     for way in ("alone", "together", "in a block"):
         with WorkspaceStore(tmp_path / way) as store:
             sweep = begin_sweep(store)
-            predictions = [_with_shared_arrays(store, sweep, number) for number in range(24)]
+            predictions = [_with_shared_arrays(store, sweep, number) for number in range(12)]
             going = [predictions[number] for number in chosen]
             store.flush()
             if way == "together":
@@ -114,7 +114,7 @@ def test_predictions_deleted_one_by_one_leave_what_the_same_leave_that_go_togeth
                 with store.transaction() if way == "in a block" else nullcontext():
                     assert [store.delete_prediction(prediction) for prediction in going] == [True] * len(going)
                     assert not store.delete_prediction(going[0])
-            kept = [predictions[number] for number in sorted(set(range(24)) - set(chosen))]
+            kept = [predictions[number] for number in sorted(set(range(12)) - set(chosen))]
             assert store.query_predictions().sort("created_at")["prediction_id"].to_list() == kept
             arrays = [(store.get_prediction(each, load_arrays=True) or {})["y_true"].tolist() for each in kept]
             assert store.verify().findings == []
