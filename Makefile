@@ -55,10 +55,10 @@ slow: $(READY)
 thorough: $(READY)
 	@N4A_EXAMPLES=$(or $(EXAMPLES),20) $(TESTS) -rs
 
-# A look at everything that needs no process of its own and no killed one, at two cases of each test and few examples of
+# A look at everything that needs no process of its own and no killed one, at one case of each test and few examples of
 # each property: within a minute.
 quick: $(READY)
-	@N4A_EXAMPLES=0.1 $(TESTS) -n 2 -rs -m 'not slow and not long' --without-processes --few-cases 2 \
+	@N4A_EXAMPLES=0.1 $(TESTS) -n 2 -rs -m 'not slow and not long' --without-processes --few-cases 1 \
 	    --ignore tests/crash --ignore tests/environments --ignore tests/processes --ignore tests/docs
 
 .PHONY: matrix

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -116,11 +116,12 @@ OWN_NAMES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One source file: where it lies in the package, its text, its syntax tree."""
+    """One source file: where it lies in the package, its text, its syntax tree and all of that tree's nodes."""
 
     path: str
     text: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...] = field(compare=False)
 
     @property
     def place(self) -> str:
@@ -138,7 +139,8 @@ class Import:
 
 
 def parsed(path: str, text: str) -> Module:
-    return Module(path, text, ast.parse(text))
+    tree = ast.parse(text)
+    return Module(path, text, tree, tuple(ast.walk(tree)))
 
 
 @cache
@@ -146,17 +148,15 @@ def package() -> list[Module]:
     return [parsed(file.relative_to(PACKAGE).as_posix(), file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))]
 
 
-def imports(module: Module) -> Iterator[Import]:
+@cache
+def imports(module: Module) -> list[Import]:
     """Everything that a module imports, by statement or by name, types included."""
-    lazy = {
-        id(node)
-        for function in ast.walk(module.tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(module.tree):
-        for target in _targets(module, node):
-            yield Import(target, node.lineno, id(node) in lazy)  # type: ignore[attr-defined]
+    lazy = {id(node) for function in _functions(module) for node in ast.walk(function)}
+    return [
+        Import(target, node.lineno, id(node) in lazy)  # type: ignore[attr-defined]
+        for node in module.nodes
+        for target in _targets(module, node)
+    ]
 
 
 def _targets(module: Module, node: ast.AST) -> list[str]:
@@ -263,11 +263,11 @@ def system_questions(modules: list[Module], home: str = "platform/") -> list[str
         libraries = {target.partition(".")[0] for target, _ in asked}
         asked += [
             (target, node.lineno)
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if (target := _attribute(node, names)).partition(".")[0] in libraries  # else a variable of that name
         ]
         if "sqlglot" not in libraries:  # whose expressions are replaced
-            asked += [(f"Path.{node.func.attr}", node.lineno) for node in ast.walk(module.tree) if _moves_a_path(node)]
+            asked += [(f"Path.{node.func.attr}", node.lineno) for node in module.nodes if _moves_a_path(node)]
         found += [
             f"{module.path}:{line} uses {target}; only {home} may" for target, line in asked if _is_of_a_system(target)
         ]
@@ -310,7 +310,7 @@ def gate_bypasses(modules: list[Module]) -> list[str]:
         for module in modules
         if not module.path.startswith(GATE) and module.path not in BESIDE_THE_GATE
         for names in [_names_of_imports(module)]
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if (what := _bypass(module, node, names)) is not None
     ]
 
@@ -318,7 +318,7 @@ def gate_bypasses(modules: list[Module]) -> list[str]:
 def _names_of_imports(module: Module) -> dict[str, str]:
     """What each name in a module stands for, as far as it was imported."""
     found = dict(ALIASES)
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             found |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -374,7 +374,7 @@ def _loader(module: Module, node: ast.Name | ast.Attribute, names: dict[str, str
 
 
 def _functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (node for node in module.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def _without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
@@ -386,7 +386,7 @@ def facade_decisions(modules: list[Module], name: str = "WorkspaceStore") -> lis
     classes = [
         (module, node)
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ClassDef) and node.name == name
     ]
     found = [] if classes else [f"there is no class {name}"]

@@ -46,6 +46,7 @@ def test_scores_and_predictions_are_scikit_learn_s(store: WorkspaceStore) -> Non
     assert (run.status, run.best.chain_id) == ("completed", chain.chain_id)
 
 
+@pytest.mark.long
 def test_variants_are_told_apart_by_what_was_set(store: WorkspaceStore) -> None:
     for model in (PLSRegression(3), Ridge(alpha=0.5), Ridge(), Ridge(1.0, max_iter=9), LogisticRegression(C=2.0)):
         y = LABELS if isinstance(model, LogisticRegression) else Y

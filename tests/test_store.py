@@ -308,6 +308,7 @@ def test_closing_twice_is_fine(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_a_read_only_store_reads_and_refuses_to_write(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         predict_with_arrays(store, begin_sweep(store))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
+import pytest
 from helpers import begin_pipeline, examples, save_chain
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -243,6 +244,7 @@ def tables_of(store: WorkspaceStore, places: Places) -> tuple[dict[Any, Any], di
 # no shrinking: each example is work on disk, and a failing one of a few rows can be read as it is
 @settings(max_examples=examples(40), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(rows=ROWS, together=st.sampled_from([1, 3, 100]), flush_every=st.sampled_from([1, 3, 100]))
+@pytest.mark.long
 def test_three_writers_leave_the_same_tables(rows: list[Row], together: int, flush_every: int) -> None:
     naive, naive_places = NaiveWriter(), Places(["p0", "p1"], ["c0", "c1"])
     for row in rows:

@@ -287,6 +287,7 @@ def test_a_repair_changes_nothing_that_may_be_the_only_copy(workspace: Path) -> 
         "INSERT INTO cached_chain_scores FROM (SELECT * REPLACE ('of nobody' AS chain_id) FROM cached_chain_scores)",
     ],
 )
+@pytest.mark.long
 def test_scores_of_chains_are_computed_again_and_repaired(workspace: Path, statement: str) -> None:
     with WorkspaceStore(workspace) as store:
         before = store.sql("FROM chain_scores ORDER BY chain_id")
@@ -511,6 +512,7 @@ def seen(root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", range(CASES))
+@pytest.mark.long
 def test_damage_at_random_is_found_or_changes_nothing_that_a_reader_sees(
     sound: Path, workspace: Path, case: int
 ) -> None:

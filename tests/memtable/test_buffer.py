@@ -119,6 +119,7 @@ KINDS: dict[str, Callable[[WorkspaceStore, Sweep, int], object]] = {
 
 @pytest.mark.parametrize("limits", [{"flush_rows": 40}, {"flush_bytes": 40_000}], ids=["by number", "by size"])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_rows_of_every_kind_count_and_leave_memory(tmp_path: Path, kind: str, limits: dict[str, Any]) -> None:
     with WorkspaceStore(tmp_path, flush_interval=None, **limits) as store:
         sweep, buffer = begin_sweep(store), store._open().buffer
@@ -132,6 +133,7 @@ def test_rows_of_every_kind_count_and_leave_memory(tmp_path: Path, kind: str, li
         assert buffer.unflushed < 100
 
 
+@pytest.mark.long
 def test_rows_that_come_to_rest_a_few_at_a_time_share_the_space_of_many(tmp_path: Path) -> None:
     for number in range(30):
         with WorkspaceStore(tmp_path) as store:

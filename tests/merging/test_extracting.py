@@ -74,6 +74,7 @@ def content(store: WorkspaceStore) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.long
 def test_a_workspace_is_the_merge_of_its_extracted_runs(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

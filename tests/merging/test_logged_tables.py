@@ -109,6 +109,7 @@ def everything(store: WorkspaceStore) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", some(range(12), 3))
+@pytest.mark.long
 def test_journals_are_merged_like_the_tables_they_would_have_been_put_in(tmp_path: Path, seed: int) -> None:
     with WorkspaceStore(tmp_path / "parent") as parent:
         run = parent.begin_run("sweep", {}, [])

@@ -55,6 +55,7 @@ def verify(store: WorkspaceStore, _place: Path) -> None:
 
 
 @pytest.mark.parametrize("call", [back_up, extract, verify])
+@pytest.mark.long
 def test_a_shard_that_is_removed_at_any_moment_of_a_call_is_passed_over(
     store: WorkspaceStore, tmp_path: Path, call: Callable[[WorkspaceStore, Path], None]
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_key_whose_prediction_was_deleted_takes_the_next_id(tmp_path: Path) ->
 
 @given(steps=STEPS)
 @settings(max_examples=examples(30), deadline=None)
+@pytest.mark.long
 def test_deletions_by_the_log_leave_what_deletions_in_the_tables_leave(
     workspace: tuple[Path, Sweep, list[str]], tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:

@@ -304,6 +304,7 @@ def _grouped_sweep(store: WorkspaceStore, dice: random.Random) -> tuple[list[str
 
 
 @pytest.mark.parametrize("at_once", [3, 1000])
+@pytest.mark.long
 def test_aggregates_are_those_of_plain_grouping_whole_filtered_and_page_by_page(
     store: WorkspaceStore, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

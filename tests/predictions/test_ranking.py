@@ -37,6 +37,7 @@ def plain_rank(ids: list[str], rows: list[tuple[float | None, str | None]], asce
 
 @settings(max_examples=examples(60))
 @given(rows=ROWS, n=st.integers(0, 13), ascending=st.booleans(), grouped=st.booleans(), bounded=st.booleans())
+@pytest.mark.long
 def test_any_scores_rank_as_in_a_plain_sort(
     workspace: tuple[WorkspaceStore, str],
     rows: list[tuple[float | None, str | None]],

@@ -177,6 +177,7 @@ def test_the_names_of_what_an_operator_makes_are_no_width() -> None:
     assert width_of(Makes()) == 0
 
 
+@pytest.mark.long
 def test_a_classifier_of_several_labels_is_refused_though_its_classes_are_one_list(
     store: WorkspaceStore, tmp_path: Path
 ) -> None:
@@ -206,6 +207,7 @@ class Moments(TransformerMixin, BaseEstimator):
         return np.stack([np.mean(X**power, axis=1) for power in range(1, 6)], axis=1)
 
 
+@pytest.mark.long
 def test_an_operator_whose_output_is_as_wide_as_anything_tells_no_width(store: WorkspaceStore, tmp_path: Path) -> None:
     moments, widths = Moments(), []
     features = moments.transform(X)

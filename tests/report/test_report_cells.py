@@ -26,6 +26,7 @@ def html(report: Any) -> str:
     return str(shown)
 
 
+@pytest.mark.long
 def test_each_report_tells_what_was_done(store: WorkspaceStore, tmp_path: Path) -> None:
     chain = store.save_cross_validation(Ridge(), X, X.sum(axis=1), cv=2, dataset="<b>corn</b>").chain_id
     with WorkspaceStore(tmp_path / "other") as other:

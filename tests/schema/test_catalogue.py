@@ -98,6 +98,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_macros_by_the_names_of_functions_change_nothing(tmp_path: Path, both: Path) -> None:
     for name in ("sound", "theirs"):
         shutil.copytree(both / name, tmp_path / name)
@@ -115,6 +116,7 @@ def test_macros_by_the_names_of_functions_change_nothing(tmp_path: Path, both: P
         assert told(theirs) == told(sound)
 
 
+@pytest.mark.long
 def test_macros_of_a_source_change_nothing_of_a_merge(tmp_path: Path, both: Path) -> None:
     for name in ("sound", "theirs"):
         shutil.copytree(both / name, tmp_path / name)

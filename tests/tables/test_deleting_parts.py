@@ -97,6 +97,7 @@ def test_a_dry_run_inside_a_transaction_is_refused(store: WorkspaceStore, two: S
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.long
 def test_predictions_deleted_one_by_one_leave_what_the_same_leave_that_go_together(tmp_path: Path, seed: int) -> None:
     """One is deleted by its values, many by a table of them."""
     chosen = np.random.default_rng(seed).permutation(12)[: 4 + 5 * seed]

@@ -129,6 +129,7 @@ HIDDEN = ("prediction_values", "shared_arrays", "shared_indices", "chain_artifac
 
 
 @pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.long
 def test_delete_run_says_how_many_documented_rows_went(store: WorkspaceStore, flushed: bool) -> None:
     kept, gone = begin_sweep(store), begin_sweep(store, "coffee")
     for sweep in (kept, gone):
