@@ -69,6 +69,24 @@ def count_instructions(workspace: Path) -> dict[str, float]:
     }
 
 
+def instructions_of(folder: Path, *words: object, **variables: str) -> int:
+    """Instructions of a whole Python process with these arguments, its modules compiled by a first one."""
+    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""} | variables
+    python = [sys.executable, *map(str, words)]
+    first = subprocess.run(python, check=True, env=environment, stdout=subprocess.PIPE, timeout=100)
+    counting = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={folder / 'callgrind.whole'}"]
+    counted = subprocess.run(
+        [*counting, *python],
+        check=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert counted.stdout == first.stdout
+    return int((re.search(r"^(?:totals|summary): (\d+)", (folder / "callgrind.whole").read_text(), re.M) or [0, 0])[1])
+
+
 def build_workspace(folder: Path, rows: int) -> dict[str, Any]:
     """A workspace of `rows` predictions at `folder`, and what build_workspace.py prints of it."""
     command = [sys.executable, FOLDER / "build_workspace.py", folder, str(rows)]

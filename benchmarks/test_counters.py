@@ -6,12 +6,13 @@ Counted in child processes (children.py), so their floors are tight: a few perce
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from chemotools.scatter import StandardNormalVariate
-from children import count_calls, count_instructions
+from children import count_calls, count_instructions, instructions_of
 from harness import Measure, gate
 from reference import append_plainly
 from sklearn.cross_decomposition import PLSRegression
@@ -182,6 +183,39 @@ def test_load_joblib_boosted_trees_instructions(measure: Measure, instruction_co
     assert instruction_counts["load_joblib_guarded"] > 1_000_000
     measure.note(instructions=instruction_counts["load_joblib_guarded"])
     measure.value(instruction_counts["load_joblib_names"] / instruction_counts["load_joblib_guarded"], "x")
+
+
+start = partial(gate, size=1, seed=0, threads=1, needs=VALGRIND)
+
+
+@start(
+    "completion_instructions",
+    workload="the shell completes the id of a run: instructions of the process; aim 0.15 s",
+    baseline="Python that imports Typer and DuckDB's extension",
+)
+def test_completion_instructions(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
+    run = store.begin_run("sweep", {}, [])
+    folder = store.workspace_path
+    store.close()
+    asked = {"_N4A_FAST_COMPLETE": "complete_bash", "COMP_WORDS": f"n4a-fast show {folder} {run[-8:-4]}"}
+    least = instructions_of(tmp_path, "-c", "import typer, _duckdb")
+    ours = instructions_of(tmp_path, "-m", "n4a_fast", **asked, COMP_CWORD="3")
+    assert least > 50_000_000
+    measure.note(instructions=ours)
+    measure.value(ours / least, "times the baseline")
+
+
+@start(
+    "import_instructions",
+    workload="import n4a_fast, of which nothing is used: instructions of the process; aim 0.05 s",
+    baseline="Python that imports the modules of its own that the package needs",
+)
+def test_import_instructions(measure: Measure, tmp_path: Path) -> None:
+    least = instructions_of(tmp_path, "-c", "import importlib, typing")
+    ours = instructions_of(tmp_path, "-c", "import n4a_fast")
+    assert least > 10_000_000
+    measure.note(instructions=ours)
+    measure.value(ours / least, "times the baseline")
 
 
 @gate(

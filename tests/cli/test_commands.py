@@ -145,6 +145,41 @@ def test_completion_offers_commands_values_and_the_newest_runs(
     assert offered(f"show {tmp_path} ") == []
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_completes_ids_and_commands(
+    workspace: Path,
+    ids: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    shell: str,
+) -> None:
+    def offered(words: str) -> str:
+        asked = {"_N4A_FAST_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        name = "COMP_WORDS" if shell == "bash" else "_TYPER_COMPLETE_ARGS"
+        for key, value in (asked | {name: words, "COMP_CWORD": str(words.count(" "))}).items():
+            monkeypatch.setenv(key, value)
+        with pytest.raises(SystemExit):
+            app(prog_name="n4a-fast")
+        return capsys.readouterr().out
+
+    assert ids["failed run"][-8:] in offered(f"n4a-fast show {workspace} ")
+    for words in ("n4a-fast re", "n4a-fast report"):  # a command that is not typed to its end
+        assert ("report" in offered(words), "restore" in offered(words)) == (True, words.endswith("re"))
+
+
+def test_the_command_that_is_typed_is_the_only_one_that_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for words in (["top", "--help"], ["--help"], ["tops"], ["--version"]):
+        with pytest.raises(SystemExit):
+            app(words, prog_name="n4a-fast")
+        told = capsys.readouterr()
+        shown.append(told.out + told.err)
+    assert shown[0].startswith("Usage: n4a-fast top")
+    assert all(f"  {command.name} " in shown[1] for command in app.registered_commands)
+    assert "top" in shown[2].partition("No such command")[2]
+    assert __version__ in shown[3]
+
+
 def test_an_unknown_command_is_a_usage_error_with_a_hint() -> None:
     result = invoke("tops")
     assert result.exit_code == 2

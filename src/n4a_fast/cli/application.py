@@ -57,7 +57,27 @@ class _Command(_QuicklyCompleted, TyperCommand):
         return ["[OPTIONS]", *words]
 
 
-app = typer.Typer(
+class _Application(typer.Typer):
+    """Typer makes all commands before it runs one; here it makes the one that was typed, where that is known."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        typed = args[0] if args else _completed_words() or sys.argv[1:]
+        known = [each for each in self.registered_commands if typed and each.name == typed[0]]
+        all_of_them = self.registered_commands
+        try:
+            self.registered_commands = known or all_of_them
+            return super().__call__(*args, **options)
+        finally:
+            self.registered_commands = all_of_them
+
+
+def _completed_words() -> list[str]:
+    """The words before the one that the shell completes; none of them may be the command yet."""
+    words = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return words.split()[1:] if len(words.split(" ")) > 2 else []
+
+
+app = _Application(
     name="n4a-fast",
     cls=_Group,
     help="Look into n4a_fast workspaces, predict with what they hold, and try the package on real spectra.",
