@@ -21,8 +21,9 @@ from bundle_chains import CASES, WIDTH, case, save, spectra
 from chemotools.derivative import SavitzkyGolay
 from chemotools.scatter import MultiplicativeScatterCorrection, StandardNormalVariate
 from helpers import DEADLINE
+from sklearn.base import clone
 from sklearn.cross_decomposition import PLSRegression
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.preprocessing import MinMaxScaler, Normalizer
 
 from n4a_fast import WorkspaceStore
@@ -169,6 +170,18 @@ def test_a_preprocessed_pls_of_700_wavelengths_is_a_few_kilobytes(
         expected.append(store.replay_chain(chain, X))
     compare(predicted(packages / "plain", X, scripts), expected)
     assert scripts[0].stat().st_size < 30_000
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), PLSRegression(3)], ids=["LinearRegression", "PLSRegression"])
+def test_weights_keep_the_digits_of_spectra_next_to_zero(store: WorkspaceStore, tmp_path: Path, model: Any) -> None:
+    absorbances = spectra(60, 1)
+    X = 1e-8 * np.diff(absorbances, axis=1)  # as second derivatives of a fine axis are
+    y = 25.0 + absorbances[:, 0]
+    chain = save(store, [], {str(fold): clone(model).fit(X[fold::3], y[fold::3]) for fold in range(3)})
+    script = store.export_chain(chain, tmp_path / "model.n4a.py", format="n4a.py")
+    assert "It needs numpy alone" in script.read_text()
+    expected = store.replay_chain(chain, X)
+    assert np.abs(runpy.run_path(str(script))["predict"](X) - expected).max() <= 1e-13 * np.abs(expected).max()
 
 
 def test_the_same_chain_gives_the_same_text_and_suffixes_are_kept(store: WorkspaceStore, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Every model and operator that fits a toy set, predicted in every way: equal to its own class, or refused by step.
 
 `estimators()` finds them: regressors and classifiers of scikit-learn, lightgbm, xgboost and catboost, a
-network of torch, and the operators of chemotools and nirs4all before a Ridge, as far as these are
-installed. `measured` stores their chains and predicts them in each of `WAYS`; what a cell of the table
-says is in `Cell`.
+network of torch, models of nirs4all, and the operators of chemotools and nirs4all before a Ridge, as far as
+these are installed. What does not fit the spectra gets their first principal component. `measured` stores the
+chains and predicts them in each of `WAYS`; what a cell of the table says is in `Cell`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import numpy as np
 from replay_chains import spectra, target
 from replay_stores import begin, plain, put_chain
 from sklearn.base import clone, is_classifier
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import LabelEncoder, MinMaxScaler, StandardScaler
 from sklearn.utils import all_estimators
@@ -41,6 +44,7 @@ Y = target(X)
 LABELS = np.array(["blé", "maïs", "soja"])[np.digitize(Y, np.quantile(Y, [0.3, 0.6]))]
 WAYS = ("plain", "compiled", "batch", "process", "bundle", "imported", "script")
 QUICK = {"n_estimators": 5, "max_iter": 60, "random_state": 0, "verbose": False, "iterations": 5, "n_jobs": 1}
+_BY_THE_WIDTH = ("max_iter", None)  # as many as there are columns
 TOLERANCE = 1e-10
 _PROCESS = """
 import os, pickle, sys, warnings
@@ -93,9 +97,27 @@ def estimators() -> dict[str, Callable[[], Any]]:
             found |= {f"{prefix}{kind}": _maker(getattr(library, f"{prefix}{kind}"), kind) for kind in _KINDS}
     if _module("torch"):
         found["torch network"] = lambda: importlib.import_module("matrix_torch").Network()
-    for package in ("chemotools", "nirs4all.operators.transforms"):
-        found |= {f"{package.partition('.')[0]} {cls.__name__}": cls for cls in _transformers(package)}
+    for package, does in _PACKAGES.items():
+        found |= {f"{package.partition('.')[0]} {cls.__name__}": partial(_made, cls) for cls in _classes(package, does)}
     return dict(sorted(found.items()))
+
+
+_PACKAGES = {
+    "chemotools": "transform",
+    "nirs4all.operators.transforms": "transform",
+    "nirs4all.operators.models.sklearn": "predict",
+}
+_GIVEN: dict[str, Callable[[], Any]] = {  # what operators cannot be made without
+    "model": lambda: PLSRegression(3).fit(X, Y),
+    "func": lambda: np.abs,
+    "common_x_axis": lambda: np.linspace(0.0, 1.0, X.shape[1]),
+}
+
+
+def _made(cls: type) -> Any:
+    parameters = inspect.signature(cls).parameters.values()
+    needed = {one.name for one in parameters if one.default is inspect.Parameter.empty} & _GIVEN.keys()
+    return cls(**{name: _GIVEN[name]() for name in needed})
 
 
 _KINDS = ("Regressor", "Classifier")
@@ -117,11 +139,12 @@ def _maker(cls: type, kind: str) -> Callable[[], Any]:
         needed = {
             name: given[name]()
             for name, parameter in parameters.items()
-            if name in given and (parameter.default is inspect.Parameter.empty)
+            if name in given
+            and (parameter.default is inspect.Parameter.empty or cls.__module__.startswith("sklearn.semi_supervised"))
         }
         made = cls(**needed)
         own = made.get_params(deep=False)
-        quick = {name: value for name, value in QUICK.items() if name in own}
+        quick = {name: value for name, value in QUICK.items() if name in own and (name, own[name]) != _BY_THE_WIDTH}
         if cls.__module__.startswith("lightgbm"):
             quick |= {"verbose": -1, "min_child_samples": 2}
         if cls.__module__.startswith("catboost"):
@@ -131,7 +154,7 @@ def _maker(cls: type, kind: str) -> Callable[[], Any]:
     return make
 
 
-def _transformers(package: str) -> Iterator[type]:
+def _classes(package: str, does: str) -> Iterator[type]:
     root = _module(package)
     if root is None:
         return
@@ -142,7 +165,7 @@ def _transformers(package: str) -> Iterator[type]:
             if (
                 isinstance(cls, type)
                 and cls.__module__.startswith(package)
-                and hasattr(cls, "transform")
+                and hasattr(cls, does)
                 and hasattr(cls, "fit")
                 and not inspect.isabstract(cls)
                 and cls.__name__ not in seen
@@ -154,22 +177,38 @@ def _transformers(package: str) -> Iterator[type]:
 
 def cases(name: str, make: Callable[[], Any], variants: Sequence[str] = ()) -> list[Case]:
     """The chains of one estimator, in some variants or in all that it fits."""
-    found = []
-    builders = _OPERATOR if " " in name and "torch" not in name else _MODEL
-    for variant, build in ((one, build) for one, build in builders.items() if not variants or one in variants):
-        try:
-            case = build(make())
-        except Exception:  # an estimator that needs other data than the toy set's
-            continue
-        if case is not None:
-            found.append(Case(name, variant, *case))
-    return found
+    is_model = " " not in name or _attempt(lambda: hasattr(make(), "predict"))
+    builders = _MODEL if is_model else _OPERATOR
+    chosen = {one: build for one, build in builders.items() if not variants or one in variants}
+    for front in (_spectra, _component)[: 1 + bool(is_model)]:
+        parts = {
+            one: _attempt(lambda build=build, front=front: build(make(), *front())) for one, build in chosen.items()
+        }
+        if found := [Case(name, one, *made) for one, made in parts.items() if made is not None]:
+            return found
+    return []
+
+
+def _attempt(build: Callable[[], Any]) -> Any:
+    try:
+        return build()
+    except Exception:  # an estimator that needs other data than the toy set's
+        return None
+
+
+def _spectra() -> tuple[Sequence[Any], Array]:
+    return [], X
+
+
+def _component() -> tuple[Sequence[Any], Array]:
+    step = PCA(1).fit(X)
+    return [step], step.transform(X)
 
 
 Parts = tuple[Sequence[Any], Mapping[str, Any], Sequence[Any], Array]
 
 
-def _folds(model: Any, y: Array, n_folds: int, Z: Array = X) -> dict[str, Any]:
+def _folds(model: Any, y: Array, n_folds: int, Z: Array) -> dict[str, Any]:
     rows = [np.arange(len(Z)) % (n_folds + 1) != fold for fold in range(n_folds)]
     return {f"fold_{fold}": _copy(model).fit(Z[kept], y[kept]) for fold, kept in enumerate(rows)}
 
@@ -181,7 +220,7 @@ def _copy(model: Any) -> Any:
         return pickle.loads(pickle.dumps(model))
 
 
-def _mean(models: Sequence[Any], undo: Sequence[Any] = (), Z: Array = X) -> Array:
+def _mean(models: Sequence[Any], Z: Array, undo: Sequence[Any] = ()) -> Array:
     each = []
     for model in models:
         one = np.asarray(model.predict(Z.copy()), dtype=np.float64).reshape(len(Z), -1)
@@ -192,76 +231,75 @@ def _mean(models: Sequence[Any], undo: Sequence[Any] = (), Z: Array = X) -> Arra
     return mean[:, 0] if mean.shape[1] == 1 else mean
 
 
-def _vote(models: Sequence[Any]) -> Array:
+def _vote(models: Sequence[Any], Z: Array) -> Array:
     """The label with the largest mean probability or the most votes, the first on a tie."""
     if len(models) == 1:
-        return np.asarray(models[0].predict(X)).reshape(-1)
+        return np.asarray(models[0].predict(Z)).reshape(-1)
     classes = models[0].classes_
     if all(hasattr(model, "predict_proba") for model in models):
-        shares = np.mean([model.predict_proba(X) for model in models], axis=0)
+        shares = np.mean([model.predict_proba(Z) for model in models], axis=0)
     else:
-        votes = np.stack([np.asarray(model.predict(X)).reshape(-1) for model in models])
+        votes = np.stack([np.asarray(model.predict(Z)).reshape(-1) for model in models])
         shares = np.stack([(votes == one).mean(axis=0) for one in classes], axis=1)
     return np.asarray(classes[(shares >= shares.max(axis=1, keepdims=True) - 1e-12).argmax(axis=1)])
 
 
-def _fitted(n_folds: int, refit: bool = False) -> Callable[[Any], Parts]:
-    def build(model: Any) -> Parts:
+def _fitted(n_folds: int, refit: bool = False) -> Callable[..., Parts]:
+    def build(model: Any, steps: Sequence[Any], Z: Array) -> Parts:
         y = np.unique(LABELS, return_inverse=True)[1] if is_classifier(model) else Y
-        folds = _folds(model, y, n_folds)
+        folds = _folds(model, y, n_folds, Z)
         used = list(folds.values())
         if refit:
-            folds["fold_final"] = _copy(model).fit(X, y)
+            folds["fold_final"] = _copy(model).fit(Z.copy(), y)
             used = [folds["fold_final"]]
-        return [], folds, [], _vote(used) if is_classifier(model) else _mean(used)
+        return steps, folds, [], _vote(used, Z) if is_classifier(model) else _mean(used, Z)
 
     return build
 
 
-def _with_target_steps(model: Any) -> Parts:
+def _with_target_steps(model: Any, steps: Sequence[Any], Z: Array) -> Parts:
     if is_classifier(model):
         encoder = LabelEncoder().fit(LABELS)
-        folds = _folds(model, encoder.transform(LABELS), 3)
-        return [], folds, [encoder], encoder.inverse_transform(_vote(list(folds.values())))
+        folds = _folds(model, encoder.transform(LABELS), 3, Z)
+        return steps, folds, [encoder], encoder.inverse_transform(_vote(list(folds.values()), Z))
     undo = [StandardScaler().fit(Y[:, None]), MinMaxScaler((1.0, 2.0))]
     scaled = undo[1].fit_transform(undo[0].transform(Y[:, None]))
-    folds = _folds(model, scaled[:, 0], 3)
-    return [], folds, undo, _mean(list(folds.values()), undo)
+    folds = _folds(model, scaled[:, 0], 3, Z)
+    return steps, folds, undo, _mean(list(folds.values()), Z, undo)
 
 
-def _two_targets(model: Any) -> Parts:
+def _two_targets(model: Any, steps: Sequence[Any], Z: Array) -> Parts:
     y = np.stack([Y, 3.0 - 0.1 * Y + X[:, 0]], axis=1)
     if is_classifier(model):
         y = (np.median(y, axis=0) < y).astype(int)
-    folds = _folds(model, y, 2)
+    folds = _folds(model, y, 2, Z)
     if is_classifier(model):
-        return [], folds, [], np.asarray(next(iter(folds.values())).predict(X))
-    return [], folds, [], _mean(list(folds.values()))
+        return steps, folds, [], np.asarray(next(iter(folds.values())).predict(Z))
+    return steps, folds, [], _mean(list(folds.values()), Z)
 
 
-def _labelled(labels: Array) -> Callable[[Any], Parts | None]:
-    def build(model: Any) -> Parts | None:
+def _labelled(labels: Array) -> Callable[..., Parts | None]:
+    def build(model: Any, steps: Sequence[Any], Z: Array) -> Parts | None:
         if not is_classifier(model):
             return None
-        folds = _folds(model, labels, 3)
-        return [], folds, [], _vote(list(folds.values()))
+        folds = _folds(model, labels, 3, Z)
+        return steps, folds, [], _vote(list(folds.values()), Z)
 
     return build
 
 
-def _behind(n_folds: int) -> Callable[[Any], Parts]:
-    def build(operator: Any) -> Parts:
-        step = (
-            operator.fit(X.copy(), Y) if "y" in inspect.signature(operator.fit).parameters else operator.fit(X.copy())
-        )
-        Z = np.asarray(step.transform(X.copy()), dtype=np.float64)
+def _behind(n_folds: int) -> Callable[..., Parts]:
+    def build(operator: Any, steps: Sequence[Any], spectra: Array) -> Parts:
+        takes_y = "y" in inspect.signature(operator.fit).parameters
+        step = operator.fit(spectra.copy(), Y) if takes_y else operator.fit(spectra.copy())
+        Z = np.asarray(step.transform(spectra.copy()), dtype=np.float64)
         folds = _folds(Ridge(), Y, n_folds, Z)
-        return [step], folds, [], _mean(list(folds.values()), (), Z)
+        return [*steps, step], folds, [], _mean(list(folds.values()), Z)
 
     return build
 
 
-_MODEL: dict[str, Callable[[Any], Parts | None]] = {
+_MODEL: dict[str, Callable[..., Parts | None]] = {
     "one fold": _fitted(1),
     "five folds": _fitted(5),
     "refit": _fitted(2, refit=True),
@@ -270,7 +308,7 @@ _MODEL: dict[str, Callable[[Any], Parts | None]] = {
     "text labels": _labelled(LABELS),
     "two classes": _labelled(np.where(np.median(Y) < Y, 7, 3)),
 }
-_OPERATOR: dict[str, Callable[[Any], Parts | None]] = {"one fold": _behind(1), "five folds": _behind(5)}
+_OPERATOR: dict[str, Callable[..., Parts | None]] = {"one fold": _behind(1), "five folds": _behind(5)}
 VARIANTS = tuple(_MODEL)
 
 
@@ -322,7 +360,9 @@ def _difference(found: Array, expected: Array) -> str:
     if found.shape != expected.shape:
         return f"shape {found.shape}, expected {expected.shape}"
     if expected.dtype.kind in "fc":
-        error = np.abs(found - expected).max() / (np.abs(expected).max() or 1.0)
+        if not np.array_equal(np.isnan(found), np.isnan(expected)):
+            return f"{int(np.isnan(found).sum())} are NaN, expected {int(np.isnan(expected).sum())}"
+        error = np.nanmax(np.abs(found - expected)) / (np.nanmax(np.abs(expected)) or 1.0)
         return "" if error <= TOLERANCE else f"differs by {error:.2g}"
     return "" if found.tolist() == expected.tolist() else f"{int((found != expected).sum())} other labels"
 

@@ -94,6 +94,11 @@ def table(found: Found) -> str:
     return "\n".join(lines)
 
 
+def unfitted(found: Found) -> str:
+    """What needs other data than the toy set, or an argument that nobody could guess."""
+    return ", ".join(sorted(estimators().keys() - {name for name, _ in found}, key=str.lower)) or "none"
+
+
 def reasons(found: Found) -> str:
     """Why cells are refused, once each."""
     words = (one.refused for cells in found.values() for one in cells if one.refused)
@@ -157,7 +162,8 @@ def write(found: Found) -> None:
     """The table and the reasons, into the page."""
     before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
     after = rest.split(MARKS[1])[1]
-    body = f"{counts(found)}\n\n{table(found)}\n\nRefused with these words:\n\n{reasons(found)}"
+    told = f"{counts(found)} Not fitted by the toy set: {unfitted(found)}."
+    body = f"{told}\n\n{table(found)}\n\nRefused with these words:\n\n{reasons(found)}"
     PAGE.write_text(f"{before}{MARKS[0]}\n\n{body}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 

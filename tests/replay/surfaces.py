@@ -46,7 +46,7 @@ def of_bundle(path: Path, X: Array) -> Array:
     model_step = json.loads(members["manifest.json"])["model_step_index"]
     models: dict[str, Any] = {}
     undo: list[Any] = []
-    spectra = X
+    spectra = X.copy()  # some operators change what they are given
     for name, data in members.items():
         if not name.startswith("artifacts/"):
             continue

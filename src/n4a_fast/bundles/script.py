@@ -146,12 +146,24 @@ def _width(line: Line) -> int:
 
 
 def _likely_spectra(line: Line, width: int) -> NDArray[np.float64]:
-    """Made-up rows to check the weights on, around the mean of the training data where the first operator knows it."""
-    first = (line.transforms or line.predicting)[0].operator
-    stated = (np.asarray(getattr(first, name, 0.0)) for name in ("mean_", "center_", "data_min_", "_x_mean"))
-    known = next((values.astype(np.float64) for values in stated if values.shape == (width,)), np.ones(width))
-    waves = np.sin(np.arange(1.0, 25.0)[:, None] * np.linspace(0.2, 3.0, width)[None, :])
-    return np.ascontiguousarray(known + 0.1 * (np.abs(known) + 0.01) * (waves + 0.5 * waves[:, ::-1] ** 2))
+    """Made-up rows to check the weights on, in pairs on both sides of the mean of the training data where the first
+    operator knows it, else of zero: their mean becomes the centre of the map, and far from the spectra it costs digits.
+    """
+    known = _known_mean((line.transforms or line.predicting)[0].operator, width)
+    waves = np.sin(np.arange(1.0, 13.0)[:, None] * np.linspace(0.2, 3.0, width)[None, :])
+    size = np.ones(width) if known is None else np.abs(known) + 0.01
+    away = 0.1 * size * (waves + 0.5 * waves[:, ::-1] ** 2) + (1.0 if known is None else 0.0)
+    return np.ascontiguousarray(np.concatenate([away, -away]) + (0.0 if known is None else known))
+
+
+def _known_mean(operator: Any, width: int) -> NDArray[np.float64] | None:
+    """A value for each column that lies among those that the operator was fitted on."""
+    for name, value in getattr(operator, "__dict__", {}).items():
+        stated = "mean" in name.lower() or name in ("center_", "data_min_")
+        fits = isinstance(value, np.ndarray) and value.shape == (width,) and value.dtype.kind in "fiu"
+        if stated and fits and np.isfinite(value).all():
+            return np.asarray(value, dtype=np.float64)
+    return None
 
 
 def _weights(compiled: CompiledChain) -> dict[str, Any]:
