@@ -8,7 +8,8 @@ arrays are; no more memory than the caller allows. Leaves to others: what may be
 (a) Python's own unpickler with harmless opcodes takes 20 s for 100 MB of them; this takes 0.5 s, and a few microseconds
     for the pickle of a model, so it can come before every load.
 (b) C's unpickler gives an object its state without asking anybody. `Asking` is the pickle as a file in which it asks its
-    `persistent_load` instead, wherever the caller wants that; frames are read at once, as they are from any file.
+    `persistent_load` instead, wherever the caller wants that; frames are read at once, as they are from any file, and end
+    where they say: C's unpickler of Python 3.14.8 refuses an opcode that reads across the end of its frame.
 (c) Boosted trees have hundreds of small arrays, whose making in Python was a tenth of a load: `array_from_bytes`.
 (d) Python's own unpickler takes five times as long for joblib's files as C's, which cannot read what lies between
     opcodes. `Asking` leaves that out, and whoever is asked reads it: the walk has told from where to where.
@@ -109,13 +110,16 @@ cdef class Asking:
 
     `places` are those of BUILD opcodes that `scan` has told, in order, each with the place where the opcodes go on:
     behind it, or behind the array there. At each the unpickler calls its `persistent_load` with the object and its
-    state, and goes on with what that returns. The pickle is read in place and kept alive.
+    state, and goes on with what that returns. A question is two bytes in the place of one, and frames are told to be
+    longer by that. The pickle is read in place and kept alive.
     """
 
     cdef Py_buffer view
     cdef Py_ssize_t at
     cdef list places
     cdef Py_ssize_t asked
+    cdef bint half_asked  # the second byte of a question is next
+    cdef bint begins_frame  # the opcode was FRAME, its length is next
 
     def __cinit__(self, data, list places):
         PyObject_GetBuffer(data, &self.view, PyBUF_SIMPLE)
@@ -129,21 +133,50 @@ cdef class Asking:
         self.at = end
         return found
 
+    cdef Py_ssize_t _next_place(self):
+        return self.places[self.asked][0] if self.asked < len(self.places) else self.view.len
+
     def read(self, size: int) -> bytes:
-        """The next `size` bytes of the pickle, longer by what is asked among them."""
-        cdef Py_ssize_t end = min(self.at + <Py_ssize_t>size, self.view.len), place, after
-        if self.asked >= len(self.places) or <Py_ssize_t>self.places[self.asked][0] >= end:
-            return self._plain(end)
-        parts = []
-        while self.asked < len(self.places):
-            place, after = self.places[self.asked]
-            if place >= end:
-                break
-            parts += self._plain(place), b"\x86Q"
-            self.at = after
-            self.asked += 1
-        if self.at < end:
-            parts.append(self._plain(end))
+        """The next `size` bytes, questions among them; fewer at the end."""
+        cdef Py_ssize_t end
+        if self.begins_frame and size == 8:
+            return self._frame_length()
+        end = min(self.at + <Py_ssize_t>size, self.view.len)
+        if self.half_asked or self._next_place() < end:
+            return self._with_questions(size)
+        found = self._plain(end)
+        # no argument of one byte is followed by one of eight: this can only be an opcode
+        self.begins_frame = size == 1 and found == b"\x95"
+        return found
+
+    cdef bytes _frame_length(self):
+        """As the pickle has it, and a byte for each question in the frame."""
+        cdef Py_ssize_t length = int.from_bytes(self._plain(self.at + 8), "little"), asked = self.asked
+        cdef Py_ssize_t end = self.at + length
+        while asked < len(self.places) and self.places[asked][0] < end:
+            asked += 1
+        self.begins_frame = False
+        return (length + asked - self.asked).to_bytes(8, "little")
+
+    cdef bytes _with_questions(self, Py_ssize_t size):
+        cdef Py_ssize_t place
+        cdef list parts = []
+        while size and (self.half_asked or self.at < self.view.len):
+            place = self._next_place()
+            if self.half_asked:
+                parts.append(b"Q")
+                self.half_asked = False
+                size -= 1
+            elif self.at < place:
+                place = min(place, self.at + size)
+                size -= place - self.at
+                parts.append(self._plain(place))
+            else:
+                parts.append(b"\x86")
+                self.half_asked = True
+                self.at = self.places[self.asked][1]
+                self.asked += 1
+                size -= 1
         return b"".join(parts)
 
     def readinto(self, target) -> int:

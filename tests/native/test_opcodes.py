@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from n4a_fast._native import opcodes
 
@@ -102,3 +104,47 @@ def test_it_ends_on_any_bytes(protocol: int) -> None:
 def test_what_is_no_pickle_is_told(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         opcodes.scan(data, ROOM)
+
+
+class Given:
+    """An object that gets its state by BUILD."""
+
+    def __init__(self, **state: Any) -> None:
+        self.__dict__ = state
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Given) and self.__dict__ == other.__dict__
+
+
+def asking(kind: type[Any], data: bytes, asked: list[int]) -> tuple[Any, int]:
+    """The object that an unpickler reads where it is to ask at these places, and how often it asked."""
+    answered = 0
+
+    class Unpickler(kind):  # type: ignore[misc]
+        def persistent_load(self, pair: tuple[Any, Any]) -> Any:
+            nonlocal answered
+            answered += 1
+            pair[0].__dict__.update(pair[1])
+            return pair[0]
+
+    return Unpickler(opcodes.Asking(data, [(at, at + 1) for at in asked])).load(), answered
+
+
+NESTED = st.recursive(
+    st.one_of(st.integers(0, 2**70), st.binary(max_size=4), st.sampled_from(["x" * 70_000, "name", "y" * 40_000])),
+    lambda inner: st.one_of(st.builds(Given, a=inner, b=inner), st.lists(inner, max_size=3), st.builds(Given, c=inner)),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("kind", [pickle.Unpickler, pickle._Unpickler], ids=["C", "Python"])  # type: ignore[attr-defined]
+@settings(max_examples=60)
+@given(made=NESTED, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL), data=st.data())
+def test_a_pickle_that_asks_is_whole_frame_by_frame(kind: type[Any], made: Any, protocol: int, data: Any) -> None:
+    """Python's own unpickler refuses a frame that does not end where it says, in each of its versions."""
+    pickled = pickle.dumps(made, protocol)
+    places = sorted(at for each in opcodes.scan(pickled, ROOM)[2].values() for at in each)
+    asked = sorted(data.draw(st.sets(st.sampled_from(places)))) if places else []
+    found, answered = asking(kind, pickled, asked)
+    assert found == made
+    assert answered == len(asked)
