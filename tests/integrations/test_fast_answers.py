@@ -20,6 +20,15 @@ from n4a_fast import WorkspaceStore
 with WorkspaceStore(sys.argv[1]) as store:
     assert store.delete_prediction(sys.argv[2])
 """
+RANKED = """
+import sys
+from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
+with Store1x(sys.argv[1]) as store:
+    assert len(store._fetch_pl(sys.argv[2], ["rmse", 10])) == 2
+    assert len(store._fetch_pl("SELECT * FROM v_chain_summary ORDER BY chain_id ASC")) == 2
+    assert len(store._fetch_pl("SELECT * FROM predictions WHERE partition = ? ORDER BY created_at DESC", ["val"]))
+assert "sqlglot" not in sys.modules
+"""
 TASKS = ("regression", "multiclass_classification")
 
 
@@ -168,3 +177,12 @@ def test_manifests_that_come_later_are_told(store: Store1x) -> None:
     store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
     assert board(store)["relation_replay_fingerprint"].to_list() == ["f", None]
     assert store.get_chain(chain)["relation_replay_version"] == 2
+
+
+def test_a_ranking_does_not_wait_for_the_translator_to_be_imported(tmp_path: Path) -> None:
+    with Store1x(tmp_path / "w") as store:
+        run = store.begin_run("sweep", {}, [{"name": "corn"}])
+        for number in range(2):
+            pipeline = begin_pipeline(store, run, f"pipeline {number}")
+            predict(store, pipeline, save_chain(store, pipeline))
+    finish(child(RANKED, tmp_path / "w", TOP))

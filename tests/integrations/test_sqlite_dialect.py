@@ -17,10 +17,11 @@ from helpers import begin_pipeline, predict, save_chain
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
-from n4a_fast.integrations.nirs4all.sqlite_ready import KNOWN, NEWEST_FIRST, newest_first, ready
-from n4a_fast.integrations.nirs4all.sqlite_tables import WITH_MORE
+from n4a_fast.integrations.nirs4all.sqlite_ready import NEWEST_FIRST, RUNS, newest_first, ready
+from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, INTEGER_COLUMNS, TEXT_COLUMNS, WITH_MORE
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.integrations.workspaces import convert
+from n4a_fast.integrations.workspaces.sqlite_schema import COLUMNS
 
 FOLDS = (("0", 0.5), ("1", 0.25), ("avg", 0.375), ("final", None))
 
@@ -162,13 +163,64 @@ def test_a_file_is_out_of_reach(both: tuple[Store1x, sqlite3.Connection], tmp_pa
         store._fetch_pl(f"SELECT * FROM read_csv('{tmp_path}/secret.csv')")
 
 
+TOP_CHAINS = "SELECT * FROM v_chain_summary{} ORDER BY (cv_val_score IS NULL), cv_val_score {}, chain_id ASC LIMIT ?"
+ASKED_OFTEN = (
+    *RUNS,
+    "SELECT * FROM predictions WHERE partition = ? AND pipeline_id = ? ORDER BY created_at DESC",
+    "SELECT * FROM predictions ORDER BY created_at DESC",
+    "SELECT * FROM predictions WHERE partition = ? ORDER BY (val_score IS NULL), val_score ASC LIMIT ?",
+    "SELECT * FROM predictions WHERE chain_id = ? ORDER BY partition, fold_id",
+    "SELECT * FROM v_chain_summary ORDER BY chain_id ASC",
+    "SELECT * FROM v_chain_summary WHERE run_id IN (?, ?) AND metric = ? ORDER BY chain_id ASC",
+    TOP_CHAINS.format("", "ASC"),
+    TOP_CHAINS.format(" WHERE metric = ?", "DESC"),
+    TOP_CHAINS.format(" WHERE run_id = ? AND metric = ?", "ASC") + " OFFSET ?",
+)
+
+
 @pytest.mark.parametrize("with_more", [frozenset(), WITH_MORE], ids=["plain", "with more"])
-@pytest.mark.parametrize("query", KNOWN)
+@pytest.mark.parametrize("query", ASKED_OFTEN)
 def test_what_is_translated_beforehand_is_what_the_translator_makes(query: str, with_more: frozenset[str]) -> None:
-    translation, beforehand = translated(query, False, with_more), ready(query, with_more)
-    assert beforehand is not None
-    assert sqlglot.parse_one(beforehand, read="duckdb") == sqlglot.parse_one(translation.sql, read="duckdb")
+    _require_same_translation(query, with_more)
+
+
+def test_queries_of_the_known_form_are_what_the_translator_makes_of_them() -> None:
+    random = np.random.default_rng(0)
+    columns = {"predictions": COLUMNS["predictions"], "v_chain_summary": [*COLUMNS["chains"][:9], "cv_val_score"]}
+    for number in range(24):
+        table = ("predictions", "v_chain_summary")[number % 2]
+        texts = [name for name in columns[table] if name in TEXT_COLUMNS]
+        filters = [f"{random.choice(texts)} {random.choice(['= ?', 'IN (?)', 'IN (?, ?, ?)'])}" for _ in range(3)]
+        where = f" WHERE {' AND '.join(filters[: number % 4])}" if number % 4 else ""
+        names = random.choice(columns[table], size=3)
+        forms = random.choice(["{}", "{} ASC", "{} DESC", "({} IS NULL)"], size=3)
+        order = ", ".join(form.format(name) for form, name in zip(forms, names, strict=True))
+        limit = ("", " LIMIT ?", " LIMIT ? OFFSET ?")[number % 3]
+        _require_same_translation(f"SELECT * FROM {table}{where} ORDER BY {order}{limit}", frozenset())
+
+
+def _require_same_translation(query: str, with_more: frozenset[str]) -> None:
+    translation = translated(query, False, with_more, CACHED_SUMMARIES)
+    beforehand = ready(query, with_more, CACHED_SUMMARIES)
+    assert beforehand is not None, query
+    assert sqlglot.parse_one(beforehand, read="duckdb") == sqlglot.parse_one(translation.sql, read="duckdb"), query
     assert not translation.json_columns
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"SELECT * FROM predictions WHERE {min(INTEGER_COLUMNS)} = ? ORDER BY fold_id",
+        "SELECT * FROM predictions WHERE made_up = ? ORDER BY fold_id",
+        "SELECT * FROM predictions WHERE fold_id = ? ORDER BY rowid",
+        "SELECT * FROM predictions WHERE fold_id = ? OR fold_id = ? ORDER BY fold_id",
+        "SELECT fold_id FROM predictions ORDER BY fold_id",
+        "SELECT * FROM predictions ORDER BY fold_id; DELETE FROM predictions",
+        "SELECT * FROM predictions",
+    ],
+)
+def test_what_has_another_form_is_left_to_the_translator(query: str) -> None:
+    assert ready(query, frozenset()) is None
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 Question = tuple[Any, ...]
+Form = tuple[bool, frozenset[str]]  # whether times are texts, and tables with more, as in `source_of`
 
 _MANY, _MOST_BYTES = 64, 2**20  # answers that are kept, and of each
 _CHANGES = re.compile(r"now|current_|random|uuid", re.IGNORECASE)
@@ -62,15 +63,8 @@ def answer(
     given = [value.isoformat(" ") if isinstance(value, datetime) else value for value in parameters or ()]
     with store.read_together() as workspace:
         with_more = workspace.tables.kept() & WITH_MORE | ({SAVED} if store._unused_saves else frozenset())
-        if not times_as_text and (translation := ready(query, with_more)) is not None:
-            # our own, which need not be looked at
-            if given or not translation.endswith(NEWEST_FIRST):
-                return workspace.database.frame(translation, given)
-            return newest_first(workspace.database.frame(translation.removesuffix(NEWEST_FIRST)))
-        from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator is slow to import
-
         form = (times_as_text, with_more)
-        if SUMMARIES not in translated(query, *form).sql:
+        if SUMMARIES not in _translation(query, form):
             return _read(store, query, form, given)
         question = (query, times_as_text, *given)
         kept = store._answers.find(workspace, question)
@@ -81,9 +75,23 @@ def answer(
         return kept
 
 
-def _read(
-    store: Store1x, query: str, form: tuple[bool, frozenset[str]], given: list[Any], summaries: str = SUMMARIES
-) -> pl.DataFrame:
+def _translation(query: str, form: Form, summaries: str = SUMMARIES) -> str:
+    """The text to be asked, where nothing but that is of interest."""
+    times_as_text, with_more = form
+    if not times_as_text and (translation := ready(query, with_more, summaries)) is not None:
+        return translation
+    from n4a_fast.integrations.nirs4all.sqlite_dialect import translated  # the translator is slow to import
+
+    return translated(query, *form, summaries).sql
+
+
+def _read(store: Store1x, query: str, form: Form, given: list[Any], summaries: str = SUMMARIES) -> pl.DataFrame:
+    times_as_text, with_more = form
+    if not times_as_text and (ours := ready(query, with_more, summaries)) is not None:
+        database = store._open().database  # nobody's SQL but ours, which need not be looked at
+        if given or not ours.endswith(NEWEST_FIRST):
+            return database.frame(ours, given)
+        return newest_first(database.frame(ours.removesuffix(NEWEST_FIRST)))
     from n4a_fast.integrations.nirs4all.sqlite_dialect import translated
 
     translation = translated(query, *form, summaries)
