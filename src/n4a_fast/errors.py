@@ -121,8 +121,8 @@ class UnknownDirectionError(InvalidInputError):
 class AmbiguousError(InvalidInputError):
     """A short id or a name that more than one thing has."""
 
-    def __init__(self, text: str, candidates: tuple[str, ...]) -> None:
-        super().__init__(f"{text} may be {', '.join(candidates)}; give more of the id")
+    def __init__(self, text: str, candidates: tuple[str, ...], cure: str = "give more of the id") -> None:
+        super().__init__(f"{text} may be {', '.join(candidates)}; {cure}")
         self.text, self.candidates = text, candidates
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 from cli_workspaces import WIDTH, X, as_json, invoke, make_workspace
-from helpers import DEADLINE, child, command_line, finish, read_line
+from helpers import DEADLINE, begin_pipeline, child, command_line, finish, predict, read_line, save_chain
 from typer.testing import CliRunner
 
 from n4a_fast import WorkspaceStore, __version__
@@ -332,6 +332,21 @@ def test_watch_looks_once_and_until_done(workspace: Path, ids: dict[str, str]) -
     assert invoke("watch", workspace, ids["failed run"], "--until-done").exit_code == 0
 
 
+def test_the_best_of_several_data_sets_is_asked_for_by_its_id(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path / "two sets ü") as store:
+        run = store.begin_run("r", {}, [])
+        for dataset in ("corn", "wheat"):
+            pipeline = begin_pipeline(store, run, dataset=dataset)
+            predict(store, pipeline, save_chain(store, pipeline), dataset_name=dataset)
+            store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+        best = [board.frame["chain_id"][0] for board in store.leaderboard().boards]
+    refused = invoke("show", tmp_path / "two sets ü", "@best")
+    assert refused.exit_code == 1
+    assert all(chain in refused.stderr for chain in best)
+    assert "name one of these" in refused.stderr
+    assert invoke("show", tmp_path / "two sets ü", best[0]).exit_code == 0
+
+
 def test_tail_shows_the_newest_log_entries(workspace: Path, ids: dict[str, str]) -> None:
     lines = invoke("tail", workspace, ids["run"]).stdout.splitlines()
     assert [line.split()[1:] for line in lines] == [
@@ -339,7 +354,9 @@ def test_tail_shows_the_newest_log_entries(workspace: Path, ids: dict[str, str])
     ]
     entries = [json.loads(line) for line in invoke("tail", workspace, ids["run"], "--json").stdout.splitlines()]
     assert [entry["pipeline"] for entry in entries] == ["good", "poor"]
-    assert invoke("tail", workspace, ids["run"], "--level", "error").stdout == ""
+    nothing = invoke("tail", workspace, ids["run"], "--level", "error")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert "no log entries of level error" in nothing.stderr
     assert invoke("tail", workspace, "--level", "loud").exit_code == 2
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -273,7 +274,7 @@ def _show_report(console: Console, report: ReportFile) -> None:
         "Open it in any browser, which needs no network; from another machine, copy the file first:",
         f"  {path.as_uri()}",
         f"  scp {platform.node()}:{shlex.quote(str(path))} .",
-        "or follow a sweep in the browser while it runs, with pip install 'n4a_fast[ui]':",
+        f"or follow a sweep in the browser while it runs{_what_ui_needs()}:",
         f"  {_program()} ui {shlex.quote(str(path.parent))}",
         "",
     ]
@@ -286,6 +287,16 @@ def _program() -> str:
     if shutil.which("n4a-fast"):
         return "n4a-fast"
     script = Path(sys.executable).with_name("n4a-fast")
-    path = script if script.exists() else Path(sys.executable)
-    typed = shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))
-    return typed if script.exists() else f"{typed} -m n4a_fast"
+    return _typed(script) if script.exists() else f"{_typed(Path(sys.executable))} -m n4a_fast"
+
+
+def _what_ui_needs() -> str:
+    """What to install into this environment for `ui`, unless it is there; the installed package needs no index."""
+    if find_spec("starlette") and find_spec("uvicorn"):
+        return ""
+    pip = "pip" if shutil.which("n4a-fast") else f"{_typed(Path(sys.executable))} -m pip"
+    return f" ({pip} install 'n4a_fast[ui]')"
+
+
+def _typed(path: Path) -> str:
+    return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from n4a_fast.cli.application import OneRun, WorkspaceOption, command, reading, split, stop
+from n4a_fast.cli.application import OneRun, WorkspaceOption, command, reading, say, split, stop
 from n4a_fast.cli.printing import (
     JsonOption,
     json_row,
@@ -164,6 +164,8 @@ def tail(
             if rows:
                 last = (rows[-1]["created_at"], rows[-1]["log_id"])
             if not follow:
+                if not rows:
+                    say(f"run {run} has no log entries of level {level} and above")
                 return
             time.sleep(interval)
 

@@ -83,7 +83,7 @@ def _special(database: Database, text: str, kind: str | None) -> Found:
         raise NotFoundError("chain", text, "no chain of a completed pipeline is ranked yet")
     if len(boards) > 1:
         told = (f"chain {board.frame['chain_id'][0]} ({board.dataset}, {board.metric})" for board in boards[:_SHOWN])
-        raise AmbiguousError(text, tuple(told))
+        raise AmbiguousError(text, tuple(told), "there is a best one of each data set and metric: name one of these")
     best = boards[0].frame.row(0, named=True)
     return Found("run", best["run_id"]) if kind == "run" else Found(kind or "chain", best[f"{kind or 'chain'}_id"])
 
