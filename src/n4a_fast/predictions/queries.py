@@ -44,8 +44,6 @@ GROUPS = (
 _GET = f"SELECT {COLUMNS}, rowid AS position FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _VALUES = f"SELECT {VALUES}, rowid AS position FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
 _VALUES_AT = f"SELECT {VALUES}, rowid AS position, prediction_id FROM prediction_values WHERE rowid = ?"
-# the n best scores alone, for which DuckDB reads few row groups; then the rows that have them are put in order
-_BEST = "SELECT {score} FROM predictions{where} ORDER BY {order} LIMIT ?"
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
@@ -178,21 +176,20 @@ class PredictionQueries:
         where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
         if group_by is not None:
             return self._top_of_groups(wanted, score, ascending, one_of(group_by, GROUPS, "group_by"), where, params)
-        with self._database.reading():
-            return self._top_of_all(wanted, score, ascending, where, params)
-
-    def _top_of_all(self, n: int, score: str, ascending: bool, where: str, params: list[Any]) -> pl.DataFrame:
-        order = f"{score} {'ASC' if ascending else 'DESC'}"
-        numbers = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
-        best: list[Any] = []
-        if n <= _BOUNDED_AT_MOST:
-            best = self._database.rows(_BEST.format(score=score, where=numbers, order=order), [*params, n])
-        if best and len(best) == n:
-            where, params = f"{numbers} AND {score} {'<=' if ascending else '>='} ?", [*params, best[-1][0]]
-        else:
-            order = ranked(score, ascending)
-        sql = f"SELECT {COLUMNS} FROM predictions{where} ORDER BY {order}, prediction_id LIMIT ?"
-        return self._database.frame(sql, [*params, n])
+        ordered = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
+        if ascending:  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
+            return self._database.frame(
+                ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted]
+            )
+        finite = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
+        found = self._database.frame(
+            ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted]
+        )
+        if found.height == wanted:
+            return found
+        return self._database.frame(
+            ordered.format(where=where, order=f"{ranked(score, ascending)}, prediction_id"), [*params, wanted]
+        )
 
     def _top_of_groups(
         self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]
