@@ -130,8 +130,9 @@ def asking(kind: type[Any], data: bytes, asked: list[int]) -> tuple[Any, int]:
     return Unpickler(opcodes.Asking(data, [(at, at + 1) for at in asked])).load(), answered
 
 
+LENGTHS = st.sampled_from([4, 40_000, 70_000])  # of texts: in a frame, two that end one, outside of any
 NESTED = st.recursive(
-    st.one_of(st.integers(0, 2**70), st.binary(max_size=4), st.sampled_from(["x" * 70_000, "name", "y" * 40_000])),
+    st.one_of(st.integers(0, 2**70), st.binary(max_size=4), LENGTHS.map("x".__mul__)),
     lambda inner: st.one_of(st.builds(Given, a=inner, b=inner), st.lists(inner, max_size=3), st.builds(Given, c=inner)),
     max_leaves=12,
 )
