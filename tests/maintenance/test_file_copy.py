@@ -12,6 +12,7 @@ import pytest
 
 from n4a_fast import platform
 from n4a_fast.durable.duckdb_file import CHECKSUM, DuckDBFile, is_whole
+from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.maintenance.file_copy import FileCopy
 
 ROWS = 20_000
@@ -105,6 +106,17 @@ def test_another_file_in_its_place_is_copied_whole(file: Path) -> None:
         platform.replace(other, file)
 
     assert copied(file, meanwhile) > 0
+
+
+def test_a_helper_that_was_ended_or_refused_says_so(file: Path) -> None:
+    with FileCopy(file, file.with_name("copy.duckdb")) as copying:
+        copying.copy(0)
+        copying._helper.kill()
+        copying._helper.wait()
+        with pytest.raises(StoreUnavailableError, match="the process that copies it was ended"):
+            copying.finish()
+    with FileCopy(file, file.with_name("nowhere") / "copy.duckdb") as copying, pytest.raises(FileNotFoundError):
+        copying.copy(0)
 
 
 STATEMENTS = (

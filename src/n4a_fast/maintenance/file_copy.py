@@ -70,7 +70,9 @@ class FileCopy:
             written, blocks = self._helper.stdout.readline().split()
             return Copied(int(written), int(blocks))
         except (OSError, ValueError) as error:
-            said = self._helper.communicate()[1].strip().rpartition("\n")[2] or str(error)
+            said = self._helper.communicate()[1].strip().rpartition("\n")[2] or (
+                f"the process that copies it was ended (code {self._helper.returncode}); try again"
+            )
             if "DamagedFileError" in said:
                 raise DamagedStoreError(self._source, said) from error
             if said.startswith(_REFUSED):  # by the disk of the copy, which the caller names
@@ -96,7 +98,8 @@ class _Pass:
         self._changing: set[int] | None = set()  # blocks that can have changed since the first look; None: all can
         self._ends = NOWHERE  # as can those from here on
         self._looked_at: tuple[tuple[int, int], int] | None = None  # file and header of the last look
-        self._target = platform.open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        with _writing():
+            self._target = platform.open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def answer(self, request: str) -> Copied:
         """What a line asks for. The source is open meanwhile alone: on some systems it shuts DuckDB out."""
