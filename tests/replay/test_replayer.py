@@ -21,7 +21,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MinMaxScaler, Normalizer, PowerTransformer, StandardScaler
-from sklearn.svm import SVR
+from sklearn.svm import SVR, LinearSVR
 from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -413,6 +413,31 @@ def test_joined_weights_serve_the_chains_that_they_were_joined_from_alone(store:
         )
 
 
+def test_chains_first_seen_with_other_spectra_are_joined_in_blocks(store: WorkspaceStore) -> None:
+    pipeline = begin(store)
+    chains = [pls_chain(store, pipeline, X, y, components) for components in (2, 3, 4)]
+    for number, chain in enumerate(chains):
+        store.replay_chain(chain, NEW[number : number + 1] + number)
+    expected = np.stack([plain(store, chain, NEW) for chain in chains])
+    for max_bytes in (1, 2**10, 2**28):
+        np.testing.assert_allclose(store.replay_chains(chains, NEW, max_bytes=max_bytes), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("model", [Ridge(1e-12), LinearSVR(C=1e3, random_state=0), SVR()], ids=lambda model: str(model))
+@pytest.mark.parametrize("first", [1e4, 1.0], ids=["counts", "ones"])
+def test_spectra_unlike_the_training_s_cost_later_ones_no_digits(
+    store: WorkspaceStore, model: Any, first: float
+) -> None:
+    tiny = 1e-8 * np.diff(X, axis=1)  # as second derivatives of a fine axis are
+    scaler = StandardScaler().fit(tiny)
+    models = [clone(model).fit(scaler.transform(tiny)[fold::3], y[fold::3]) for fold in range(3)]
+    chains = [put_chain(store, begin(store), [scaler], models) for _ in range(2)]
+    store.replay_chain(chains[0], first + X[:4, 1:])
+    expected = plain(store, chains[0], tiny)
+    for found in (store.replay_chain(chains[0], tiny), *store.replay_chains(chains, tiny)):
+        assert np.abs(found - expected).max() <= 1e-13 * np.abs(expected).max()
+
+
 def test_what_is_remembered_of_joined_weights_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joined, "_REMEMBERED_BYTES", 4000)
     made = joined.Joined()
@@ -421,8 +446,9 @@ def test_what_is_remembered_of_joined_weights_is_bounded(monkeypatch: pytest.Mon
         for n in range(40)
     ]
     for block in (chains[:10], chains[:11], chains, chains[10:20]):
-        found = made.of(block)
-        assert made.of(block) is found or len(block) == 40  # too large to be kept
+        stack = made.of(block)
+        assert made.of(block) is stack or len(block) == 40  # too large to be kept
+        found = stack.weights
         np.testing.assert_array_equal(found[:, 0], [float(chain.chain_id) for chain in block])
         np.testing.assert_array_equal(found[:, -1], found[:, 0] + 0.5)
     assert made._stacks._used <= 4000

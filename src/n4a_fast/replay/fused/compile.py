@@ -32,7 +32,7 @@ from n4a_fast.replay.fused.linear_operators import (
 )
 from n4a_fast.replay.fused.links import Link, link_of, scores_of
 from n4a_fast.replay.fused.pipeline_models import taken_apart
-from n4a_fast.replay.fused.proof_rows import difference_of, evenly, varied
+from n4a_fast.replay.fused.proof_rows import difference_of, evenly, is_far, varied
 from n4a_fast.replay.fused.radial import is_radial, radial_part
 from n4a_fast.replay.fused.stages import Bench, Stage, line_of, without_models
 from n4a_fast.replay.fused.statistics import RowStatistic, front_of_bands
@@ -156,10 +156,10 @@ def _with_front(work: _Work, alone: _Back, between: Sequence[Array]) -> _Back | 
     if back.start == alone.start:
         return None
     corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
-    behind = work.stages[back.start + (back.statistic is not None) :]
-    center = corrected.mean(axis=0)
-    values = work.bench.after(behind, center[None, :], None, f"front {back.start} {content_hash(center)}")[0]
-    front = front_of_bands(back.statistic, center, back.weights, values) if finite(corrected) else None
+    center, values = _centre(work, back, corrected)
+    if is_far(center, values[0], back.weights):
+        center, values = _centre(work, back, np.zeros_like(corrected))
+    front = front_of_bands(back.statistic, center, back.weights, values[0]) if finite(corrected) else None
     if front is None:
         return None
     statistic = replace(alone.statistic, front=front)
@@ -241,19 +241,25 @@ def _behind_statistic(
     corrected = between[back.start] if back.statistic is None else back.statistic.apply(between[back.start])
     if not finite(corrected):
         return plain_chain(work.plan, (*back.notes, "not fused: the row statistic fails on the rows at hand"))
-    if back.statistic is not None and back.statistic.kind == "radial":
-        center, at_center = corrected[0], between[-1][:1]  # a mean of kernels is the kernels of no spectrum
-    else:
-        center = work.bench.same(corrected.mean(axis=0))
-        behind = work.stages[back.start + (back.statistic is not None) :]
-        at_center = work.bench.after(behind, center[None, :], None, f"centre {back.start} {content_hash(center)}")
     _, others = _run(work, work.bench.once(("varied", id(between[0])), lambda: varied(between[0])), axis)
-    return _proved(
-        work,
-        back,
-        _Evidence(center, at_center, (between[back.start], others[back.start]), (between[-1], others[-1])),
-        given,
-    )
+
+    def proved(center: Array, at_center: Array) -> CompiledChain | PlainChain:
+        before, features = (between[back.start], others[back.start]), (between[-1], others[-1])
+        return _proved(work, back, _Evidence(center, at_center, before, features), given)
+
+    if back.statistic is not None and back.statistic.kind == "radial":
+        return proved(corrected[0], between[-1][:1])  # a mean of kernels is the kernels of no spectrum
+    found = proved(*_centre(work, back, corrected))
+    if isinstance(found, CompiledChain) and is_far(found.center, found.intercept, back.weights):
+        found = proved(*_centre(work, back, np.zeros_like(corrected)))
+    return found
+
+
+def _centre(work: _Work, back: _Back, corrected: Array) -> tuple[Array, Array]:
+    """The mean of the rows before the weights, and what the models get there."""
+    center = work.bench.same(corrected.mean(axis=0))
+    behind = work.stages[back.start + (back.statistic is not None) :]
+    return center, work.bench.after(behind, center[None, :], None, f"centre {back.start} {content_hash(center)}")
 
 
 def _proved(work: _Work, back: _Back, evidence: _Evidence, given: int) -> CompiledChain | PlainChain:

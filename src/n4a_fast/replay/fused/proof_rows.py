@@ -11,6 +11,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 _ROWS = 24
 _VARIED = 8
+_FAR = 100.0  # times the prediction at zero; at the mean of spectra like the training's it is a few times that
 
 
 def evenly(n_rows: int) -> NDArray[np.int64]:
@@ -36,3 +37,11 @@ def difference_of(found: Array, expected: Array, n_rows: int) -> float:
     largest = float(size.max()) or 1.0
     at_hand = max(float(size[:n_rows].max()), largest / 1000.0)
     return float(np.maximum(difference[:n_rows].max() / at_hand, difference[n_rows:].max() / largest))
+
+
+def is_far(center: Array, predicted: Array, weights: Array) -> bool:
+    """Whether the spectra at hand, whose mean is `center`, are nothing like those of the training: around it all others
+    would lose the digits that the prediction there has more than theirs, and around zero none.
+    """
+    at_zero = np.abs(predicted - center @ weights).max()
+    return bool(np.abs(predicted).max() > _FAR * at_zero)

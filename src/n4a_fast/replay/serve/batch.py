@@ -25,6 +25,7 @@ from n4a_fast.replay.fused.stages import Bench
 from n4a_fast.replay.fused.statistics import centred
 from n4a_fast.replay.plain.inputs import check_input, finite
 from n4a_fast.replay.plain.output import Output
+from n4a_fast.replay.serve.joined import Stack
 from n4a_fast.replay.serve.matrix_threads import matrix_threads
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.replay.serve.several import Work, plain_predictions, require_models
@@ -116,8 +117,8 @@ def _run_group(replayer: Replayer, group: Sequence[CompiledChain], work: Work, b
     for first in range(0, len(group), at_a_time):
         block = group[first : first + at_a_time]
         target = output.block([chain.chain_id for chain in block], len(spectra), n_targets)
-        weights = replayer.joined.of(block)
-        products = [partial(_product_into, target[:, rows], group[0], spectra[rows], weights) for rows in chunks]
+        stack = replayer.joined.of(block)
+        products = [partial(_product_into, target[:, rows], stack, spectra[rows]) for rows in chunks]
         with np.errstate(all="ignore"):
             sums = sum(_side_by_side(products, work.threads), np.zeros(len(block)))
         for chain, found, total in zip(block, target, sums.tolist(), strict=True):
@@ -143,12 +144,12 @@ def _side_by_side(products: Sequence[Callable[[], Array]], threads: int) -> Iter
         yield from (given() for given in [begun(pool, product) for product in products])
 
 
-def _product_into(target: Array, first: CompiledChain, spectra: Array, weights: Array) -> Array:
+def _product_into(target: Array, stack: Stack, spectra: Array) -> Array:
     """Predictions (chains, samples[, targets]) of a chunk of samples; gives the sum of each chain's, which tells
     whether all are finite.
     """
-    rows = np.empty((len(spectra), weights.shape[1]))
-    centred(first.statistic, spectra, first.center, rows[:, :-1])
+    weights, rows = stack.weights, np.empty((len(spectra), stack.weights.shape[1]))
+    centred(stack.chains[0].statistic, spectra, stack.center, rows[:, :-1])
     rows[:, -1] = 1.0  # times the intercepts
     with np.errstate(all="ignore"):
         if target.ndim == 2:
