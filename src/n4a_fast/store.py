@@ -1062,13 +1062,17 @@ class WorkspaceStore:
         return workspace.deletions.rehearsed(lambda: workspace.deletions.gc(progress), dry_run)
 
     @_reads
-    def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
+    def cleanup_transient_artifacts(
+        self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str], *, dry_run: bool = False
+    ) -> int:
         """After a refit, let go of fold models and losing chains' transformers that no stored prediction needs.
 
-        Chains and predictions stay. Returns the number of files removed.
+        Chains and predictions stay. Returns the number of files removed, with `dry_run` of those that would be.
         """
-        self._open(writing=True)
-        return self._open().deletions.clean_up_transient(run_id, dataset_name, winning_pipeline_ids)
+        deletions = self._open(writing=True).deletions
+        return deletions.rehearsed(
+            lambda: deletions.clean_up_transient(run_id, dataset_name, winning_pipeline_ids), dry_run
+        )
 
     # -- logs --------------------------------------------------------------------------------
 

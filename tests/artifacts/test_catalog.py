@@ -321,6 +321,9 @@ def test_a_refit_lets_go_of_what_no_prediction_needs(store: WorkspaceStore) -> N
     )
     finish(store, loser)
     finish(store, winner)
+    files = sorted((store.workspace_path / "artifacts").glob("??/*"))
+    assert store.cleanup_transient_artifacts(run, "corn", [winner], dry_run=True) == 2
+    assert sorted((store.workspace_path / "artifacts").glob("??/*")) == files
     assert store.cleanup_transient_artifacts(run, "corn", [winner]) == 2
     assert set(references(store)) == {ids["l0"], ids["ls"], ids["wfinal"], ids["ws"]}
     assert store.get_chain(losing) is not None

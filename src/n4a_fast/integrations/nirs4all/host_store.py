@@ -221,9 +221,11 @@ class Nirs4allStore(WorkspaceStore):
         ):
             self._open().rename_artifacts(chain_id, {meant: stored_id})
 
-    def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
+    def cleanup_transient_artifacts(
+        self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str], *, dry_run: bool = False
+    ) -> int:
         """Like the store's."""
-        count = super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
+        count = super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids, dry_run=dry_run)
         self._names.forget_registered()
         return count
 

@@ -162,10 +162,10 @@ class Store1x(Nirs4allStore):
         self._keep_promises()
         return super().get_artifact_path(artifact_id)
 
-    def cleanup_transient_artifacts(self, run_id: str, dataset_name: str, winning_pipeline_ids: list[str]) -> int:
+    def cleanup_transient_artifacts(self, *given: Any, **options: Any) -> int:
         """Like the store's."""
         self._keep_promises()
-        return super().cleanup_transient_artifacts(run_id, dataset_name, winning_pipeline_ids)
+        return super().cleanup_transient_artifacts(*given, **options)
 
     def gc_artifacts(self, **options: Any) -> int:
         """Like the store's."""
