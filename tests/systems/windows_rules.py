@@ -196,5 +196,7 @@ def obey() -> None:
         setattr(os, name, call)
     io.open = builtins.open = open_stream
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
+    if hasattr(shutil, "_rmtree_impl"):  # from Python 3.14 on chosen when it is imported
+        shutil._rmtree_impl = shutil._rmtree_unsafe
     subprocess.Popen.__init__ = start  # type: ignore[method-assign]
     sys.meta_path.insert(0, _Instead())  # type: ignore[arg-type]

@@ -45,6 +45,7 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
             file.most = None
             files = [info for info in archive.infolist() if not info.filename.endswith("/")]
             _check(path, files, limit)
+            _require_own_places(archive.infolist())
             return {info.filename: _content(path, archive, info) for info in files}
     except FileNotFoundError as error:
         raise NotFoundError("bundle", str(path), "check the path", where="") from error
@@ -61,6 +62,12 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
 def limit_of(path: Path, max_bytes: int | None) -> int:
     """How many bytes the archive may unpack to."""
     return max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
+
+
+def _require_own_places(members: list[zipfile.ZipInfo]) -> None:
+    """`zipfile` reads one where another one lies, and at best warns of it, as of Python 3.14."""
+    if len({info.header_offset for info in members}) < len(members):
+        raise zipfile.BadZipFile("two of its members lie in one place")
 
 
 def _check(path: Path, files: list[zipfile.ZipInfo], limit: int) -> None:
