@@ -39,12 +39,13 @@ class Asking:
 
     `places` are those of BUILD opcodes that `scan` has told, in order, each with the place where the opcodes go on:
     behind it, or behind the array there. At each the unpickler calls its `persistent_load` with the object and its
-    state, and goes on with what that returns. The pickle is read in place and kept alive.
+    state, and goes on with what that returns. A question is two bytes in the place of one, and frames are told to be
+    longer by that. The pickle is read in place and kept alive.
     """
 
     def __init__(self, data: bytes | memoryview, places: list[tuple[int, int]]) -> None: ...
     def read(self, size: int) -> bytes:
-        """The next `size` bytes of the pickle, longer by what is asked among them."""
+        """The next `size` bytes, questions among them; fewer at the end."""
 
     def readinto(self, target: bytearray | memoryview) -> int:
         """Bytes of a large value, straight to where they belong."""
