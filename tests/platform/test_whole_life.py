@@ -74,6 +74,23 @@ def test_a_workspace_from_its_making_to_its_emptying(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.ravel(store.replay_chain(imported, X)), model.predict(X), atol=1e-9)
 
 
+def test_what_is_exported_takes_its_name(tmp_path: Path) -> None:
+    """Whatever wrote a file has let go of it by then; an older one of the name is replaced."""
+    with WorkspaceStore(tmp_path / "workspace") as store:
+        run, chain, _ = saved(store)
+        for folder in ("first", "second"):
+            store.export_predictions_csv(tmp_path / "predictions.csv")
+            store.export_predictions_parquet(tmp_path / "predictions.parquet")
+            store.export_predictions_parquet(tmp_path / folder, partition_by="model_name")
+            store.export_run(run, tmp_path / "run.yaml")
+            store.export_chain(chain, tmp_path / "chain.n4a")
+            store.export_chain(chain, tmp_path / "chain.n4a.py", format="n4a.py")
+            store.replay_chains([chain], X, out=tmp_path / "replayed.parquet")
+    written = ["chain.n4a", "chain.n4a.py", "predictions.csv", "predictions.parquet", "replayed.parquet", "run.yaml"]
+    assert names_in(tmp_path) == sorted(["first", "second", "workspace", *written])
+    assert (tmp_path / "predictions.csv").read_text(encoding="utf-8").count("\n") == 2  # the head and a prediction
+
+
 def test_a_killed_writer_has_saved_what_it_said(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         run = store.begin_run("killed", {}, [])

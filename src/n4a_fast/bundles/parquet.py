@@ -80,7 +80,8 @@ def export_csv(database: Database, target: Path, filters: dict[str, Any]) -> Pat
     where, params = where_on_predictions(database, filters)
     source = _Source(database, _COLUMNS, "none", where, params)
     schema = source.schema
-    with new_file(target) as draft, pyarrow.csv.CSVWriter(draft, schema) as writer:
+    # a path that is given to the writer is closed with the garbage, and Windows renames no file that is open
+    with new_file(target) as draft, pa.OSFile(str(draft), "wb") as file, pyarrow.csv.CSVWriter(file, schema) as writer:
         for table in source.slices():
             writer.write_table(table.cast(schema))
     return target
