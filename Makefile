@@ -58,7 +58,7 @@ thorough: $(READY)
 # A look at everything that needs no process of its own and no killed one, at one case of each test and few examples of
 # each property: within a minute.
 quick: $(READY)
-	@N4A_EXAMPLES=0.1 $(TESTS) -n 2 -rs -m 'not slow and not long' --without-processes --few-cases 1 \
+	@$(IN_MEMORY) N4A_EXAMPLES=0.1 $(TESTS) -n 2 -rs -m 'not slow and not long' --without-processes --few-cases 1 \
 	    --ignore tests/crash --ignore tests/environments --ignore tests/processes --ignore tests/docs
 
 .PHONY: matrix

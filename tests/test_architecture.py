@@ -421,12 +421,14 @@ def long_modules(modules: list[Module]) -> list[str]:
     return [f"{path} has {length} lines" for path, length in lengths if length > LONG_MODULES.get(path, MODULE_LINES)]
 
 
+@pytest.mark.long
 def test_the_package_is_found() -> None:
     assert {"errors.py", "engine/connection/database.py", "store.py", "_native/__init__.py"} <= {
         module.path for module in package()
     }
 
 
+@pytest.mark.long
 def test_imports_point_one_way() -> None:
     assert upward_imports(package()) == []
 
@@ -451,6 +453,7 @@ def test_only_the_integrations_import_nirs4all_and_only_when_called() -> None:
     assert foreign_imports(package(), "nirs4all", "integrations/", lazy=True) == []
 
 
+@pytest.mark.long
 def test_only_the_platform_asks_which_system_this_is() -> None:
     assert system_questions(package()) == []
 

@@ -66,6 +66,7 @@ def test_without_a_refit_the_folds_predict_together(store: WorkspaceStore) -> No
     assert np.allclose(chain.predict(X), np.mean([model.predict(X) for model in models], axis=0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.long
 def test_text_labels_come_back(store: WorkspaceStore) -> None:
     chain = store.save_cross_validation(LogisticRegression(), X, LABELS, cv=3, dataset="coffee")
     assert store.leaderboard().boards[0].metric == "accuracy"

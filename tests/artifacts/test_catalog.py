@@ -74,6 +74,7 @@ def test_a_deleted_file_is_named(store: WorkspaceStore) -> None:
         store.load_artifact(saved)
 
 
+@pytest.mark.long
 def test_an_artifact_shared_by_two_chains_survives_the_deletion_of_either(tmp_path: Path) -> None:
     for first_to_go in (0, 1):
         with WorkspaceStore(tmp_path / str(first_to_go)) as store:

@@ -118,6 +118,7 @@ def test_a_merge_takes_no_other_content_for_the_one_of_its_hash(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("take", ["merge", "extract"])
+@pytest.mark.long
 def test_a_file_that_is_not_what_its_row_says_is_not_taken(tmp_path: Path, take: str) -> None:
     theirs = with_content(tmp_path / "theirs", FIRST)
     file = next((theirs / "artifacts").rglob("*.joblib"))

@@ -149,6 +149,7 @@ def test_a_member_that_is_there_twice_is_refused(store: WorkspaceStore, bundle: 
     refused(store, bundle, "more than once")
 
 
+@pytest.mark.long
 def test_a_bomb_is_refused_by_what_it_states(store: WorkspaceStore, bundle: Path) -> None:
     refused(
         store,

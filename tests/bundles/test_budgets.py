@@ -73,6 +73,7 @@ def test_many_values_beside_joblibs_arrays_take_no_room() -> None:
         contents_of(many_opcodes(2).replace(b"N0", b"N" * 200_000, 1), budget)
 
 
+@pytest.mark.long
 def test_an_lzma_file_cannot_ask_for_a_large_dictionary() -> None:
     import lzma
 

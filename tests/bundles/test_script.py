@@ -102,6 +102,7 @@ def compare(found: list[Any], expected: list[Any]) -> None:
             np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.long
 def test_linear_chains_run_with_numpy_alone(packages: Path, exported: tuple[Path, dict[str, Any]]) -> None:
     folder, expected = exported
     compare(

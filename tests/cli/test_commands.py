@@ -209,6 +209,7 @@ def test_the_usage_line_has_the_words_that_a_command_takes(command: str, words: 
     assert invoke(command, "--help").output.splitlines()[0] == f"Usage: n4a-fast {command} [OPTIONS] {words}"
 
 
+@pytest.mark.long
 def test_an_example_of_the_help_runs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace.parent)
     for arguments in (["top", "-n", "5", "--by", "model"], ["show", "@best"], ["runs", "--since", "7d"], ["info"]):
@@ -243,6 +244,7 @@ def masked(text: str) -> list[str]:
     return [re.sub(r"\b[0-9a-f]{8}\b", "<id>", line).rstrip() for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_runs_at_80_columns(workspace: Path) -> None:
     result = invoke("runs", workspace)
     head, first, second = masked(result.stdout)
@@ -272,6 +274,7 @@ def test_text_is_printed_as_it_is(workspace: Path) -> None:
         assert command == ("show", "@last") or "nightly 1:100:1 [bold]x[/bold]" in told
 
 
+@pytest.mark.long
 def test_ids_are_whole_in_a_pipe_and_different_on_a_terminal(workspace: Path, ids: dict[str, str]) -> None:
     assert ids["run"] in invoke("runs", workspace, columns=None).stdout
     shown = [line.split()[0] for line in invoke("runs", workspace).stdout.splitlines()[1:]]
@@ -280,6 +283,7 @@ def test_ids_are_whole_in_a_pipe_and_different_on_a_terminal(workspace: Path, id
         assert invoke("show", workspace, short).exit_code == 0
 
 
+@pytest.mark.long
 def test_what_would_move_the_cursor_is_taken_out(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         store.begin_run("a\x1b[31mred\nname", {}, [])
@@ -371,6 +375,7 @@ def test_json_of_top_is_the_whole_ranking(workspace: Path, ids: dict[str, str]) 
     assert found["rows"][0]["created_at"].endswith("Z")
 
 
+@pytest.mark.long
 def test_json_of_the_other_looks(workspace: Path, ids: dict[str, str]) -> None:
     assert [row["run_id"] for row in as_json("runs", "runs", workspace)["rows"]] == [ids["failed run"], ids["run"]]
     assert as_json("info", "info", workspace)["rows"]["predictions"] == 6
@@ -546,6 +551,7 @@ def test_info_tells_the_database_from_the_original_kept_beside_it(copy: Path) ->
     assert lines[0][:2] == ["store.duckdb", "1"]
 
 
+@pytest.mark.long
 def test_looking_leaves_the_files_as_they_are(workspace: Path) -> None:
     before = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in workspace.rglob("*") if file.is_file()}
     for command in (("info",), ("sql", "SELECT 1"), ("top",), ("runs",), ("show", "@last"), ("watch", "--once")):
@@ -633,6 +639,7 @@ def test_predict_keeps_its_predictions_where_that_is_asked_for(
         assert found["chain_id"] == ids["good"]
 
 
+@pytest.mark.long
 def test_predict_never_loses_or_makes_up_a_spectrum(workspace: Path, tmp_path: Path) -> None:
     bare = write_csv(tmp_path / "bare.csv", None)
     assert len(invoke("predict", workspace, "@best", bare).stdout.splitlines()) == 1 + len(X)
@@ -669,6 +676,7 @@ def test_predict_refuses_spectra_of_another_width(workspace: Path, tmp_path: Pat
     assert "nothing is interpolated" in result.stderr
 
 
+@pytest.mark.long
 def test_export_and_import(workspace: Path, ids: dict[str, str], tmp_path: Path) -> None:
     for name, what in (("best.n4a", "@best"), ("run.yaml", ids["run"]), ("all.parquet", ids["run"])):
         assert as_json("export", "export", workspace, what, "-o", tmp_path / name)["bytes"] > 0
@@ -723,6 +731,7 @@ def test_delete_by_age_and_state_spares_the_best(copy: Path, ids: dict[str, str]
     assert invoke("delete", copy).exit_code == 2
 
 
+@pytest.mark.long
 def test_gc_vacuum_and_merge(copy: Path, workspace: Path, ids: dict[str, str]) -> None:
     assert as_json("gc", "gc", copy, "--dry-run")["files"] == 0
     invoke("delete", copy, ids["good"], "-y")

@@ -307,6 +307,7 @@ def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @every
+@pytest.mark.long
 def test_on_what_nirs4all_has_left(command: Command, kept: Path, tmp_path: Path) -> None:
     place = kept if command.reads else Path(shutil.copytree(kept, tmp_path / "kept"))
     words = [word.replace(str(kept / "out"), str(tmp_path / "out")) for word in typed(command, place)]
@@ -348,6 +349,7 @@ def test_the_page_without_its_packages_names_the_cure(made: Path, monkeypatch: p
 # -- predicting --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_predictions_have_a_column_for_each_fold_and_each_class(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 

@@ -61,6 +61,7 @@ def test_every_call_names_it(made: tuple[Path, dict[str, str]]) -> None:
         assert repr(store.plot("folds").rows[0]["chain"]).startswith("'1. steady")
 
 
+@pytest.mark.long
 def test_every_command_names_it(made: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     place, chains = made
     best = chains["steady"]

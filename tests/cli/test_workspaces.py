@@ -15,6 +15,7 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.cli.workspaces import bars
 
 
+@pytest.mark.long
 def test_migrate_tells_each_table_and_where_the_original_is(tmp_path: Path) -> None:
     old = unpacked(OLD, tmp_path)
     done = invoke("migrate", old)
@@ -29,6 +30,7 @@ def test_migrate_tells_each_table_and_where_the_original_is(tmp_path: Path) -> N
     assert (again.exit_code, "nothing to do" in again.output) == (0, True)
 
 
+@pytest.mark.long
 def test_convert_writes_a_folder_and_refuses_to_write_it_twice(tmp_path: Path) -> None:
     new = unpacked(NEW, tmp_path)
     done = invoke("convert", new, tmp_path / "ours")
@@ -64,6 +66,7 @@ def test_every_look_works_on_what_nirs4all_has_kept(tmp_path: Path, archive: Pat
     assert invoke("report", place, "-o", tmp_path / "r.html", "--no-charts").exit_code == 0
 
 
+@pytest.mark.long
 def test_a_newer_format_is_told_and_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "w") as store:
         store.begin_run("r", {}, [])

@@ -123,6 +123,7 @@ def test_rows_inserted_by_several_threads_keep_their_order_and_values(database: 
     ]
 
 
+@pytest.mark.long
 def test_what_was_written_does_not_stay_in_memory(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_CACHE", 16 * 2**20)
     monkeypatch.setattr(database_module, "_TRIM_EVERY", 8 * 2**20)

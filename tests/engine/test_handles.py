@@ -139,6 +139,7 @@ def test_a_dropped_store_leaves_the_others_on_its_workspace_open(tmp_path: Path)
     assert workspace.is_closed
 
 
+@pytest.mark.long
 def test_a_dropped_store_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 

@@ -197,6 +197,7 @@ with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
 
 
 @pytest.mark.not_on("windows", reason="a workspace that is open keeps its file and its folder")
+@pytest.mark.long
 def test_the_idle_thread_of_a_store_does_not_touch_what_has_taken_its_place(folder: Path, backup: Path) -> None:
     store = WorkspaceStore(folder)
     store.list_runs()

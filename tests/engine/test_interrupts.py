@@ -54,6 +54,7 @@ def test_a_long_query_ends_with_the_interrupt(store: WorkspaceStore) -> None:
     assert count(store, "runs") == 1
 
 
+@pytest.mark.long
 def test_an_interrupt_while_the_file_is_let_go_is_no_other_error_and_close_can_be_repeated(tmp_path: Path) -> None:
     """As a second Ctrl-C, which nothing keeps waiting, in whatever statement; DuckDB makes a RuntimeError of it."""
 

@@ -107,6 +107,7 @@ def test_a_limit_that_is_none_is_refused_before_anything_is_made(tmp_path: Path,
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_told_with_the_cure_and_the_store_goes_on(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path, memory_limit="64MB") as store:
         run = store.begin_run("kept", {}, [])
@@ -146,6 +147,7 @@ def test_what_a_killed_process_put_aside_goes_with_the_next_opening(tmp_path: Pa
     assert (tmp_path / names[2]).exists()
 
 
+@pytest.mark.long
 def test_a_store_that_only_reads_leaves_nothing_beside_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

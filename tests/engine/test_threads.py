@@ -271,6 +271,7 @@ def test_a_call_that_waited_for_the_end_of_the_store_does_not_say_that_it_saved(
     assert [type(each) for each in outcome] == [StoreClosedError]
 
 
+@pytest.mark.long
 def test_a_prediction_is_found_that_leaves_memory_while_the_tables_are_asked_about_it(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         sweep = begin_sweep(store)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from helpers import PREDICTION, begin_pipeline, examples, save_chain
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -160,7 +161,7 @@ class Workload(RuleBasedStateMachine):
         assert self.store.sql("SELECT count(*) AS n FROM shared_arrays")["n"][0] == len(used)
 
 
-TestWorkload = Workload.TestCase
+TestWorkload = pytest.mark.long(Workload.TestCase)
 TestWorkload.settings = settings(
     # no shrinking: each step is real work on disk, and a failing workload of 25 steps can be read as it is
     max_examples=examples(8),

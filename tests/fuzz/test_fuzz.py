@@ -81,6 +81,7 @@ FOUND = (221104, 223269, 227943, 227679, 1052425)
 
 
 @pytest.mark.parametrize("seed", FOUND)
+@pytest.mark.long
 def test_what_was_found_once_stays_mended(seed: int, tmp_path: Path) -> None:
     one(seed, tmp_path)
     assert not (tmp_path / "mark").exists()

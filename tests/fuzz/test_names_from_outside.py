@@ -75,6 +75,7 @@ def moving(text: str) -> set[str]:
     return {each for each in text if not each.isprintable()} - {"\n"}
 
 
+@pytest.mark.long
 def test_no_name_becomes_markup_in_the_report_or_a_notebook(theirs: WorkspaceStore, tmp_path: Path) -> None:
     page = theirs.report(tmp_path / "report.html", charts=True).path.read_text("utf-8")
     run, chain = (theirs.sql(f"SELECT {kind}_id FROM {kind}s").item() for kind in ("run", "chain"))

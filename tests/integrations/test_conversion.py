@@ -86,6 +86,7 @@ def parquet(root: Path) -> pl.DataFrame:
     )
 
 
+@pytest.mark.long
 def test_a_newer_workspace_becomes_ours(new: Path, tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     report = convert(new, tmp_path / "ours", progress=lambda *told: said.append(told))
@@ -132,6 +133,7 @@ def nearly(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.long
 def test_there_and_back_changes_nothing(new: Path, tmp_path: Path) -> None:
     PipelineLibrary(new).save_template({"pipeline": ["SNV"]}, "snv")
     before = {path: path.stat().st_mtime_ns for path in new.rglob("*")}
@@ -152,6 +154,7 @@ def test_there_and_back_changes_nothing(new: Path, tmp_path: Path) -> None:
     assert {"library", "artifacts"} == {name.partition("/")[0] for name in files[0]}
 
 
+@pytest.mark.long
 def test_what_this_store_has_no_column_for_comes_back(new: Path, tmp_path: Path) -> None:
     change(
         new,
@@ -174,6 +177,7 @@ def test_what_this_store_has_no_column_for_comes_back(new: Path, tmp_path: Path)
     assert parquet(tmp_path / "back").equals(arrays)
 
 
+@pytest.mark.long
 def test_what_was_deleted_here_does_not_come_back(new: Path, tmp_path: Path) -> None:
     change(
         new,
@@ -208,6 +212,7 @@ def test_a_column_that_mixes_kinds_is_named(new: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ours").exists()
 
 
+@pytest.mark.long
 def test_class_labels_become_numbers_and_come_back_as_labels(new: Path, tmp_path: Path) -> None:
     arrays = parquet(new)
     texts, integers = (arrays["prediction_id"][place] for place in (0, 1))
@@ -235,6 +240,7 @@ def test_class_labels_become_numbers_and_come_back_as_labels(new: Path, tmp_path
     assert parquet(tmp_path / "back").equals(arrays)
 
 
+@pytest.mark.long
 def test_a_workspace_of_ours_goes_out_and_comes_in_again(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "ours") as store:
         first, second = begin_sweep(store, "corn"), begin_sweep(store, "so/il")
@@ -297,6 +303,7 @@ def answers(store: WorkspaceStore) -> list[Any]:
     return [predictions.to_dicts(), arrays, rows, store.query_chain_summaries().to_dicts()]
 
 
+@pytest.mark.long
 def test_an_old_workspace_can_be_converted_without_being_touched(tmp_path: Path) -> None:
     old = unpacked(OLD, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in old.rglob("*")}

@@ -104,6 +104,7 @@ def as_sqlite(root: Path, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("name", some(NAMES, 2))
+@pytest.mark.long
 def test_the_name_of_a_table_or_column_is_never_run(tmp_path: Path, name: str) -> None:
     place = Place(tmp_path)
     quoted = '"' + place.filled(name).replace('"', '""') + '"'

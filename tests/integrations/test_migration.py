@@ -36,6 +36,7 @@ def old(tmp_path: Path) -> Path:
     return unpacked(OLD, tmp_path)
 
 
+@pytest.mark.long
 def test_every_row_and_array_arrives_and_the_original_stays(old: Path) -> None:
     original = (old / "store.duckdb").read_bytes()
     (old / "store.duckdb").chmod(0o664)
@@ -132,6 +133,7 @@ def test_arrays_in_parquet_files_come_along_and_the_last_row_of_an_id_counts(old
         assert (store.get_project(run["project_id"]) or {})["name"] == "grain"
 
 
+@pytest.mark.long
 def test_chains_of_a_workspace_in_between_replay_their_stored_predictions(tmp_path: Path) -> None:
     root = unpacked(BETWEEN, tmp_path)
     spectra = np.load(root / "spectra.npy")
@@ -155,6 +157,7 @@ def test_chains_of_a_workspace_in_between_replay_their_stored_predictions(tmp_pa
             assert np.allclose(replayed, stored, rtol=0, atol=1e-6)  # nirs4all trained and predicted in float32
 
 
+@pytest.mark.long
 def test_flattened_arrays_get_their_shape_back(old: Path) -> None:
     identifier = rows(old / "store.duckdb", "SELECT prediction_id FROM prediction_arrays LIMIT 1")[0][0]
     change(
@@ -171,6 +174,7 @@ def test_flattened_arrays_get_their_shape_back(old: Path) -> None:
         assert (found["y_pred"].shape, found["y_proba"].shape, found["weights"]) == ((3, 2), (3, 3), None)
 
 
+@pytest.mark.long
 def test_of_rows_with_one_natural_key_the_newest_counts(old: Path) -> None:
     change(
         old / "store.duckdb",
@@ -188,6 +192,7 @@ def test_of_rows_with_one_natural_key_the_newest_counts(old: Path) -> None:
         assert (store.get_prediction("newer") or {})["val_score"] == 42.0
 
 
+@pytest.mark.long
 def test_what_has_no_column_here_is_kept(old: Path) -> None:
     change(
         old / "store.duckdb",
@@ -240,6 +245,7 @@ except duckdb.IOException:
 """
 
 
+@pytest.mark.long
 def test_a_file_that_was_exchanged_meanwhile_is_not_replaced(old: Path) -> None:
     def exchange(what: str, _done: int, _total: int) -> None:
         if what == "comparing runs":
@@ -297,6 +303,7 @@ def test_a_journal_of_another_store_is_not_replayed_into_the_new_one(old: Path) 
 
 @pytest.mark.parametrize("second_name", [os.link, shutil.copyfile], ids=["link", "copy of the folder"])
 @pytest.mark.parametrize("with_log", [False, True])
+@pytest.mark.long
 def test_a_swap_that_was_killed_halfway_is_undone_and_done_again(
     old: Path, with_log: bool, second_name: Callable[[Path, Path], object]
 ) -> None:
@@ -312,6 +319,7 @@ def test_a_swap_that_was_killed_halfway_is_undone_and_done_again(
         assert counts(store, *NUMBERS_OF_OLD) == {**NUMBERS_OF_OLD, "runs": 1 + with_log}
 
 
+@pytest.mark.long
 def test_the_backup_is_the_way_back(old: Path) -> None:
     before = rows(old / "store.duckdb", ARRAYS)
     migrate(old)

@@ -47,6 +47,7 @@ def test_a_workspace_is_migrated_in_its_folder_and_found_migrated_again(theirs: 
     assert migrate(theirs).already_done
 
 
+@pytest.mark.long
 def test_the_original_s_names_lead_back_to_it(theirs: Path) -> None:
     wanted = ids_in(theirs / "store.sqlite")
     migrate(theirs / "store.sqlite")
@@ -71,6 +72,7 @@ def test_tables_of_a_studio_are_told_and_stay_in_the_original(theirs: Path) -> N
         assert connection.execute("SELECT dataset FROM studio_links").fetchall() == [("corn",)]
 
 
+@pytest.mark.long
 def test_a_workspace_that_is_being_written_to_is_left_alone(theirs: Path) -> None:
     with closing(sqlite3.connect(theirs / "store.sqlite", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")

@@ -107,6 +107,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
+@pytest.mark.long
 def test_a_query_has_the_answer_that_sqlite_gives(both: tuple[Store1x, sqlite3.Connection], query: str) -> None:
     store, theirs = both
     wanted = theirs.execute(query).fetchall()

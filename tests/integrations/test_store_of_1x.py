@@ -304,6 +304,7 @@ def test_what_else_comes_with_a_prediction_is_kept_and_goes_with_it(store: Store
     assert store.sql("SELECT * FROM carried").is_empty()
 
 
+@pytest.mark.long
 def test_labels_and_metadata_go_to_a_workspace_of_nirs4all_and_come_back(store: Store1x, tmp_path: Path) -> None:
     labels = np.array(["wheat", "barley"])
     prediction = saved(

@@ -89,6 +89,7 @@ def test_any_flipped_byte_of_the_last_record_hides_it(path: Path) -> None:
     assert read(path) == [b"kept", b"flipped"]
 
 
+@pytest.mark.long
 def test_a_flipped_bit_in_an_applied_record_hides_nothing_behind_it(path: Path) -> None:
     first = len(encoded(1, CONTENTS[0]))
     for bit in range(8 * first):

@@ -37,6 +37,7 @@ def filled(folder: Path) -> tuple[WorkspaceStore, list[str], list[str]]:
     return store, runs, ids
 
 
+@pytest.mark.long
 def test_vacuum_gives_the_space_of_deleted_rows_back_and_keeps_the_rest(tmp_path: Path) -> None:
     store, runs, ids = filled(tmp_path)
     with store:

@@ -111,6 +111,7 @@ def artifact_files(root: Path) -> list[Path]:
     return sorted((root / "artifacts").glob("??/*.joblib"))
 
 
+@pytest.mark.long
 def test_a_sound_workspace_has_no_findings(workspace: Path) -> None:
     report = verified(workspace)
     assert report

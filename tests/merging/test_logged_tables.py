@@ -198,6 +198,7 @@ def test_a_closed_shard_rests_in_its_journal_until_it_is_read(store: WorkspaceSt
     assert store.merge(path).added("predictions") == 0
 
 
+@pytest.mark.long
 def test_a_shard_that_is_opened_again_goes_on_and_keeps_its_first_rows(store: WorkspaceStore, tmp_path: Path) -> None:
     run, path = store.begin_run("sweep", {}, []), tmp_path / "shard"
     for pipelines in (1, 2):
@@ -207,6 +208,7 @@ def test_a_shard_that_is_opened_again_goes_on_and_keeps_its_first_rows(store: Wo
     assert count(store, "predictions") == 6
 
 
+@pytest.mark.long
 def test_a_conflict_with_a_journal_is_refused_by_name(store: WorkspaceStore, tmp_path: Path) -> None:
     run, path = store.begin_run("sweep", {}, []), tmp_path / "shard"
     sweep = filled_shard(store, path, run)

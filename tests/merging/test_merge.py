@@ -109,6 +109,7 @@ def test_what_was_merged_is_a_part_like_any_other(store: WorkspaceStore, other: 
     assert counts(store, "runs", "predictions") == {"runs": 2, "predictions": 4}
 
 
+@pytest.mark.long
 def test_all_shards_below_a_workspace_are_merged_in_one_call(store: WorkspaceStore) -> None:
     run = store.begin_run("sweep", {}, [])
     for number in range(5):
@@ -189,6 +190,7 @@ def test_other_content_under_a_known_id_is_refused_by_name(store: WorkspaceStore
     assert not list((store.workspace_path / "artifacts").rglob("*.draft"))
 
 
+@pytest.mark.long
 def test_an_artifact_with_other_content_is_refused_by_name(store: WorkspaceStore, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         with WorkspaceStore(tmp_path / folder) as other:
@@ -205,6 +207,7 @@ def test_an_artifact_with_other_content_is_refused_by_name(store: WorkspaceStore
     assert store.get_artifact_path("shared$id:0").read_bytes() == b"a"
 
 
+@pytest.mark.long
 def test_sources_are_checked_before_any_is_merged(store: WorkspaceStore, other: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         store.merge(other, tmp_path / "nowhere")

@@ -13,6 +13,7 @@ from n4a_fast.integrations.workspaces import convert
 
 
 @pytest.mark.parametrize("name", [NEW, OLD])
+@pytest.mark.long
 def test_a_workspace_of_nirs4all_is_merged_once_and_left_as_it_was(
     store: WorkspaceStore, tmp_path: Path, name: str
 ) -> None:
@@ -29,6 +30,7 @@ def test_a_workspace_of_nirs4all_is_merged_once_and_left_as_it_was(
     assert not [path for path in store.workspace_path.iterdir() if path.name.startswith(".n4a_fast-merge")]
 
 
+@pytest.mark.long
 def test_what_is_merged_is_what_a_conversion_gives(store: WorkspaceStore, tmp_path: Path) -> None:
     source = unpacked(NEW, tmp_path)
     store.merge(source)

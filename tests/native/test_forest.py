@@ -140,6 +140,7 @@ a_tree = st.lists(st.tuples(numbers_near, numbers_near, numbers_near), max_size=
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(a_tree, st.integers(0, 3)), max_size=3), st.sampled_from([3, 5]))
+@pytest.mark.long
 def test_trees_are_sound_where_every_node_is(trees: list[tuple[Any, int]], columns: int) -> None:
     nodes = [np.zeros((len(links), columns), np.int64) for links, _ in trees]
     for one, (links, _) in zip(nodes, trees, strict=True):
@@ -181,6 +182,7 @@ def plainly_needed(trees: list[Any], rooms: list[int]) -> int:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.lists(a_grown_node, max_size=3), st.integers(0, 3), st.integers(0, 3)), max_size=3))
+@pytest.mark.long
 def test_grown_trees_need_as_many_features_as_their_nodes_ask_for(trees: list[tuple[Any, int, int]]) -> None:
     nodes = [np.array(one, GROWN) for one, _, _ in trees]
     bits = [(np.zeros((first, 8), np.uint32), np.zeros((second, 8), np.uint32)) for _, first, second in trees]

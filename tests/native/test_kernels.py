@@ -76,6 +76,7 @@ def test_affine_is_a_centred_product(
 @given(
     shape=shapes, seed=st.integers(0, 99), level=st.sampled_from(LEVELS), centred=st.booleans(), ddof=st.integers(0, 1)
 )
+@pytest.mark.long
 def test_snv_affine_is_snv_and_then_the_product(
     shape: tuple[int, int, int], seed: int, level: int, centred: bool, ddof: int
 ) -> None:

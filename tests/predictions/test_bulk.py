@@ -131,6 +131,7 @@ def test_wrong_columns_are_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("is_opened_again", [False, True])
+@pytest.mark.long
 def test_one_unknown_chain_among_many_is_named(tmp_path: Path, is_opened_again: bool) -> None:
     store = WorkspaceStore(tmp_path)
     sweep = begin_sweep(store)

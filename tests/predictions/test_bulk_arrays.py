@@ -94,6 +94,7 @@ def test_slices_that_replace_one_another_end_as_the_last(
 
 @settings(max_examples=examples(4))
 @drawn(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=9), st.booleans())
+@pytest.mark.long
 def test_slices_that_have_contents_in_common_keep_each_once(
     workspace: WorkspaceStore, contents: list[tuple[int, int]], is_saved_again: bool
 ) -> None:

@@ -114,6 +114,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stale_chains, "_PREDICTIONS_AT_ONCE", 3)
 
 
+@pytest.mark.long
 def test_many_pieces_give_what_one_gives(store: WorkspaceStore, small_pieces: None) -> None:
     sweeps = [begin_sweep(store) for _ in range(5)]
     for fold in range(4):  # the predictions of all chains lie in between each other
@@ -348,6 +349,7 @@ def test_a_closed_store_of_some_size_leaves_nothing_for_readers_to_compute(tmp_p
         check(reader, is_fresh=True)
 
 
+@pytest.mark.long
 def test_a_reader_who_may_not_write_computes_many_stale_chains_piece_by_piece_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def test_exports_and_arrow_have_numbers_and_labels_side_by_side(
     assert "y_true_labels" not in plain.column_names
 
 
+@pytest.mark.long
 def test_merges_and_extracts_keep_labels(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
     (identifier,) = store.save_predictions(columns(sweep, fold_id=["0"]), y_true=TRUE, y_pred=PRED)
     store.extract([sweep.run], tmp_path / "part")

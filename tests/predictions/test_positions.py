@@ -54,6 +54,7 @@ def wanted_of(ids: list[str]) -> pa.Table:
 
 @settings(max_examples=examples(30))
 @given(st.data())
+@pytest.mark.long
 def test_positions_are_those_of_a_join(filled: tuple[WorkspaceStore, list[str]], data: st.DataObject) -> None:
     store, saved = filled
     starts = data.draw(st.lists(st.tuples(st.integers(0, len(saved) - 1), st.integers(0, 300)), max_size=6))

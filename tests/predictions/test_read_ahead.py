@@ -84,6 +84,7 @@ def test_neighbours_are_what_each_is_alone(filled: tuple[Path, list[str]], monke
 
 @settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(-FILLED, FILLED))
+@pytest.mark.long
 def test_a_wrong_guess_of_where_arrays_are_changes_nothing(
     mixed: tuple[WorkspaceStore, list[str]], order: Random, shift: int
 ) -> None:

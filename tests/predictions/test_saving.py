@@ -95,6 +95,7 @@ def test_a_branch_is_the_same_in_every_type_that_counts_as_its_number(store: Wor
     assert len(ids) == 1
 
 
+@pytest.mark.long
 def test_a_key_saved_by_a_later_process_has_the_same_id(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path) as store:
         sweep = begin_sweep(store)

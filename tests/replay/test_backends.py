@@ -66,6 +66,7 @@ class _Together(ThreadingBackend):
     supports_return_generator = False
 
 
+@pytest.mark.long
 def test_backends_that_give_results_together_are_served(tmp_path: Path) -> None:
     joblib.register_parallel_backend("together", _Together)
     with WorkspaceStore(tmp_path / "ws") as store:

@@ -106,6 +106,7 @@ def bits_of(model: Any, quick: Any, rows: Array) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(WALKED)))
+@pytest.mark.long
 def test_a_stand_in_gives_the_bits_of_its_estimator(number: int) -> None:
     model, made = fitted(number), StandIns()
     rows = spectra(300, 24, seed=2)
@@ -116,6 +117,7 @@ def test_a_stand_in_gives_the_bits_of_its_estimator(number: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(number=st.integers(0, len(WALKED) - 1), rows=st.integers(1, 70), seed=st.integers(0, 99), data=st.data())
+@pytest.mark.long
 def test_stand_ins_agree_on_any_rows(number: int, rows: int, seed: int, data: st.DataObject) -> None:
     model = fitted(number)
     some = spectra(rows, 24, seed=seed) * data.draw(st.sampled_from([1.0, -3.0, 1e-9, 1e9, 1e-36, 0.0]))

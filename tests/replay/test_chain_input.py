@@ -124,6 +124,7 @@ def test_a_class_past_64_bits_does_not_keep_the_store_from_closing(tmp_path: Pat
 
 
 @ALONE
+@pytest.mark.long
 def test_what_is_known_is_described_and_travels_with_a_bundle(store: WorkspaceStore, tmp_path: Path) -> None:
     frame = pd.DataFrame(X, columns=NAMES)
     facts = ChainInput(wavelengths=tuple(map(float, NAMES)), wavelength_unit="cm-1", targets=("protein",))

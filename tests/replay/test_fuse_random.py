@@ -204,6 +204,7 @@ def with_registered(operator: Any, rows: Array = X) -> Any:
 
 @pytest.mark.parametrize("kind", [Lies, SlightlyBent, LooksAround])
 @pytest.mark.parametrize("rows", [1, 24])
+@pytest.mark.long
 def test_an_operator_that_lies_is_caught_and_reported(kind: type, rows: int) -> None:
     register_linear_operator(kind)
     found = with_registered(kind(), X[:rows])

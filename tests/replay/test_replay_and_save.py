@@ -101,6 +101,7 @@ def test_classes_that_are_numbers_are_classes(store: WorkspaceStore, classes: An
     assert (row["task_type"], row["metric"]) == ("regression", "rmse")
 
 
+@pytest.mark.long
 def test_spectra_that_were_not_measured_have_no_part_in_scores(store: WorkspaceStore) -> None:
     some, numbers, labels = np.arange(len(Y)) % 3 > 0, Y.copy(), LABELS.astype(object)
     numbers[~some], labels[~some] = np.nan, None

@@ -239,6 +239,7 @@ def test_a_reader_uses_what_is_stored_and_stores_nothing(store: WorkspaceStore) 
 @pytest.mark.parametrize(
     "change", ["made_with = 'n4a_fast==0.0.0'", "made_with = made_with || ' gone==1.0'", "sources = 'other'"]
 )
+@pytest.mark.long
 def test_what_is_stale_is_made_again(store: WorkspaceStore, change: str) -> None:
     chain = pls_chain(store, begin(store), X, y)
     expected = store.replay_chain(chain, NEW)
@@ -366,6 +367,7 @@ def several_chains(store: WorkspaceStore) -> list[str]:
     return [chains[number] for number in np.random.default_rng(0).permutation(len(chains))]
 
 
+@pytest.mark.long
 def test_many_chains_are_rows_in_order(store: WorkspaceStore) -> None:
     chains = several_chains(store)
     expected = np.stack([plain(store, chain, NEW) for chain in chains])

@@ -139,6 +139,7 @@ def test_a_parquet_file_has_a_column_for_each_chain(
     np.testing.assert_allclose(np.stack([column.to_numpy() for column in table.columns]), expected, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_several_targets_probabilities_and_labels_are_streamed(store: WorkspaceStore, tmp_path: Path) -> None:
     pipeline = begin(store)
     two = put_chain(store, pipeline, [], [Ridge().fit(X, np.stack([Y, -Y], axis=1))])

@@ -77,6 +77,7 @@ def test_a_stand_in_gives_the_bits_of_its_ensemble(number: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(number=st.integers(0, len(KINDS) - 1), rows=st.integers(1, 70), seed=st.integers(0, 99), data=st.data())
+@pytest.mark.long
 def test_stand_ins_agree_on_any_rows(number: int, rows: int, seed: int, data: st.DataObject) -> None:
     model, made = fitted(number), StandIns()
     some = spectra(rows, 24, seed=seed) * data.draw(st.sampled_from([1.0, -3.0, 1e-9, 1e9]))

@@ -47,6 +47,7 @@ def test_folds_with_other_classes_are_counted_by_name(labelled: tuple[WorkspaceS
             store.plot(kind, chain)
 
 
+@pytest.mark.long
 def test_reports_pages_and_cells_show_them(labelled: tuple[WorkspaceStore, str], tmp_path: Path) -> None:
     pytest.importorskip("starlette")
     from n4a_fast.report.live import Look

@@ -114,6 +114,7 @@ def test_reads_of_other_threads_are_drained_as_ever(store: WorkspaceStore) -> No
         assert asyncio.run(asyncio.to_thread(store.list_pipelines)).height == 1
 
 
+@pytest.mark.long
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> Any:

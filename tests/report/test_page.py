@@ -59,6 +59,7 @@ def without_date(page: str) -> str:
     return re.sub(r"Made .* by n4a_fast", "Made by n4a_fast", page)
 
 
+@pytest.mark.long
 def test_nothing_in_the_page_grows_with_the_predictions(tmp_path: Path) -> None:
     sizes = []
     for count in (150, 1500):
@@ -69,6 +70,7 @@ def test_nothing_in_the_page_grows_with_the_predictions(tmp_path: Path) -> None:
     assert sizes[1] < 3_000_000
 
 
+@pytest.mark.long
 def test_equal_workspaces_give_equal_bytes(store: WorkspaceStore, tmp_path: Path) -> None:
     save_chains(store, 5)
     pages = [Path(store.report(tmp_path / name).path).read_text() for name in ("a.html", "b.html")]
@@ -93,6 +95,7 @@ def test_the_page_reads_without_scripts(store: WorkspaceStore, tmp_path: Path) -
     assert "https://" not in page
 
 
+@pytest.mark.long
 def test_what_users_write_is_text(store: WorkspaceStore, tmp_path: Path) -> None:
     save_chains(store, 8, names=WICKED)
     page = store.report(tmp_path / "r.html").path.read_text()
@@ -119,6 +122,7 @@ def test_a_report_is_made_of_any_workspace(store: WorkspaceStore, tmp_path: Path
 
 
 @drawn
+@pytest.mark.long
 def test_charts_are_saved_in_every_form(store: WorkspaceStore, tmp_path: Path) -> None:
     save_chains(store, 12)
     for kind in figures.KINDS:

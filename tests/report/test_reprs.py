@@ -162,6 +162,7 @@ def kept_by_thread(store: WorkspaceStore) -> Callable[[], object]:
     return end
 
 
+@pytest.mark.long
 def test_nothing_is_written_for_what_is_shown(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path / "w", flush_interval=None) as store:
         views = views_of(store)

@@ -134,6 +134,7 @@ def test_a_failed_pipeline_leaves_only_its_row_and_its_error(
 
 
 @pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.long
 def test_other_pipelines_keep_everything_they_share(store: WorkspaceStore, sweep: Sweep, flushed: bool) -> None:
     other = sweep._replace(pipeline=begin_pipeline(store, sweep.run))
     fill(store, other)
