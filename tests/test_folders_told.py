@@ -51,11 +51,17 @@ def told(folder: Path, *options: str) -> list[str]:
     return lines_of(folder, *options)
 
 
+def _of_no_run() -> dict[str, str]:
+    """The environment without what this run of pytest, and the `make` that began it, were told."""
+    told = ("PYTEST_", "MAKE", "MFLAGS")
+    return {name: value for name, value in os.environ.items() if not name.startswith(told)}
+
+
 def lines_of(folder: Path, *options: str) -> list[str]:
     """What pytest prints of a folder."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "progress", "-p", "no:cacheprovider", *options],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**_of_no_run(), "PYTHONPATH": str(Path(__file__).parent)},
         cwd=folder,
         text=True,
         capture_output=True,
@@ -94,7 +100,9 @@ def test_a_warning_fails_a_test_by_our_own_lines_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_a_python_that_does_not_start_is_refused_by_its_name() -> None:
     asked = ["make", "-n", "test", "PYTHON=python-of-nowhere"]
-    done = subprocess.run(asked, cwd=Path(__file__).parents[1], text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        asked, cwd=Path(__file__).parents[1], env=_of_no_run(), text=True, capture_output=True, check=False
+    )
     assert done.returncode == 2
     assert "python-of-nowhere is no Python that starts here" in done.stderr
     assert done.stdout == ""

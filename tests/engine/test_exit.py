@@ -237,3 +237,38 @@ def test_a_long_query_of_a_thread_is_interrupted_when_the_program_ends(tmp_path:
     assert ended.returncode == 0
     with WorkspaceStore(tmp_path) as store:
         assert store.list_runs()["name"].to_list() == ["kept"]
+
+
+# No thread can be started, as at the end of an interpreter: each would take more addresses than there are.
+NO_THREAD = """
+import sys, threading
+from helpers import begin_sweep, predict_with_arrays
+from n4a_fast import WorkspaceStore
+
+threading.stack_size(2**46)
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    pass
+else:
+    raise SystemExit("a thread was started")
+with WorkspaceStore(sys.argv[1]) as store:
+    print("waits", flush=True)
+    assert store.list_runs()["name"].to_list() == ["of the parent"]
+    sweep = begin_sweep(store)
+    prediction = predict_with_arrays(store, sweep)
+    store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+    assert store.sql("SELECT prediction_id FROM predictions").item() == prediction
+    assert store.load_arrays([prediction]).y_pred[0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    store.vacuum()
+"""
+
+
+def test_a_program_that_gets_no_thread_waits_writes_and_reads(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path) as store:
+        with store.transaction():
+            store.begin_run("of the parent", {}, [])
+            ended = child(NO_THREAD, tmp_path)
+            assert read_line(ended) == "waits"
+        assert finish(ended) == ""
+        assert counts(store, "runs", "predictions") == {"runs": 2, "predictions": 1}

@@ -69,8 +69,7 @@ class Syncing:
         self._witness, self._pid, self._is_done = witness, os.getpid(), False
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._sync, name="n4a_fast-sync", daemon=True)
-        with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more: `wait` does it
-            start(self._thread)
+        start(self._thread)  # or `wait` does it
 
     def wait(self) -> None:
         """Return when all of it survives a power loss; OSError if something does not."""

@@ -90,11 +90,10 @@ class Watched(Protocol):
         ...
 
 
-def watch(watched: Watched) -> threading.Thread:
-    """Start the thread; it ends when the workspace is closed."""
+def watch(watched: Watched) -> threading.Thread | None:
+    """Start the thread; it ends when the workspace is closed. None where none can be started."""
     thread = threading.Thread(target=_watch, args=(watched,), name="n4a_fast-background", daemon=True)
-    start(thread)
-    return thread
+    return thread if start(thread) else None
 
 
 def _watch(watched: Watched) -> None:

@@ -11,10 +11,18 @@ import threading
 from types import FrameType, TracebackType
 
 
-def start(thread: threading.Thread) -> None:
-    """Start a thread: Python's own wait for it, cut by Ctrl-C, may end in a RuntimeError about its locks."""
+def start(thread: threading.Thread) -> bool:
+    """Start a thread: Python's own wait for it, cut by Ctrl-C, may end in a RuntimeError about its locks.
+
+    False where none can be started: an interpreter that ends starts none any more (as of Python 3.12 before it runs
+    what is registered for its end), and a system may have no room for one.
+    """
     with Uninterrupted():
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+    return True
 
 
 class Uninterrupted:

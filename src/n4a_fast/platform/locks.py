@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from n4a_fast.platform.choice import system
 from n4a_fast.platform.interrupts import start
+
+_POLL_SECONDS = 0.01
 
 
 class LocksUnsupportedError(OSError):
@@ -84,8 +87,10 @@ class FileLock:
             return True
         wait = _Wait(self.path, shared)
         try:
-            start(wait)
-            wait.join(timeout)
+            if start(wait):
+                wait.join(timeout)
+            else:
+                wait.poll(timeout)
         finally:
             descriptor = wait.result_or_give_up()
         if descriptor is None:
@@ -116,6 +121,17 @@ class _Wait(threading.Thread):
             self._acquired = True
             if self._given_up:
                 self._close()
+
+    def poll(self, seconds: float) -> None:
+        """Where no thread can be started: try until it is there, without a place in the queue."""
+        end = time.monotonic() + seconds
+        try:
+            while not self._acquired and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS)
+                self._acquired = system.try_lock(self._descriptor, shared=self._shared)
+        finally:
+            if not self._acquired:
+                os.close(self._descriptor)
 
     def result_or_give_up(self) -> int | None:
         """The locked descriptor; None, and none will be kept, if the lock is not there yet."""

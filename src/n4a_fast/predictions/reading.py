@@ -42,13 +42,7 @@ _SHARED = {
     "weights": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_arrays",
     "sample_indices": "SELECT content_hash, array_values, NULL::INTEGER AS width FROM shared_indices",
 }
-_NO_CONTENTS = pa.table(
-    {
-        "content_hash": pa.array([], pa.string()),
-        "array_values": pa.array([], pa.list_(pa.float64())),
-        "width": pa.array([], pa.int32()),
-    }
-)
+_CONTENTS = pa.schema({"content_hash": pa.string(), "array_values": pa.list_(pa.float64()), "width": pa.int32()})
 _FEW = 64  # contents that are asked for by value, which spares a table of them
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
 _KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
@@ -176,7 +170,7 @@ class ArrayReader:
     def _contents(self, sql: str, hashes: pa.Array) -> pa.Table:
         """Shared contents by their hashes, unordered."""
         if not len(hashes):
-            return _NO_CONTENTS
+            return _CONTENTS.empty_table()
         if len(hashes) > _FEW:
             used = pa.table({"content_hash": hashes})
             return self._database.select(f"{sql} SEMI JOIN used USING (content_hash)", used=used)

@@ -202,7 +202,8 @@ def _until_interrupted(connection: duckdb.DuckDBPyConnection, work: Callable[[],
         finally:
             done.set()
 
-    start(threading.Thread(target=run, name="n4a_fast sql", daemon=True))
+    if not start(threading.Thread(target=run, name="n4a_fast sql", daemon=True)):
+        run()
     try:
         done.wait()
     except BaseException:
