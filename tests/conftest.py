@@ -66,9 +66,9 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_open() -> Iterator[None]:
-    """What a test leaves open is closed behind it: its thread, its locks and its turn at the file are no other test's.
-    Stores of fixtures that outlive the test stay.
+def nothing_stays_open(tmp_path: Path) -> Iterator[None]:
+    """What a test leaves open is closed behind it, before its folder goes: its thread, its locks and its turn at the
+    file are no other test's. Stores of fixtures that outlive the test stay.
     """
     before = registry._all_open()
     yield

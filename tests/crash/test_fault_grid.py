@@ -13,13 +13,14 @@ import pytest
 from campaign import SHIM
 from faults import CALLS
 from helpers import finish, library, program
+from sampling import some
 
 STRIDE = int(os.environ.get("N4A_FAULT_STRIDE", "144"))
 _PROGRAM = Path(__file__).with_name("faults.py")
 _SECONDS = 3000.0
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", some(CALLS, 5))
 def test_a_refused_operation_is_told_and_nothing_acknowledged_is_lost(call: str, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()

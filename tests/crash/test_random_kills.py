@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from helpers import DEADLINE, SHARE, counts, finish, program
 from nursery import BULK_ROWS, FOLDS, PARTITIONS, fill_pipeline
+from sampling import some
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.merging.logged_tables import logged
@@ -71,7 +72,7 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-@pytest.mark.parametrize("workload", ["drop-in", "draining", "bulk", "delete"])
+@pytest.mark.parametrize("workload", some(["drop-in", "draining", "bulk", "delete"], 2))
 def test_kills_at_random_moments(tmp_path: Path, nursery: subprocess.Popen[str], workload: str) -> None:
     dice = random.Random(workload)
     folder, acknowledged = tmp_path / "workspace", tmp_path / "acknowledged"
@@ -91,6 +92,7 @@ def test_kills_at_random_moments(tmp_path: Path, nursery: subprocess.Popen[str],
             )
 
 
+@pytest.mark.slow
 def test_merges_of_shards_in_their_journals_are_killed_and_repeated(
     tmp_path: Path, nursery: subprocess.Popen[str]
 ) -> None:

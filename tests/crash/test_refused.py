@@ -99,7 +99,7 @@ with WorkspaceStore(sys.argv[1]) as store:
 CALLS = ("open", "save_artifact", "list_runs", "close", "shard", "merge")
 
 
-@pytest.mark.parametrize("call", some(CALLS, 3))
+@pytest.mark.parametrize("call", some(CALLS, 1))
 def test_a_refused_file_operation_is_told_and_the_call_can_be_repeated(tmp_path: Path, call: str) -> None:
     assert int(finish(program("-c", tmp_path, call, code=REFUSED, LD_PRELOAD=str(library(SHIM))))) > 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import DEADLINE, child, counts, finish, names_in, program, read_line
+from sampling import some
 
 from n4a_fast import WorkspaceStore
 
@@ -69,7 +70,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", some(["fork", "spawn", "forkserver"], 2))
 def test_workers_of_multiprocessing_that_close_nothing_lose_nothing(tmp_path: Path, method: str) -> None:
     script = tmp_path / "workers.py"
     script.write_text(WORKERS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers import child, count, counts, finish, program
+from sampling import some
 
 from n4a_fast import WorkspaceStore
 
@@ -203,7 +204,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["loky", "fork", "spawn"])
+@pytest.mark.parametrize("how", some(["fork", "loky", "spawn"], 2))
 def test_workers_open_the_store_of_their_parent_by_its_path(tmp_path: Path, how: str) -> None:
     script = tmp_path / "workers.py"
     script.write_text(WORKERS)

@@ -121,7 +121,7 @@ def state_of(folder: Path) -> dict[str, object]:
     "name",
     some(
         ["fail_pipeline", "delete_run", "delete_dataset", "rename_artifacts", "delete_prediction", "cleanup_transient"],
-        3,
+        2,
     ),
 )
 def test_a_kill_anywhere_in_a_unit_leaves_before_or_after(tmp_path: Path, name: str) -> None:

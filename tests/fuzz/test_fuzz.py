@@ -87,6 +87,7 @@ def test_what_was_found_once_stays_mended(seed: int, tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.slow
 def test_the_fuzzer_tells_what_goes_wrong() -> None:
     told = " ".join(fuzz(range(2, 5), "faulty")[1])  # one of each
     assert "DIED with -11" in told

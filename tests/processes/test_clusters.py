@@ -119,9 +119,12 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
         pytest.param(
             DASK,
             "distributed",
-            marks=pytest.mark.skipif(
-                not find_spec("distributed"), reason="Dask is not installed; pip install 'n4a_fast[test]'"
-            ),
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    not find_spec("distributed"), reason="Dask is not installed; pip install 'n4a_fast[test]'"
+                ),
+            ],
         ),
         pytest.param(
             RAY, "ray", marks=pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed; pip install ray")

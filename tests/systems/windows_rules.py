@@ -31,7 +31,7 @@ import open_files
 
 HERE = Path(__file__).parent
 IN_USE, DENIED, EXISTS, INVALID_NAME = 32, 5, 183, 123
-SEEN = ("/tmp/", "/var/tmp/")  # the rules hold where tests keep their files
+SEEN = ("/tmp/", "/var/tmp/", "/dev/shm/")  # the rules hold where tests keep their files
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{digit}" for name in ("com", "lpt") for digit in range(1, 10))}
 _pending: dict[str, tuple[int, int]] = {}  # deleted names that are still taken, and whose file's
 
