@@ -45,8 +45,8 @@ demo: $(READY)
 test: $(READY)
 	@$(IN_MEMORY) $(TESTS) -rs -m 'not slow'
 
-# The slow ones: wheel and sdist built from nothing, the gate on a store made worse, the rules of other systems, a file
-# larger than the memory of a cluster's workers.
+# The slow ones: more cases of what kills and refuses, wheel and sdist built from nothing, the gate on a store made worse,
+# the rules of other systems, a file larger than the memory of a cluster's workers.
 slow: $(READY)
 	@$(TESTS) -rs -m slow
 
