@@ -134,6 +134,8 @@ def test_a_taken_name_is_refused_and_overwrite_replaces_all_but_the_creation_tim
 
 def test_a_deleted_template_is_gone_and_its_name_is_free(library: PipelineLibrary) -> None:
     library.save_template(CONFIG, "pls")
+    library.delete_template("pls", dry_run=True)
+    assert library.list_templates()
     library.delete_template("pls")
     assert library.list_templates() == hidden(library) == []
     with pytest.raises(FileNotFoundError, match="no template 'pls'"):

@@ -119,9 +119,13 @@ class PipelineLibrary:
         """Categories that hold a template, in order."""
         return sorted({folder.parent.name for folder in self._template_folders(None)})
 
-    def delete_template(self, name: str, category: str | None = None) -> None:
-        """Remove a template; without a category the name must be in one category only."""
-        remove_folder(self._find(name, category))
+    def delete_template(self, name: str, category: str | None = None, *, dry_run: bool = False) -> None:
+        """Remove a template; without a category the name must be in one category only. With `dry_run` only a name
+        that cannot be removed is told.
+        """
+        folder = self._find(name, category)
+        if not dry_run:
+            remove_folder(folder)
 
     def copy_from_pipeline(
         self,

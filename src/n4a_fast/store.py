@@ -920,9 +920,10 @@ class WorkspaceStore:
         self._open().projects.update(project_id, name, description, color)
 
     @_reads
-    def delete_project(self, project_id: str) -> None:
-        """Delete a project; its runs stay and belong to none."""
-        self._open(writing=True).delete_project(project_id)
+    def delete_project(self, project_id: str, *, dry_run: bool = False) -> None:
+        """Delete a project; its runs stay and belong to none. With `dry_run` only an unknown id is told."""
+        workspace = self._open(writing=True)
+        workspace.deletions.rehearsed(lambda: workspace.delete_project(project_id), dry_run)
 
     @_writes
     def set_run_project(self, run_id: str, project_id: str | None) -> None:

@@ -44,6 +44,9 @@ def test_runs_belong_to_a_project_until_it_is_deleted(store: WorkspaceStore) -> 
     projects = {row["run_id"]: row["project_id"] for row in store.list_runs().to_dicts()}
     assert projects == {inside: project, outside: None}
     store.set_run_project(outside, project)
+    store.delete_project(project, dry_run=True)
+    assert store.get_project(project) is not None
+    assert store.list_runs()["project_id"].to_list() == [project, project]
     store.delete_project(project)
     assert store.get_project(project) is None
     assert store.list_runs()["project_id"].to_list() == [None, None]
