@@ -45,7 +45,10 @@ def connected(memory_limit: int, spill: Path | None) -> Connection:
     DuckDB takes `memory_limit` bytes, and writes what does not fit into the folder `spill`, which it makes when it
     needs it and removes when the connection closes; None: it raises.
     """
-    connection, takes = _SPARE.pop() if _SPARE else (_new(), None)
+    try:
+        connection, takes = _SPARE.pop()
+    except IndexError:  # asked so: another thread may take the last one after a look
+        connection, takes = _new(), 0
     connection.execute(f"SET temp_directory = '{_quoted(spill) if spill else ''}'")
     if takes != memory_limit:  # to set it again would give the memory of the file before back, 5 ms for a large one
         use_memory(connection, memory_limit)
