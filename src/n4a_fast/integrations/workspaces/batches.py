@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotAStoreError, StoreError
+from n4a_fast.integrations.workspaces.sqlite_schema import SUMMARY
 from n4a_fast.schema import columns
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values import ids, jsontext
@@ -46,26 +47,7 @@ CARRIED_TABLES: Mapping[str, str] = {
 
 # columns that follow from other rows and are computed here
 _DERIVED: Mapping[str, frozenset[str]] = {
-    "chains": frozenset(
-        {
-            "model_name",
-            "metric",
-            "task_type",
-            "best_params",
-            "dataset_name",
-            "cv_val_score",
-            "cv_test_score",
-            "cv_train_score",
-            "cv_fold_count",
-            "cv_scores",
-            "final_test_score",
-            "final_train_score",
-            "final_scores",
-            "final_agg_test_score",
-            "final_agg_train_score",
-            "final_agg_scores",
-        }
-    ),
+    "chains": frozenset(SUMMARY),
     "artifacts": frozenset({"ref_count"}),
 }
 
