@@ -23,6 +23,7 @@ from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 PIPELINES = 390  # two drains of the journal into the tables
 ROWS = 4096
+NEW = 10  # workspaces, after the first one of the process
 DELETED = 100  # predictions, of five pipelines, four of which they empty
 COUNTERS = ("syncs", "writes", "bytes_written", "large_bytes", "allocations")
 
@@ -31,7 +32,7 @@ def main(folder: Path) -> dict[str, Any]:
     slow_down()
     connect = duckdb.connect
     duckdb.connect = lambda *args, **kwargs: CountedConnection(connect(*args, **kwargs))
-    found: dict[str, Any] = {"pipelines": PIPELINES, "predictions": 21 * PIPELINES}
+    found: dict[str, Any] = {"pipelines": PIPELINES, "predictions": 21 * PIPELINES, "workspaces": NEW}
     with WorkspaceStore(folder / "dropin") as store:
         sweep = Sweep(store)
         sweep.pipeline(), store.flush()
@@ -46,6 +47,7 @@ def main(folder: Path) -> dict[str, Any]:
             found[name] = _deletions(store)
     with WorkspaceStore(folder / "bulk") as store:
         found["bulk"] = _bulk(store)
+    found["new"] = _counted(lambda: [WorkspaceStore(folder / f"new {each}").close() for each in range(NEW)])
     return found
 
 

@@ -57,6 +57,19 @@ def test_syncs_per_pipeline(measure: Measure, counts: dict[str, Any]) -> None:
     measure.value(counts["sweep"]["syncs"] / counts["pipelines"], "syncs")
 
 
+@gate(
+    "statements_per_new_workspace",
+    workload="10 workspaces made, opened and closed by a process that has made one",
+    size=10,
+    seed=0,
+    threads=1,
+    baseline="none: SQL statements given to DuckDB per workspace",
+)
+def test_statements_per_new_workspace(measure: Measure, counts: dict[str, Any]) -> None:
+    assert counts["new"]["syncs"] >= 3 * counts["workspaces"], "the draft, its header and the folder are synced"
+    measure.value(counts["new"]["statements"] / counts["workspaces"], "statements")
+
+
 DELETIONS = "100 delete_prediction, one after the other, and the read after them"
 WITHOUT = "none: SQL statements given to DuckDB per deletion"
 

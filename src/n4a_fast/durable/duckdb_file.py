@@ -11,6 +11,7 @@ Only the standard library is used: a helper process that starts in 20 ms reads f
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _LOG_BEGINS = b"\x64\x00\x62"
 _SECTOR = 512
 _FIRST_ENTRY = 256  # the head of a log, which has no checksum, is shorter
 _MARK_SIZES = range(9, 33)
+_IDENTIFIER = slice(124, 140)  # in the main head: a log names the file that it belongs to by these bytes
 
 
 class DamagedFileError(Exception):
@@ -176,6 +178,13 @@ def is_whole(raw: bytes) -> bool:
 def checksummed(raw: bytes) -> bytes:
     """The checksum that a block should begin with."""
     return struct.pack("<Q", checksum(raw[CHECKSUM:]))
+
+
+def another_file(content: bytes) -> bytes:
+    """A file with the same content that is another one to DuckDB, which refuses it the first one's log."""
+    head = bytearray(content[:HEAD])
+    head[_IDENTIFIER] = os.urandom(_IDENTIFIER.stop - _IDENTIFIER.start)
+    return checksummed(bytes(head)) + head[CHECKSUM:] + content[HEAD:]
 
 
 def unfinished_checkpoint(tail: bytes) -> int | None:

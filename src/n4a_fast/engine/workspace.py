@@ -365,7 +365,7 @@ class Workspace:
             self.flush()
             with suppress(StoreLockedError):  # it is durable in the log, and whoever uses the file next drains it
                 self.database.rest()
-                if self.database.attached:
+                if self.database.is_writable:
                     refresh_at_rest(self.database)
                 self.replayer.keep()
             self.database.detach()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from n4a_fast import platform
@@ -40,26 +41,26 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
     )
 }
 
-_READ_VERSION = "SELECT format_version, written_by FROM store.main.store_info"
-# a view by this name would run what a stranger wrote
-_HAS_VERSION = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'store' AND table_name = 'store_info'"
-_READ_IDENTITY = "SELECT store_id, rewrites, began_as FROM store.main.store_info"
-_TABLE_NAMES = "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'store'"
+# which file, the id of the store in it, how often it was rewritten, the format that it was made with
+Identity = tuple[tuple[int, int], str, int, int]
+
+_READ_INFO = "SELECT info FROM store.main.store_info info"
 _SET_VERSION = "UPDATE store_info SET format_version = ?, written_by = ?"
 
 
-def create(path: Path) -> None:
-    """Make an empty store file of the current format, unless one is there. A log of DuckDB's that is left of a file
-    which was taken away alone is put aside: it would be replayed into this one.
+def create(path: Path) -> Identity | None:
+    """Make an empty store file of the current format; what it says of itself, None when one is there. A log of DuckDB's
+    that is left of a file which was taken away alone is put aside: it would be replayed into this one.
     """
     if not path.exists():
         with suppress(FileNotFoundError):
             platform.replace(f"{path}.wal", f"{path}.wal.orphaned")
-    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    now, store_id = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}", str(uuid4())
     stamp = (
-        f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{now}', '{uuid4()}', 0, {FORMAT_VERSION})"
+        f"INSERT INTO store_info VALUES ({FORMAT_VERSION}, '{__version__}', '{now}', '{store_id}', 0, {FORMAT_VERSION})"
     )
-    create_file(path, (*STATEMENTS, stamp))
+    file = create_file(path, (stamp,), common=STATEMENTS)
+    return None if file is None else (file, store_id, 0, FORMAT_VERSION)
 
 
 def prepare(database: Database) -> None:
@@ -72,18 +73,23 @@ def prepare(database: Database) -> None:
             raise NotFoundError(
                 "store file", str(database.path), "check the path, or create it with WorkspaceStore(path)", where=""
             )
-        create(database.path)
+        if (created := create(database.path)) is not None:
+            database.identity.note(*created)
+            return
     if not database.path.is_file():
         raise NotAStoreError(database.path, "not a file")
-    found, written_by = _version_of(database)
+    made = catalogue.made_in(database)
+    file, info = platform.identity(database.path), _info_of(database, made)
+    found = info["format_version"]
     if found > FORMAT_VERSION:
-        raise NewerFormatError(database.path, found, FORMAT_VERSION, written_by)
+        raise NewerFormatError(database.path, found, FORMAT_VERSION, str(info.get("written_by")))
     if found < FORMAT_VERSION:
         catalogue.require_no_macros(database)
-    catalogue.require_ours(database)
+    catalogue.require_ours(database, made)
     if found < FORMAT_VERSION:
         migrate(database, found, FORMAT_VERSION, MIGRATIONS)
-    _identify(database)
+        file, info = platform.identity(database.path), _info_of(database, catalogue.made_in(database))
+    _identify(database, file, info)
 
 
 def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int, Sequence[str]]) -> Path:
@@ -95,7 +101,7 @@ def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int
     if database.read_only:
         raise ReadOnlyError(database.path)
     with database.alone():
-        if _version_of(database)[0] >= wanted:  # another process was faster
+        if _info_of(database, catalogue.made_in(database))["format_version"] >= wanted:  # another process was faster
             return backup
         database.checkpoint()  # a copy without DuckDB's log would lack the newest rows
         database.detach()  # closing a copy's descriptor while attached would drop DuckDB's lock
@@ -121,21 +127,26 @@ def _copy_aside(path: Path, backup: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _identify(database: Database) -> None:
+def _identify(database: Database, file: tuple[int, int], info: Mapping[str, Any]) -> None:
     """Note which file this is."""
-    file = platform.identity(database.path)
-    rows = database.peek(_READ_IDENTITY)
-    if not rows or not isinstance(rows[0][0], str) or platform.identity(database.path) != file:
-        raise NotAStoreError(database.path, "it does not say which store it is, or was replaced at this moment")
-    store_id, rewrites, began_as = rows[0]
-    database.identity.note(file, store_id, rewrites, began_as)
+    match info:
+        case {"store_id": str(store_id), "rewrites": int(rewrites), "began_as": int(began_as)} if (
+            platform.identity(database.path) == file
+        ):
+            database.identity.note(file, store_id, rewrites, began_as)
+        case _:
+            message = "it does not say which store it is, or was replaced at this moment"
+            raise NotAStoreError(database.path, message)
 
 
-def _version_of(database: Database) -> tuple[int, str]:
-    info = database.peek(_READ_VERSION) if database.peek(_HAS_VERSION) else None
-    if info and isinstance(info[0][0], int):
-        return info[0][0], str(info[0][1])
-    names = {name for (name,) in database.peek(_TABLE_NAMES) or ()}
-    if set(DOCUMENTED_NAMES) - {"prediction_arrays"} <= names:  # early 0.8 keeps its arrays in files
+def _info_of(database: Database, made: Sequence[catalogue.Made]) -> dict[str, Any]:
+    """The row of `store_info` by column, with a format that is a number."""
+    if info_tables := [each for each in made if each.name == "store_info" and each.kind == catalogue.TABLE]:
+        catalogue.require_ours(database, info_tables)  # a view by this name would run what a stranger wrote
+        rows = database.peek(_READ_INFO)
+        info = rows[0][0] if rows else None
+        if isinstance(info, dict) and isinstance(info.get("format_version"), int):
+            return info
+    if set(DOCUMENTED_NAMES) - {"prediction_arrays"} <= {each.name for each in made}:  # early 0.8: arrays in files
         raise ForeignStoreError(database.path)
     raise NotAStoreError(database.path, "a DuckDB file of something else")

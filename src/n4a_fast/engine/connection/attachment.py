@@ -105,6 +105,11 @@ class Attachment:
         """
         return self.attachment if self._attached_read_only is not None else 0
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the file is attached, and for writing."""
+        return self._attached_read_only is False
+
     def attach(self, *, writing: bool = False) -> None:
         """Take the file and its lock, unless they are held already; `writing`: though only reads are asked for."""
         with self._use(read_only=False if writing else None):
