@@ -109,6 +109,19 @@ def test_what_was_merged_is_a_part_like_any_other(store: WorkspaceStore, other: 
     assert counts(store, "runs", "predictions") == {"runs": 2, "predictions": 4}
 
 
+def test_a_pipeline_that_was_deleted_while_it_ran_is_back_with_the_next_merge(
+    store: WorkspaceStore, tmp_path: Path
+) -> None:
+    with WorkspaceStore(tmp_path / "running") as running:
+        sweep = begin_sweep(running)
+        running.flush()
+        store.merge(tmp_path / "running")
+        store.delete_pipeline(sweep.pipeline)
+        store.merge(tmp_path / "running")
+    begin_sweep(store)
+    assert sweep.pipeline in store.list_pipelines()["pipeline_id"].to_list()
+
+
 @pytest.mark.long
 def test_all_shards_below_a_workspace_are_merged_in_one_call(store: WorkspaceStore) -> None:
     run = store.begin_run("sweep", {}, [])

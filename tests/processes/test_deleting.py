@@ -1,19 +1,26 @@
-"""A run that another process deletes: it is gone for everyone, and nothing of it comes back."""
+"""What another process deletes is gone for everyone: nothing comes back, and nothing is left that belonged to it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from helpers import (
     DEADLINE,
+    PREDICTION,
+    Sweep,
     begin_pipeline,
     begin_sweep,
     child,
     counts,
     finish,
     names_in,
+    predict,
     predict_with_arrays,
+    read_line,
     save_chain,
 )
 
@@ -25,6 +32,14 @@ import sys
 from n4a_fast import WorkspaceStore
 with WorkspaceStore(sys.argv[1]) as store:
     print(store.delete_run(sys.argv[2]))
+"""
+OTHER = """
+import json, sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+for line in sys.stdin:
+    call, *arguments = json.loads(line)
+    print(json.dumps(getattr(store, call)(*arguments)), flush=True)
 """
 TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "prediction_values", "logs")
 
@@ -85,3 +100,127 @@ os.kill(os.getpid(), signal.SIGKILL)
     with WorkspaceStore(tmp_path) as store:
         assert counts(store, *TABLES) == dict.fromkeys(TABLES, 0)
     assert names_in(tmp_path) == ["artifacts", "store.duckdb"]
+
+
+class Two(NamedTuple):
+    """A store of this process, and calls of one of another process on the same workspace."""
+
+    store: WorkspaceStore
+    process: Any
+
+    def elsewhere(self, call: str, *arguments: Any) -> Any:
+        """What a call of the other process gives; this one learns nothing of it before it needs the file again."""
+        workspace = self.store._open()
+        with workspace.lock:
+            workspace.database.detach()
+            self.process.stdin.write(json.dumps([call, *arguments]) + "\n")
+            self.process.stdin.flush()
+            return json.loads(read_line(self.process))
+
+    def rows_of(self, sweep: Sweep) -> dict[str, int]:
+        """How many rows of each table belong to a pipeline."""
+        where = f"WHERE pipeline_id = '{sweep.pipeline}'"
+        tables = ("pipelines", "chains", "predictions", "logs")
+        return {table: self.store.sql(f"SELECT count(*) FROM {table} {where}").item() for table in tables}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    path = tmp_path_factory.mktemp("two")
+    with WorkspaceStore(path, flush_interval=None) as store:
+        process = child(OTHER, path)
+        yield Two(store, process)
+        process.stdin.close()
+        finish(process)
+
+
+def begun(two: Two, moment: str) -> tuple[Sweep, str]:
+    """A pipeline with a prediction that is in the tables, in the log, or only in memory."""
+    sweep = begin_sweep(two.store)
+    two.store.flush()
+    prediction = predict_with_arrays(two.store, sweep, fold_id="0")
+    if moment != "in memory":
+        two.store.flush()
+    if moment == "stored":
+        two.store.list_runs()
+        two.store._open().chains.require(sweep.chain)  # known from now on, whatever another process does
+    return sweep, prediction
+
+
+MOMENTS = ("stored", "logged", "in memory")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_is_saved_in_a_deleted_pipeline_goes_with_it(two: Two, moment: str) -> None:
+    sweep, _ = begun(two, moment)
+    assert two.elsewhere("delete_pipeline", sweep.pipeline) >= 2
+    predict_with_arrays(two.store, sweep, fold_id="later")
+    save_chain(two.store, sweep.pipeline)
+    two.store.log_step(sweep.pipeline, 1, "SNV", "start")
+    two.store.complete_pipeline(sweep.pipeline, 0.1, 0.2, "rmse", 5)
+    assert set(two.rows_of(sweep).values()) == {0}
+    assert not two.store.verify().findings
+    with pytest.raises(NotFoundError, match=sweep.pipeline):
+        predict_with_arrays(two.store, sweep, fold_id="last")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("call", ["delete_chain", "fail_pipeline"])
+def test_what_is_saved_of_a_deleted_chain_goes_with_it(two: Two, call: str, moment: str) -> None:
+    sweep, _ = begun(two, moment)
+    two.elsewhere(*((call, sweep.chain) if call == "delete_chain" else (call, sweep.pipeline, "stopped elsewhere")))
+    predict_with_arrays(two.store, sweep, fold_id="later")
+    kept = sweep._replace(chain=save_chain(two.store, sweep.pipeline))
+    predict_with_arrays(two.store, kept, fold_id="later")
+    two.store.flush()
+    assert two.rows_of(sweep) == {"pipelines": 1, "chains": 1, "predictions": 1, "logs": 0}
+    assert not two.store.verify().findings
+    with pytest.raises(NotFoundError, match=sweep.chain):
+        predict_with_arrays(two.store, sweep, fold_id="last")
+
+
+def test_another_process_puts_nothing_of_a_deleted_pipeline_into_the_tables(two: Two) -> None:
+    sweep, _ = begun(two, "stored")
+    two.elsewhere("delete_pipeline", sweep.pipeline)
+    predict_with_arrays(two.store, sweep, fold_id="later")
+    two.store.flush()
+    two.elsewhere("get_pipeline", sweep.pipeline)  # a read, which drains the log of this process
+    assert set(two.rows_of(sweep).values()) == {0}
+
+
+def test_a_bulk_call_asks_again_for_what_another_process_may_have_deleted(two: Two) -> None:
+    sweep, _ = begun(two, "stored")
+    two.elsewhere("delete_chain", sweep.chain)
+    columns = {**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain, "fold_id": ["a", "b"]}
+    with pytest.raises(NotFoundError, match=sweep.chain):
+        two.store.save_predictions(columns)
+    assert two.rows_of(sweep)["predictions"] == 0
+
+
+@pytest.mark.parametrize("call", ["delete_prediction", "delete_dataset_predictions"])
+def test_arrays_and_metadata_of_a_deleted_prediction_go_with_it(two: Two, call: str) -> None:
+    sweep, prediction = begun(two, "stored")
+    two.store.save_prediction_arrays(prediction, [1.0], [2.0], sample_metadata={"who": ["a"]})
+    two.elsewhere(call, prediction if call == "delete_prediction" else "corn")
+    two.store.flush()
+    assert two.rows_of(sweep)["predictions"] == 0
+    for table in ("prediction_values", "prediction_metadata"):
+        assert two.store.sql(f"SELECT count(*) FROM {table} WHERE prediction_id = ?", [prediction]).item() == 0
+
+
+@pytest.mark.parametrize("how", ["rest", "full"])
+def test_a_prediction_saved_again_after_its_deletion_stays(two: Two, how: str) -> None:
+    """Whoever puts it into the tables, and though the deletion still waits in the log of the other process."""
+    sweep, prediction = begun(two, "stored")
+    assert two.elsewhere("delete_prediction", prediction)
+    assert predict_with_arrays(two.store, sweep, fold_id="0") == prediction
+    database = two.store._open().database
+    if how == "full":  # so much goes straight into the tables
+        for branch in range(1024):
+            predict(two.store, sweep.pipeline, sweep.chain, fold_id="0", branch_id=branch)
+    two.store.flush()
+    with two.store._open().lock:
+        database.rest()
+        database.detach()
+    two.elsewhere("flush")
+    assert two.store.get_prediction_arrays(prediction) is not None

@@ -226,9 +226,8 @@ class Workspace:
     def save_predictions(self, columns: Any, arrays: dict[str, Any], classes: Sequence[str] | None) -> list[str]:
         """Write many predictions in one transaction, past the buffer; durable on return."""
         checked = bulk.checked(columns, arrays, classes)
-        self.pipelines.require_known(*checked.distinct("pipeline_id"))
-        self.chains.require(*checked.distinct("chain_id"))
         with self.units.change():
+            self.tables.require_stored(checked.distinct("pipeline_id"), checked.distinct("chain_id"))
             return self.predictions.write_bulk_in_transaction(checked)
 
     def set_run_project(self, run_id: str, project_id: str | None) -> None:

@@ -22,6 +22,7 @@ from n4a_fast.log.write_ahead import WriteAheadLog
 from n4a_fast.memtable.key_ranges import tables_beyond
 from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.platform.interrupts import Uninterrupted
+from n4a_fast.tables.predictions.deleted import may_delete
 from n4a_fast.tables.table_set import OTHER_CONTENT, TableSet
 
 
@@ -103,28 +104,42 @@ class DrainedDatabase(Database):
         `salvage` takes what is whole of a damaged log, which goes then.
         """
         self.refresh()
-        waiting = self.log.others_waiting(salvage=salvage) if others else []
+        waiting = self._waiting(others, salvage)
         if not waiting and not self.has_own:
             return
         self.files.sync()
         with self._as_a_writer():
             if not self.log.is_current:  # a reader has attached the file anew
                 self.refresh()
-                waiting = self.log.others_waiting(salvage=salvage) if others else []
+                waiting = self._waiting(others, salvage)
             with Uninterrupted():
                 with self.undrained(), self.transaction():
-                    self._write_in_transaction([*self._tables_of(waiting), self.tables])
+                    all_belong = self._write_in_transaction([*self._tables_of(waiting), self.tables])
                     self.log.apply_in_transaction(waiting)
-                self._forget_drained(waiting)
+                self._forget_drained(waiting, all_belong)
         self._rests_in_log = False
+
+    def _waiting(self, others: bool, salvage: bool) -> list[Waiting]:
+        """What goes into the tables with the rows of this process. Where that is not all that waits, it is what
+        deletes: of the rows that are written now, none was saved before these deletions and is meant by them.
+        """
+        if others:
+            return self.log.others_waiting(salvage=salvage)
+        try:
+            waiting = self.log.others_waiting()
+        except StoreError:  # the next read tells it, and what was saved here need not wait for its cure
+            return []
+        return [each for each in waiting if any(may_delete(record.content) for record in each.records)]
 
     def write_fresh_in_transaction(self) -> None:
         """Write what the open unit has saved since its transaction began; if that rolls back, so does this."""
         if self.tables.has_fresh:
             self.files.sync()
             with self.undrained():
-                self._write_in_transaction([self.tables])
+                all_belong = self._write_in_transaction([self.tables])
             self.tables.clear()
+            if not all_belong:
+                self.tables.forget_known()
 
     def place_others_in_transaction(self) -> None:
         """Write what other processes have logged since the transaction began; it stays theirs if that rolls back."""
@@ -197,11 +212,11 @@ class DrainedDatabase(Database):
             self.unit_is_open = True
             self.tables.replay([fresh])
 
-    def _forget_drained(self, waiting: list[Waiting]) -> None:
+    def _forget_drained(self, waiting: list[Waiting], all_belong: bool) -> None:
         """What is in the tables now leaves memory and logs."""
         self.log.rewind(waiting)
         self.tables.clear()
-        if self.log.deleted_runs:
+        if self.log.deleted_runs or not all_belong:
             self.tables.forget_known()
         self.tables.artifacts.release_claims()
 
@@ -228,7 +243,8 @@ class DrainedDatabase(Database):
                 " the workspace from a backup, or put this file elsewhere if you do not know where it is from"
             ) from error
 
-    def _write_in_transaction(self, sets: list[TableSet]) -> None:
+    def _write_in_transaction(self, sets: list[TableSet]) -> bool:
+        """Write these; whether all of their rows belong to something that is there: others do not stay."""
         batches = [each.as_arrow() for each in sets]
         self.tables.delete_predictions_in_transaction(batches)
         for each, tables in zip(sets, batches, strict=True):
@@ -236,7 +252,8 @@ class DrainedDatabase(Database):
             for table in each.pending:
                 table.write_in_transaction(tables, beyond)
         if self.log.deleted_runs:
-            self.tables.delete_of_deleted_runs_in_transaction(batches)
+            self.tables.delete_of_deleted_in_transaction()
+        return not self.tables.delete_orphans_in_transaction(batches)
 
     @contextmanager
     def undrained(self) -> Iterator[None]:

@@ -163,7 +163,7 @@ _STALE = {
     "pipelines": """INSERT INTO store.main.stale_chains SELECT chain_id, NULL, NULL, 0
     FROM store.main.chains SEMI JOIN {shard}pipelines USING (pipeline_id)""",
 }
-_WELCOME_BACK = "DELETE FROM store.main.deleted_runs WHERE run_id IN (SELECT run_id FROM {shard}runs)"
+_WELCOME_BACK = "DELETE FROM store.main.deleted_runs WHERE run_id IN (SELECT {owner}_id FROM {shard}{owner}s)"
 _NEW_FILES = """SELECT artifact_id, artifact_path, content_hash FROM {shard}stored_artifacts
 WHERE origin <> 'promised' AND artifact_id NOT IN (SELECT artifact_id FROM store.main.stored_artifacts)"""
 # other hashes are seals
@@ -279,8 +279,9 @@ def _merge_in_transaction(database: Database, shard: str, found: dict[str, int])
     if known.get("predictions", 0) < found["predictions"] and database.rows(_ANY_KEY.format(shard=shard)):
         for mine, theirs in database.rows(_KEY_CONFLICT.format(shard=shard)):
             raise ConflictError("prediction", mine, f"the key of {theirs}", "the same key")
-    if found["runs"]:
-        database.execute(_WELCOME_BACK.format(shard=shard))
+    for owner in ("run", "pipeline"):
+        if found[f"{owner}s"]:
+            database.execute(_WELCOME_BACK.format(shard=shard, owner=owner))
     added = dict.fromkeys((table.name for table in _TABLES), 0)
     for name, (table, fields) in tables.items():
         if table.ended and known[name]:

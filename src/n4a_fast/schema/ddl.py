@@ -44,7 +44,7 @@ _TABLES = (
         began_as INTEGER)""",
     # by name of a log segment, the number of its last record that is in the tables
     """CREATE TABLE log_positions (segment VARCHAR, applied UBIGINT)""",
-    # runs that a process may still have rows of in its log: they go as they come
+    # runs, and pipelines that had not ended, of which a process may still have rows in its log: they go as they come
     """CREATE TABLE deleted_runs (run_id VARCHAR)""",
     """CREATE TABLE runs (
         run_id VARCHAR, name VARCHAR, config JSON, datasets JSON, status VARCHAR,

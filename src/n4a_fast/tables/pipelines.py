@@ -25,9 +25,10 @@ _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
 _EMPTY = f"""SELECT pipeline_id FROM pipelines WHERE {ONE_OF.format("pipeline_id", 1)} AND (status <> 'running' OR ?2)
 AND pipeline_id NOT IN (SELECT pipeline_id FROM chains WHERE {ONE_OF.format("pipeline_id", 1)})"""
 _DELETE = f"DELETE FROM pipelines WHERE {ONE_OF.format('pipeline_id', 1)}"
-_ORPHANED = """SELECT pipeline_id FROM pipelines WHERE run_id IN (SELECT run_id FROM deleted_runs)
-UNION SELECT pipeline_id FROM (SELECT unnest(?) AS pipeline_id) WHERE pipeline_id NOT IN (SELECT pipeline_id FROM
-pipelines)"""
+_NOTE_DELETED = f"""INSERT INTO deleted_runs SELECT pipeline_id FROM pipelines
+WHERE {ONE_OF.format("pipeline_id", 1)} AND status = 'running'"""
+_BACK = """SELECT pipeline_id FROM pipelines
+WHERE run_id IN (SELECT run_id FROM deleted_runs) OR pipeline_id IN (SELECT run_id FROM deleted_runs)"""
 _DELETE_OF_RUN = "DELETE FROM pipelines WHERE run_id = ?"
 
 
@@ -143,21 +144,28 @@ class Pipelines(PendingRows):
         """
         empty = [pipeline_id for (pipeline_id,) in self._database.rows(_EMPTY, (pipeline_ids, running))]
         if empty:
+            self._database.execute(_NOTE_DELETED, (empty,))
             self._database.execute(_DELETE, (empty,))
             self._open = {key: row for key, row in self._open.items() if key not in empty}
         return empty
 
     def delete_in_transaction(self, pipeline_id: str) -> int:
+        """Remove a pipeline; where it has not ended, another process may hold rows of it that are not in the tables."""
         self._database.after_commit(lambda: self._open.pop(pipeline_id, None))
+        self._database.execute(_NOTE_DELETED, ([pipeline_id],))
         return self._database.execute(_DELETE, ([pipeline_id],))
+
+    def delete_back_in_transaction(self, pipeline_ids: list[str]) -> None:
+        """Remove pipelines again that came back after they were deleted."""
+        self._database.execute(_DELETE, (pipeline_ids,))
 
     def delete_of_run_in_transaction(self, run_id: str) -> int:
         self._database.after_commit(lambda: self.forget_open([run_id]))
         return self._database.execute(_DELETE_OF_RUN, (run_id,))
 
-    def orphaned_in_transaction(self, pipeline_ids: Collection[str]) -> list[str]:
-        """Pipelines of deleted runs, and those of `pipeline_ids` that are not stored."""
-        return [pipeline_id for (pipeline_id,) in self._database.rows(_ORPHANED, (list(pipeline_ids),))]
+    def back_in_transaction(self) -> list[str]:
+        """Deleted pipelines, and pipelines of deleted runs, that have rows again."""
+        return [pipeline_id for (pipeline_id,) in self._database.rows(_BACK)]
 
     def begun(self) -> dict[str, dict[str, Any]]:
         """What this session has begun and not ended, for `set_begun`."""
@@ -167,10 +175,12 @@ class Pipelines(PendingRows):
         """A unit of work was rolled back: what was begun and not ended is as it was before."""
         self._open = dict(begun)
 
-    def forget_open(self, run_ids: Collection[str] | None = None) -> None:
-        """Give up what was begun and not ended, in these runs or all: its rows are gone."""
+    def forget_open(self, gone: Collection[str] | None = None) -> None:
+        """Give up what was begun and not ended, of these pipelines and runs or all: its rows are gone."""
         self._open = (
-            {} if run_ids is None else {key: row for key, row in self._open.items() if row["run_id"] not in run_ids}
+            {}
+            if gone is None
+            else {key: row for key, row in self._open.items() if key not in gone and row["run_id"] not in gone}
         )
 
     def _finish(self, pipeline_id: str, **changes: Any) -> None:

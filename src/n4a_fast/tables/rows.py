@@ -17,6 +17,7 @@ _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
 _THERE = "SELECT {key} FROM {table} SEMI JOIN batch USING ({key})"
 # SQL: a text column is one of the list that is parameter {1}; the bounds, which come first, rule row groups out
 ONE_OF = "{0} IN (SELECT unnest(?{1})) AND {0} BETWEEN list_min(?{1}) AND list_max(?{1})"
+_AMONG = f"SELECT {{key}} FROM {{table}} WHERE {ONE_OF.format('{key}', 1)}"
 _FEW = 16  # ids that are asked for one by one, which spares a table of them
 _KNOWN_AT_MOST = 50_000
 # of a text on its way: Python's, Arrow's, and DuckDB's, which reads its rows again to log them, 2,048 at once
@@ -69,6 +70,13 @@ class PendingRows:
         there = dict.fromkeys(found[self._key].to_pylist())
         self._remember(there)
         return [key for key in asked if key not in there]
+
+    def not_stored(self, keys: Collection[str]) -> list[str]:
+        """Those of these ids that are not in the table, whatever is known or in memory."""
+        if not keys:
+            return []
+        asked = _AMONG.format(table=self._table, key=self._key)
+        return sorted(set(keys).difference(key for (key,) in self._database.rows(asked, (list(keys),))))
 
     def forget_known(self) -> None:
         """Rows may have gone: ids must be looked up again."""

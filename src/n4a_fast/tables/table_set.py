@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -10,6 +10,7 @@ from msgspec import msgpack
 
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Database
+from n4a_fast.errors import NotFoundError
 from n4a_fast.memtable.pending_table import PendingTable, Tables
 from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.tables.carried import Carried
@@ -84,6 +85,12 @@ class TableSet:
     def has_rows(self) -> bool:
         """Whether anything but deletions is in memory."""
         return any(len(table) for table in self.pending if table is not self.deleted)
+
+    def require_stored(self, pipeline_ids: Collection[str], chain_ids: Collection[str]) -> None:
+        """NotFoundError unless these pipelines and chains are in the tables: another process may have deleted some."""
+        for kind, rows, named in (("pipeline", self.pipelines, pipeline_ids), ("chain", self.chains, chain_ids)):
+            if missing := rows.not_stored(named):
+                raise NotFoundError(kind, missing[0])
 
     def mark_logged(self) -> None:
         """What is fresh is in the log."""
@@ -174,20 +181,40 @@ class TableSet:
         self.sweep_in_transaction(chains=False)
         return deleted
 
-    def delete_of_deleted_runs_in_transaction(self, batches: Iterable[Tables]) -> None:
-        """Runs that some process deleted stay deleted, whatever another one had in its log or memory."""
-        written = {name for tables in batches for name in _pipelines_of(tables)}
-        self.delete_contents_in_transaction(self.pipelines.orphaned_in_transaction(written))
+    def delete_of_deleted_in_transaction(self) -> None:
+        """Runs and pipelines that some process deleted stay deleted, whatever another one had in its log or memory."""
+        if pipelines := self.pipelines.back_in_transaction():
+            self.delete_contents_in_transaction(pipelines)
+            self.pipelines.delete_back_in_transaction(pipelines)
         for run_id in self.runs.back_in_transaction():
             self.pipelines.delete_of_run_in_transaction(run_id)
             self.runs.delete_in_transaction(run_id)
 
+    def delete_orphans_in_transaction(self, batches: Sequence[Tables]) -> bool:
+        """Remove rows that were just written and belong to what another process has deleted meanwhile; whether there
+        were any.
+        """
+        pipelines = self.pipelines.not_stored(
+            _named("pipeline_id", batches) - _named("pipeline_id", batches, "pipelines")
+        )
+        chains = self.chains.not_stored(
+            _named("chain_id", batches, "predictions") - _named("chain_id", batches, "chains")
+        )
+        values, of = (_named("prediction_id", batches, name) for name in ("prediction_values", "predictions"))
+        metadata = _named("prediction_id", batches, "prediction_metadata")
+        if pipelines:
+            self.pipelines.forget_open(pipelines)
+            self.delete_contents_in_transaction(pipelines)
+        for chain_id in chains:
+            self.predictions.delete_of_chain_in_transaction(chain_id)
+        without = self.predictions.delete_unowned_in_transaction((values | metadata) - of)
+        if chains or without:
+            self.sweep_in_transaction()
+        return bool(pipelines or chains or without)
 
-def _pipelines_of(tables: Tables) -> set[str]:
-    """Every pipeline that rows of a batch belong to."""
-    return {
-        name
-        for table in tables.values()
-        if "pipeline_id" in table.column_names
-        for name in table["pipeline_id"].unique().to_pylist()
-    }
+
+def _named(column: str, batches: Iterable[Tables], *among: str) -> set[str]:
+    """The ids in a column of the tables of batches, of all that have it or of those `among` them."""
+    found = (table for tables in batches for name, table in tables.items() if not among or name in among)
+    names = {each for table in found if column in table.column_names for each in table[column].unique().to_pylist()}
+    return names - {None}

@@ -26,6 +26,11 @@ _OF_CHAIN = (
 )
 
 
+def may_delete(record: bytes) -> bool:
+    """Whether a record of the log holds deletions, told without decoding it: one that does has their name in it."""
+    return NAME.encode() in record
+
+
 class DeletedPredictions(PendingRows):
     """The deletions that wait, and what they leave of the chain that was asked for last."""
 

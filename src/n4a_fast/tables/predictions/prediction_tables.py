@@ -175,6 +175,16 @@ class PredictionTable:
         wanted = pa.table({"prediction_id": prediction_ids, "id_key": pa.array(keys)})
         return self._database.select(_IDS_AMONG.format(first=keys.min(), last=keys.max()), wanted=wanted)
 
+    def delete_unowned_in_transaction(self, prediction_ids: set[str]) -> pa.Table:
+        """Remove the arrays of those of these ids that no prediction has; which ones."""
+        named = pa.array(sorted(prediction_ids), pa.string())
+        stored = set(self.ids_among(named)["prediction_id"].to_pylist())
+        unowned = pa.array(sorted(prediction_ids - stored), pa.string())
+        gone = pa.table({"prediction_id": unowned, "id_key": pa.array(id_keys(unowned))})
+        if gone.num_rows:
+            self._delete_values_in_transaction(gone)
+        return gone
+
     def ids_of_chain(self, chain_id: str) -> pa.Table:
         return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))
 

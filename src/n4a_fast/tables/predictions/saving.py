@@ -180,6 +180,14 @@ class Predictions:
         """Remove those of these predictions that there are, and their arrays."""
         self._delete_in_transaction(self._table.ids_among(prediction_ids))
 
+    def delete_unowned_in_transaction(self, prediction_ids: set[str]) -> bool:
+        """Remove what was saved for those of these predictions that are not stored; whether there were any."""
+        if not prediction_ids:
+            return False
+        gone = self._table.delete_unowned_in_transaction(prediction_ids)
+        self._metadata.delete_in_transaction(gone)
+        return bool(gone.num_rows)
+
     def owners_among(self, chain_ids: list[str], pipeline_ids: list[str]) -> tuple[set[str], set[str]]:
         """Those of these chains, and of these pipelines, that have predictions in the tables."""
         return self._table.owners_among(chain_ids, pipeline_ids)
