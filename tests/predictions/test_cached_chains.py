@@ -57,6 +57,21 @@ def check(store: WorkspaceStore, *, is_fresh: bool = False) -> None:
             require_equal(rows_of(store, f"FROM cached_chain_{kind}"), wanted)
     if is_fresh:
         assert store._open().database.rows("FROM stale_chains") == []
+    check_places(store)
+
+
+def check_places(store: WorkspaceStore) -> None:
+    """All predictions of a chain, and of several, lie where they are looked for."""
+    database = store._open().database
+    rows = database.rows("SELECT prediction_id, chain_id FROM predictions WHERE chain_id IS NOT NULL")
+    chains = sorted({chain for _, chain in rows})
+    for those in (chains, *([chain] for chain in chains)):
+        sql = f"SELECT prediction_id FROM predictions WHERE {stale_chains.ranges_of(database, those)}"
+        found = {name for (name,) in database.rows(sql)}
+        assert found >= {name for name, chain in rows if chain in those}
+    for chain in chains[:2]:
+        found = set(store.get_chain_predictions(chain)["prediction_id"])
+        assert found == {name for name, other in rows if other == chain}
 
 
 # for each line a process of its own, which ends well or is killed at the worst moment

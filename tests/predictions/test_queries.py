@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 import pytest
-from helpers import Sweep, begin_pipeline, begin_sweep, predict, save_chain
+from helpers import Sweep, begin_pipeline, begin_sweep, examples, predict, save_chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
@@ -16,6 +19,19 @@ from n4a_fast.predictions import aggregates
 from n4a_fast.predictions.queries import GROUPS, SCORES
 
 NAN = math.nan
+
+
+NAMES = ["a", "A", "aa", "corn's", "é", "e\u0301", "\uffff", "\U0001f33d", "~", " "]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceStore]:
+    """A prediction for each name of a data set."""
+    with WorkspaceStore(tmp_path_factory.mktemp("named")) as store:
+        sweep = begin_sweep(store)
+        for place, name in enumerate(NAMES):
+            predict(store, sweep.pipeline, sweep.chain, dataset_name=name, fold_id=str(place), branch_id=place)
+        yield store
 
 
 @pytest.fixture
@@ -89,6 +105,15 @@ def test_pages_join_to_the_whole_in_one_order(filled: tuple[WorkspaceStore, Swee
     store = filled[0]
     pages = pl.concat([store.query_predictions(limit=5, offset=offset) for offset in (0, 5, 10)])
     assert pages["prediction_id"].to_list() == store.query_predictions()["prediction_id"].to_list()
+
+
+@settings(max_examples=examples(15))
+@given(st.lists(st.sampled_from(NAMES), max_size=6))
+def test_a_list_of_names_finds_what_each_of_them_finds(named: WorkspaceStore, wanted: list[str]) -> None:
+    """Whatever their characters, and the order that Python and DuckDB give them."""
+    found = named.query_predictions(dataset_name=wanted)["dataset_name"].to_list()  # type: ignore[arg-type]
+    assert sorted(found) == sorted(set(wanted) or NAMES)
+    assert named.query_predictions(branch_id=[0, 2]).height == named.query_predictions(branch_id=[2, 0, 99]).height == 2  # type: ignore[arg-type]
 
 
 def test_a_branch_that_is_no_number_is_refused(store: WorkspaceStore) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
@@ -26,12 +27,16 @@ _OF_CHAINS = ("run_id", "pipeline_id", "chain_id", "model_class")  # the rest ar
 
 _CHAINS_AT_ONCE = 1000  # of which DuckDB makes groups: it cannot put the lists in them aside
 _AHEAD = 50_000  # chains whose ids are read at once after the first page, which does not wait for all of them
-_CHAINS = "SELECT chain_id FROM chains"
-_NEXT = "SELECT chain_id FROM ({chains}) WHERE ? IS NULL OR chain_id > ? ORDER BY chain_id LIMIT ?"
-_FOUND = f"SELECT * FROM ({AGGREGATED}){{where}} ORDER BY {{order}}"
+_CHAINS = "SELECT chain_id, pipeline_id FROM chains"
+_NEXT = "FROM ({chains}) WHERE ? IS NULL OR chain_id > ? ORDER BY chain_id LIMIT ?"
+# the bounds rule out row groups of chains and pipelines, which the joins alone would read to the end
+_FOUND = f"""SELECT * FROM ({AGGREGATED} WHERE c.chain_id BETWEEN ? AND ? AND l.pipeline_id BETWEEN ? AND ?){{where}}
+ORDER BY {{order}}"""
 # the lists of groups are not made for this
-_BEST = f"SELECT DISTINCT chain_id FROM (SELECT chain_id FROM ({AGGREGATED}){{where}} ORDER BY {{order}} LIMIT ?)"
-_NO_CHAINS = pa.table({"chain_id": pa.nulls(0, pa.string())})  # an array of a list would import pandas
+_BEST = f"""SELECT DISTINCT chain_id, pipeline_id FROM (
+    SELECT chain_id, pipeline_id FROM ({AGGREGATED}){{where}} ORDER BY {{order}} LIMIT ?)"""
+# an array of a list would import pandas
+_NO_CHAINS = pa.table({name: pa.nulls(0, pa.string()) for name in ("chain_id", "pipeline_id")})
 _IN_ORDER = "chain_id, model_name, metric, dataset_name"
 
 
@@ -57,7 +62,7 @@ class Aggregates:
         filters = {**filters, "metric": metric}
         where, params = where_clause(filters, FILTERS)
         of_chains, chosen = _of_chains(filters)
-        within = f" AND chain_id IN ({of_chains})" if chosen else ""
+        within = f" AND chain_id IN (SELECT chain_id FROM ({of_chains}))" if chosen else ""
         with self._database.reading():
             sql = _BEST.format(within=within, where=where, order=order)
             best = self._database.arrow(sql, [*chosen, *params, wanted])
@@ -83,11 +88,13 @@ class Aggregates:
             last, wanted = chains["chain_id"][-1].as_py(), -(-_AHEAD // size) * size
 
     def _page(self, chains: pa.Table, filters: dict[str, Any], order: str) -> pl.DataFrame:
-        """The groups of some chains that match."""
+        """The groups of some chains (`chain_id`, `pipeline_id`) that match."""
         where, params = where_clause(filters, FILTERS)
+        ends = [end.as_py() for name in _NO_CHAINS.column_names for end in pc.min_max(chains[name]).values()]
         with self._database.reading(), self._database.registered({"page": chains}):
-            within = f" AND ({ranges_of(self._database, chains)}) AND chain_id IN (SELECT chain_id FROM page)"
-            return self._database.frame(_FOUND.format(within=within, where=where, order=order), params)
+            ranges = ranges_of(self._database, chains["chain_id"].to_pylist())
+            within = f" AND ({ranges}) AND chain_id IN (SELECT chain_id FROM page)"
+            return self._database.frame(_FOUND.format(within=within, where=where, order=order), [*ends, *params])
 
 
 def _of_chains(filters: dict[str, Any]) -> tuple[str, list[Any]]:

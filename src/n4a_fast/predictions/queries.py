@@ -20,6 +20,7 @@ from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS, WITHIN
 from n4a_fast.tables.predictions import arrays
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.shared import SharedContents
+from n4a_fast.tables.stale_chains import ranges_of
 from n4a_fast.values import checks, ids, jsontext
 
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
@@ -145,7 +146,7 @@ class PredictionQueries:
         match filters.get("prediction_id"):
             case [str(one)]:
                 filters = {**filters, "prediction_id": one, "id_key": ids.id_key(one)}  # found without reading all
-        where, params = where_clause(filters, (*FILTERS, "prediction_id", "id_key"))
+        where, params = where_on_predictions(self._database, filters, (*FILTERS, "prediction_id", "id_key"))
         return self._database.arrow(
             f"SELECT prediction_id, id_key, chain_id, pipeline_id FROM predictions{where}", params
         )
@@ -210,10 +211,12 @@ class PredictionQueries:
         return self._database.frame(text, [*params * (3 if sql is _TOP_OF_GROUPS else 1), n])
 
     def of_chain(self, chain_id: str, partition: str | None, fold_id: str | None) -> pl.DataFrame:
-        where, params = where_clause({"chain_id": chain_id, "partition": partition, "fold_id": fold_id})
-        return self._database.frame(
-            f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, {FOLDS}, prediction_id", params
-        )
+        filters = {"chain_id": chain_id, "partition": partition, "fold_id": fold_id}
+        with self._database.reading():
+            where, params = where_on_predictions(self._database, filters)
+            return self._database.frame(
+                f"SELECT {COLUMNS} FROM predictions{where} ORDER BY partition, {FOLDS}, prediction_id", params
+            )
 
 
 FILTERS = ("dataset_name", "model_class", "partition", "fold_id", "branch_id", "pipeline_id", "run_id", "chain_id")
@@ -233,8 +236,10 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
         if value is None or value == []:
             continue
         if isinstance(value, list | tuple):
-            terms.append(_OF_RUNS if name == "run_id" and allowed is FILTERS else f"list_contains(?, {name})")
-            params.append([str(item) for item in value] if name == "fold_id" else list(value))
+            listed = [str(item) for item in value] if name == "fold_id" else list(value)
+            term, given = (_OF_RUNS, [listed]) if name == "run_id" and allowed is FILTERS else _one_of(name, listed)
+            terms.append(term)
+            params += given
             continue
         plain, value = f"{name} = ?", checks.integer(value, name) if name == "branch_id" else value
         terms.append(_LIKE if name == "model_class" else _OF_RUN if name == "run_id" and allowed is FILTERS else plain)
@@ -242,12 +247,23 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
     return (" WHERE " + " AND ".join(terms) if terms else ""), params
 
 
-def where_on_predictions(database: Database, filters: dict[str, Any]) -> tuple[str, list[Any]]:
-    """`where_clause` for the table of predictions, with bounds of `nk`: then a pipeline's or a run's rows are found
-    without reading all others.
+def _one_of(column: str, values: list[Any]) -> tuple[str, list[Any]]:
+    """SQL for a column that is one of some values, and its parameters. Bounds of texts rule row groups out."""
+    if _are_texts(values):
+        return f"{column} IN (SELECT unnest(?)) AND {column} BETWEEN ? AND ?", [values, min(values), max(values)]
+    return f"list_contains(?, {column})", [values]
+
+
+def where_on_predictions(
+    database: Database, filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS
+) -> tuple[str, list[Any]]:
+    """`where_clause` for the table of predictions, with bounds of `nk`: then the rows of a chain, a pipeline or a run
+    are found without reading all others.
     """
-    where, params = where_clause(filters)
-    ends = _listed(filters.get("pipeline_id"))
+    where, params = where_clause(filters, allowed)
+    ends, chains = _listed(filters.get("pipeline_id")), _listed(filters.get("chain_id"))
+    if not ends and _are_texts(chains):
+        return f"{where} AND ({ranges_of(database, chains)})", params
     if not ends and (runs := _listed(filters.get("run_id"))):
         ends = [end for found in database.rows(_ENDS_OF_RUNS, (runs,)) for end in found]
     return (f"{where} AND nk {WITHIN}", [*params, *ids.nk_bounds(ends)]) if ends else (where, params)
@@ -255,6 +271,10 @@ def where_on_predictions(database: Database, filters: dict[str, Any]) -> tuple[s
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, str) for value in values)
 
 
 def is_number(column: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
 from n4a_fast.schema.chain_scores import scores_of, summaries_of
+from n4a_fast.tables.rows import ONE_OF
 
 _PREDICTIONS_AT_ONCE = 2**18  # of the chains of one commit: Ctrl-C waits for it
 _PREDICTIONS_AT_REST = 2**16  # that a store computes when it is closed: some tenths of a second
@@ -36,10 +38,8 @@ _STALE = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk,
 FROM (FROM stale_chains UNION ALL
     SELECT chain_id, first_nk, last_nk, predictions FROM cached_chain_summaries SEMI JOIN stale_chains USING (chain_id))
 GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
-_PLACES = """SELECT chain_id, min(first_nk) AS first_nk, max(last_nk) AS last_nk
-FROM (FROM stale_chains SEMI JOIN wanted USING (chain_id) UNION ALL
-    SELECT chain_id, first_nk, last_nk, predictions FROM cached_chain_summaries SEMI JOIN wanted USING (chain_id))
-GROUP BY chain_id ORDER BY first_nk NULLS FIRST, chain_id"""
+_PLACES = """SELECT first_nk, last_nk FROM stale_chains WHERE {these} UNION ALL
+SELECT first_nk, last_nk FROM cached_chain_summaries WHERE {these}"""
 _NOTED = "SELECT coalesce(sum(predictions), 0) FROM stale_chains"
 _NOTE_WHERE = """INSERT INTO stale_chains SELECT chain_id, min(nk), max(nk), count(nk) FROM wanted
 LEFT JOIN predictions USING (chain_id) GROUP BY chain_id"""
@@ -59,6 +59,7 @@ _KEYS = {
 _ROUNDING = 1e-9  # the order in which threads add changes the last digits
 _FORGET = "DELETE FROM {table} WHERE chain_id IN (SELECT chain_id FROM wanted)"
 _SOURCE = "FROM predictions SEMI JOIN wanted USING (chain_id) WHERE {ranges}"
+NumberArray = np.ndarray[Any, np.dtype[np.uint64]]
 _REFRESH = {"cached_chain_scores": scores_of, "cached_chain_summaries": summaries_of}
 
 
@@ -160,9 +161,17 @@ def _differs(column: pa.Field) -> str:
     return f"({ours} IS DISTINCT FROM {computed} AND NOT coalesce({near}, false))"
 
 
-def ranges_of(database: Database, chains: pa.Table) -> str:
-    """SQL for the few ranges of `nk` in which all predictions of these chains are, stale or not."""
-    return _ranges_of(database.select(_PLACES, wanted=chains))
+def ranges_of(database: Database, chain_ids: list[str]) -> str:
+    """SQL for the few ranges of `nk` in which all predictions of these chains are, stale or not: found with it, they
+    are found without reading all others.
+    """
+    if not chain_ids:
+        return "false"
+    one = len(chain_ids) == 1
+    these, params = ("chain_id = ?1", chain_ids) if one else (ONE_OF.format("chain_id", 1), [chain_ids])
+    found = database.rows(_PLACES.format(these=these), params)
+    placed = np.array(sorted(place for place in found if place[0] is not None), np.uint64).reshape(-1, 2)
+    return _ranges(placed[:, 0], placed[:, 1])
 
 
 def note_wrong_in_transaction(database: Database, chain_ids: list[str]) -> None:
@@ -190,9 +199,14 @@ def _pieces(stale: pa.Table, memory: int) -> Iterator[pa.Table]:
 def _ranges_of(chains: pa.Table) -> str:
     """SQL for the few ranges of `nk` that hold the predictions of all chains, which come by `first_nk`."""
     placed = chains.filter(chains["first_nk"].is_valid())
-    if not placed.num_rows:
+    return _ranges(placed["first_nk"].to_numpy(), placed["last_nk"].to_numpy())
+
+
+def _ranges(first: NumberArray, last: NumberArray) -> str:
+    """SQL for the few closest ranges of `nk` that hold all these places, which come by their begin."""
+    if not len(first):
         return "false"
-    first, last = placed["first_nk"].to_numpy(), np.maximum.accumulate(placed["last_nk"].to_numpy())
+    last = np.maximum.accumulate(last)
     behind = np.flatnonzero(
         first[1:] > last[:-1]
     )  # places with nothing between one chain's end and the next one's begin

@@ -20,7 +20,7 @@ from n4a_fast.memtable.key_ranges import Range, tables_between
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, WITHIN, table_of
 from n4a_fast.tables.predictions.keys import Keys, id_keys
 from n4a_fast.tables.rows import ONE_OF
-from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction
+from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction, ranges_of
 from n4a_fast.values import ids
 
 PREDICTION_TABLES = {"predictions", "prediction_values"}
@@ -64,11 +64,11 @@ _NEIGHBOURS = 50_000
 _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM contents)"
 _IDS_OF_PIPELINES = f"""SELECT prediction_id, id_key, chain_id FROM predictions
 WHERE pipeline_id IN (SELECT unnest(?)) AND nk {WITHIN}"""
-_IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ?"
+_IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ? AND ({ranges})"
 _ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
 _IDS_AMONG = f"""SELECT p.prediction_id, p.id_key, p.chain_id FROM predictions p
 SEMI JOIN wanted w ON {_SAME_ID.format("p", "w")} WHERE p.id_key BETWEEN {{first}} AND {{last}}"""
-_OF_CHAINS = f"SELECT DISTINCT chain_id FROM predictions WHERE {ONE_OF.format('chain_id', 1)}"
+_OF_CHAINS = f"SELECT DISTINCT chain_id FROM predictions WHERE {ONE_OF.format('chain_id', 1)} AND ({{ranges}})"
 _OF_PIPELINES = f"""SELECT DISTINCT pipeline_id FROM predictions
 WHERE pipeline_id IN (SELECT unnest(?)) AND nk {WITHIN}"""
 _CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
@@ -156,7 +156,8 @@ class PredictionTable:
 
     def owners_among(self, chain_ids: list[str], pipeline_ids: list[str]) -> tuple[set[str], set[str]]:
         """Those of these chains, and of these pipelines, that have predictions."""
-        chains = self._database.rows(_OF_CHAINS, (chain_ids,)) if chain_ids else ()
+        ranges = ranges_of(self._database, chain_ids)
+        chains = self._database.rows(_OF_CHAINS.format(ranges=ranges), (chain_ids,)) if chain_ids else ()
         of_pipelines = (pipeline_ids, *ids.nk_bounds(pipeline_ids)) if pipeline_ids else None
         pipelines = self._database.rows(_OF_PIPELINES, of_pipelines) if of_pipelines else ()
         return {name for (name,) in chains}, {name for (name,) in pipelines}
@@ -186,7 +187,8 @@ class PredictionTable:
         return gone
 
     def ids_of_chain(self, chain_id: str) -> pa.Table:
-        return self._database.arrow(_IDS_OF_CHAIN, (chain_id,))
+        ranges = ranges_of(self._database, [chain_id])
+        return self._database.arrow(_IDS_OF_CHAIN.format(ranges=ranges), (chain_id,))
 
     def _replace_values_in_transaction(self, tables: dict[str, pa.Table]) -> None:
         self._delete_values_in_transaction(tables["prediction_values"].select(["prediction_id", "id_key"]))
