@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from n4a_fast import WorkspaceStore, platform
 from n4a_fast.durable import sync
 from n4a_fast.errors import ConflictError, StoreUnavailableError
-from n4a_fast.tables import artifacts
+from n4a_fast.tables import stored_ids
 
 STORED = "SELECT artifact_id, artifact_path, content_hash, ref_count FROM artifacts ORDER BY ALL"
 
@@ -163,5 +163,5 @@ def test_ids_in_memory_tell_what_a_look_up_in_the_tables_tells(
 ) -> None:
     by_memory = outcome(tmp_path_factory.mktemp("memory"), steps)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts, "_IDS_AT_MOST", 0)  # never all of them in memory
+        patch.setattr(stored_ids, "_READ_AT_MOST", 0)  # never all of them in memory
         assert outcome(tmp_path_factory.mktemp("tables"), steps) == by_memory

@@ -163,6 +163,59 @@ def test_a_file_that_came_after_its_program_was_gone_is_loaded(store: Store1x) -
         assert later.load_artifact("a") == {"n": 1}
 
 
+def save_in_order_of_nirs4all(store: Store1x, run: str, name: str) -> tuple[str, str]:
+    """A pipeline that promises two models; its id and that of its chain."""
+    pipeline = begin_pipeline(store, run, name)
+    store.log_step(pipeline, 1, "PLS", "start")
+    models = {str(fold): f"{pipeline}$abc:{fold}" for fold in range(2)}
+    chain = save_chain(store, pipeline, fold_artifacts=models, shared_artifacts={})
+    for artifact_id in models.values():
+        promise(store, artifact_id, {"model": artifact_id})
+    assert store.get_chains_for_pipeline(pipeline)["chain_id"].to_list() == [chain]
+    with store.transaction():
+        predicted = predict(store, pipeline, chain)
+        store.array_store.save_batch([{"prediction_id": predicted, "y_true": np.ones(3), "y_pred": np.ones(3)}])
+    store.bulk_update_chain_summaries([chain])
+    store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+    return pipeline, chain
+
+
+def test_pipelines_of_a_slow_sweep_never_attach_the_file(store: Store1x) -> None:
+    run = store.begin_run("sweep", {}, [{"name": "corn"}])
+    database = store._open().database
+    database.detach()
+    saved = [save_in_order_of_nirs4all(store, run, name) for name in ("first", "second")]
+    assert database.attached == 0
+    with again(store) as later:
+        for pipeline, chain in saved:
+            assert (later.get_pipeline(pipeline) or {})["status"] == "completed"
+            artifacts = (later.get_chain(chain) or {})["fold_artifacts"]
+            assert artifacts == {fold: f"{pipeline}$abc:{fold}" for fold in ("0", "1")}
+            for artifact_id in artifacts.values():
+                with pytest.raises(ArtifactMissingError, match="nirs4all kept no model"):
+                    later.load_artifact(artifact_id)
+        assert later.query_predictions().height == 2
+
+
+def test_an_id_that_comes_again_with_other_content_is_told_from_memory_as_from_the_tables(store: Store1x) -> None:
+    run = store.begin_run("sweep", {}, [{"name": "corn"}])
+    database = store._open().database
+    found = []
+    for is_attached in (False, True):
+        pipeline = begin_pipeline(store, run, f"attached: {is_attached}")
+        database.attach() if is_attached else database.detach()
+        chain = save_chain(store, pipeline, fold_artifacts={"0": f"{pipeline}$abc:0"}, shared_artifacts={})
+        promise(store, f"{pipeline}$abc:0", {"n": 1})
+        store.flush()
+        if is_attached:
+            store.query_predictions()  # it is in the tables from now on
+        promise(store, f"{pipeline}$abc:0", {"n": 2})
+        store.complete_pipeline(pipeline, 0.1, 0.2, "rmse", 5)
+        found.append((store.get_chain(chain) or {})["fold_artifacts"]["0"].removeprefix(pipeline))
+    assert found[0] == found[1]
+    assert found[0].startswith("$abc:0@")
+
+
 # -- pipelines and chains --------------------------------------------------------------------
 
 

@@ -191,3 +191,19 @@ def test_what_is_checked_holds_the_same_values(value: np.ndarray[Any, Any]) -> N
     assert found is not None
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, value)
+
+
+_TARGETS = hnp.arrays(
+    st.sampled_from([np.float16, np.float32, np.float64, np.longdouble, np.int32, bool]),
+    st.sampled_from([(0,), (3,), (1, 1), (3, 1), (0, 1), (3, 2), (1, 3), (2, 0)]),
+    elements=st.integers(0, 1),
+)
+
+
+@given(_TARGETS, st.booleans())
+def test_floats_in_one_column_are_what_any_other_target_becomes(value: np.ndarray[Any, Any], turned: bool) -> None:
+    value = value[::-1] if turned else value
+    found, plain = arrays.checked(value, None, None, None, None).y_true, value.astype(np.float64)
+    assert found is not None
+    assert (found.dtype, found.flags.c_contiguous) == (np.float64, True)
+    np.testing.assert_array_equal(found, plain.reshape(-1) if plain.shape[1:] == (1,) else plain, strict=True)

@@ -475,3 +475,23 @@ def test_a_board_counts_what_is_there_at_each_call(store: WorkspaceStore, sweep:
         assert counted() == (1, 1, 0)
         raise ZeroDivisionError
     assert counted() == (2, 2, 0)
+
+
+_NOTED = st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(0, 2**64 - 1)), min_size=1, max_size=12)
+
+
+@given(_NOTED, st.booleans(), st.integers(1, 12))
+def test_where_the_predictions_of_chains_are_is_what_grouping_gives(
+    rows: list[tuple[str | None, int]], as_codes: bool, width: int
+) -> None:
+    names = pa.chunked_array(
+        [pa.array([name for name, _ in rows[at : at + width]], pa.string()) for at in range(0, len(rows), width)]
+    )
+    nk = pa.chunked_array([pa.array([key for _, key in rows], pa.uint64())])
+    found = stale_chains.places_by_chain(names.dictionary_encode() if as_codes else names, nk.to_numpy())
+    wanted = pa.table({"chain_id": names, "nk": nk}).group_by("chain_id")
+    grouped = wanted.aggregate([("nk", "min"), ("nk", "max"), ("nk", "count")]).to_pylist()
+    assert sorted(tuple(row.values()) for row in found.to_pylist()) == sorted(
+        (row["chain_id"], row["nk_min"], row["nk_max"], row["nk_count"]) for row in grouped if row["chain_id"]
+    )
+    assert found.schema.names == ["chain_id", "first_nk", "last_nk", "predictions"]

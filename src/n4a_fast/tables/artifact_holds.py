@@ -67,14 +67,17 @@ class ArtifactHolds:
         self._are_noted = bool(self._held)
 
     def write_in_transaction(self, tables: dict[str, pa.Table]) -> None:
-        """Apply the changes in their order."""
+        """Apply the changes in their order: of a session that let go, only what it held later stays."""
         holds: dict[str, set[str]] = {}
+        ended = set()
         for row in tables[_TABLE].to_pylist() if _TABLE in tables else ():
             if row["artifact_id"] is None:
                 holds.pop(row["holder"], None)
-                self._database.execute(_RELEASE, (row["holder"],))
+                ended.add(row["holder"])
             else:
                 holds.setdefault(row["holder"], set()).add(row["artifact_id"])
+        for holder in sorted(ended):  # a sweep lets go after each pipeline
+            self._database.execute(_RELEASE, (holder,))
         kept: list[tuple[object, ...]] = [
             (artifact_id, holder) for holder, ids in holds.items() for artifact_id in sorted(ids)
         ]

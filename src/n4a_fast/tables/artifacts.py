@@ -36,6 +36,7 @@ from n4a_fast.tables.artifact_holds import ArtifactHolds
 from n4a_fast.tables.artifact_rows import PROMISED, Row, Written, described_by, row_of, saved_row
 from n4a_fast.tables.found_artifacts import FoundRows
 from n4a_fast.tables.rows import PendingRows, forget_oldest
+from n4a_fast.tables.stored_ids import StoredIds
 from n4a_fast.values import checks
 
 _GET = "SELECT * FROM stored_artifacts WHERE artifact_id = ?"
@@ -45,7 +46,6 @@ _REFERENCES = f"SELECT ref_count FROM ({ARTIFACTS}) WHERE artifact_id = ?"
 _ADDRESSES = """SELECT artifact_id, artifact_path, content_hash FROM stored_artifacts WHERE origin <> 'promised'
 ORDER BY artifact_path"""
 _GET_MANY = f"SELECT {', '.join(STORED_ARTIFACTS.names)} FROM stored_artifacts WHERE list_contains(?, artifact_id)"
-_IDS = "SELECT artifact_id FROM stored_artifacts LIMIT ?"
 _FIND_CACHED = (
     "SELECT artifact_id FROM stored_artifacts WHERE chain_path_hash = ? AND input_data_hash = ? ORDER BY created_at"
     " DESC, artifact_id LIMIT 1"
@@ -56,7 +56,6 @@ _INVALIDATE = (
 )
 _CACHE_KEY = ("chain_path_hash", "input_data_hash", "dataset_hash")
 _KNOWN_AT_MOST = 100_000
-_IDS_AT_MOST = 10_000  # read in 2 ms; a look-up of a few takes 1.5
 _READ_AHEAD = 512  # rows saved after the one that is asked for: a sweep is loaded in the order in which it was saved
 
 
@@ -72,8 +71,7 @@ class Artifacts(PendingRows):
         self._forgotten = 0  # how often they were given up
         self.objects = ObjectCache()
         self.agreed = AgreedTrust()
-        self._ids: set[str] | None = None  # of all that are stored, during the attachment `_ids_as_of`; None: too many
-        self._ids_as_of = -1
+        self._ids = StoredIds(database)
         self._holds = ArtifactHolds(database, files.session)
         self._noted: set[str] = set()  # held, and with a row that is pending or stored
 
@@ -127,17 +125,21 @@ class Artifacts(PendingRows):
             )
         )
 
-    def register(self, written: Sequence[Written], *, promised: bool = False) -> list[str | StoreError]:
+    def register(
+        self, written: Sequence[Written], *, promised: bool = False, unstored: Collection[str] = ()
+    ) -> list[str | StoreError]:
         """Note files that are already in the folder, once their content is verified: the id of each, or what stands
         against it.
 
         A known id with the same content is a no-op. The disk begins with the files at once. A file that is
-        not there is noted, too, if it is `promised`: registered again when it has come, it is verified.
+        not there is noted, too, if it is `promised`: registered again when it has come, it is verified. Of the ids in
+        `unstored` the caller knows that none is in the tables, or in the log of another process.
         """
         if not all(map(self._is_noted, written)):
             self._claim(written)
-            self._look_up(each.artifact_id for each in written)
-        results = [self._register(each, promised) for each in written]
+            if asked := [each.artifact_id for each in written if each.artifact_id not in unstored]:
+                self._look_up(asked)
+        results = [self._register(each, promised, each.artifact_id in unstored) for each in written]
         self.files.begin_sync()
         return results
 
@@ -149,8 +151,8 @@ class Artifacts(PendingRows):
             and self._current(written.artifact_id) is not None
         )
 
-    def _register(self, written: Written, promised: bool) -> str | StoreError:
-        known = self._current(written.artifact_id)
+    def _register(self, written: Written, promised: bool, unstored: bool) -> str | StoreError:
+        known = (self._rows.get if unstored else self._current)(written.artifact_id)
         if known is not None and known["content_hash"] != written.content_hash:
             return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
         if not names_its_content(written.artifact_id, written.content_hash, written.path):
@@ -171,9 +173,14 @@ class Artifacts(PendingRows):
             return row
         return known or {**row, "origin": PROMISED}
 
+    def is_promised(self, artifact_id: str) -> bool:
+        """Whether an artifact that was just registered has no file yet."""
+        row = self._rows.get(artifact_id)
+        return row is not None and row["origin"] == PROMISED
+
     def _look_up(self, artifact_ids: Iterable[str]) -> None:
         """Let memory hold the rows of those of these artifacts that are stored, by whatever process."""
-        ids = self._stored_ids()
+        ids = self._ids.known()
         self._keep_stored({})  # the file is attached: what is pending or known counts
         asked = [
             artifact_id
@@ -184,19 +191,6 @@ class Artifacts(PendingRows):
             found = self._database.rows(_GET_MANY, (asked,), own=False)
             rows = [dict(zip(STORED_ARTIFACTS.names, values, strict=True)) for values in found]
             self._keep_stored({row["artifact_id"]: row for row in rows})
-
-    def _stored_ids(self) -> set[str] | None:
-        """Ids of all stored artifacts, what other processes have logged included; None when memory does not know
-        them.
-        """
-        if self._database.in_transaction:
-            return None
-        if (attachment := self._database.attachment_for_reading()) != self._ids_as_of:
-            found = self._database.rows(_IDS, (_IDS_AT_MOST,), own=False)
-            self._ids, self._ids_as_of = {name for (name,) in found} if len(found) < _IDS_AT_MOST else None, attachment
-        if self._ids is not None and len(self._ids) > _KNOWN_AT_MOST:
-            self._ids = None
-        return self._ids
 
     def claim(self, artifact_ids: set[str]) -> None:
         """A chain in memory names these, stored or not: no collection takes them until it is in its table."""
@@ -327,7 +321,7 @@ class Artifacts(PendingRows):
 
     def forget_ids(self) -> None:
         """Rows of other processes have come: which ids there are must be asked anew."""
-        self._ids_as_of = -1
+        self._ids.forget()
 
     def release_claims(self) -> None:
         """All of this is in its tables, which tell a collection what is in use; a log would not be enough."""
@@ -391,8 +385,7 @@ class Artifacts(PendingRows):
             self._stored.clear()  # another process may have changed them
             self._stored_as_of = self._database.attached
         self._stored.update(rows)
-        if self._ids is not None:
-            self._ids.update(rows)
+        self._ids.add(rows)
         forget_oldest(self._stored, _KNOWN_AT_MOST)
 
     def _hold(self, artifact_id: str) -> None:

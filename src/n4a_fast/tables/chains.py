@@ -7,13 +7,14 @@ checked here; a replay names the one that is missing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.engine.frames import frame_of
+from n4a_fast.engine.frames import frame_of, types_of
 from n4a_fast.errors import InvalidInputError, NotFoundError, StoreFormatError
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, CHAINS, table_of
 from n4a_fast.tables.rows import ONE_OF, PendingRows
@@ -108,7 +109,11 @@ class Chains(PendingRows):
         rows = [self._rows.get(chain_id) for chain_id in chain_ids]
         if not rows or None in rows:
             return None
-        return frame_of([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], CHAINS)
+        return frame_of([tuple((row or {}).get(name) for name in CHAINS.names) for row in rows], self._frame_types)
+
+    @cached_property
+    def _frame_types(self) -> pl.Schema:
+        return types_of(CHAINS)
 
     def of_pipelines(self, pipeline_ids: list[str]) -> list[dict[str, Any]]:
         """Chains of several pipelines, with `fold_artifacts` and `shared_artifacts` decoded."""

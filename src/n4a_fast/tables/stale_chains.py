@@ -65,16 +65,27 @@ _REFRESH = {"cached_chain_scores": scores_of, "cached_chain_summaries": summarie
 
 def note_predictions_in_transaction(database: Database, rows: pa.Table) -> None:
     """Predictions (`chain_id`, `nk`) are written: their chains are stale."""
-    names = rows["chain_id"]
-    if pa.types.is_dictionary(names.type):
-        names = names.cast(pa.string())
-    rows = pa.table({"chain_id": names, "nk": rows["nk"]}).group_by("chain_id")
-    changed = rows.aggregate([("nk", "min"), ("nk", "max"), ("nk", "count")])
-    changed = changed.rename_columns(["chain_id", "first_nk", "last_nk", "predictions"]).filter(
-        changed["chain_id"].is_valid()
-    )
+    changed = places_by_chain(rows["chain_id"], rows["nk"].to_numpy())
     if changed.num_rows:
         database.insert(_NOTE, changed=changed)
+
+
+def places_by_chain(names: pa.ChunkedArray, nk: np.ndarray[Any, Any]) -> pa.Table:
+    """The first and the last `nk` of each chain, and how many; by numpy, since Arrow's own grouping takes 8 ms to be
+    imported.
+    """
+    coded = (names if pa.types.is_dictionary(names.type) else names.dictionary_encode()).combine_chunks()
+    codes = coded.indices.fill_null(len(coded.dictionary)).to_numpy()  # predictions without a chain come last
+    order = np.argsort(codes, kind="stable")
+    found, begins = np.unique(codes[order], return_index=True)
+    kept = found < len(coded.dictionary)
+    places = {
+        "chain_id": coded.dictionary.take(pa.array(found[kept])),
+        "first_nk": np.minimum.reduceat(nk[order], begins)[kept],
+        "last_nk": np.maximum.reduceat(nk[order], begins)[kept],
+        "predictions": np.diff(begins, append=len(codes))[kept],
+    }
+    return pa.table(places)
 
 
 def note_in_transaction(database: Database, chain_ids: Iterable[str | None]) -> None:

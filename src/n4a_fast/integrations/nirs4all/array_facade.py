@@ -59,28 +59,27 @@ class ArrayFacade:
 
     def save_batch(self, records: Sequence[Record]) -> int:
         """Store the arrays of predictions that are saved; how many."""
-        for record in records:
-            self._save(record)
+        with self._store.saving() as workspace:
+            for record in records:
+                self._save(workspace, record)
+                workspace.buffer.flush_when_full()
         return len(records)
 
-    def _save(self, record: Record) -> None:
+    def _save(self, workspace: Workspace, record: Record) -> None:
         is_class = "class" in str(record.get("task_type") or "").lower()
         targets, beside = encoded({name: record.get(name) for name in ("y_true", "y_pred")}, classes=is_class)
         beside |= _spectra(record)
         if record.get("result_metadata"):
             beside["result_metadata"] = jsontext.encode(record["result_metadata"], "result_metadata")
         metadata = record.get("sample_metadata") or None
-        self._store.save_prediction_arrays(
+        others = (record.get(name) for name in _ARRAYS[2:])
+        workspace.save_arrays(
             record["prediction_id"],
-            targets["y_true"],
-            targets["y_pred"],
-            record.get("y_proba"),
-            record.get("sample_indices"),
-            record.get("weights"),
+            (targets["y_true"], targets["y_pred"], *others, None),
             None if metadata is None else _columns(metadata),
         )
         if beside:
-            self._store.save_beside(_BESIDE, record["prediction_id"], beside)
+            workspace.carried.save(_BESIDE, record["prediction_id"], beside)
 
     def delete_batch(self, prediction_ids: Collection[str], dataset_name: str | None = None) -> int:
         """None: arrays go with the row of their prediction."""

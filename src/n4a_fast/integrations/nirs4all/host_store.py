@@ -143,12 +143,14 @@ class Nirs4allStore(WorkspaceStore):
         """Like the store's; chains that this store saved a moment ago need not be put in their table first."""
         workspace = self._opened()
         with workspace.lock:
-            if (
-                self._awaiting
-            ):  # nirs4all asks between the registrations and the predictions: a thread reads the files meanwhile
-                workspace.artifacts.begin_registering(self._awaiting)
+            self._begin_registering(workspace)
             pending = workspace.chains.pending_frame(self._chain_ids.get(pipeline_id, ()))
         return self._stored_chains(pipeline_id) if pending is None else pending
+
+    def _begin_registering(self, workspace: Workspace) -> None:
+        """nirs4all asks for chains between registrations and predictions: a thread reads the files meanwhile."""
+        if self._awaiting:
+            workspace.artifacts.begin_registering(self._awaiting)
 
     def _stored_chains(self, pipeline_id: str) -> pl.DataFrame:
         return super().get_chains_for_pipeline(pipeline_id)

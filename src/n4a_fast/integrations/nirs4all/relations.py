@@ -1,4 +1,4 @@
-"""What nirs4all 1.x says of how a prediction relates to others: ids and manifests, as it takes them."""
+"""What nirs4all 1.x says of how a prediction relates to others: ids, folds and manifests, as it takes them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def require_canonical(value: Any, name: str) -> None:
         raise InvalidInputError(
             f"{name} must be a canonical non-empty string, so text without NUL or blanks at its ends, got {value!r}"
         )
+
+
+def names_of_fold(fold_id: str) -> list[str]:
+    """Both names that a fold may have: with "fold_" before it, and without."""
+    return [fold_id, fold_id.removeprefix("fold_") if fold_id.startswith("fold_") else f"fold_{fold_id}"]
 
 
 def manifest_of(value: Any) -> dict[str, Any] | None:

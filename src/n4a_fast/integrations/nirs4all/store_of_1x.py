@@ -16,13 +16,14 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.engine.deletions import Deleted
-from n4a_fast.engine.refusals import told_of_ends
+from n4a_fast.engine.refusals import told, told_of_ends
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.answers import Answers, answer
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
-from n4a_fast.integrations.nirs4all.relations import manifest_of, require_canonical
+from n4a_fast.integrations.nirs4all.promises import Promises
+from n4a_fast.integrations.nirs4all.relations import manifest_of, names_of_fold, require_canonical
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
@@ -34,7 +35,6 @@ Array = np.ndarray[Any, Any]
 
 _NUMBERS = frozenset({"val_score", "test_score", "train_score", "exclusion_rate"})
 _BESIDE_CHAINS = (*SUMMARY, *REPLAY)
-_NO_FOLDS = {"avg": ("avg", "fold_avg"), "w_avg": ("w_avg", "fold_w_avg"), "final": ("final", "fold_final")}
 
 
 class MissingWorkspaceError(NotFoundError, FileNotFoundError):
@@ -49,11 +49,11 @@ class Store1x(Nirs4allStore):
     _of_runs: RowsOfRuns
     _answers: Answers
     _unused_saves: dict[str, int]  # by id, calls that saved an artifact that no chain has named since
-    _promised: dict[str, Written]  # by id, artifacts that were registered before their files were written
+    _promises: Promises
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         store = super().__new__(cls)
-        store._promised, store._of_runs, store._answers = {}, RowsOfRuns(), Answers()
+        store._promises, store._of_runs, store._answers = Promises(), RowsOfRuns(), Answers()
         store._unused_saves = {}
         return store
 
@@ -128,20 +128,15 @@ class Store1x(Nirs4allStore):
     # -- artifacts ---------------------------------------------------------------------------
 
     def _register(self, workspace: Workspace, awaiting: list[Written]) -> list[Any]:
-        """nirs4all registers a variant's artifacts before it knows whether it will write their files."""
-        results = workspace.artifacts.register(awaiting, promised=True)
-        folder = workspace.artifacts.files
-        for written in awaiting:
-            if not folder.changed_at(written.path):
-                self._promised[written.artifact_id] = written
-        return results
+        return self._promises.register(workspace, awaiting)
+
+    def _begin_registering(self, workspace: Workspace) -> None:
+        """Their files have not come yet."""
 
     def _keep_promises(self) -> None:
         """Verify the files that have come since they were promised."""
-        workspace = self._opened()
-        here = [each for each in self._promised.values() if workspace.artifacts.files.changed_at(each.path)]
+        here = self._promises.kept(self._opened())
         for written in here:
-            del self._promised[written.artifact_id]
             self._names.registered.pop(written.artifact_id, None)
         self._awaiting += here
         self._open()
@@ -176,7 +171,7 @@ class Store1x(Nirs4allStore):
 
     def close(self) -> None:
         """Like the store's."""
-        if self._workspace is not None and self._promised:
+        if self._workspace is not None and self._promises:
             self._keep_promises()
         super().close()
 
@@ -331,7 +326,7 @@ class Store1x(Nirs4allStore):
         fold_id: str | None = None,
         dataset_name: str | None = None,
     ) -> dict[str, Any]:
-        folds = None if fold_id is None else list(_NO_FOLDS.get(fold_id, (fold_id, *_other_names(fold_id))))
+        folds = None if fold_id is None else names_of_fold(fold_id)
         filters = {"chain_id": chain_id, "fold_id": folds, "dataset_name": dataset_name}
         if prediction_ids is None and not any(value is not None for value in filters.values()):
             raise ValueError("name what is to be deleted: prediction_ids, chain_id, fold_id or dataset_name")
@@ -369,6 +364,14 @@ class Store1x(Nirs4allStore):
         with workspace.lock, workspace.database.reading():
             yield workspace
 
+    @contextmanager
+    def saving(self) -> Iterator[Workspace]:
+        """For several saves in one turn; artifacts that await registration may wait on."""
+        with told(self._path), self._opened(writing=True).lock:
+            workspace = self._held()
+            yield workspace
+            workspace.database.yield_turn()
+
     def save_beside(self, table: str, row_id: str, content: Mapping[str, Any]) -> None:
         """Keep JSON beside a row of one of nirs4all's tables."""
         workspace = self._open(writing=True)
@@ -394,7 +397,3 @@ def _require_store(folder: Path) -> None:
 def _score(value: Any) -> Any:
     """A number as SQLite keeps it: NaN is none."""
     return None if isinstance(value, float | np.floating) and np.isnan(value) else value
-
-
-def _other_names(fold_id: str) -> list[str]:
-    return [fold_id.removeprefix("fold_") if fold_id.startswith("fold_") else f"fold_{fold_id}"]

@@ -24,6 +24,8 @@ def encoded(targets: Mapping[str, Any], *, classes: bool) -> tuple[dict[str, Arr
     `classes`.
     """
     arrays = {name: None if value is None else np.asarray(value) for name, value in targets.items()}
+    if all(array is None or array.dtype.kind == "f" for array in arrays.values()):
+        return arrays, {}
     payloads = {}
     texts = {name: array for name, array in arrays.items() if array is not None and _is_text(array)}
     place = {

@@ -101,6 +101,8 @@ def _is_plain(value: Any, dtype: np.dtype[Any]) -> TypeGuard[Array]:
 def _target(value: Any, name: str, most: int = 2) -> Array | None:
     if _is_plain(value, _REAL):
         return value
+    if type(value) is np.ndarray and value.dtype.kind == "f" and value.shape[1:] in ((), (1,)) and value.ndim:
+        return np.ascontiguousarray(value.reshape(-1), np.float64)  # nirs4all's: nothing can be refused
     found = _reals(value, name, 2)
     if found is not None and found.ndim == 2 and found.shape[1] == 1:
         found = found.reshape(-1)
@@ -138,7 +140,7 @@ def _indices(value: Any) -> Array | None:
 
 def refuse_masked(name: str, value: Any) -> None:
     """InvalidInputError for an array that hides some of its values."""
-    if np.ma.is_masked(value):
+    if type(value) is not np.ndarray and np.ma.is_masked(value):  # numpy takes as long as all other checks
         raise InvalidInputError(
             f"{name} has masked values, which cannot be stored as such; fill them, with NaN for instance"
         )

@@ -141,7 +141,8 @@ class PredictionTable:
         if values is not None:
             tables["new_values"] = values.select(["prediction_id", "id_key"])
             questions.append(_HAS_VALUES)
-        return not questions or not self._database.select(" UNION ALL ".join(questions), **tables).num_rows
+        with self._database.registered(tables):
+            return not questions or not self._database.rows(" UNION ALL ".join(questions))
 
     def delete_in_transaction(self, prediction_ids: pa.Table) -> tuple[int, int]:
         """Remove predictions and their arrays; how many rows of each. `prediction_ids` has the columns `prediction_id`,

@@ -50,6 +50,12 @@ class Predictions:
         self.first_ids.begin(pipeline_id)
         self._unstored.add(pipeline_id)
 
+    def is_unstored(self, pipeline_id: str) -> bool:
+        """Whether this process began a pipeline, and nothing of it has left memory since, for the tables or elsewhere:
+        nobody else can know of it.
+        """
+        return pipeline_id in self._unstored
+
     def find_pending(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         """A prediction that is in memory as the tables will give it; None when it is not, or not all that is asked."""
         row = self.batch.row(prediction_id)
