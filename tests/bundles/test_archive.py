@@ -22,8 +22,9 @@ from bundle_chains import case, save, spectra
 from helpers import SHARE, child, counts, finish
 
 from n4a_fast import WorkspaceStore, inspect_bundle
+from n4a_fast.bundles.archive import limit_of
 from n4a_fast.bundles.reader import read_bundle
-from n4a_fast.errors import BundleError, UntrustedArtifactError
+from n4a_fast.errors import BundleError, NotFoundError, UntrustedArtifactError
 
 Members = dict[str, bytes]
 
@@ -350,6 +351,11 @@ def test_members_that_lie_over_each_other_give_no_more_than_they_state(store: Wo
     content[place : place + 4] = struct.pack("<I", first.header_offset)
     bundle.write_bytes(content)
     refused(store, bundle, "no whole ZIP file \\(two of its members lie in one place")
+
+
+def test_a_bundle_that_is_gone_is_told_wherever_it_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        limit_of(tmp_path / "removed.n4a", None)
 
 
 @pytest.mark.parametrize("read", [inspect_bundle, read_bundle])

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.errors import NotFoundError
 
 STEPS_OF_AN_EXAMPLE = 30
 STEPS = int(os.environ.get("N4A_MACHINE_STEPS", "150"))
@@ -70,6 +71,10 @@ for line in sys.stdin:
         print(store.gc_artifacts(), flush=True)
     elif command == "delete":
         print(store.delete_run(words[0]), flush=True)
+    elif command == "delete_pipeline":
+        print(store.delete_pipeline(words[0]), flush=True)
+    elif command == "delete_chain":
+        print(store.delete_chain(words[0]), flush=True)
     elif command == "fail":
         store.fail_pipeline(words[0], "boom")
         print("failed", flush=True)
@@ -329,6 +334,21 @@ class Machine(RuleBasedStateMachine):
         self.model |= self.uncertain
         self.uncertain = {}
 
+    @precondition(lambda self: self.other is not None and self.living())
+    @rule(handle=HANDLES, place=PLACES, chain=st.booleans(), late=st.booleans())
+    def other_deletes(self, handle: int, place: int, chain: bool, late: bool) -> None:
+        """What is saved later in the deleted pipeline, or of the deleted chain, goes with it, or is refused."""
+        store, there = self.handles[handle], self.living()
+        name = there[place % len(there)]
+        of = self.model.pop(name)
+        store.flush()
+        self.ask(f"delete_chain {of.chain}" if chain else f"delete_pipeline {name}")
+        if late:
+            with contextlib.suppress(NotFoundError):
+                self.save_one(store, {name: copy.deepcopy(of)}, name, "late", True)
+        if chain:
+            self.model[name] = Pipeline(of.run, save_chain(store, name), status=of.status, logs=of.logs)
+
     @precondition(lambda self: self.other is not None)
     @rule(kill=st.booleans())
     def end_other(self, kill: bool) -> None:
@@ -356,6 +376,7 @@ class Machine(RuleBasedStateMachine):
         assert known <= status.keys() <= known | self.uncertain.keys()
         assert {name: status[name] for name in known} == {name: of.status for name, of in self.model.items()}
         found = store.query_predictions().select("pipeline_id", "fold_id", "val_score", "prediction_id").rows()
+        assert {pipeline for pipeline, *_ in found} <= known | self.uncertain.keys()
         arrays = dict(store.sql("SELECT prediction_id, y_pred FROM prediction_arrays").rows())
         assert {
             (pipeline, fold): (score, tuple(arrays.pop(prediction)) if prediction in arrays else None)

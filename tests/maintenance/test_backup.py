@@ -276,6 +276,15 @@ def test_a_workspace_is_replaced_only_on_demand_and_kept_beside(store: Workspace
         assert kept.list_runs().height == 2
 
 
+def test_each_restore_keeps_what_it_replaces_whatever_the_clock_says(store: WorkspaceStore, tmp_path: Path) -> None:
+    store.backup(tmp_path / "backup")
+    to = tmp_path / "restored"
+    WorkspaceStore.restore(tmp_path / "backup", to)
+    kept = {WorkspaceStore.restore(tmp_path / "backup", to, replace=True).replaced for _ in range(4)}
+    assert len(kept) == 4
+    assert all((path / "store.duckdb").is_file() for path in kept if path is not None)
+
+
 def test_a_store_that_another_process_has_open_is_not_replaced(store: WorkspaceStore, tmp_path: Path) -> None:
     fill(store)
     store.backup(tmp_path / "backup")

@@ -208,6 +208,18 @@ def test_arrays_and_metadata_of_a_deleted_prediction_go_with_it(two: Two, call: 
         assert two.store.sql(f"SELECT count(*) FROM {table} WHERE prediction_id = ?", [prediction]).item() == 0
 
 
+def test_a_run_belongs_to_no_project_that_another_process_has_deleted(two: Two) -> None:
+    project, run = two.store.create_project("wheat"), two.store.begin_run("r", {}, [])
+    two.store.flush()
+    two.store.list_runs()
+    two.store.set_run_project(run, project)
+    two.elsewhere("delete_project", project)
+    two.store.flush()
+    found = two.store.get_run(run)
+    assert found is not None
+    assert found["project_id"] is None
+
+
 @pytest.mark.parametrize("how", ["rest", "full"])
 def test_a_prediction_saved_again_after_its_deletion_stays(two: Two, how: str) -> None:
     """Whoever puts it into the tables, and though the deletion still waits in the log of the other process."""

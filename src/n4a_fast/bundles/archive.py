@@ -13,6 +13,8 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from n4a_fast.errors import BundleError, NotFoundError, StoreUnavailableError
@@ -39,14 +41,26 @@ class _File(io.FileIO):
 
 def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
     """Content of each file in the archive, in its order."""
+    limit = limit_of(path, max_bytes)
+    with _told(path), _File(path) as file, zipfile.ZipFile(file) as archive:
+        file.most = None
+        files = [info for info in archive.infolist() if not info.filename.endswith("/")]
+        _check(path, files, limit)
+        _require_own_places(archive.infolist())
+        return {info.filename: _content(path, archive, info) for info in files}
+
+
+def limit_of(path: Path, max_bytes: int | None) -> int:
+    """How many bytes the archive may unpack to."""
+    with _told(path):
+        return max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What stands in the way of reading the archive is told by its cause."""
     try:
-        limit = limit_of(path, max_bytes)
-        with _File(path) as file, zipfile.ZipFile(file) as archive:
-            file.most = None
-            files = [info for info in archive.infolist() if not info.filename.endswith("/")]
-            _check(path, files, limit)
-            _require_own_places(archive.infolist())
-            return {info.filename: _content(path, archive, info) for info in files}
+        yield
     except FileNotFoundError as error:
         raise NotFoundError("bundle", str(path), "check the path", where="") from error
     except IsADirectoryError as error:
@@ -57,11 +71,6 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
         if error.errno == errno.EINVAL:  # the archive points before its own beginning
             raise BundleError(path, "it is no whole ZIP file; copy it again") from error
         raise StoreUnavailableError(path, error.strerror or str(error)) from error
-
-
-def limit_of(path: Path, max_bytes: int | None) -> int:
-    """How many bytes the archive may unpack to."""
-    return max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
 
 
 def _require_own_places(members: list[zipfile.ZipInfo]) -> None:

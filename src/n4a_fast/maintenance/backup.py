@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
         plain_files.require_plain_files(source / name)
     kept = None
     if replace and target.exists():
-        kept = target.with_name(f"{target.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        kept = _kept_beside(target)
         _require_unused(target)
     opened = replaced_folder(target, kept) if kept else new_folder(target)
     workspace = open_workspace(source, read_only=True, lock_timeout=30.0)
@@ -103,6 +104,13 @@ def restore(source: Path, to: Path, replace: bool, progress: Progress | None) ->
     finally:
         workspace.release()
     return copied.report(target, kept, begun)
+
+
+def _kept_beside(target: Path) -> Path:
+    """A free name for what is replaced, with the time: two restores may come within one second, or a clock go back."""
+    name = f"{target.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    names = (target.with_name(f"{name}-{number}" if number > 1 else name) for number in count(1))
+    return next(path for path in names if not os.path.lexists(path))
 
 
 class _Copied(NamedTuple):

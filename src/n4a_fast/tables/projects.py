@@ -54,9 +54,13 @@ class Projects(PendingRows):
     def delete_in_transaction(self, project_id: str) -> None:
         """Remove a project; its runs belong to none from then on."""
         self.forget_known()
-        self._database.execute(_FREE_RUNS, (project_id,))
+        self.free_runs_in_transaction(project_id)
         if not self._database.execute(_DELETE, (project_id,)):
             raise NotFoundError("project", project_id)
+
+    def free_runs_in_transaction(self, project_id: str) -> None:
+        """The runs of a project belong to none from then on."""
+        self._database.execute(_FREE_RUNS, (project_id,))
 
 
 def _described(name: str, description: str, color: str) -> dict[str, Any]:

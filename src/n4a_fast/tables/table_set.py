@@ -202,6 +202,10 @@ class TableSet:
         )
         values, of = (_named("prediction_id", batches, name) for name in ("prediction_values", "predictions"))
         metadata = _named("prediction_id", batches, "prediction_metadata")
+        for project_id in self.projects.not_stored(
+            _named("project_id", batches, "runs") - _named("project_id", batches, "projects")
+        ):
+            self.projects.free_runs_in_transaction(project_id)
         if pipelines:
             self.pipelines.forget_open(pipelines)
             self.delete_contents_in_transaction(pipelines)
