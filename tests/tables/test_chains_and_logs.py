@@ -176,3 +176,22 @@ def test_a_wrong_entry_is_refused_by_name(
 def test_folds_whose_keys_become_one_are_refused(store: WorkspaceStore, sweep: Sweep) -> None:
     with pytest.raises(InvalidInputError, match="fold_artifacts .*two of its keys are '0'"):
         save_chain(store, sweep.pipeline, fold_artifacts={0: "a", "0": "b"})
+
+
+@pytest.mark.parametrize("made", ["now", "1980-01-01", "9000-01-01"])
+def test_a_row_is_found_by_its_id_whenever_it_says_it_was_made(store: WorkspaceStore, sweep: Sweep, made: str) -> None:
+    """Imports and conversions keep the times of their source."""
+    given = ["a chain", "00000000-0000-7000-8000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"]
+    store.flush()
+    database = store._open().database
+    assert database.rows("SELECT count(*) FROM chains") == [(1,)]
+    with database.transaction():
+        for chain in given:
+            database.execute("INSERT INTO chains SELECT * REPLACE (? AS chain_id) FROM chains LIMIT 1", (chain,))
+        for table in ("chains", "pipelines") if made != "now" else ():
+            assert database.execute(f"UPDATE {table} SET created_at = CAST(? AS TIMESTAMP)", (made,)) > 0
+    for chain in [sweep.chain, *given]:
+        assert store.get_chain(chain)["chain_id"] == chain  # type: ignore[index]
+    assert store.get_pipeline(sweep.pipeline)["pipeline_id"] == sweep.pipeline  # type: ignore[index]
+    for unknown in ("another", given[1][:-1] + "1", given[2][:-1] + "e", "", "01890000-0000-7000-8000-000000000000"):
+        assert store.get_chain(unknown) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from n4a_fast.values import ids
+from n4a_fast.values import checks, ids
 
 PIPELINE = "0193a0c0-1234-7abc-8def-001122334455"
 
@@ -109,3 +109,18 @@ def test_look_up_keys_follow_the_time_of_the_pipeline() -> None:
 def test_any_id_has_a_look_up_key(name: str) -> None:
     assert 0 <= ids.id_key(name) < 2**64
     assert ids.id_key(name) == ids.id_key(name)
+
+
+def test_a_uuid_of_version_7_tells_when_it_was_made() -> None:
+    before = checks.now()
+    first, last = ids.made_around(ids.uuid7()) or (before, before)
+    assert first < before < last
+    assert ids.made_around(PIPELINE.replace("-7abc-", "-8abc-")) is None
+    assert ids.made_around("ffffffff-ffff-7fff-bfff-ffffffffffff") is None
+    assert ids.made_around("00000000-0000-7000-8000-000000000000") is not None
+
+
+@given(st.text() | st.uuids().map(str))
+def test_whatever_is_taken_for_an_id_has_such_a_time_or_none(identifier: str) -> None:
+    around = ids.made_around(identifier)
+    assert around is None or around[0] < around[1]

@@ -25,7 +25,6 @@ from n4a_fast.values.ids import uuid7
 
 _JSON = ("steps", "fold_artifacts", "shared_artifacts", "branch_path", "input")
 _REFERRING = ("steps", "fold_artifacts", "shared_artifacts")
-_GET = "SELECT * FROM chains WHERE chain_id = ?"
 _OF_PIPELINE = "SELECT * FROM chains WHERE pipeline_id = ? ORDER BY created_at, chain_id"
 _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER BY chain_id"
 _OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
@@ -88,7 +87,7 @@ class Chains(PendingRows):
 
     def find(self, chain_id: str) -> dict[str, Any] | None:
         """The chain with its JSON columns decoded, or None."""
-        row = self._database.row(_GET, (chain_id,))
+        row = self.stored_row(chain_id)
         return row and _decoded(row)
 
     def find_many(self, chain_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -136,7 +135,7 @@ class Chains(PendingRows):
 
     def take_back_in_transaction(self, chain_id: str) -> None:
         """Bring a stored chain back into memory, to be changed; NotFoundError without one."""
-        row = self._database.row(_GET, (chain_id,))
+        row = self.stored_row(chain_id)
         if row is None:
             raise NotFoundError("chain", chain_id)
         self._database.execute(_UNLINK_THESE, ([chain_id],))

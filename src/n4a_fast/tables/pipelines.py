@@ -17,7 +17,6 @@ from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
 
 _JSON = ("expanded_config", "generator_choices", "original_template")
-_GET = "SELECT * FROM pipelines WHERE pipeline_id = ?"
 _LIST = """SELECT * FROM pipelines
 WHERE (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR dataset_name = ?2)
 ORDER BY created_at DESC, pipeline_id DESC"""
@@ -93,7 +92,7 @@ class Pipelines(PendingRows):
 
     def require(self, pipeline_id: str) -> dict[str, Any]:
         """The pipeline's row as it is stored; NotFoundError without one."""
-        row = self._open.get(pipeline_id) or self.get(pipeline_id) or self._database.row(_GET, (pipeline_id,))
+        row = self._open.get(pipeline_id) or self.get(pipeline_id) or self.stored_row(pipeline_id)
         if row is None:
             raise NotFoundError("pipeline", pipeline_id)
         return row
@@ -120,7 +119,7 @@ class Pipelines(PendingRows):
 
     def find(self, pipeline_id: str) -> dict[str, Any] | None:
         """The pipeline with its JSON columns decoded, or None."""
-        row = self._database.row(_GET, (pipeline_id,))
+        row = self.stored_row(pipeline_id)
         return row and self.decoded(row)
 
     def decoded(self, row: dict[str, Any]) -> dict[str, Any]:

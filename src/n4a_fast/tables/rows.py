@@ -10,9 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.values.ids import made_around
 
 _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
+_STORED = "SELECT * FROM {table} WHERE {key} = ?"
+_STORED_AROUND = f"{_STORED} AND created_at BETWEEN ? AND ?"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
 _THERE = "SELECT {key} FROM {table} SEMI JOIN batch USING ({key})"
 # SQL: a text column is one of the list that is parameter {1}; the bounds, which come first, rule row groups out
@@ -94,6 +97,17 @@ class PendingRows:
     def get(self, key: str) -> dict[str, Any] | None:
         """The pending row of `key`; the caller must not change it."""
         return self._rows.get(key)
+
+    def stored_row(self, key: str) -> dict[str, Any] | None:
+        """The row of `key` in the table, or None. Zone maps of ids know a minute; where the id tells when it was made,
+        the row is looked for there first.
+        """
+        names = {"table": self._table, "key": self._key}
+        if around := made_around(key):
+            row = self._database.row(_STORED_AROUND.format(**names), (key, *around))
+            if row is not None:
+                return row
+        return self._database.row(_STORED.format(**names), (key,))
 
     def values(self) -> list[dict[str, Any]]:
         """All pending rows, oldest first."""

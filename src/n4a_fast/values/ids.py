@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 import xxhash
@@ -22,6 +23,8 @@ from n4a_fast._native.keys import key_and_id
 
 _VARIANT = 0x8000_0000_0000_0000
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
+_EPOCH, _AROUND = datetime(1970, 1, 1), timedelta(seconds=1)
+_LAST = 2**47  # milliseconds: the year 6429, which a time of Python's still holds
 FACTORS = (
     0x9E37_79B9_7F4A_7C15,
     0xC2B2_AE3D_27D4_EB4F,
@@ -36,6 +39,15 @@ def uuid7() -> str:
     high = (milliseconds << 16) | 0x7000 | fraction
     low = _VARIANT | (int.from_bytes(os.urandom(8)) >> 2)
     return _text(high, low)
+
+
+def made_around(identifier: str) -> tuple[datetime, datetime] | None:
+    """Times a second before and after a UUIDv7 was made, as `created_at` holds them; None for any other id."""
+    made = id_key(identifier)
+    if made >> 12 & 0xF != 7 or made >> 16 > _LAST:
+        return None
+    at = _EPOCH + timedelta(milliseconds=made >> 16)
+    return at - _AROUND, at + _AROUND
 
 
 def natural_key(
