@@ -54,6 +54,13 @@ static inline int n4a_better_pilots(n4a_row *rows, int count) {
   return better;
 }
 
+/* Loops of a few rounds, whose number is known, are unrolled before all else: what they index lies in registers then. */
+#ifdef __clang__
+#define EACH(index, count) _Pragma("clang loop unroll(full)") for (int index = 0; index < (count); index++)
+#else
+#define EACH(index, count) for (int index = 0; index < (count); index++)
+#endif
+
 /* Every compiler for Unix has vectors of any length; without wider registers it splits them. */
 #define LANES 2
 #define TARGET

@@ -18,7 +18,7 @@ INLINE VEC NAME(some)(const double *from, int64_t left, double fill) {
 
 INLINE double NAME(sum)(VEC value) {
   double total = 0;
-  for (int lane = 0; lane < LANES; lane++) total += value[lane];
+  EACH(lane, LANES) total += value[lane];
   return total;
 }
 
@@ -65,47 +65,64 @@ INLINE void NAME(correct)(const n4a_map *map, int64_t at) {
   for (int64_t j = 0; j < map->columns; j++) out[j] = (x[j] - mean) * scale - (map->center ? map->center[j] : 0);
 }
 
-/* One vector of R rows, times C targets. `left` is what remains of the row. */
+/* The next values of a row as they are multiplied; `left` is what remains of the row. */
+INLINE VEC NAME(taken)(const double *x, const double *center, const n4a_row *row, const n4a_way way, int64_t left, VEC *one, VEC *two) {
+  VEC value = NAME(some)(x, left, row->pilot);
+  if (way == DEVIATING || way == DEVIATING_FIRST) value -= row->pilot;
+  if (way == CENTRED) value -= NAME(some)(center, left, 0);
+  if (way == DEVIATING_FIRST) *one += value, *two += value * value;
+  return value;
+}
+
+/* D vectors of R rows, times C targets. The fewer ones stay in registers, rows or targets, and the others pass by. */
 INLINE void NAME(part)(const double *x, int64_t xs, const double *w, int64_t ws, const double *center, const n4a_row *rows, const int R, const int C,
-                       const n4a_way way, int64_t left, VEC (*total)[4], VEC *one, VEC *two) {
-  VEC v[4], middle = way == CENTRED ? NAME(some)(center, left, 0) : (VEC){0};
-  for (int c = 0; c < C; c++) v[c] = NAME(some)(w + c * ws, left, 0);
-  for (int r = 0; r < R; r++) {
-    VEC value = NAME(some)(x + r * xs, left, rows[r].pilot);
-    if (way == DEVIATING || way == DEVIATING_FIRST) value -= rows[r].pilot;
-    if (way == CENTRED) value -= middle;
-    if (way == DEVIATING_FIRST) one[r] += value, two[r] += value * value;
-    for (int c = 0; c < C; c++) total[r][c] += value * v[c];
+                       const int D, const n4a_way way, int64_t left, VEC (*total)[8], VEC *one, VEC *two) {
+  VEC v[4], value[2][4];
+  if (C <= R) {
+    EACH(c, C) v[c] = NAME(some)(w + c * ws, left, 0);
+    EACH(r, R) {
+      value[0][r] = NAME(taken)(x + r * xs, center, rows + r, way, left, one + r, two + r);
+      EACH(c, C) total[r][c] += value[0][r] * v[c];
+    }
+  } else {
+    EACH(d, D) EACH(r, R) value[d][r] = NAME(taken)(x + r * xs + d * LANES, center + d * LANES, rows + r, way, left, one + r, two + r);
+    EACH(c, C) {
+      EACH(d, D) v[d] = NAME(some)(w + c * ws + d * LANES, left, 0);
+      EACH(d, D) EACH(r, R) total[r][c] += value[d][r] * v[d];
+    }
   }
 }
 
-/* Products of R rows with C targets, U independent sums each, so that none waits for itself. Asks for the rows after the next ones
- * meanwhile, in the order in which they lie in memory where they lie side by side: in that order it comes nearly twice as fast. */
+/* Products of R rows with C targets, U independent sums each, so that none waits for itself; S vectors of each row a step. Asks for the
+ * rows after the next ones meanwhile, in the order in which they lie in memory where they lie side by side: in that order it comes nearly
+ * twice as fast. */
 INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *rows, const n4a_sums *sums, const int R, const int C, const int U,
-                       const n4a_way way) {
+                       const int S, const n4a_way way) {
   const int64_t xs = map->x_stride, ws = map->weights_stride, n = map->columns, by_row = xs == n ? LANES : xs, by_value = xs == n ? R : 1;
   const double *x = map->x + at * xs, *w = map->weights + target * ws, *ahead = target == 0 && at + 3 * R <= map->rows ? x + 2 * R * xs : x;
-  VEC total[4][4][4], one[4][4], two[4][4];
-  for (int u = 0; u < U; u++)
-    for (int r = 0; r < R; r++) {
-      one[u][r] = two[u][r] = (VEC){0};
-      for (int c = 0; c < C; c++) total[u][r][c] = (VEC){0};
-    }
+  const double *center = way == CENTRED ? map->center : x;
+  const int D = S > U ? 2 : 1, lines = R * LANES / LINE, vectors = R * LANES < LINE ? LINE / (R * LANES) : 1;
+  VEC total[2][4][8], one[2][4], two[2][4];
+  EACH(u, U) EACH(r, R) {
+    one[u][r] = two[u][r] = (VEC){0};
+    EACH(c, C) total[u][r][c] = (VEC){0};
+  }
   int64_t j = 0;
-  for (; j + U * LANES <= n; j += U * LANES)
-    for (int u = 0; u < U; u++) {
-      for (int r = 0; r < (R * LANES > LINE ? R : 1); r++) n4a_ask_for(ahead + (j + u * LANES) * by_value + r * by_row);
-      NAME(part)(x + j + u * LANES, xs, w + j + u * LANES, ws, map->center + (way == CENTRED ? j + u * LANES : 0), rows, R, C, way, LANES, total[u],
-                 one[u], two[u]);
+  for (; j + S * LANES <= n; j += S * LANES) {
+    EACH(s, S) if (s % vectors == 0) EACH(r, lines > 1 ? R : 1) n4a_ask_for(ahead + (j + s * LANES) * by_value + r * by_row);
+    EACH(s, S / D) {
+      const int64_t k = j + s * D * LANES;
+      NAME(part)(x + k, xs, w + k, ws, center + k, rows, R, C, D, way, LANES, total[s % U], one[s % U], two[s % U]);
     }
-  for (; j < n; j += LANES) NAME(part)(x + j, xs, w + j, ws, map->center + (way == CENTRED ? j : 0), rows, R, C, way, n - j, total[0], one[0], two[0]);
-  for (int r = 0; r < R; r++) {
-    for (int u = 1; u < U; u++) {
-      one[0][r] += one[u][r], two[0][r] += two[u][r];
-      for (int c = 0; c < C; c++) total[0][r][c] += total[u][r][c];
+  }
+  for (; j < n; j += LANES) NAME(part)(x + j, xs, w + j, ws, center + j, rows, R, C, 1, way, n - j, total[0], one[0], two[0]);
+  EACH(r, R) {
+    EACH(u, U - 1) {
+      one[0][r] += one[u + 1][r], two[0][r] += two[u + 1][r];
+      EACH(c, C) total[0][r][c] += total[u + 1][r][c];
     }
     if (way == DEVIATING_FIRST) n4a_know_row(map, NAME(sum)(one[0][r]), NAME(sum)(two[0][r]), rows + r);
-    for (int c = 0; c < C; c++) {
+    EACH(c, C) {
       double product = (NAME(sum)(total[0][r][c]) - rows[r].shift * sums->weight[target + c]) * rows[r].scale;
       map->out[(at + r) * map->out_stride + target + c] = product - sums->center[target + c] + map->intercept[target + c];
     }
@@ -114,18 +131,24 @@ INLINE void NAME(tile)(const n4a_map *map, int64_t at, int64_t target, n4a_row *
 
 /* R rows by all targets. A value is summed up in the same order for every R, so that a row gives the same bits in any company. */
 INLINE void NAME(tiles)(const n4a_map *map, int64_t at, n4a_row *rows, const n4a_sums *sums, const int R, const n4a_way first, const n4a_way later) {
+  const int one_target = LANES == 8 || first == later ? 2 : 1;
   int64_t c = 0, end = map->targets;
 #if LANES == 8 || defined(__aarch64__) /* with 32 registers */
-  if (end >= 4) NAME(tile)(map, at, 0, rows, sums, R, 4, 1, first), c = 4;
-  else if (end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, first), c = 2;
-  else NAME(tile)(map, at, 0, rows, sums, R, 1, LANES == 8 || first == later ? 2 : 1, first), c = 1;
-  for (; c + 4 <= end; c += 4) NAME(tile)(map, at, c, rows, sums, R, 4, 1, later);
-#else /* half as many registers */
-  if (first == later && end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, first), c = 2;
-  else NAME(tile)(map, at, 0, rows, sums, R, 1, first == later ? 2 : 1, first), c = 1;
+#if LANES == 2 /* and loads of two vectors at once */
+  for (; R == 4 && first == later && c + 8 <= end; c += 8)
+    for (int r = 0; r < R; r += 2) NAME(tile)(map, at + r, c, rows + r, sums, 2, 8, 1, 4, later);
 #endif
-  for (; c + 2 <= end; c += 2) NAME(tile)(map, at, c, rows, sums, R, 2, 1, later);
-  if (c < end) NAME(tile)(map, at, c, rows, sums, R, 1, 2, later);
+  if (c) /* the first targets are done */;
+  else if (end >= 4) NAME(tile)(map, at, 0, rows, sums, R, 4, 1, 1, first), c = 4;
+  else if (end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, 1, first), c = 2;
+  else NAME(tile)(map, at, 0, rows, sums, R, 1, one_target, one_target, first), c = 1;
+  for (; c + 4 <= end; c += 4) NAME(tile)(map, at, c, rows, sums, R, 4, 1, 1, later);
+#else /* half as many registers */
+  if (first == later && end >= 2) NAME(tile)(map, at, 0, rows, sums, R, 2, 1, 1, first), c = 2;
+  else NAME(tile)(map, at, 0, rows, sums, R, 1, one_target, one_target, first), c = 1;
+#endif
+  for (; c + 2 <= end; c += 2) NAME(tile)(map, at, c, rows, sums, R, 2, 1, 1, later);
+  if (c < end) NAME(tile)(map, at, c, rows, sums, R, 1, 2, 2, later);
 }
 
 /* R rows, from their statistics to their products. */
