@@ -6,11 +6,12 @@ import html
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from n4a_fast.values.texttable import plain, plain_lines
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BINS, LOOKED_AT = 24, 100  # of a distribution; arrays that are looked at for one that is there
 _LABELS = 6  # named in a cell
@@ -35,6 +36,8 @@ def never_raises(cell: Callable[P, str | None]) -> Callable[P, str | None]:
 @never_raises
 def arrays_cell(arrays: Any) -> str:
     """Each column of loaded arrays: shapes, range, and the first one's distribution."""
+    import numpy as np
+
     rows = []
     for name in arrays.columns:
         views = getattr(arrays, name)
@@ -53,6 +56,8 @@ def arrays_cell(arrays: Any) -> str:
 
 def _told(values: np.ndarray[Any, Any]) -> tuple[str, str, str]:
     """What an array holds, how much of it is missing, and its distribution: of numbers, or of labels."""
+    import numpy as np
+
     if values.dtype == object:
         labels = Counter(each for each in values.tolist() if each is not None)
         shown = ", ".join(f"{label} {n}" for label, n in labels.most_common(_LABELS))
