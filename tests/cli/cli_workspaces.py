@@ -26,7 +26,9 @@ def invoke(*arguments: object, columns: int | None = 80, stdin: str | None = Non
     environment: dict[str, str | None] = {"COLUMNS": str(columns) if columns else None}
     for name in ("N4A_FAST_WORKSPACE", "NIRS4ALL_WORKSPACE", "N4A_FAST_FORMAT"):
         environment[name] = None
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment, input=stdin)
+    words = [str(argument) for argument in arguments]
+    with app.only(words):  # as when it is called
+        return CliRunner().invoke(app, words, env=environment, input=stdin)
 
 
 def as_json(name: str, *arguments: object, code: int = 0) -> dict[str, Any]:

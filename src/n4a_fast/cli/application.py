@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -61,12 +61,17 @@ class _Application(typer.Typer):
     """Typer makes all commands before it runs one; here it makes the one that was typed, where that is known."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        typed = args[0] if args else _completed_words() or sys.argv[1:]
-        known = [each for each in self.registered_commands if typed and each.name == typed[0]]
+        with self.only(args[0] if args else _completed_words() or sys.argv[1:]):
+            return super().__call__(*args, **options)
+
+    @contextmanager
+    def only(self, typed: Sequence[str]) -> Iterator[None]:
+        """Of all commands the block makes the one that was typed, where that is known."""
         all_of_them = self.registered_commands
+        known = [each for each in all_of_them if typed and each.name == typed[0]]
         try:
             self.registered_commands = known or all_of_them
-            return super().__call__(*args, **options)
+            yield
         finally:
             self.registered_commands = all_of_them
 
