@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from helpers import (
@@ -20,9 +18,9 @@ from helpers import (
     names_in,
     predict,
     predict_with_arrays,
-    read_line,
     save_chain,
 )
+from two_processes import Two, two_processes
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import NotFoundError
@@ -32,14 +30,6 @@ import sys
 from n4a_fast import WorkspaceStore
 with WorkspaceStore(sys.argv[1]) as store:
     print(store.delete_run(sys.argv[2]))
-"""
-OTHER = """
-import json, sys
-from n4a_fast import WorkspaceStore
-store = WorkspaceStore(sys.argv[1], flush_interval=None)
-for line in sys.stdin:
-    call, *arguments = json.loads(line)
-    print(json.dumps(getattr(store, call)(*arguments)), flush=True)
 """
 TABLES = ("runs", "pipelines", "chains", "predictions", "prediction_arrays", "prediction_values", "logs")
 
@@ -102,36 +92,10 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert names_in(tmp_path) == ["artifacts", "store.duckdb"]
 
 
-class Two(NamedTuple):
-    """A store of this process, and calls of one of another process on the same workspace."""
-
-    store: WorkspaceStore
-    process: Any
-
-    def elsewhere(self, call: str, *arguments: Any) -> Any:
-        """What a call of the other process gives; this one learns nothing of it before it needs the file again."""
-        workspace = self.store._open()
-        with workspace.lock:
-            workspace.database.detach()
-            self.process.stdin.write(json.dumps([call, *arguments]) + "\n")
-            self.process.stdin.flush()
-            return json.loads(read_line(self.process))
-
-    def rows_of(self, sweep: Sweep) -> dict[str, int]:
-        """How many rows of each table belong to a pipeline."""
-        where = f"WHERE pipeline_id = '{sweep.pipeline}'"
-        tables = ("pipelines", "chains", "predictions", "logs")
-        return {table: self.store.sql(f"SELECT count(*) FROM {table} {where}").item() for table in tables}
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    path = tmp_path_factory.mktemp("two")
-    with WorkspaceStore(path, flush_interval=None) as store:
-        process = child(OTHER, path)
-        yield Two(store, process)
-        process.stdin.close()
-        finish(process)
+    with two_processes(tmp_path_factory.mktemp("two")) as both:
+        yield both
 
 
 def begun(two: Two, moment: str) -> tuple[Sweep, str]:

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.schema.columns import STORED_ARTIFACTS
 from n4a_fast.tables.predictions.prediction_tables import with_used_contents
+from n4a_fast.tables.rows import CHANGED
 
 _EMPTY = " UNION ALL ".join(
     f"(SELECT 1 FROM {name} LIMIT 1)"
@@ -62,7 +64,7 @@ def logged(root: Path, lock_timeout: float) -> Tables | None:
 
 def _as_written(tables: Tables) -> Tables:
     """Tables of a batch as writing them into empty ones leaves them."""
-    tables = with_used_contents(tables)
+    tables = {name: _whole(table) for name, table in with_used_contents(tables).items()}
     found = tables.pop("found_artifacts", None)
     if found is not None:
         rows = (
@@ -76,3 +78,10 @@ def _as_written(tables: Tables) -> Tables:
                 known["origin"] = "saved"
         tables["stored_artifacts"] = pa.Table.from_pylist(list(rows.values()), STORED_ARTIFACTS)
     return tables
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """A table of a batch without changes of rows that are not in it."""
+    if CHANGED not in table.column_names:
+        return table
+    return table.filter(pc.is_null(table[CHANGED])).drop_columns([CHANGED])

@@ -32,7 +32,8 @@ class Projects(PendingRows):
         return project_id
 
     def update(self, project_id: str, name: str, description: str, color: str) -> None:
-        self.put({**self.require(project_id), **_described(name, description, color)})
+        self.require(project_id)
+        self.change(project_id, **_described(name, description, color))
 
     def require(self, project_id: str) -> dict[str, Any]:
         """The project's row; NotFoundError without one."""

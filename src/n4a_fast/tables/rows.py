@@ -21,6 +21,8 @@ _THERE = "SELECT {key} FROM {table} SEMI JOIN batch USING ({key})"
 # SQL: a text column is one of the list that is parameter {1}; the bounds, which come first, rule row groups out
 ONE_OF = "{0} IN (SELECT unnest(?{1})) AND {0} BETWEEN list_min(?{1}) AND list_max(?{1})"
 _AMONG = f"SELECT {{key}} FROM {{table}} WHERE {ONE_OF.format('{key}', 1)}"
+_STORED = f"SELECT * FROM {{table}} WHERE {ONE_OF.format('{key}', 1)}"
+CHANGED = "changed"  # in a row of the log: it has some columns; in a batch: which ones it has; others stay as stored
 _FEW = 16  # ids that are asked for one by one, which spares a table of them
 _KNOWN_AT_MOST = 50_000
 # of a text on its way: Python's, Arrow's, and DuckDB's, which reads its rows again to log them, 2,048 at once
@@ -89,14 +91,24 @@ class PendingRows:
         """Keep `row` (column name to value; missing columns are NULL), replacing an earlier one of its id."""
         self._keep(row[self._key], row)
 
+    def change(self, key: str, **columns: Any) -> None:
+        """Replace some columns of the row of an id that is pending or stored. The others stay as they are when it is
+        written, so that nothing is lost that another process changes meanwhile.
+        """
+        row = {self._key: key, **columns}
+        before = self._rows.get(key), self._fresh.get(key)
+        self._keep(key, row)
+        self._rows[key], self._fresh[key] = ({**(earlier or {CHANGED: True}), **row} for earlier in before)
+
     def _keep(self, key: str, row: dict[str, Any]) -> None:
         self._rows[key] = self._fresh[key] = row
         size = _ROW_BYTES + _COPIES * sum([len(value) for value in row.values() if type(value) is str])
         self.nbytes, self.fresh_nbytes = self.nbytes + size, self.fresh_nbytes + size
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The pending row of `key`; the caller must not change it."""
-        return self._rows.get(key)
+        """The pending row of `key`, if it is there whole; the caller must not change it."""
+        row = self._rows.get(key)
+        return None if row is None or CHANGED in row else row
 
     def stored_row(self, key: str) -> dict[str, Any] | None:
         """The row of `key` in the table, or None. Zone maps of ids know a minute; where the id tells when it was made,
@@ -131,24 +143,47 @@ class PendingRows:
             for name in self._times:
                 if row.get(name) is not None:
                     row[name] = datetime.fromisoformat(row[name])
-            self.put(row)
+            if row.pop(CHANGED, False):
+                self.change(row.pop(self._key), **row)
+            else:
+                self.put(row)
 
     def pending(self) -> dict[str, pa.Table]:
         """The rows as one Arrow table by table name; empty when there are none."""
         if not self._rows:
             return {}
         columns = [pa.array([row.get(field.name) for row in self._rows.values()], field.type) for field in self._schema]
-        return {self._table: pa.Table.from_arrays(columns, schema=self._schema)}
+        batch = pa.Table.from_arrays(columns, schema=self._schema)
+        if any(CHANGED in row for row in self._rows.values()):
+            changed = [list(row.keys() - {CHANGED}) if CHANGED in row else None for row in self._rows.values()]
+            batch = batch.append_column(CHANGED, pa.array(changed, pa.list_(pa.string())))
+        return {self._table: batch}
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         """Put the batch of this table, if there is one, in place of the rows with its ids; in the tables named `beyond`
         there are none.
         """
         if self._table in tables:
-            batch = tables[self._table]
+            batch = tables[self._table] = self._completed(tables[self._table])
             if self._table not in beyond:
                 self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
             self._database.insert(_INSERTED.format(table=self._table), batch=batch)
+
+    def _completed(self, batch: pa.Table) -> pa.Table:
+        """Each changed row with what is stored of it; without those that are not stored any more."""
+        if CHANGED not in batch.column_names:
+            return batch
+        rows = batch.to_pylist()
+        wanted = [row[self._key] for row in rows if row[CHANGED] is not None]
+        found = self._database.arrow(_STORED.format(table=self._table, key=self._key), (wanted,)).to_pylist()
+        whole = {row[self._key]: row for row in found}
+        for row in rows:
+            names = row.pop(CHANGED)
+            if names is None:
+                whole[row[self._key]] = row
+            elif row[self._key] in whole:
+                whole[row[self._key]].update({name: row[name] for name in names})
+        return pa.Table.from_pylist(list(whole.values()), self._schema)
 
     def clear(self) -> None:
         """Forget the rows: they are written, or given up."""

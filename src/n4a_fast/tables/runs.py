@@ -64,7 +64,8 @@ class Runs(PendingRows):
         return row
 
     def set_project(self, run_id: str, project_id: str | None) -> None:
-        self.put({**self.require(run_id), "project_id": project_id})
+        self.require_known(run_id)
+        self.change(run_id, project_id=project_id)
 
     def require_known(self, run_id: str) -> None:
         """NotFoundError unless the run is stored or pending."""
@@ -93,4 +94,5 @@ class Runs(PendingRows):
         return [run_id for (run_id,) in self._database.rows(_BACK)]
 
     def _finish(self, run_id: str, **changes: Any) -> None:
-        self.put({**self.require(run_id), **changes, "completed_at": checks.now()})
+        self.require_known(run_id)
+        self.change(run_id, **changes, completed_at=checks.now())

@@ -61,7 +61,7 @@ def _update_run(store: WorkspaceStore, statement: exp.Update, parameters: Sequen
         for key in _JSON:
             if key in changes:
                 jsontext.decode(changes[key])  # refused before it is stored
-        workspace.runs.put({**workspace.runs.require(run_id), **changes})
+        workspace.runs.change(run_id, **changes)
     return 1
 
 
