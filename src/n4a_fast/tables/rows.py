@@ -21,7 +21,7 @@ _THERE = "SELECT {key} FROM {table} SEMI JOIN batch USING ({key})"
 # SQL: a text column is one of the list that is parameter {1}; the bounds, which come first, rule row groups out
 ONE_OF = "{0} IN (SELECT unnest(?{1})) AND {0} BETWEEN list_min(?{1}) AND list_max(?{1})"
 _AMONG = f"SELECT {{key}} FROM {{table}} WHERE {ONE_OF.format('{key}', 1)}"
-_STORED = f"SELECT * FROM {{table}} WHERE {ONE_OF.format('{key}', 1)}"
+_WHOLE = f"SELECT * FROM {{table}} WHERE {ONE_OF.format('{key}', 1)}"
 CHANGED = "changed"  # in a row of the log: it has some columns; in a batch: which ones it has; others stay as stored
 _FEW = 16  # ids that are asked for one by one, which spares a table of them
 _KNOWN_AT_MOST = 50_000
@@ -175,7 +175,7 @@ class PendingRows:
             return batch
         rows = batch.to_pylist()
         wanted = [row[self._key] for row in rows if row[CHANGED] is not None]
-        found = self._database.arrow(_STORED.format(table=self._table, key=self._key), (wanted,)).to_pylist()
+        found = self._database.arrow(_WHOLE.format(table=self._table, key=self._key), (wanted,)).to_pylist()
         whole = {row[self._key]: row for row in found}
         for row in rows:
             names = row.pop(CHANGED)
