@@ -157,6 +157,11 @@ test-windows: $(READY)
 	@tools/windows.sh $(WINDOWS)
 	@$(WINDOWS)/python -m pytest -q -rs -n 0 -p no:cacheprovider --by-folder -m 'not slow' $(WINDOWS_TESTS)
 
+# The suite without what macOS lacks, imitated on Linux (tests/systems): a check of our rules for it, no proof of macOS.
+.PHONY: test-macos
+test-macos: $(READY)
+	@$(IN_MEMORY) N4A_STRICT=macos PYTHONPATH=$(CURDIR)/tests/systems $(TESTS) -rs -m 'not slow' -k 'not other_system' $(MACOS_TESTS)
+
 # A wheel for every Linux since glibc 2.28, and the sdist, in build/wheels/dist; installed without a compiler, and used.
 .PHONY: wheels
 wheels:

@@ -98,7 +98,10 @@ MODEL = "artifacts/step_3_fold0.joblib"
     [
         (put("../../escape.joblib", b"x"), True, "outside of it"),
         (put("/etc/passwd", b"x"), True, "outside of it"),
-        (put("artifacts\\x.joblib", b"x"), True, "outside of it"),
+        pytest.param(
+            *(put("artifacts\\x.joblib", b"x"), True, "outside of it"),
+            marks=pytest.mark.not_on("windows", reason="zipfile takes a backslash for a slash"),
+        ),
         (put("manifest.json", None), True, "no manifest.json"),
         (put("manifest.json", b"[1]"), False, "no JSON object"),
         (put("manifest.json", b"{"), False, "no JSON"),
@@ -277,7 +280,7 @@ class Writes:
 
 def test_looking_and_importing_run_nothing_of_a_bundle(store: WorkspaceStore, bundle: Path, tmp_path: Path) -> None:
     rewritten(bundle, put(MODEL, pickle.dumps(Writes(tmp_path / "made"))))
-    assert "posix.mkdir" in inspect_bundle(bundle).globals
+    assert f"{os.mkdir.__module__}.mkdir" in inspect_bundle(bundle).globals
     chain = store.import_chain(bundle)
     store.close()
     for trusted in ("workspace", "none", ["sklearn", "numpy"]):

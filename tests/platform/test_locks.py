@@ -47,6 +47,21 @@ def test_a_lock_is_for_one_or_shared_by_many(path: Path) -> None:
     assert one.acquire(DEADLINE)  # the wait that was given up may have it for a moment
 
 
+def test_a_locked_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "holder"
+    (folder / "new").mkdir(parents=True)
+    (folder / "new" / "file").touch()
+    (folder / "beside").touch()
+    lock, late = FileLock(folder), FileLock(folder)
+    assert lock.acquire(0.0)
+    assert not late.acquire(0.0)  # has it open
+    lock.remove_folder()
+    late.close()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(FileNotFoundError):
+        FileLock(folder).acquire(0.0)
+
+
 def test_no_use_of_another_lock_on_the_path_lets_go_of_a_lock(path: Path) -> None:
     held = FileLock(path)
     assert held.acquire(0.0)

@@ -63,11 +63,11 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise NotFoundError("bundle", str(path), "check the path", where="") from error
-    except IsADirectoryError as error:
-        raise BundleError(path, "it is a folder; give the path of a .n4a file") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BundleError(path, f"it is no whole ZIP file ({error}); copy it again") from error
     except OSError as error:
+        if path.is_dir():
+            raise BundleError(path, "it is a folder; give the path of a .n4a file") from error
         if error.errno == errno.EINVAL:  # the archive points before its own beginning
             raise BundleError(path, "it is no whole ZIP file; copy it again") from error
         raise StoreUnavailableError(path, error.strerror or str(error)) from error

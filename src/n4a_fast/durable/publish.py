@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,7 +103,7 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _remove(folder, lock)
+        lock.remove_folder()
 
 
 def _locked_folder(parent: Path, beginning: str) -> tuple[Path, FileLock]:
@@ -126,17 +125,11 @@ def _remove_left(parent: Path, beginning: str) -> None:
         lock = FileLock(parent / name)
         try:
             if lock.acquire(0.0):
-                _remove(parent / name, lock)
+                lock.remove_folder()
         except OSError:  # gone meanwhile, another user's, or a disk without locks
             continue
         finally:
             lock.close()
-
-
-def _remove(folder: Path, lock: FileLock) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    lock.close()
-    shutil.rmtree(folder, ignore_errors=True)  # where the lock is that of a file in it
 
 
 def with_suffix(target: Path, suffix: str) -> Path:

@@ -7,6 +7,7 @@ that is held is neither taken again nor changed from shared to exclusive.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -71,6 +72,18 @@ class FileLock:
             os.close(self._descriptor)
         self._descriptor, self.is_held = None, False
 
+    def remove_folder(self) -> None:
+        """Remove the folder that is locked here with what is in it, as far as others let it go, then let go."""
+        own = os.fspath(system.lock_file(self.path))
+        with suppress(OSError):
+            for name in os.listdir(self.path):
+                if (path := os.path.join(self.path, name)) != own:
+                    _remove(path)
+            with suppress(FileNotFoundError):
+                system.take_lock_out(self.path)
+            os.rmdir(self.path)  # never a lock that another process made here meanwhile
+        self.close()
+
     def forget_after_fork(self) -> None:
         """In a forked child: the lock is its parent's, and stays there."""
         if self._descriptor is not None:
@@ -99,6 +112,14 @@ class FileLock:
             os.close(self._descriptor)
         self._descriptor = descriptor
         return True
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            os.unlink(path)
 
 
 class _Wait(threading.Thread):

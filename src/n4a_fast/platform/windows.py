@@ -242,7 +242,11 @@ def remove(path: AnyPath) -> None:
 
     What cannot be deleted yet has another name meanwhile; `finish_removals` deletes it later.
     """
-    aside = os.path.join(os.path.dirname(os.path.abspath(path)), f".{uuid4().hex}.deleted")
+    _remove_by_way_of(os.path.dirname(os.path.abspath(path)), path)
+
+
+def _remove_by_way_of(folder: str, path: AnyPath) -> None:
+    aside = os.path.join(folder, f".{uuid4().hex}.deleted")
     _patiently(lambda: win32.move(os.path.abspath(path), aside, replaces=False))
     with suppress(PermissionError):
         os.unlink(aside)
@@ -296,6 +300,11 @@ def at_fork(
 def lock_file(path: AnyPath) -> AnyPath:
     """What is open while `path` is locked: itself, or the file that stands for a folder."""
     return os.path.join(path, _LOCK_FILE) if os.path.isdir(path) else path
+
+
+def take_lock_out(folder: AnyPath) -> None:
+    """Remove the file that stands for a folder, while it is open here: the folder, once it is empty, can go then."""
+    _remove_by_way_of(os.path.dirname(os.path.abspath(folder)), lock_file(folder))
 
 
 def open_to_lock(path: AnyPath) -> int:

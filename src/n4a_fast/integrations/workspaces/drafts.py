@@ -42,8 +42,7 @@ def draft_in(holder: Path) -> Iterator[Path]:
     except (OSError, sqlite3.Error) as error:  # a full disk, above all
         raise StoreUnavailableError(holder.parent, str(error)) from error
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
-        lock.close()
+        lock.remove_folder()
 
 
 def make_durable(folder: Path) -> None:
