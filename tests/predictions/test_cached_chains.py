@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,29 @@ def check_places(store: WorkspaceStore) -> None:
     for chain in chains[:2]:
         found = set(store.get_chain_predictions(chain)["prediction_id"])
         assert found == {name for name, other in rows if other == chain}
+
+
+def test_a_chain_is_looked_for_where_its_own_predictions_are(store: WorkspaceStore) -> None:
+    sweeps = []
+    for place in range(4):
+        time.sleep(0.02)  # a millisecond of its own for each pipeline
+        sweeps.append(begin_sweep(store))
+        for fold in range(3):
+            predict(store, sweeps[place].pipeline, sweeps[place].chain, fold_id=str(fold), val_score=fold / 10)
+    database = store._open().database
+    for is_fresh in (False, True):
+        if is_fresh:
+            store.leaderboard()
+            predict(store, sweeps[1].pipeline, sweeps[1].chain, fold_id="3", val_score=0.5)
+        store.flush()
+        for sweep in sweeps:
+            rows = f"SELECT chain_id FROM predictions WHERE {stale_chains.ranges_of(database, [sweep.chain])}"
+            own = 3 + (is_fresh and sweep is sweeps[1])
+            assert database.rows(rows) == [(sweep.chain,)] * own
+            assert store.get_chain_predictions(sweep.chain).height == own
+            assert len(store.load_arrays(chain_id=sweep.chain)) == own
+    assert stale_chains.ranges_of(database, []) == stale_chains.ranges_of(database, ["unknown"]) == "false"
+    assert store.get_chain_predictions("unknown").height == 0
 
 
 # for each line a process of its own, which ends well or is killed at the worst moment
