@@ -135,8 +135,11 @@ class Writer:
             os.kill(os.getpid(), signal.SIGTERM)
         elif how == "pool":
             pool = ThreadPoolExecutor(2)
-            for number in range(10, 14):
-                pool.submit(self.lend, store, number)
+            try:
+                for number in range(10, 14):
+                    pool.submit(self.lend, store, number)
+            finally:  # interrupted as it begins a thread, the pool would never tell it to end, and Python wait for it
+                pool.shutdown(wait=False)
         elif how == "waits":
             while True:
                 time.sleep(1.0)
