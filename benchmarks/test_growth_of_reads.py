@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +63,32 @@ DELETES: dict[str, Question] = {
     "delete_chain": lambda asked: asked.store.delete_chain(asked.chains[0], dry_run=True),
     "delete_dataset_predictions": lambda asked: asked.store.delete_dataset_predictions("wheat", dry_run=True),
 }
+
+
+# in a process of its own, which has nothing of the file in memory yet: by how much it has grown at most by then
+ASKING = """
+import json, sys
+from itertools import cycle
+from pathlib import Path
+from n4a_fast import WorkspaceStore
+from test_growth_of_reads import DELETES, READS, Asked
+
+def megabytes(name):
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) >> 10
+
+folder, run, chains, pipeline, ids, single = json.load(sys.stdin)
+grown = {}
+with WorkspaceStore(folder) as store:
+    assert store.list_runs(limit=1).height
+    asked = Asked(store, run, chains, pipeline, ids, cycle(single))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = megabytes("VmRSS")
+    for what, question in {**READS, **DELETES}.items():
+        assert question(asked) > 0
+        grown[what] = megabytes("VmHWM") - before
+print(json.dumps(grown))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +153,27 @@ def test_growth_of_reads(measure: Measure, pair: tuple[Asked, Asked]) -> None:
 def test_growth_of_deletes(measure: Measure, pair: tuple[Asked, Asked]) -> None:
     _worst_growth(measure, pair, DELETES)
     assert len(pair[1].store.query_predictions()) == 100_000
+
+
+@gate(
+    "memory_of_reads",
+    workload="megabytes by which a process grows that asks each documented read and deletion, results included",
+    baseline="none: the promise is 512 MB",
+    size=100_000,
+    seed=0,
+    threads="1, and DuckDB's",
+)
+def test_memory_of_reads(measure: Measure, pair: tuple[Asked, Asked]) -> None:
+    store, *given, single = pair[1]
+    told = [str(store.workspace_path), *given, [next(single) for _ in range(4)]]
+    program, folder = [sys.executable, "-c", ASKING], Path(__file__).parent
+    done = subprocess.run(
+        program, input=json.dumps(told), text=True, check=True, stdout=subprocess.PIPE, cwd=folder, timeout=300
+    )
+    grown_by = json.loads(done.stdout)
+    assert grown_by.keys() == READS.keys() | DELETES.keys()
+    measure.note(**{what.replace(" ", "_").replace(",", ""): megabytes for what, megabytes in grown_by.items()})
+    measure.value(max(grown_by.values()), "MB")
 
 
 @grown_to_a_million("growth_to_a_million", workload="each documented read, and the one that grows most")
