@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -64,8 +65,29 @@ def test_pipeline_in_transaction_vs_alone(measure: Measure, store: WorkspaceStor
         with store.transaction():
             sweep.pipeline()
 
-    measure.ratio(sweep.pipeline, in_block, rounds=40)
+    measure.work(sweep.pipeline, in_block, rounds=60)  # of elapsed time most is one sync of either
     assert store.query_predictions().height > 40 * 21
+
+
+@gate(
+    "blocks_in_one_block",
+    workload="120 drop-in pipelines of 21 predictions in one transaction() block, each in a block of its own in it",
+    baseline="the same in the one block alone",
+    size=2_520,
+    seed=0,
+    threads=1,
+)
+def test_blocks_in_one_block(measure: Measure, store: WorkspaceStore) -> None:
+    sweep = Sweep(store)
+
+    def in_one(around: Callable[[], AbstractContextManager[None]]) -> None:
+        with store.transaction():
+            for _ in range(120):
+                with around():
+                    sweep.pipeline()
+
+    measure.work(lambda: in_one(nullcontext), lambda: in_one(store.transaction), rounds=4)
+    assert store.query_predictions().height >= 2 * 4 * 120 * 21
 
 
 @gate(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import (
@@ -10,12 +14,15 @@ from helpers import (
     begin_pipeline,
     begin_sweep,
     child,
+    examples,
     finish,
     predict,
     predict_with_arrays,
     read_line,
     save_chain,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sampling import some
 
 from n4a_fast import WorkspaceStore
@@ -243,3 +250,65 @@ def test_a_block_that_is_durable_does_not_fail_for_a_file_that_another_program_h
             store.list_runs()
         finish(holder)
         assert store.query_predictions().height == 16
+
+
+# what a block does: save a fold, or begin an inner block, which may raise at its end
+BLOCKS = st.recursive(
+    st.lists(st.integers(0, 5), max_size=4),
+    lambda inner: st.lists(st.integers(0, 5) | st.tuples(st.booleans(), inner), max_size=5),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def nesting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceStore]:
+    with WorkspaceStore(tmp_path_factory.mktemp("nesting"), flush_interval=None) as store:
+        yield store
+
+
+@given(block=BLOCKS, before=st.integers(0, 3), ends_well=st.booleans())
+@settings(max_examples=examples(20), deadline=None)
+def test_blocks_in_blocks_leave_what_those_saved_that_did_not_raise(
+    nesting: WorkspaceStore, block: list[Any], before: int, ends_well: bool
+) -> None:
+    store, sweep = nesting, begin_sweep(nesting)
+    model, scores = {}, count(1.0)
+
+    def work(steps: list[Any]) -> None:
+        for step in steps:
+            if isinstance(step, int):
+                model[str(step)] = next(scores)
+                predict_with_arrays(store, sweep, model[str(step)], fold_id=str(step), val_score=model[str(step)])
+            else:
+                within(*step)
+
+    def within(raises: bool, steps: list[Any]) -> None:
+        outer = dict(model)
+        with suppress(KeyError), store.transaction():
+            work(steps)
+            if raises:
+                model.clear()
+                model.update(outer)
+                raise KeyError
+
+    work(list(range(before)))
+    within(not ends_well, block)
+    found = store.query_predictions(pipeline_id=sweep.pipeline)
+    assert dict(found.select("fold_id", "val_score").rows()) == model
+    loaded = store.load_arrays(found["prediction_id"].to_list())
+    assert [float(values[0]) for values in loaded.y_pred] == found["val_score"].to_list()
+
+
+def test_many_blocks_in_one_are_one_record_and_do_not_keep_more_in_memory_than_one_does(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, flush_interval=None, flush_rows=8) as store:
+        workspace, sweep = store._open(), begin_sweep(store)
+        store.flush()
+        for many in (5, 100):
+            appended = workspace.database.log._segment.last
+            with store.transaction():
+                for number in range(many):
+                    with store.transaction():
+                        predict(store, sweep.pipeline, sweep.chain, fold_id=str(number), branch_id=many)
+                    assert workspace.buffer.held_rows <= 20
+            assert workspace.database.log._segment.last == appended + (many < 16)  # or it went into the tables
+        assert store.query_predictions().height == 105

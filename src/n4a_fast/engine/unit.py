@@ -5,7 +5,8 @@ end. Its first read or change of the tables drains what was saved before it and 
 the unit. Artifacts to be collected are looked for at the commit, under the lock of the claims, so what the unit itself
 or another process has come to use meanwhile stays; their files go after the commit.
 
-Units nest: an inner one joins the outer one. If it raises, what it saved is given up, and the outer one may go on,
+Units nest: an inner one joins the outer one, whose rows are set aside as a record at its begin, so that each row is
+encoded once, however many inner ones there are. If it raises, what it saved is given up, and the outer one may go on,
 unless the inner one had used the tables: DuckDB has no savepoints, so the outer one cannot be committed either then.
 """
 
@@ -37,7 +38,7 @@ class Collection:
 class _Savepoint:
     """Memory at the begin of a unit; what the log holds is not repeated here."""
 
-    fresh: bytes
+    fresh: list[bytes]
     begun: dict[str, Any]
     used_tables: bool
 
@@ -96,6 +97,9 @@ class Units:
 
     @contextmanager
     def _inner(self) -> Iterator[None]:
+        if not self._database.in_transaction:
+            self._database.set_aside()
+            self._buffer.make_room_in_unit()
         start = self._savepoint()
         try:
             yield
@@ -115,6 +119,7 @@ class Units:
                 " let the error leave this block too, or begin the inner block outside"
             )
         if not (database.in_transaction or self._wanted):
+            database.gather()
             self._buffer.write(in_unit=True)
             database.unit_is_open = False
             self._buffer.make_room_at_once()
@@ -157,7 +162,7 @@ class Units:
 
     def _savepoint(self) -> _Savepoint:
         database = self._database
-        fresh = b"" if database.in_transaction else database.tables.fresh()
+        fresh = [] if database.in_transaction else database.fresh_records()
         return _Savepoint(fresh, database.tables.pipelines.begun(), database.in_transaction)
 
     def _restore(self, start: _Savepoint) -> None:

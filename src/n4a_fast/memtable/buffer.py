@@ -109,6 +109,11 @@ class Buffer:
             finally:
                 database.wait_at_most(patience)
 
+    def make_room_in_unit(self) -> None:
+        """Before an inner unit: what was set aside is not looked at by `flush_when_full` any more."""
+        if self._is_full(twice=True):
+            self._spill()
+
     def _make_room(self) -> None:
         self._database.refresh()
         if self._is_full():  # others may have put most of it in place

@@ -44,6 +44,7 @@ class DrainedDatabase(Database):
         self.tables = TableSet(self, files)
         self._rests_in_log = False
         self.unit_is_open, self._inside = False, _Inside()
+        self._set_aside: list[bytes] = []  # what the open unit saved before its inner ones, as records
         self._deletions = 0  # how many runs had been deleted when ids were last known for sure
 
     def spill_folder(self) -> Path | None:
@@ -133,11 +134,12 @@ class DrainedDatabase(Database):
 
     def write_fresh_in_transaction(self) -> None:
         """Write what the open unit has saved since its transaction began; if that rolls back, so does this."""
-        if self.tables.has_fresh:
+        if self.tables.has_fresh or self._set_aside:
             self.files.sync()
             with self.undrained():
                 all_belong = self._write_in_transaction([self.tables])
             self.tables.clear()
+            self._set_aside = []
             if not all_belong:
                 self.tables.forget_known()
 
@@ -193,24 +195,42 @@ class DrainedDatabase(Database):
                 self.tables.forget_known()
                 self.tables.pipelines.forget_open(self.log.deleted_runs)
             if records is not None:
-                self.restore(records, self.tables.fresh())
+                self.restore(records, self.fresh_records())
 
-    def restore(self, records: Iterable[bytes], fresh: bytes) -> None:
+    def restore(self, records: Iterable[bytes], fresh: Iterable[bytes]) -> None:
         """Let memory hold what is in the log, and what is fresh."""
         self.tables.clear()
         self.tables.replay(records)
         self.tables.mark_logged()
-        self.tables.replay([fresh])
+        self._set_aside = []
+        self.tables.replay(fresh)
+
+    def fresh_records(self) -> list[bytes]:
+        """What was saved and is not in the log, as `restore` takes it."""
+        return [*self._set_aside, self.tables.fresh()]
+
+    def set_aside(self) -> None:
+        """Make a record of what is fresh, so that the next `fresh_records` makes one of what comes after it alone;
+        `gather` follows before anything is flushed.
+        """
+        if content := self.tables.fresh():
+            self._set_aside.append(content)
+            self.tables.mark_logged()
+
+    def gather(self) -> None:
+        """What was set aside is fresh again."""
+        if self._set_aside:
+            self.restore(self.log.own_waiting(), self.fresh_records())
 
     def _drain_what_came_before(self) -> None:
         """Drain all but what the open unit has saved."""
-        fresh, self.unit_is_open = self.tables.fresh(), False
+        fresh, self.unit_is_open = self.fresh_records(), False
         try:
-            self.restore(self.log.own_waiting(), b"")
+            self.restore(self.log.own_waiting(), ())
             self.drain()
         finally:
             self.unit_is_open = True
-            self.tables.replay([fresh])
+            self.tables.replay(fresh)
 
     def _forget_drained(self, waiting: list[Waiting], all_belong: bool) -> None:
         """What is in the tables now leaves memory and logs."""
@@ -223,7 +243,7 @@ class DrainedDatabase(Database):
     def forget_after_fork(self) -> None:
         """In a forked child: the open unit, too, is the parent's."""
         self._forked_inside = self._forked_inside or self.unit_is_open
-        self.unit_is_open, self._inside = False, _Inside()
+        self.unit_is_open, self._inside, self._set_aside = False, _Inside(), []
         super().forget_after_fork()
 
     # -- inside ----------------------------------------------------------------------------
