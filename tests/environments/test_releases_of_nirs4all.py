@@ -104,6 +104,28 @@ def test_a_release_says_the_same_with_either_store(tmp_path: Path, release: str,
     assert any("replay of" in name for name in stored)
 
 
+@pytest.mark.skipif("1.4.10" not in RELEASES, reason="who reads past the store is asked in 1.4.10")
+def test_who_reads_a_workspace_past_the_store_finds_this_one(tmp_path: Path) -> None:
+    """The catalogue of models, exports, views, lineage, the registry of artifacts, commands; explaining, retraining."""
+    told = []
+    for kind, installs in (("nirs4all", ""), ("embedded", "1")):
+        python = ROOT / f".venv-{kind}-1.4.10" / "bin" / "python"
+        command = [python, "-W", "ignore", Path(__file__).with_name("readers_of_nirs4all.py"), kind, f"{kind}.json"]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "N4A_FAST_INSTALL": installs}
+        run = [*map(str, command)]
+        done = subprocess.run(
+            run, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=900, check=False
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        told.append(json.loads((tmp_path / f"{kind}.json").read_text()))
+    theirs, ours = told
+    assert (theirs.pop("store").split(".")[0], ours.pop("store").split(".")[0]) == ("nirs4all", "n4a_fast")
+    assert [name for name in theirs if not same(ours[name], theirs[name])] == []
+    assert ours["format"] == "sqlite-workspace-v2"
+    assert all(ended == 0 for _, ended in ours["commands"])
+    assert min(map(len, (ours["catalogue"], ours["exported"], ours["models"]["predicted"]))) >= 2
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_demo_runs_through_each_release(tmp_path: Path, release: str) -> None:
     python = ROOT / f".venv-embedded-{release}" / "bin" / "python"

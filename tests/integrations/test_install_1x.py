@@ -178,3 +178,15 @@ def test_a_path_of_a_reader_is_a_path_and_every_path_is_one_to_it(tmp_path: Path
     assert (StorePath(tmp_path) / "w" / "store.sqlite").is_file()
     assert not (StorePath(tmp_path) / "w" / "other.sqlite").exists()
     assert not (tmp_path / "w" / "store.sqlite").exists()
+
+
+def test_what_nirs4all_lists_as_files_of_artifacts_is_not_what_a_save_is_writing(tmp_path: Path) -> None:
+    from n4a_fast.integrations.nirs4all.readers import StorePath
+
+    with WorkspaceStore(tmp_path / "w") as store:
+        store.save_artifact([1.5], "list", "model", "joblib")
+        (tmp_path / "w" / "artifacts" / ".saving" / "one.draft").touch()
+        listed = [path for path in StorePath(tmp_path / "w" / "artifacts").rglob("*") if path.is_file()]
+        assert [path.suffix for path in listed] == [".joblib"]
+    (tmp_path / "other" / ".saving").mkdir(parents=True)
+    assert [path.name for path in StorePath(tmp_path / "other").rglob("*")] == [".saving"]

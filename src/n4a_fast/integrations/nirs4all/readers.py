@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import pathlib
 import sqlite3
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from n4a_fast.artifacts.claims import SAVING
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.integrations.nirs4all.hosting import SQLITE_FILE
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
@@ -49,6 +51,10 @@ class StorePath(type(pathlib.Path()), metaclass=_AnyPath):  # type: ignore[misc]
     def exists(self, **options: Any) -> bool:
         """Whether something is there, or a store of ours in its place."""
         return bool(super().exists(**options)) or _stands_for_ours(self)
+
+    def rglob(self, pattern: Any, **options: Any) -> Iterator[Any]:
+        """Everything below; not what a store of ours keeps for its saves, which nirs4all would delete as orphans."""
+        return (found for found in super().rglob(pattern, **options) if not _is_for_saves(found))
 
 
 class ReadConnection(RowConnection):
@@ -101,6 +107,12 @@ def give_back(module: ModuleType) -> None:
 
 def _stands_for_ours(path: pathlib.Path) -> bool:
     return path.name == SQLITE_FILE and pathlib.Path(path.parent, STORE_FILE).is_file()
+
+
+def _is_for_saves(path: pathlib.Path) -> bool:
+    """Whether a path is, or lies below, the folder of drafts and locks of a store's artifacts."""
+    parts = path.parts
+    return SAVING in parts and pathlib.Path(*parts[: parts.index(SAVING) - 1], STORE_FILE).is_file()
 
 
 def _path_of(database: str) -> str:
