@@ -64,8 +64,7 @@ class Segments:
         """Oldest first."""
         for name in sorted(os.listdir(self._folder)):
             match = _NAME.fullmatch(name, len(self._store_name)) if name.startswith(self._store_name) else None
-            path = self._folder / name
-            if match is None or not _is_file(path):
+            if match is None or not _is_file(path := self._folder / name):  # each read looks: no path of what is passed
                 continue
             if match["old"] is None or self._identity.began_as == 1:
                 yield Found(path, match["session"] or "", int(match["pid"] or 0))
