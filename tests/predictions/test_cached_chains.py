@@ -501,18 +501,29 @@ def test_a_board_counts_what_is_there_at_each_call(store: WorkspaceStore, sweep:
     assert counted() == (2, 2, 0)
 
 
+def test_bulk_predictions_without_a_chain_leave_nothing_to_compute(store: WorkspaceStore, sweep: Sweep) -> None:
+    """Each ranking would find them stale, and compute them, again."""
+    columns = {"dataset_name": "corn", "model_name": "PLS", "model_class": "PLS", "partition": "val", "metric": "rmse"}
+    folds = [str(fold) for fold in range(2_000)]
+    store.save_predictions({**columns, "pipeline_id": sweep.pipeline, "fold_id": folds, "val_score": 0.5})
+    assert store._open().database.rows("FROM stale_chains WHERE chain_id IS NULL") == []
+    store.leaderboard()
+    check(store, is_fresh=True)
+
+
 _NOTED = st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(0, 2**64 - 1)), min_size=1, max_size=12)
 
 
-@given(_NOTED, st.booleans(), st.integers(1, 12))
+@given(_NOTED, st.sampled_from(["plain", "mask", "encode"]), st.integers(1, 12))
 def test_where_the_predictions_of_chains_are_is_what_grouping_gives(
-    rows: list[tuple[str | None, int]], as_codes: bool, width: int
+    rows: list[tuple[str | None, int]], form: str, width: int
 ) -> None:
     names = pa.chunked_array(
         [pa.array([name for name, _ in rows[at : at + width]], pa.string()) for at in range(0, len(rows), width)]
     )
     nk = pa.chunked_array([pa.array([key for _, key in rows], pa.uint64())])
-    found = stale_chains.places_by_chain(names.dictionary_encode() if as_codes else names, nk.to_numpy())
+    given = names if form == "plain" else names.dictionary_encode(form)  # no chain: no code, or one of its own
+    found = stale_chains.places_by_chain(given, nk.to_numpy())
     wanted = pa.table({"chain_id": names, "nk": nk}).group_by("chain_id")
     grouped = wanted.aggregate([("nk", "min"), ("nk", "max"), ("nk", "count")]).to_pylist()
     assert sorted(tuple(row.values()) for row in found.to_pylist()) == sorted(

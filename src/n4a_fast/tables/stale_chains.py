@@ -79,6 +79,8 @@ def places_by_chain(names: pa.ChunkedArray, nk: np.ndarray[Any, Any]) -> pa.Tabl
     order = np.argsort(codes, kind="stable")
     found, begins = np.unique(codes[order], return_index=True)
     kept = found < len(coded.dictionary)
+    if coded.dictionary.null_count:  # one value for all rows of a bulk call, none
+        kept &= np.array([*(name is not None for name in coded.dictionary.to_pylist()), False])[found]
     places = {
         "chain_id": coded.dictionary.take(pa.array(found[kept])),
         "first_nk": np.minimum.reduceat(nk[order], begins)[kept],
