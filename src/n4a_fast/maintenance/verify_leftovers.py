@@ -14,7 +14,7 @@ HOLD, LEFT = "stale claim", "left file"
 _YOUNG_SECONDS = 3600.0  # its writer may live
 _HOLDERS = "SELECT holder, count(*) FROM artifact_holds GROUP BY holder ORDER BY holder"
 # files of a vacuum and of the making of a store
-_DRAFT = re.compile(r"store\.duckdb\.(vacuum|\d+\.\d+\.new)(\.wal)?")
+_DRAFT = re.compile(r"store\.duckdb\.(vacuum|[0-9a-f.]+\.new)(\.wal)?")
 
 
 def stale_claims(workspace: Workspace) -> Iterator[Finding]:

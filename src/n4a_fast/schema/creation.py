@@ -5,10 +5,9 @@ Tables and views are made once in a process, 25 ms of its time; each later file 
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from n4a_fast import platform
 from n4a_fast.durable.duckdb_file import another_file
@@ -24,14 +23,15 @@ def create_file(path: Path, statements: Sequence[str], *, common: tuple[str, ...
 
     Which file it is. None when there was one, which is left as it is: another process may have made it in the meantime.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    draft = path.with_name(f"{path.name}.{uuid4().hex}.new")  # what a refused attempt has left is not met by the next
     try:
         if common:
             _begin(draft, common)
         _run(draft, statements)
         return _publish(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        for each in (draft, draft.with_name(f"{draft.name}.wal")):
+            each.unlink(missing_ok=True)
 
 
 def _begin(draft: Path, common: tuple[str, ...]) -> None:
