@@ -3,14 +3,13 @@
     python benchmarks/two_releases.py BEFORE/bin/python AFTER/bin/python [--rounds 5]
 
 Prints a table: for each kind of work the least processor time of either, of all threads, and how many times as long the
-second takes (the median of the pairs). What the work gave is compared, too.
+second takes. What the work gave is compared, too.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -112,10 +111,8 @@ def main(before: str, after: str, rounds: int) -> None:
         assert earlier == later, (earlier, later)
     print("| Processor time | Before | After | After / before |\n|---|---|---|---|")
     for what in pairs[0][0][0]:
-        taken = [(earlier[what], later[what]) for (earlier, _), (later, _) in pairs]
-        least = [min(each) for each in zip(*taken, strict=True)]
-        ratio = statistics.median(later / earlier for earlier, later in taken)
-        print(f"| {what} | {1e3 * least[0]:,.1f} ms | {1e3 * least[1]:,.1f} ms | {ratio:.2f} |")
+        earlier, later = (min(taken[what] for taken, _ in of_release) for of_release in zip(*pairs, strict=True))
+        print(f"| {what} | {1e3 * earlier:,.1f} ms | {1e3 * later:,.1f} ms | {later / earlier:.2f} |")
 
 
 if __name__ == "__main__":

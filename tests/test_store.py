@@ -25,6 +25,7 @@ from helpers import (
     begin_sweep,
     count,
     counts,
+    names_in,
     predict,
     predict_with_arrays,
     save_chain,
@@ -371,6 +372,24 @@ def test_a_lock_timeout_that_is_no_time_is_refused(tmp_path: Path, wrong: Any) -
 def test_a_path_that_no_folder_can_have_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="cannot be the path"):
         WorkspaceStore("a\0b")
+
+
+@pytest.mark.not_on("windows", reason="names have none of these characters there")
+@pytest.mark.parametrize("character", ["?", "\\"])
+def test_a_path_that_duckdb_does_not_take_literally_is_refused(tmp_path: Path, character: str) -> None:
+    with pytest.raises(InvalidInputError, match="rename the folder"):
+        WorkspaceStore(tmp_path / f"a{character}b" / "workspace")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.not_on("windows", reason="names have none of these characters there")
+def test_a_path_of_all_other_characters_is_that_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "*[]{}#%&=+,;:@!$^`|<>()~'\" é"
+    with WorkspaceStore(folder) as store:
+        begin_sweep(store)
+    assert {"store.duckdb", "artifacts"} == set(names_in(folder))
+    with WorkspaceStore.open_readonly(folder) as store:
+        assert store.list_runs().height == 1
 
 
 def test_leaving_the_block_writes_and_closes_even_after_an_error(tmp_path: Path) -> None:
