@@ -7,6 +7,7 @@ a bad source, so a rule that cannot fail is noticed.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -274,6 +275,31 @@ def system_questions(modules: list[Module], home: str = "platform/") -> list[str
     return found
 
 
+def texts_of_the_system(modules: list[Module]) -> list[str]:
+    """Texts that each system would write with its own line ends, or read and write in its own encoding."""
+    return [
+        f"{module.path}:{node.lineno} {told}; write bytes, or name encoding and newline"
+        for module in modules
+        if not module.path.startswith("platform/")
+        for node in module.nodes
+        if isinstance(node, ast.Call) and (told := _text_of_the_system(node))
+    ]
+
+
+def _text_of_the_system(call: ast.Call) -> str:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    named = {word.arg for word in call.keywords}
+    modes = [word.value for word in call.keywords if word.arg == "mode"] + call.args[:2]
+    texts = [each.value for each in modes if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    if name == "open" and any(re.fullmatch("[wax]t?\\+?", text) for text in texts):
+        return "" if {"encoding", "newline"} <= named else "opens a text to write it"
+    if name == "write_text" and isinstance(call.func, ast.Attribute):
+        return "" if {"encoding", "newline"} <= named else "writes a text"
+    if name == "read_text" and isinstance(call.func, ast.Attribute):
+        return "" if call.args or "encoding" in named else "reads a text"
+    return ""
+
+
 def _attribute(node: ast.AST, names: dict[str, str]) -> str:
     """`a.b`, `getattr(a, "b")` and `hasattr(a, "b")` as the path that they ask for; nothing for other nodes."""
     if isinstance(node, ast.Attribute):
@@ -458,6 +484,10 @@ def test_only_the_platform_asks_which_system_this_is() -> None:
     assert system_questions(package()) == []
 
 
+def test_texts_have_the_same_bytes_on_every_system() -> None:
+    assert texts_of_the_system(package()) == []
+
+
 def test_nothing_passes_the_gate_by() -> None:
     assert gate_bypasses(package()) == []
     assert {path for path in (*BESIDE_THE_GATE, *OWN_NAMES) if not (PACKAGE / path).is_file()} == set()
@@ -469,6 +499,26 @@ def test_the_facade_delegates() -> None:
 
 def test_functions_and_modules_stay_short() -> None:
     assert long_functions(package()) + long_modules(package()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_plain"),
+    [
+        ("path.write_text(text)", False),
+        ("path.write_text(text, encoding='utf-8')", False),
+        ("path.write_text(text, encoding='utf-8', newline='')", True),
+        ("path.write_bytes(text.encode())", True),
+        ("path.read_text()", False),
+        ("path.read_text('utf-8')", True),
+        ("open(path, 'w', newline='')", False),
+        ("path.open('w', newline='', encoding='utf-8')", True),
+        ("path.open(mode='x')", False),
+        ("open(path, 'wb')", True),
+        ("zipfile.ZipFile(path, 'w')", True),
+    ],
+)
+def test_a_text_as_the_system_has_it_is_found(source: str, is_plain: bool) -> None:
+    assert (texts_of_the_system([parsed("a.py", source)]) == []) is is_plain
 
 
 @pytest.mark.parametrize(

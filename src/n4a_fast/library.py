@@ -354,7 +354,7 @@ def _published(target: Path, name: str, overwrite: bool = False) -> Iterator[Pat
 
 def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(text.encode())
 
 
 def _readme(metadata: Mapping[str, Any]) -> str:

@@ -177,6 +177,7 @@ with WorkspaceStore.open_readonly(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.not_on("macos", reason="the peak of a process is told by /proc")
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_rows(store: WorkspaceStore, sweep: Sweep, tmp_path: Path) -> None:
     columns, row = {**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain}, np.arange(1000.0)

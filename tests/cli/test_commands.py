@@ -438,6 +438,14 @@ def test_sql_takes_parameters_files_and_stdin(workspace: Path, tmp_path: Path) -
     assert invoke("sql", workspace, query, "--param", "name").exit_code == 2
 
 
+def test_a_query_in_a_file_is_text_in_utf_8_on_every_system(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text("SELECT 'Öl' AS name", encoding="utf-8-sig")  # as editors of Windows write it
+    assert invoke("sql", workspace, f"@{tmp_path / 'q.sql'}", "--csv").stdout.split() == ["name", "Öl"]
+    (tmp_path / "q.sql").write_text("SELECT 'Öl'", encoding="latin-1")
+    refused = invoke("sql", workspace, f"@{tmp_path / 'q.sql'}")
+    assert (refused.exit_code, "q.sql is no text in UTF-8" in refused.stderr) == (1, True)
+
+
 def test_sql_csv_keeps_every_row_and_writes_lists_as_json(workspace: Path) -> None:
     frame = pl.read_csv(io.StringIO(invoke("sql", workspace, "SELECT y_pred FROM prediction_arrays", "--csv").output))
     assert len(json.loads(frame["y_pred"][0])) == 13

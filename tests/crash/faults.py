@@ -165,7 +165,7 @@ def acknowledged(store: WorkspaceStore, sweep: Sweep) -> int:
 def one(name: str, root: Path, sweep: Sweep, number: int, error: int, lasting: bool) -> tuple[bool, list[str]]:
     """Whether the operation was reached, and what went wrong."""
     wrong: list[str] = []
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = len(os.listdir("/dev/fd"))
     with WorkspaceStore(root / "workspace", flush_interval=None) as store:
         store.list_runs()
         refuse(root, number, error, lasting)
@@ -186,7 +186,7 @@ def one(name: str, root: Path, sweep: Sweep, number: int, error: int, lasting: b
     with WorkspaceStore(root / "workspace") as store:
         findings = [str(finding) for finding in store.verify(quick=True).findings if not finding.is_leftover]
         wrong += findings if acknowledged(store, sweep) == 1 else [*findings, "lost after reopening"]
-    left_open = len(os.listdir("/proc/self/fd")) - open_before
+    left_open = len(os.listdir("/dev/fd")) - open_before
     return was_reached, [*wrong, f"{left_open} files are left open"] if left_open else wrong
 
 

@@ -110,7 +110,7 @@ def test_a_store_that_nobody_has_any_more_is_closed(
     tmp_path: Path, folder_goes: bool, in_a_cycle: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     threads = threads_of_stores()
-    descriptors = set(os.listdir("/proc/self/fd"))
+    descriptors = set(os.listdir("/dev/fd"))
     stores = [WorkspaceStore(tmp_path / "w") for _ in range(2)]
     for store in stores:
         store.save_artifact([1.0], "list", "model", "joblib")
@@ -123,7 +123,7 @@ def test_a_store_that_nobody_has_any_more_is_closed(
     del stores, store
     gc.collect()
     until(lambda: threads_of_stores() <= threads)
-    assert len(set(os.listdir("/proc/self/fd")) - descriptors) == 0
+    assert len(set(os.listdir("/dev/fd")) - descriptors) == 0
     told = capfd.readouterr().err
     assert told.count("a store was never closed, and what it had in memory is lost") == folder_goes
     with WorkspaceStore(tmp_path / "w") as store:

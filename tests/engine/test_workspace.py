@@ -109,7 +109,10 @@ def not_permitted(folder: Path) -> Path:
     return folder / "closed"
 
 
-@pytest.mark.parametrize("place", [below_a_file, the_file_itself, artifacts_is_a_file, kernel_folder, not_permitted])
+OF_THE_KERNEL = pytest.param(kernel_folder, marks=pytest.mark.not_on("macos", reason="there is no /proc"))
+
+
+@pytest.mark.parametrize("place", [below_a_file, the_file_itself, artifacts_is_a_file, OF_THE_KERNEL, not_permitted])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: Callable[[Path], Path]) -> None:
     path = place(tmp_path)
     with pytest.raises(StoreUnavailableError, match="cannot be used") as caught:

@@ -211,6 +211,7 @@ with WorkspaceStore.open_readonly(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.not_on("macos", reason="the peak of a process is told by /proc")
 def test_a_stream_takes_little_memory_however_much_there_is(
     store: WorkspaceStore, sweep: Sweep, tmp_path: Path
 ) -> None:

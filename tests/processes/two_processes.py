@@ -52,6 +52,4 @@ def two_processes(path: Path) -> Iterator[Two]:
     with WorkspaceStore(path, flush_interval=None) as store:
         process = child(_OTHER, path)
         yield Two(store, process)
-        assert process.stdin is not None
-        process.stdin.close()
-        finish(process)
+        finish(process)  # closes what it reads, which ends it

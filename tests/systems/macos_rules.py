@@ -12,6 +12,8 @@ import fcntl
 import io
 import multiprocessing
 import os
+import sys
+from types import FrameType
 from typing import Any
 
 FULL_SYNC = 51
@@ -32,11 +34,21 @@ def _fcntl(descriptor: Any, call: int, *arguments: Any) -> Any:
     return os.fsync(descriptor) if call == FULL_SYNC else _plain_fcntl(descriptor, call, *arguments)
 
 
+def _asks_the_kernel_there() -> bool:
+    """Whether psutil or threadpoolctl reads `/proc`: they have other ways on macOS."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ("psutil", "threadpoolctl"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _as_there(path: Any) -> Any:
     if not isinstance(path, str | os.PathLike):
         return path
     text = os.path.abspath(os.fspath(path))
-    if text.startswith("/proc/") and text != "/proc/self/maps":  # of threadpoolctl, which asks dyld there
+    if text.startswith("/proc/") and not _asks_the_kernel_there():
         raise FileNotFoundError(errno.ENOENT, "there is no /proc", text)
     folder, name = os.path.split(text)
     if text.startswith(SEEN) and not os.path.lexists(text) and os.path.isdir(folder):
@@ -53,7 +65,7 @@ def _io_open(file: Any, *arguments: Any, **options: Any) -> Any:
 
 
 def _listdir(path: Any = ".") -> list[str]:
-    if str(path).startswith("/proc/"):
+    if str(path).startswith("/proc/") and not _asks_the_kernel_there():
         raise FileNotFoundError(errno.ENOENT, "there is no /proc", path)
     return _plain_listdir(path)
 

@@ -100,9 +100,11 @@ def _text_of(query: str) -> str:
         return sys.stdin.read()
     if query.startswith("@"):
         try:
-            return Path(query[1:]).read_text()
+            return Path(query[1:]).read_text(encoding="utf-8-sig")
         except OSError as error:
             stop(f"{query[1:]} cannot be read: {error.strerror}")
+        except UnicodeDecodeError:
+            stop(f"{query[1:]} is no text in UTF-8")
     return query
 
 

@@ -152,7 +152,7 @@ def _write(out: Path | None, spectra: Spectra, heads: list[str], columns: list[A
         _write_rows(sys.stdout, spectra, heads, columns)
         return
     try:
-        with out.open("w", newline="") as file:
+        with out.open("w", newline="", encoding="utf-8") as file:
             _write_rows(file, spectra, heads, columns)
     except OSError as error:
         stop(f"{out} cannot be written: {error.strerror}")

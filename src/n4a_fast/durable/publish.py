@@ -138,7 +138,7 @@ def with_suffix(target: Path, suffix: str) -> Path:
 
 
 def write_text(target: Path, text: str) -> Path:
-    """`target`, once it holds `text` as UTF-8."""
+    """`target`, once it holds `text` as UTF-8, with its line ends as they are."""
     with new_file(target) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(text.encode())
     return target

@@ -77,7 +77,7 @@ def backup(workspace: Workspace, to: Path, incremental: bool, progress: Progress
     former = target if incremental and (target / NOTE).is_file() else None
     with replaced_folder(target) as draft:
         copied = _copy_all(workspace, draft, former, say)
-        (draft / NOTE).write_text(_note(workspace))
+        (draft / NOTE).write_bytes(_note(workspace).encode())
         check_copy(draft, workspace.root, say)
     return copied.report(target, None, begun)
 

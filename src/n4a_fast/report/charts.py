@@ -64,11 +64,11 @@ class Chart:
         if place.suffix == ".png":
             place.write_bytes(self.png())
         elif place.suffix == ".json":
-            place.write_text(json.dumps(self.spec, indent=1), encoding="utf-8")
+            place.write_bytes(json.dumps(self.spec, indent=1).encode())
         elif place.suffix == ".svg":
-            place.write_text(self.svg(), encoding="utf-8")
+            place.write_bytes(self.svg().encode())
         else:
-            place.write_text(self._page(), encoding="utf-8")
+            place.write_bytes(self._page().encode())
         return place
 
     def _page(self) -> str:

@@ -159,8 +159,8 @@ def _threads() -> dict[tuple[str, str], float]:
     found = {}
     for folder in Path("/proc/self/task").glob("*"):
         with suppress(OSError):  # a thread that has ended since
-            name, taken = (folder / "comm").read_text().strip(), (folder / "schedstat").read_text().split()[0]
-            found[folder.name, name] = int(taken) / 1e9
+            name, taken = (folder / "comm").read_text("utf-8"), (folder / "schedstat").read_text("utf-8").split()[0]
+            found[folder.name, name.strip()] = int(taken) / 1e9
     return found
 
 
