@@ -77,12 +77,22 @@ def views(workspace: str, chains: list[str]) -> Any:
 
 
 def numbers(value: Any) -> Any:
-    """All numbers in an answer, sorted: its order and its texts may follow ids."""
+    """All numbers in an answer but how long something took, sorted: its order and its texts may follow ids."""
     if isinstance(value, dict):
-        return sorted(number for item in value.values() for number in numbers(item))
+        lasting = (item for name, item in value.items() if "duration" not in name)
+        return sorted(number for item in lasting for number in numbers(item))
     if isinstance(value, list):
         return sorted(number for item in value for number in numbers(item))
     return [float(value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def studio(workspace: str) -> Any:
+    """What the studio is told of each run: which fields, and how many pipelines and predictions."""
+    with contextlib.closing(WorkspaceStore(Path(workspace))) as store:
+        runs = store.list_runs()["run_id"].to_list()
+    asked = (WorkspaceStore.get_studio_run_detail_v1, WorkspaceStore.get_studio_run_detail_runtime_v1)
+    found = [ask(workspace, run) for run in runs for ask in asked]
+    return [[sorted(detail), numbers(detail)] for detail in found]
 
 
 def lineage(workspace: str) -> Any:
@@ -155,6 +165,7 @@ def main(workspace: str, target: str, name: str = "") -> None:
             "catalogue": catalogue(workspace),
             "exported": exported(workspace),
             "views": views(workspace, chains),
+            "studio": studio(workspace),
             "lineage": lineage(workspace),
             "registered": registered(workspace),
             "commands": commands(workspace),
