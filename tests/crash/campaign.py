@@ -257,13 +257,16 @@ def tell_process(process: int, told: int, send: Callable[[int, int], None] = os.
 
 
 def cpu_seconds(process: int) -> float:
-    """CPU time of a process and those that it has forked."""
+    """CPU time of a process and those that it has forked, with that for which they were ready and got none."""
     used = 0.0
     with contextlib.suppress(psutil.Error):
         found = psutil.Process(process)
         for each in (found, *found.children(recursive=True)):
             times = each.cpu_times()
             used += times.user + times.system
+            for turns in Path(f"/proc/{each.pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):  # the thread has ended
+                    used += int(turns.read_text().split()[1]) / 1e9
     return used
 
 
