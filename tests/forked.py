@@ -2,7 +2,8 @@
 
 A process of its own costs half a second of CPU time, nearly all of it for imports and for taking them down at the end;
 a fork of one that has used nothing yet, neither DuckDB nor Polars, costs a tenth of that and is otherwise the same: it
-has its own `__main__`, arguments, folder, environment, pipes and signals, and it ends as an interpreter ends.
+has its own `__main__`, arguments, folder, environment, pipes and signals; its threads, handlers and streams end as an
+interpreter's do.
 What must be there before the interpreter is, such as a preloaded library, has an interpreter of its own to fork.
 """
 
@@ -27,6 +28,7 @@ from typing import IO, Any
 
 # what an interpreter looks at when it starts, and no later
 _OF_THE_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "OMP_", "OPENBLAS_", "POLARS_")
+WHOLE_END = "N4A_WHOLE_END"  # of the environment: an interpreter takes down all that it has imported, too
 _DESCRIPTORS = 4  # stdin, stdout, stderr, and where the end is told
 _LENGTH = 8
 
@@ -254,7 +256,22 @@ def become(request: dict[str, Any]) -> tuple[types.CodeType, dict[str, Any]]:
     return compile(request["code"], "<string>" if request["file"] == "-c" else request["file"], "exec"), vars(main)
 
 
+def _end_at_once() -> None:
+    """The last that a child does which came to its end: what it has imported is not taken down, which takes as long as
+    most of them run. Where the end of an interpreter is the point, `WHOLE_END` is in the environment.
+    """
+    if _ENDED and WHOLE_END not in os.environ:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed: the interpreter tells of it
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_ENDED[0] & 255)
+
+
+_ENDED: list[int] = []  # in the child: how it ends, once it does so of its own accord
+
+
 if __name__ == "__main__":
+    atexit.register(_end_at_once)  # before all others, so after them
     import helpers  # noqa: F401  # and with it the package, and what it stands on
 
     import n4a_fast.store  # noqa: F401
@@ -264,4 +281,9 @@ if __name__ == "__main__":
 
     gc.collect()
     gc.freeze()  # a child that ends does not take down what it never touched
-    exec(*become(serve(socket.socket(fileno=int(sys.argv[1])))))
+    try:
+        exec(*become(serve(socket.socket(fileno=int(sys.argv[1])))))
+        _ENDED.append(0)
+    except SystemExit as end:
+        _ENDED.extend([end.code or 0] if isinstance(end.code, int | None) else ())
+        raise

@@ -30,10 +30,11 @@ rows = np.random.default_rng(0).random((40, 30))
 objects = [StandardScaler().fit(rows), make_pipeline(MinMaxScaler(), PLSRegression(3)).fit(rows, rows[:, 0]),
            PCA(2, svd_solver="full").fit(rows),
            {"used": {"b", "a"}, "by": {"name": frozenset("xyz")}}]
-with WorkspaceStore(sys.argv[1]) as store:
-    for obj in objects:
-        for format_name in ("joblib", "cloudpickle"):
-            print(store.save_artifact(obj, type(obj).__name__, "model", format_name))
+for place in sys.argv[1:]:
+    with WorkspaceStore(place) as store:
+        for obj in objects:
+            for format_name in ("joblib", "cloudpickle"):
+                print(store.save_artifact(obj, type(obj).__name__, "model", format_name))
 """
 LOCAL = """
 import sys
@@ -57,12 +58,8 @@ def printed(code: str, *arguments: Any, seed: int = 0) -> list[str]:
 
 
 def test_what_is_fitted_anew_in_another_process_has_the_same_ids(tmp_path: Path) -> None:
-    first, second, elsewhere = (
-        printed(FITTED, tmp_path, seed=1),
-        printed(FITTED, tmp_path, seed=2),
-        printed(FITTED, tmp_path / "other", seed=3),
-    )
-    assert first == second == elsewhere
+    first, others = printed(FITTED, tmp_path, seed=1), printed(FITTED, tmp_path, tmp_path / "other", seed=2)
+    assert others == [*first, *first]
     assert len(set(first)) >= 4
     with WorkspaceStore(tmp_path) as store:
         assert len(list((tmp_path / "artifacts").glob("??/*"))) == len(set(first)) == store.verify_artifacts().checked

@@ -20,7 +20,7 @@ _PROGRAM = Path(__file__).with_name("faults.py")
 _SECONDS = 3000.0
 
 
-@pytest.mark.parametrize("call", some(CALLS, 5))
+@pytest.mark.parametrize("call", some(CALLS, 3))
 def test_a_refused_operation_is_told_and_nothing_acknowledged_is_lost(call: str, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
