@@ -76,6 +76,7 @@ WORSE = {
 }
 
 
+@pytest.mark.not_on("macos", "windows", reason="bytes that are written are told by /proc")
 def test_the_switch_that_makes_a_store_worse_is_told_by_what_measures_it(own: Path) -> None:
     source = """
 from slower import written_bytes

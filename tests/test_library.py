@@ -350,6 +350,7 @@ for number in range(10**9):
 """
 
 
+@pytest.mark.not_on("macos", "windows", reason="two folders change places in three renames")
 def test_a_template_that_is_being_replaced_is_always_there_and_whole(library: PipelineLibrary) -> None:
     folder = library.library_path / "general" / "pls"
     for _ in range(3):
