@@ -1355,7 +1355,8 @@ class WorkspaceStore:
         An existing workspace is refused unless `replace` is given; then it is kept beside `to`, under the name in the
         report. Raises StoreLockedError while another process has it open for writing.
         """
-        return restore(Path(backup), Path(to), replace, progress)
+        with told(Path(backup)):
+            return restore(Path(backup), Path(to), replace, progress)
 
     def _connect(
         self,

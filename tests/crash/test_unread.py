@@ -14,7 +14,7 @@ from n4a_fast import WorkspaceStore
 
 SHIM = Path(__file__).with_name("unreadable.c")
 PROGRAM = Path(__file__).with_name("unread.py")
-READING = ("progress", "iter_arrays", "get_prediction", "replay_chain")
+READING = ("progress", "iter_arrays", "get_prediction", "replay_chain", "inspect_bundle")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import stat
 import zipfile
 import zlib
@@ -66,7 +67,7 @@ def _told(path: Path) -> Iterator[None]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BundleError(path, f"it is no whole ZIP file ({error}); copy it again") from error
     except OSError as error:
-        if path.is_dir():
+        if os.path.isdir(path):  # a `Path` would raise what cannot be read
             raise BundleError(path, "it is a folder; give the path of a .n4a file") from error
         if error.errno == errno.EINVAL:  # the archive points before its own beginning
             raise BundleError(path, "it is no whole ZIP file; copy it again") from error
