@@ -50,9 +50,7 @@ def test_the_files_and_their_names_are_on_the_disk_before_the_rows_are(
     artifacts = Path(store._open().artifacts.files.root)
     files = list(artifacts.rglob("model_*"))
     assert len(files) == 3
-    assert set(synced[: synced.index("journal")]) == {
-        str(path) for path in (*files, *(file.parent for file in files), artifacts)
-    }
+    assert {*map(Path, synced[: synced.index("journal")])} == {*files, *(file.parent for file in files), artifacts}
     assert synced.count("journal") == 1
 
 
@@ -88,7 +86,7 @@ def test_a_file_that_comes_back_under_its_name_is_made_durable_again(
     synced.clear()
     register(store, "b", "content")
     store.flush()
-    assert str(path) in synced
+    assert path in map(Path, synced)
 
 
 OTHER = """

@@ -227,6 +227,7 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.not_on("windows", reason="a small disk is mounted")
 def test_a_really_full_disk_is_told_and_leaves_what_was_stored(small_disk: Path) -> None:
     from n4a_fast.errors import StoreUnavailableError
 

@@ -11,7 +11,6 @@ import contextlib
 import copy
 import os
 import shutil
-import signal
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -353,7 +352,7 @@ class Machine(RuleBasedStateMachine):
     @rule(kill=st.booleans())
     def end_other(self, kill: bool) -> None:
         if kill:
-            self.other.send_signal(signal.SIGKILL)
+            self.other.kill()
         _, errors = self.other.communicate()
         assert kill or self.other.returncode == 0, errors
         self.other = None

@@ -134,6 +134,7 @@ def test_a_deletion_in_a_block_that_raises_is_given_up_and_those_before_it_are_n
         assert ids_in(store) == sorted(saved[1:])
 
 
+@pytest.mark.not_on("windows", reason="whether an open file that is removed keeps its name depends on the release")
 def test_a_deletion_that_cannot_be_logged_is_void(tmp_path: Path) -> None:
     _, saved = filled(tmp_path)
     with WorkspaceStore(tmp_path) as store:

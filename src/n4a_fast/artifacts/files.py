@@ -316,6 +316,8 @@ def content_at(path: str, *, is_packed: bool) -> Content:
     """What a file holds, unpacked where it is packed, not verified; a large file is mapped."""
     try:
         descriptor = platform.open_regular(path)
+    except IsADirectoryError as error:
+        raise ArtifactCorruptError(Path(path), "a file", "a folder") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnsafePathError(path, Path(path).parent) from error

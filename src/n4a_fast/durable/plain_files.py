@@ -26,6 +26,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """A file to read; UnsafePathError for a link, and for what is no file."""
     try:
         descriptor = platform.open_regular(path)
+    except IsADirectoryError as error:  # where a folder cannot be opened
+        raise UnsafePathError(path, path.parent, "is no file") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnsafePathError(path, path.parent, "is a link") from error

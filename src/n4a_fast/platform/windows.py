@@ -63,7 +63,12 @@ def open_regular(path: AnyPath, flags: int = os.O_RDONLY) -> int:
     writes = flags & (os.O_WRONLY | os.O_RDWR)
     access = (0 if writes == os.O_WRONLY else win32.READ) | (win32.WRITE if writes else 0)
     text = os.path.abspath(path)
-    descriptor = win32.open_file(text, access, _disposition(flags), writes | (flags & os.O_APPEND) | _BINARY)
+    try:
+        descriptor = win32.open_file(text, access, _disposition(flags), writes | (flags & os.O_APPEND) | _BINARY)
+    except PermissionError as error:  # what the system says of a folder
+        if os.path.isdir(text):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text) from error
+        raise
     if os.path.islink(text):
         os.close(descriptor)
         raise OSError(errno.ELOOP, "it is a symbolic link", text)
