@@ -149,7 +149,7 @@ arm64:
 	@PYTHON=$(PYTHON) tools/arm64.sh build/arm64
 
 # A part of the suite with Windows' own Python and libraries under Wine, built for it here; what needs a fork or a signal is skipped
-# with its reason. Half an hour at most; make test-windows WINDOWS_TESTS=tests/artifacts takes that folder.
+# with its reason. A quarter of an hour; make test-windows WINDOWS_TESTS=tests/artifacts takes that folder.
 WINDOWS := build/windows
 WINDOWS_TESTS := $(addprefix tests/,durable log memtable merging native platform schema tables values bundles/test_archive.py bundles/test_importer.py)
 .PHONY: test-windows
