@@ -1,4 +1,4 @@
-"""Rows found by position are those that a join on the ids finds, whatever is asked for and however it is spread."""
+"""Predictions are read as they lie, by the index of their ids, or with all others; what is found is the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 import n4a_fast
 from n4a_fast import WorkspaceStore
+from n4a_fast.predictions import finding, queries, reading
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, WITHIN
-from n4a_fast.tables.predictions import positions as positions_module
+from n4a_fast.tables.predictions import deleted, positions, prediction_tables
 from n4a_fast.tables.predictions.keys import id_keys
-from n4a_fast.tables.predictions.positions import positions, span, worth_locating
+from n4a_fast.tables.predictions.positions import ways
+from n4a_fast.values import ids
 
-JOINED = """SELECT wanted.place, v.rowid AS position FROM prediction_values v
-JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id ORDER BY place, position"""
+SAME_KEY = [f"00000000-0000-4000-8000-{number:012x}" for number in range(3000)]  # as their first 64 bits
 OWN_IDS = ["mine", "my-own-2", "0000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]
 
 
@@ -42,6 +43,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace
             saved += store.save_predictions(columns, y_pred=np.arange(size * 2.0).reshape(size, 2))
         for number, name in enumerate(OWN_IDS):
             saved.append(predict_with_arrays(store, sweep, fold_id=str(number), prediction_id=name))
+        columns = {"pipeline_id": sweep.pipeline, "dataset_name": "corn", "model_class": "PLS", "partition": "val"}
+        names = {"model_name": [f"s{number}" for number in range(len(SAME_KEY))], "prediction_id": SAME_KEY}
+        store.save_predictions({**columns, **names, "fold_id": "0"}, y_pred=np.arange(len(SAME_KEY) * 1.0)[:, None])
         store.flush()
         store.list_runs()
         yield store, saved
@@ -52,56 +56,98 @@ def wanted_of(ids: list[str]) -> pa.Table:
     return pa.table({"prediction_id": column, "id_key": id_keys(column), "place": pa.array(np.arange(len(ids)))})
 
 
-@settings(max_examples=examples(30))
+@settings(max_examples=examples(40))
 @given(st.data())
 @pytest.mark.long
-def test_positions_are_those_of_a_join(filled: tuple[WorkspaceStore, list[str]], data: st.DataObject) -> None:
-    store, saved = filled
-    starts = data.draw(st.lists(st.tuples(st.integers(0, len(saved) - 1), st.integers(0, 300)), max_size=6))
-    ids = [each for start, length in starts for each in saved[start : start + length]]
-    ids += data.draw(st.lists(st.sampled_from([*OWN_IDS, "unknown", saved[0], saved[-9]]), max_size=4))
-    database, wanted = store._open().database, wanted_of(ids)
-    found = positions(database, "prediction_values", wanted).sort_by(
-        [("place", "ascending"), ("position", "ascending")]
-    )
-    assert found.to_pylist() == database.select(JOINED, wanted=wanted).to_pylist()
-    assert found["place"].to_pylist() == [place for place, each in enumerate(ids) if each in set(saved)]
-
-
-def test_arrays_loaded_by_position_are_the_same(
-    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, saved = filled
-    ids = [*saved[-3:], *saved[100:400], saved[0], *saved[3000:3010], saved[0]]
-    joined = store.load_arrays(ids)
-    monkeypatch.setattr(positions_module, "_SMALL", 0)
-    assert worth_locating(store._open().database, "prediction_values", wanted_of(ids))
-    assert store.load_arrays(ids).to_arrow().equals(joined.to_arrow())
-
-
-@settings(max_examples=examples(30))
-@given(st.data())
-def test_arrays_that_lie_together_are_those_of_a_join(
+def test_arrays_are_the_same_whichever_way_they_are_read(
     filled: tuple[WorkspaceStore, list[str]], data: st.DataObject
 ) -> None:
     store, saved = filled
-    start, length = data.draw(st.integers(0, len(saved) - 1)), data.draw(st.integers(1, 400))
-    ids = data.draw(st.permutations(saved[start : start + length]))
-    ids = [*ids, *ids[: data.draw(st.integers(0, 3))]]
-    together = store.load_arrays(ids)
+    starts = data.draw(st.lists(st.tuples(st.integers(0, len(saved) - 1), st.integers(1, 300)), min_size=1, max_size=6))
+    step = data.draw(st.sampled_from([1, 1, 2, 7, 40]))
+    ids = [each for start, length in starts for each in saved[start : start + length : step]]
+    ids = data.draw(st.permutations(ids + data.draw(st.lists(st.sampled_from([*OWN_IDS, *SAME_KEY[:3], saved[0]])))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(positions_module, "_LOOSE", 0)
-        assert span(store._open().database, "prediction_values", wanted_of(ids)) is None
-        assert store.load_arrays(ids).to_arrow().equals(together.to_arrow())
+        patch.setattr(reading, "ways", lambda *_: None)
+        plain = store.load_arrays(ids).to_arrow()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(positions, "_FEW", data.draw(st.sampled_from([0, 4, 10_000])))
+        patch.setattr(positions, "_LOOKED_UP", data.draw(st.sampled_from([0.0, 0.2, 1.25, 9])))
+        patch.setattr(positions, "_LOOSE", data.draw(st.sampled_from([0.0, 1.25])))
+        patch.setattr(positions, "_AT_ONCE", data.draw(st.sampled_from([3, 100, 8192])))
+        assert store.load_arrays(ids).to_arrow().equals(plain)
+    assert plain["prediction_id"].to_pylist() == ids
 
 
-def test_rows_of_a_pipeline_lie_together(filled: tuple[WorkspaceStore, list[str]]) -> None:
+def test_what_lies_together_is_read_as_it_lies_and_the_rest_by_the_index(
+    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, saved = filled
+    count = "(SELECT {number} AS number, 1000000 AS found, NULL, NULL)"  # of a small table all rows are read
+    monkeypatch.setattr(positions, "_COUNT", count)
+    database = store._open().database
+    together, third, scattered = saved[1:701], saved[741:3241:3], saved[741:3241:40]
+    found = {
+        name: ways(database, "prediction_values", wanted_of(asked))
+        for name, asked in (("together", together), ("third", third), ("scattered", scattered), ("none", []))
+    }
+    assert found["none"] == ([], [])
+    (near,), looked_up = found["together"] or ([], [])
+    assert (near.rows, near.hardly_any_others, looked_up) == (700, True, [])
+    (near,), looked_up = found["third"] or ([], [])
+    assert (2400 < near.rows <= 2500, near.hardly_any_others, looked_up) == (True, False, [])
+    near_each_other, looked_up = found["scattered"] or ([], [])
+    assert (near_each_other, [part.num_rows for part in looked_up]) == ([], [len(scattered)])
+
+
+@pytest.mark.parametrize(("rows", "are_looked_up"), [(1500, False), (3500, True)])
+def test_where_a_large_part_is_wanted_all_rows_are_read(
+    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch, rows: int, are_looked_up: bool
+) -> None:
+    store, saved = filled
+    monkeypatch.setattr(positions, "_COUNT", f"(SELECT {{number}} AS number, {rows} AS found, NULL, NULL)")
+    found = ways(store._open().database, "prediction_values", wanted_of(saved[741:3241:10]))
+    assert (found is not None) is are_looked_up
+
+
+@pytest.mark.parametrize("size", [1, 100, 3000])
+def test_ids_with_the_same_key_are_told_apart(filled: tuple[WorkspaceStore, list[str]], size: int) -> None:
+    store, _ = filled
+    ids = SAME_KEY[:size]
+    loaded = store.load_arrays(ids, columns=["y_pred"])
+    assert [loaded.y_pred[place][0] for place in range(size)] == list(range(size))
+    assert store.get_prediction(ids[-1], load_arrays=True)["y_pred"][0] == size - 1  # type: ignore[index]
+    assert store.get_prediction(SAME_KEY[0][:-4] + "ffff") is None
+
+
+def _statements() -> dict[str, str]:
+    """Every statement that asks for one prediction by its id."""
+    found = {}
+    for module in (queries, finding, deleted, prediction_tables):
+        for name, value in vars(module).items():
+            if isinstance(value, str) and "id_key = ?" in value and value.startswith("SELECT"):
+                found[f"{module.__name__.rpartition('.')[2]}.{name}"] = value
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(_statements()))
+def test_one_prediction_is_looked_up_by_the_index(filled: tuple[WorkspaceStore, list[str]], name: str) -> None:
     store, saved = filled
     database = store._open().database
-    first, last = span(database, "prediction_values", wanted_of(saved[1:701])) or (0, 0)
-    assert last - first == 699
-    assert span(database, "prediction_values", wanted_of([saved[0], saved[-9]])) is None
-    assert span(database, "prediction_values", wanted_of([])) is None
+    ((_, plan),) = database.rows(f"EXPLAIN ANALYZE {_statements()[name]}", (ids.id_key(saved[9]), saved[9]))
+    assert "Index Scan" in plan
+
+
+def test_the_statements_that_ask_for_one_prediction_are_found() -> None:
+    assert {"queries._GET", "queries._VALUES", "deleted._OWNERS", "prediction_tables._KEY_OF"} <= set(_statements())
+
+
+@pytest.mark.parametrize("size", [40, 800])
+def test_many_predictions_are_looked_up_by_the_index(filled: tuple[WorkspaceStore, list[str]], size: int) -> None:
+    store, saved = filled
+    sql = reading._VALUES.format(columns="v.y_pred", rows=reading._ALL)
+    found = store._open().database.look_up(f"EXPLAIN ANALYZE {sql}", wanted_of(saved[: size * 2 : 2]))
+    assert "Index Scan" in found[1][0].as_py()
 
 
 @pytest.mark.parametrize("column", LOOKUP_COLUMNS)

@@ -9,6 +9,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import AmbiguousError, NotFoundError
 from n4a_fast.predictions.queries import one_of
 from n4a_fast.predictions.ranking import Question, Ranking
+from n4a_fast.schema.columns import THIS_PREDICTION
 from n4a_fast.values import checks, ids
 
 KINDS = {"run": "runs", "pipeline": "pipelines", "chain": "chains", "prediction": "predictions"}
@@ -16,7 +17,7 @@ _SHORTEST = 4  # characters of an id
 _SHOWN = 5  # candidates that an error names
 
 _WHOLE = "SELECT {kind}_id FROM {table} WHERE {kind}_id = ?"
-_WHOLE_PREDICTION = "SELECT prediction_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_WHOLE_PREDICTION = f"SELECT prediction_id FROM predictions p WHERE {THIS_PREDICTION.format('p')}"
 _NAMED = "SELECT {kind}_id FROM {table} WHERE name = ? ORDER BY created_at DESC LIMIT ?"
 _ENDING = "SELECT {kind}_id FROM {table} WHERE suffix({kind}_id, ?) LIMIT ?"
 _LAST = "SELECT {kind}_id FROM {table} ORDER BY created_at DESC, {kind}_id DESC LIMIT 1"

@@ -16,7 +16,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.read_ahead import VALUES, ReadAhead
-from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS, WITHIN
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS, SAME_PREDICTION, THIS_PREDICTION, WITHIN
 from n4a_fast.tables.predictions import arrays
 from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.shared import SharedContents
@@ -24,6 +24,7 @@ from n4a_fast.tables.stale_chains import ranges_of
 from n4a_fast.values import checks, ids, jsontext
 
 COLUMNS = ", ".join(name for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
+_OF_P = ", ".join(f"p.{name}" for name in PREDICTIONS.names if name not in LOOKUP_COLUMNS)
 FOLDS = "TRY_CAST(fold_id AS INTEGER) NULLS LAST, fold_id"  # the order of folds: 2 before 10, then their averages
 SCORES = ("val_score", "test_score", "train_score")
 GROUPS = (
@@ -42,9 +43,14 @@ GROUPS = (
     "refit_context",
 )
 
-_GET = f"SELECT {COLUMNS}, rowid AS position FROM predictions WHERE id_key = ? AND prediction_id = ?"
-_VALUES = f"SELECT {VALUES}, rowid AS position FROM prediction_values WHERE id_key = ? AND prediction_id = ?"
-_VALUES_AT = f"SELECT {VALUES}, rowid AS position, prediction_id FROM prediction_values WHERE rowid = ?"
+_GET = f"SELECT {COLUMNS} FROM predictions p WHERE {THIS_PREDICTION.format('p')}"
+_VALUES = f"SELECT {VALUES}, rowid AS position FROM prediction_values v WHERE {THIS_PREDICTION.format('v')}"
+_FIRST = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
+# found by narrow columns alone; of so few DuckDB looks the others up by the index, as it does for joins with few rows
+_FEW = 50
+_FIRST_FEW = f"""WITH first AS MATERIALIZED (
+    SELECT prediction_id, id_key FROM predictions{{where}} ORDER BY {{order}} LIMIT ?)
+SELECT {_OF_P} FROM predictions p JOIN first ON {SAME_PREDICTION.format("p", "first")} ORDER BY {{order}}"""
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
@@ -76,7 +82,6 @@ class PredictionQueries:
     def __init__(self, database: Database) -> None:
         self._database, self._metadata, self._contents = database, SampleMetadata(database), SharedContents(database)
         self._ahead = ReadAhead(database, COLUMNS)
-        self._shift = 0  # from the position of the last prediction to that of its arrays
 
     def find(self, prediction_id: str, load_arrays: bool, labels: bool = False) -> dict[str, Any] | None:
         with self._database.reading():
@@ -87,10 +92,9 @@ class PredictionQueries:
         row = read[0] if read else self._database.row(_GET, (ids.id_key(prediction_id), prediction_id))
         if row is None:
             return None
-        position = row.pop("position", None)
         row["scores"], row["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         if load_arrays:
-            values = read[1] if read else self._values_of(prediction_id, position)
+            values = read[1] if read else self._values_of(prediction_id)
             row.update(self._restored(values, labels) or dict.fromkeys(arrays.NAMES))
             row["sample_metadata"] = self._metadata_of(prediction_id, read is not None)
         return row
@@ -114,24 +118,13 @@ class PredictionQueries:
             return {}
         return self._metadata.find(prediction_id)
 
-    def _values_of(self, prediction_id: str, position: int | None = None) -> dict[str, Any] | None:
-        """The stored arrays of a prediction; its own `position` says where to look first."""
-        row = None if position is None else self._values_at(prediction_id, position + self._shift)
-        if row is None:
-            row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
+    def _values_of(self, prediction_id: str) -> dict[str, Any] | None:
+        """The stored arrays of a prediction."""
+        row = self._database.row(_VALUES, (ids.id_key(prediction_id), prediction_id))
         if row is not None:
-            found, values = row.pop("position"), len(row["y_pred"] or ()) + len(row["y_proba"] or ())
-            if position is not None:
-                self._shift = found - position
-            self._ahead.note(found, values * np.dtype(np.float64).itemsize)
+            values = len(row["y_pred"] or ()) + len(row["y_proba"] or ())
+            self._ahead.note(row.pop("position"), values * np.dtype(np.float64).itemsize)
         return row
-
-    def _values_at(self, prediction_id: str, position: int) -> dict[str, Any] | None:
-        """The arrays at a position, if they are this prediction's: predictions and arrays are written in one order, and
-        a row that is read by its position takes half the time.
-        """
-        row = self._database.row(_VALUES_AT, (position,))
-        return row if row is not None and row.pop("prediction_id") == prediction_id else None
 
     def _restored(self, row: dict[str, Any] | None, labels: bool) -> dict[str, Any] | None:
         if row is None:
@@ -177,20 +170,21 @@ class PredictionQueries:
         where, params = where_clause({"partition": partition, "dataset_name": dataset_name})
         if group_by is not None:
             return self._top_of_groups(wanted, score, ascending, one_of(group_by, GROUPS, "group_by"), where, params)
-        ordered = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
-        if ascending:  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
-            return self._database.frame(
-                ordered.format(where=where, order=f"{score} NULLS LAST, prediction_id"), [*params, wanted]
-            )
-        finite = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
-        found = self._database.frame(
-            ordered.format(where=finite, order=f"{score} DESC, prediction_id"), [*params, wanted]
-        )
-        if found.height == wanted:
-            return found
-        return self._database.frame(
-            ordered.format(where=where, order=f"{ranked(score, ascending)}, prediction_id"), [*params, wanted]
-        )
+        with self._database.reading():
+            if (
+                ascending
+            ):  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
+                return self._first(wanted, f"{score} NULLS LAST, prediction_id", where, params)
+            finite = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
+            found = self._first(wanted, f"{score} DESC, prediction_id", finite, params)
+            if found.height == wanted:
+                return found
+            return self._first(wanted, f"{ranked(score, ascending)}, prediction_id", where, params)
+
+    def _first(self, n: int, order: str, where: str, params: list[Any]) -> pl.DataFrame:
+        """The first `n` predictions in this order."""
+        sql = _FIRST_FEW if n <= _FEW else _FIRST
+        return self._database.frame(sql.format(where=where, order=order), [*params, n])
 
     def _top_of_groups(
         self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]

@@ -7,7 +7,7 @@ is a view of them. An array that many predictions share is read once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +17,20 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
 from n4a_fast.predictions.loaded import ListViews, LoadedArrays
 from n4a_fast.predictions.queries import where_on_predictions
+from n4a_fast.schema.columns import SAME_PREDICTION
 from n4a_fast.tables.predictions import keys
-from n4a_fast.tables.predictions.positions import positions, span, worth_locating
+from n4a_fast.tables.predictions.positions import ways
 from n4a_fast.values import checks
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 # bytes that DuckDB keeps while arrays are read piece by piece: it would come to hold all it may
 _STREAMED_MEMORY = 128 * 2**20
 
-_VALUES = """SELECT wanted.place, {columns} FROM prediction_values v
-JOIN wanted ON v.id_key = wanted.id_key AND v.prediction_id = wanted.prediction_id"""
-_VALUES_AT = """SELECT located.place, {columns} FROM (SELECT rowid AS position, * FROM prediction_values) v
-JOIN located ON v.position = located.position"""
-_VALUES_BETWEEN = "SELECT v.prediction_id, {columns} FROM prediction_values v WHERE v.rowid BETWEEN ? AND ?"
+_VALUES = f"""SELECT wanted.place, {{columns}} FROM {{rows}} v
+JOIN wanted ON {SAME_PREDICTION.format("v", "wanted")}"""
+_ALL = "prediction_values"
+_BETWEEN = "(FROM prediction_values WHERE rowid BETWEEN {first} AND {last})"
+_VALUES_BETWEEN = "SELECT v.prediction_id, {columns} FROM prediction_values v WHERE v.rowid BETWEEN {first} AND {last}"
 _STORED = {
     "y_true": "v.y_true_hash",
     "y_pred": "v.y_pred, v.y_pred_width",
@@ -47,6 +48,13 @@ _FEW = 64  # contents that are asked for by value, which spares a table of them
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
 _KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
 _UNDER_ANOTHER_KEY = "SELECT 1 FROM predictions WHERE prediction_id = ? LIMIT 1"
+
+
+class _Places(NamedTuple):
+    """Predictions by their places among those wanted, and the row in which each was found."""
+
+    wanted: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any]
 
 
 class ArrayReader:
@@ -140,22 +148,28 @@ class ArrayReader:
 
     def _found(self, wanted: pa.Table, columns: str) -> tuple[np.ndarray[Any, Any], pa.Table]:
         """The stored columns of predictions that have arrays, and for each one wanted its row there, -1 for none."""
-        if (together := span(self._database, "prediction_values", wanted)) is not None:
-            found = self._database.arrow(_VALUES_BETWEEN.format(columns=columns), together).combine_chunks()
-            rows = pc.index_in(wanted["prediction_id"].combine_chunks(), _one_chunk(found["prediction_id"]))
-            return rows.fill_null(-1).to_numpy().astype(np.int64), found
-        placed = wanted.append_column("place", pa.array(np.arange(wanted.num_rows)))
-        found = self._joined(placed, columns).combine_chunks()
-        places = np.full(wanted.num_rows, -1)
-        places[found["place"].to_numpy()] = np.arange(len(found))
-        return places, found
+        rows, parts, before = np.full(wanted.num_rows, -1), [], 0
+        for places, part in self._read(wanted.append_column("place", pa.array(np.arange(wanted.num_rows))), columns):
+            rows[places.wanted] = places.rows + before
+            parts.append(part)
+            before += part.num_rows
+        return rows, pa.concat_tables(parts).combine_chunks()
 
-    def _joined(self, placed: pa.Table, columns: str) -> pa.Table:
-        """`place` and the stored columns of the predictions that have arrays, unordered."""
-        if not worth_locating(self._database, "prediction_values", placed):
-            return self._database.select(_VALUES.format(columns=columns), wanted=placed)
-        located = positions(self._database, "prediction_values", placed)
-        return self._database.select(_VALUES_AT.format(columns=columns), located=located)
+    def _read(self, placed: pa.Table, columns: str) -> Iterator[tuple[_Places, pa.Table]]:
+        """The stored columns of predictions that have arrays, part by part, and which of these are where."""
+        found = ways(self._database, "prediction_values", placed)
+        if found is None:
+            yield _joined(self._database.select(_VALUES.format(columns=columns, rows=_ALL), wanted=placed))
+            return
+        for near in found.near:
+            where = {"columns": columns, "first": near.first, "last": near.last}
+            if near.hardly_any_others:
+                yield _told_apart(self._database.arrow(_VALUES_BETWEEN.format(**where)), near.wanted)
+            else:
+                rows = _BETWEEN.format(**where)
+                yield _joined(self._database.select(_VALUES.format(columns=columns, rows=rows), wanted=near.wanted))
+        for part in found.looked_up if found.near else found.looked_up or [placed]:
+            yield _joined(self._database.look_up(_VALUES.format(columns=columns, rows=_ALL), part))
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""
@@ -176,6 +190,19 @@ class ArrayReader:
             return self._database.select(f"{sql} SEMI JOIN used USING (content_hash)", used=used)
         marks = ", ".join("?" * len(hashes))
         return self._database.arrow(f"{sql} WHERE content_hash IN ({marks})", hashes.to_pylist())
+
+
+def _joined(found: pa.Table) -> tuple[_Places, pa.Table]:
+    """What a join of `wanted` has found."""
+    return _Places(found["place"].to_numpy(), np.arange(found.num_rows)), found.drop_columns("place")
+
+
+def _told_apart(found: pa.Table, wanted: pa.Table) -> tuple[_Places, pa.Table]:
+    """Rows that were read without a join: those that are wanted, by their ids."""
+    names = found["prediction_id"].combine_chunks()
+    rows = pc.index_in(wanted["prediction_id"].combine_chunks(), names).fill_null(-1).to_numpy().astype(np.int64)
+    there = rows >= 0
+    return _Places(wanted["place"].to_numpy()[there], rows[there]), found.drop_columns("prediction_id")
 
 
 def _checked(columns: Sequence[str]) -> tuple[str, ...]:

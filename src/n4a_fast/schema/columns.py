@@ -148,6 +148,10 @@ LOOKUP_COLUMNS = ("nk", "id_key")  # of the predictions tables; not part of what
 # SQL: one of these within two bounds. Their type is said: of Python's numbers DuckDB makes signed ones, and casts the
 # bounds of each row group before it compares (6.6 ms instead of 2.2 among nine million rows)
 WITHIN = "BETWEEN ?::UBIGINT AND ?::UBIGINT"
+# SQL: the prediction with this key and id; that two rows are of one prediction. DuckDB looks a key up in its index
+# where it asks a table for nothing else, so the id is compared by a term of two columns, the second never NULL
+THIS_PREDICTION = "{0}.id_key = ?::UBIGINT AND ({0}.prediction_id = ? OR {0}.id_key IS NULL)"
+SAME_PREDICTION = "{0}.id_key = {1}.id_key AND ({0}.prediction_id = {1}.prediction_id OR {0}.id_key IS NULL)"
 
 ALL = {
     "runs": RUNS,

@@ -38,6 +38,7 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         *ddl.RELEASES,
         *ddl.CLASSES,
         ddl.COMPILE_ANEW,
+        *ddl.INDEXES,
     )
 }
 

@@ -26,7 +26,7 @@ Connection = duckdb.DuckDBPyConnection
 _ROW_GROUP = 2048
 # the size is not in the file, and DuckDB gives each of its threads whole groups
 _READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
-_WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v1.5.0'"
+_WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v2.0.0'"
 # no name is a variable of ours; each checkpoint is, for a log has to be named before
 _SETTINGS = """SET max_vacuum_tasks = 0; SET autoinstall_known_extensions = false;
 SET autoload_known_extensions = false; SET python_enable_replacements = false;
@@ -36,6 +36,8 @@ _LEAST_MEMORY = 64 * 10**6  # a few row groups of arrays for each thread
 _OF_THREAD = 64 * 2**20  # bytes
 _CHECKPOINTS = 8  # a checkpoint for each so many parts of the memory in DuckDB's log: 64 MiB by default
 _SPARE_AT_MOST = 2  # a merge has two files open at once
+_LEAST_SCAN = 2048  # rows that an index may give; DuckDB's own default
+_SAME_KEY = 4  # rows for a key, on average; where there are more, all are read
 _CACHE = 512 * 2**20  # what DuckDB may keep of what was written; it would keep everything, up to its limit
 
 
@@ -58,6 +60,20 @@ def connected(memory_limit: int, spill: Path | None) -> Connection:
 def checked_limit(given: int | str | None) -> int | None:
     """Bytes of a memory limit as users give it; None when they give none."""
     return None if given is None else checks.nbytes(given, "memory_limit", _LEAST_MEMORY)
+
+
+@contextmanager
+def looking_up(connection: Connection, keys: int) -> Iterator[None]:
+    """Joins of the block on an indexed column look so many keys up in its index; others would compare them with what is
+    known of each row group.
+    """
+    connection.execute(
+        f"SET dynamic_or_filter_threshold = {keys}; SET index_scan_max_count = {max(_LEAST_SCAN, _SAME_KEY * keys)}"
+    )
+    try:
+        yield
+    finally:
+        connection.execute("RESET dynamic_or_filter_threshold; RESET index_scan_max_count")
 
 
 def use_memory(connection: Connection, nbytes: int) -> None:

@@ -12,14 +12,14 @@ from collections.abc import Collection
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.schema.columns import WITHIN
+from n4a_fast.schema.columns import THIS_PREDICTION, WITHIN
 from n4a_fast.tables.rows import PendingRows
 from n4a_fast.values import ids
 
 NAME = "deleted_predictions"  # in a record of the log and in a batch; no SQL table
 _SCHEMA = pa.schema([("prediction_id", pa.string())])
 _MOST = 4096  # of a chain's predictions that are remembered
-_OWNERS = "SELECT pipeline_id, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_OWNERS = f"SELECT pipeline_id, chain_id FROM predictions p WHERE {THIS_PREDICTION.format('p')}"
 _OF_CHAIN = (
     f"SELECT prediction_id FROM predictions WHERE pipeline_id = ? AND nk {WITHIN}"
     f" AND chain_id IS NOT DISTINCT FROM ? LIMIT {_MOST}"

@@ -1,64 +1,108 @@
-"""From prediction ids to row positions: how rows are found among millions without reading all of them.
+"""How the arrays of many predictions are read: as they lie, by the index of their ids, or with all others.
 
-A join on ids compares text, and reads the lists of every row group on its way. Positions (DuckDB's rowid, good until
-the transaction ends) are found on narrow columns, and wide ones are then read where positions are:
-
-* (a) ids begin with the time, so a few literal ranges of `id_key` leave most row groups out by their zone maps;
-* (b) in those that are left, ids are compared where keys match: predictions of one millisecond may share a key;
-* (c) a join on rowid reads the lists of the row groups that have hits, and no others;
-* (d) rows that lie together, as those of a run do, are read from the first to the last, without any join; whether they
-  do is told by the first rows between the smallest and the largest key.
-
-5,000 predictions out of three places among three million take a hundredth of the time that the join takes; where they
-are all over the table, as long.
+Of one row, DuckDB makes the 2,048 of its row group plain, unless it finds it by an index; then it takes as long as
+nine rows that are read one after the other. So ids are put in the order of their keys, which is that of time, and
+parted where the gaps are widest. Rows that lie near each other, all or those of a part, are read from the first
+position to the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and their
+largest key tell whether they do. Others are looked up by the index. Where that would cost more than to read the whole
+table, it is read.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 
-_RANGES = 4  # more are compared with every row that is left, which costs more than they save
-_SMALL = 65_536  # rows; a table of that size is read as fast as it is searched
-_SHARE = 4  # of so large a part of all rows, most row groups are read anyway
+_PARTS = 4
+_LOOKED_UP = 9  # a row by the index takes as long as so many that are read as they lie
+_STATEMENT = 500  # one more, too
+_LOOSE = 1.25  # rows for each one wanted, at most, to be read without a join
+_FEW = 32  # are looked up, wherever they lie
+_AT_ONCE = 8192  # rows that one statement looks up
 
-_LOOSE = 1.25  # rows from the first to the last for each row wanted, at most, to be read as they lie
-_SPAN = """SELECT count(*), min(position), max(position) FROM (
-    SELECT rowid AS position FROM {table} WHERE id_key BETWEEN {first} AND {last} LIMIT {limit})"""
-_COUNT = "SELECT count(*) FROM {table}"
-_POSITIONS = """SELECT wanted.place, t.rowid AS position FROM {table} t
-JOIN wanted ON t.id_key = wanted.id_key AND t.prediction_id = wanted.prediction_id WHERE {ranges}"""
-
-
-def span(database: Database, table: str, wanted: pa.Table) -> tuple[int, int] | None:
-    """The first and the last position of the wanted rows in `table`, where hardly any others lie between them."""
-    if not wanted.num_rows:
-        return None
-    keys, loose = wanted["id_key"].to_numpy(), int(_LOOSE * wanted.num_rows)
-    sql = _SPAN.format(table=table, first=keys.min(), last=keys.max(), limit=loose + 1)
-    ((found, first, last),) = database.rows(sql)
-    return (first, last) if 0 < found <= loose and last - first < loose else None
+_SPAN = """(SELECT {number} AS number, count(*) AS found, min(position), max(position) FROM (
+    SELECT rowid AS position FROM {table} WHERE id_key BETWEEN {first}::UBIGINT AND {last}::UBIGINT LIMIT {limit}))"""
+_COUNT = "(SELECT {number} AS number, count(*) AS found, NULL, NULL FROM {table})"
 
 
-def worth_locating(database: Database, table: str, wanted: pa.Table) -> bool:
-    """Whether `positions` is faster than a join on the ids."""
-    rows = int(database.rows(_COUNT.format(table=table))[0][0])
-    return rows > _SMALL and wanted.num_rows * _SHARE < rows
+class Near(NamedTuple):
+    """Rows that lie between two positions with not too many others."""
+
+    first: int
+    last: int
+    wanted: pa.Table
+
+    @property
+    def rows(self) -> int:
+        """How many are read, those that are not wanted included."""
+        return self.last - self.first + 1
+
+    @property
+    def hardly_any_others(self) -> bool:
+        """Whether reading them all is faster than telling them apart."""
+        return self.rows <= int(_LOOSE * self.wanted.num_rows)
 
 
-def positions(database: Database, table: str, wanted: pa.Table) -> pa.Table:
-    """`place` and `position` of the predictions in `table` whose `prediction_id` and `id_key` are wanted, unordered."""
-    ranges = _ranges_of(wanted["id_key"].to_numpy())
-    return database.select(_POSITIONS.format(table=table, ranges=ranges), wanted=wanted)
+class Ways(NamedTuple):
+    """The rows that are wanted, by the way in which they are read."""
+
+    near: list[Near]
+    looked_up: list[pa.Table]
+
+    @property
+    def cost(self) -> int:
+        """In rows that are read as they lie."""
+        one_by_one = _LOOKED_UP * sum(part.num_rows for part in self.looked_up)
+        return sum(near.rows for near in self.near) + int(one_by_one) + _STATEMENT * (len(self.near) + 1)
 
 
-def _ranges_of(id_keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> str:
-    """SQL for the few closest ranges that hold all keys: they are parted where the gaps are widest."""
-    if not len(id_keys):
-        return "false"
-    keys = np.unique(id_keys)
-    gaps = np.sort(np.argsort(np.diff(keys))[-(_RANGES - 1) :])
-    first, last = keys[np.r_[0, gaps + 1]], keys[np.r_[gaps, len(keys) - 1]]
-    return " OR ".join(f"t.id_key BETWEEN {low} AND {high}" for low, high in zip(first, last, strict=True))
+def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
+    """How the rows of `table` with the `prediction_id` and `id_key` of `wanted` are read; None: with all others."""
+    if wanted.num_rows <= _FEW:
+        return Ways([], [wanted] if wanted.num_rows else [])
+    whole = wanted.take(pc.sort_indices(wanted["id_key"]))
+    parts = [whole, *_parted(whole)]
+    rows, near = _looked_at(database, table, parts)
+    rest = [part for part, found in zip(parts[1:], near[1:], strict=True) if found is None]
+    possible = [Ways([found for found in near[1:] if found is not None], _pieces(rest))]
+    if near[0] is not None:
+        possible.append(Ways([near[0]], []))
+    cheapest = min(possible, key=lambda each: each.cost)
+    return cheapest if cheapest.cost <= rows + _STATEMENT else None
+
+
+def _parted(ordered: pa.Table) -> list[pa.Table]:
+    """Rows that are in the order of their keys, parted where the gaps are widest."""
+    gaps = np.diff(ordered["id_key"].to_numpy())
+    widest = np.sort(np.argsort(gaps)[-(_PARTS - 1) :]) + 1
+    bounds = [0, *widest.tolist(), ordered.num_rows]
+    return [ordered.slice(first, last - first) for first, last in pairwise(bounds)]
+
+
+def _looked_at(database: Database, table: str, parts: list[pa.Table]) -> tuple[int, list[Near | None]]:
+    """How many rows `table` has, and for each part where its rows are, if they are near each other."""
+    questions, most = [_COUNT.format(number=len(parts), table=table)], [_LOOKED_UP * part.num_rows for part in parts]
+    for number, part in enumerate(parts):
+        first, last = part["id_key"][0], part["id_key"][-1]
+        questions.append(_SPAN.format(number=number, table=table, first=first, last=last, limit=most[number] + 1))
+    near: list[Near | None] = [None] * len(parts)
+    rows = 0
+    for number, found, first, last in database.rows(" UNION ALL ".join(questions)):
+        if number == len(parts):
+            rows = found
+        elif 0 < found <= most[number] and last - first < most[number]:  # and no row of a part is elsewhere
+            near[number] = Near(first, last, parts[number])
+    return rows, near
+
+
+def _pieces(parts: list[pa.Table]) -> list[pa.Table]:
+    if not parts:
+        return []
+    rows = pa.concat_tables(parts)
+    return [rows.slice(start, _AT_ONCE) for start in range(0, rows.num_rows, _AT_ONCE)]

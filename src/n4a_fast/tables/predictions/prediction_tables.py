@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
-from n4a_fast.schema.columns import LOOKUP_COLUMNS, WITHIN, table_of
+from n4a_fast.schema.columns import LOOKUP_COLUMNS, THIS_PREDICTION, WITHIN, table_of
 from n4a_fast.tables.predictions.keys import Keys, id_keys
 from n4a_fast.tables.rows import ONE_OF
 from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction, ranges_of
@@ -49,7 +49,7 @@ _INSERT_SHARED = (
 )
 
 # predictions that go: many are in a table of Arrow's, for one its values take half the time
-_THIS = "r.id_key = ? AND r.prediction_id = ?"
+_THIS = THIS_PREDICTION.format("r")
 _THESE = f"EXISTS (FROM gone WHERE {_SAME_ID.format('gone', 'r')})"
 _GONE_CONTENTS = """SELECT min(rowid) AS first_row, max(rowid) AS last_row,
     y_true_hash, weights_hash, sample_indices_hash
@@ -65,7 +65,7 @@ _DELETE_CONTENTS = "DELETE FROM {table} WHERE content_hash IN (SELECT h FROM con
 _IDS_OF_PIPELINES = f"""SELECT prediction_id, id_key, chain_id FROM predictions
 WHERE pipeline_id IN (SELECT unnest(?)) AND nk {WITHIN}"""
 _IDS_OF_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE chain_id = ? AND ({ranges})"
-_ID_AND_CHAIN = "SELECT prediction_id, id_key, chain_id FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_ID_AND_CHAIN = f"SELECT prediction_id, id_key, chain_id FROM predictions p WHERE {THIS_PREDICTION.format('p')}"
 _IDS_AMONG = f"""SELECT p.prediction_id, p.id_key, p.chain_id FROM predictions p
 SEMI JOIN wanted w ON {_SAME_ID.format("p", "w")} WHERE p.id_key BETWEEN {{first}} AND {{last}}"""
 _OF_CHAINS = f"SELECT DISTINCT chain_id FROM predictions WHERE {ONE_OF.format('chain_id', 1)} AND ({{ranges}})"
@@ -73,7 +73,7 @@ _OF_PIPELINES = f"""SELECT DISTINCT pipeline_id FROM predictions
 WHERE pipeline_id IN (SELECT unnest(?)) AND nk {WITHIN}"""
 _CHAINS_LEFT = f"SELECT DISTINCT p.chain_id FROM predictions p SEMI JOIN batch b ON {_SAME_ID.format('p', 'b')}"
 _GONE = pa.schema([("prediction_id", pa.string()), ("id_key", pa.uint64()), ("chain_id", pa.string())])
-_KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions WHERE id_key = ? AND prediction_id = ?"
+_KEY_OF = f"SELECT {', '.join(KEY)} FROM predictions p WHERE {THIS_PREDICTION.format('p')}"
 
 
 class PredictionTable:
