@@ -46,8 +46,15 @@ GROUPS = (
 _GET = f"SELECT {COLUMNS} FROM predictions p WHERE {THIS_PREDICTION.format('p')}"
 _VALUES = f"SELECT {VALUES}, rowid AS position FROM prediction_values v WHERE {THIS_PREDICTION.format('v')}"
 _FIRST = f"SELECT {COLUMNS} FROM predictions{{where}} ORDER BY {{order}} LIMIT ?"
-# found by narrow columns alone; of so few DuckDB looks the others up by the index, as it does for joins with few rows
+# found by narrow columns alone, all of them in the order, or DuckDB would look at every row group once more; of so few
+# rows it looks the others up by the index, as it does for joins with few rows
 _FEW = 50
+_FIRST_FEW = f"""WITH first AS MATERIALIZED (
+    SELECT prediction_id, id_key, {{score}} FROM predictions{{where}} ORDER BY {{order}}, id_key LIMIT ?)
+SELECT {_OF_P} FROM predictions p JOIN first ON {SAME_PREDICTION.format("p", "first")} ORDER BY {{order_of_p}}"""
+# most row groups have rows of each partition, so they are left out by their scores: of two columns no zone map is asked
+_PARTITION, _PARTITION_LATER = "partition = ?", "(partition = ? OR id_key IS NULL)"
+_ROW = 2**19  # bytes of the blocks of its texts, beside the others
 _FIRST_FEW = f"""WITH first AS MATERIALIZED (
     SELECT prediction_id, id_key FROM predictions{{where}} ORDER BY {{order}} LIMIT ?)
 SELECT {_OF_P} FROM predictions p JOIN first ON {SAME_PREDICTION.format("p", "first")} ORDER BY {{order}}"""
@@ -171,20 +178,22 @@ class PredictionQueries:
         if group_by is not None:
             return self._top_of_groups(wanted, score, ascending, one_of(group_by, GROUPS, "group_by"), where, params)
         with self._database.reading():
-            if (
-                ascending
-            ):  # DuckDB's own order ends with NaN, then NULL, and needs the other columns of the winners only
-                return self._first(wanted, f"{score} NULLS LAST, prediction_id", where, params)
+            if ascending:  # DuckDB's own order ends with NaN, then NULL, and spares a column
+                return self._first(wanted, score, "{score} NULLS LAST", where, params)
             finite = f"{where} {'AND' if where else 'WHERE'} {is_number(score)}"
-            found = self._first(wanted, f"{score} DESC, prediction_id", finite, params)
+            found = self._first(wanted, score, "{score} DESC", finite, params)
             if found.height == wanted:
                 return found
-            return self._first(wanted, f"{ranked(score, ascending)}, prediction_id", where, params)
+            return self._first(wanted, score, ranked("{score}", ascending), where, params)
 
-    def _first(self, n: int, order: str, where: str, params: list[Any]) -> pl.DataFrame:
-        """The first `n` predictions in this order."""
-        sql = _FIRST_FEW if n <= _FEW else _FIRST
-        return self._database.frame(sql.format(where=where, order=order), [*params, n])
+    def _first(self, n: int, score: str, order: str, where: str, params: list[Any]) -> pl.DataFrame:
+        """The first `n` predictions by their score, then by id."""
+        by = {"order": f"{order.format(score=score)}, prediction_id"}
+        sql = _FIRST
+        if n <= min(_FEW, self._database.rows_to_look_up(_ROW)):
+            sql, where = _FIRST_FEW, where.replace(_PARTITION, _PARTITION_LATER)
+            by |= {"score": score, "order_of_p": f"{order.format(score=f'p.{score}')}, p.prediction_id"}
+        return self._database.frame(sql.format(where=where, **by), [*params, n])
 
     def _top_of_groups(
         self, n: int, score: str, ascending: bool, group: str, where: str, params: list[Any]

@@ -46,6 +46,8 @@ _SHARED = {
 _CONTENTS = pa.schema({"content_hash": pa.string(), "array_values": pa.list_(pa.float64()), "width": pa.int32()})
 _FEW = 64  # contents that are asked for by value, which spares a table of them
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
+_FEW_ROWS = 8  # that are looked up whatever they take
+_COUNT = "SELECT count(*) FROM prediction_values"
 _KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
 _UNDER_ANOTHER_KEY = "SELECT 1 FROM predictions WHERE prediction_id = ? LIMIT 1"
 
@@ -168,8 +170,20 @@ class ArrayReader:
             else:
                 rows = _BETWEEN.format(**where)
                 yield _joined(self._database.select(_VALUES.format(columns=columns, rows=rows), wanted=near.wanted))
-        for part in found.looked_up if found.near else found.looked_up or [placed]:
-            yield _joined(self._database.look_up(_VALUES.format(columns=columns, rows=_ALL), part))
+        yield from self._looked_up(found.looked_up, columns)
+
+    def _looked_up(self, placed: pa.Table, columns: str) -> Iterator[tuple[_Places, pa.Table]]:
+        """The same of predictions that are looked up by the index; one part at least."""
+        size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else self._database.rows_to_look_up(self._bytes_of_row())
+        with self._database.looking_up(size):
+            for start in range(0, max(placed.num_rows, 1), size):
+                sql = _VALUES.format(columns=columns, rows=_ALL)
+                yield _joined(self._database.select(sql, wanted=placed.slice(start, size)))
+
+    def _bytes_of_row(self) -> int:
+        """About how many bytes of the file a prediction takes."""
+        ((rows,),) = self._database.rows(_COUNT)
+        return int(self._database.path.stat().st_size // max(rows, 1))
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TRIM_EVERY = 256 * 2**20  # bytes written
+_LEAST_ROWS = 8  # that are looked up at once, however little memory there is
 
 Params = Sequence[Any]
 Result = TypeVar("Result")
@@ -38,6 +39,7 @@ class Database(Attachment):
     _untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
     _readable: user_sql.Readable | None = None
     _begun = 0  # transactions of this process
+    _little_memory: int | None = None  # bytes, while DuckDB takes less than `memory_limit`
     _accepted_in: tuple[int, int] | None = None  # the state in which SQL from outside was looked at
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -103,12 +105,21 @@ class Database(Attachment):
             while nbytes < self.memory_limit:
                 try:
                     client.limit_memory(connection, nbytes)
+                    self._little_memory = nbytes
                     return work()
                 except MemoryLimitError:
                     nbytes *= 2
                 finally:
+                    self._little_memory = None
                     client.limit_memory(connection, self.memory_limit)
             return work()
+
+    def rows_to_look_up(self, nbytes: int) -> int:
+        """How many rows of about so many bytes an index may give at once: DuckDB holds the blocks of each until the end
+        of the statement, and they can lie anywhere.
+        """
+        memory = self._little_memory or self.memory_limit
+        return max(_LEAST_ROWS, memory // 2 // (client.BLOCKS_OF_ROW * client.BLOCK + nbytes))
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """The result as a Polars frame; typed even when it has no rows."""
@@ -240,10 +251,11 @@ class Database(Attachment):
             table: pa.Table = connection.sql(sql).to_arrow_table()
             return table
 
-    def look_up(self, sql: str, wanted: pa.Table) -> pa.Table:
-        """Like `select`, for a join of `wanted` on an indexed column: each row of it is looked up in the index."""
-        with self.reading() as connection, client.looking_up(connection, len(wanted)):
-            return self.select(sql, wanted=wanted)
+    @contextmanager
+    def looking_up(self, keys: int) -> Iterator[None]:
+        """Each `select` of the block that joins up to so many rows on an indexed column looks them up in the index."""
+        with self.reading() as connection, client.looking_up(connection, keys):
+            yield
 
     def after_commit(self, hook: Callable[[], object]) -> None:
         """Run `hook` once the open transaction has committed; never if it rolls back."""

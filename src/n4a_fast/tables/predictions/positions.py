@@ -24,7 +24,6 @@ _LOOKED_UP = 9  # a row by the index takes as long as so many that are read as t
 _STATEMENT = 500  # one more, too
 _LOOSE = 1.25  # rows for each one wanted, at most, to be read without a join
 _FEW = 32  # are looked up, wherever they lie
-_AT_ONCE = 8192  # rows that one statement looks up
 
 _SPAN = """(SELECT {number} AS number, count(*) AS found, min(position), max(position) FROM (
     SELECT rowid AS position FROM {table} WHERE id_key BETWEEN {first}::UBIGINT AND {last}::UBIGINT LIMIT {limit}))"""
@@ -44,6 +43,11 @@ class Near(NamedTuple):
         return self.last - self.first + 1
 
     @property
+    def cost(self) -> int:
+        """In rows that are read as they lie."""
+        return self.rows + _STATEMENT
+
+    @property
     def hardly_any_others(self) -> bool:
         """Whether reading them all is faster than telling them apart."""
         return self.rows <= int(_LOOSE * self.wanted.num_rows)
@@ -53,26 +57,27 @@ class Ways(NamedTuple):
     """The rows that are wanted, by the way in which they are read."""
 
     near: list[Near]
-    looked_up: list[pa.Table]
+    looked_up: pa.Table
 
     @property
     def cost(self) -> int:
         """In rows that are read as they lie."""
-        one_by_one = _LOOKED_UP * sum(part.num_rows for part in self.looked_up)
-        return sum(near.rows for near in self.near) + int(one_by_one) + _STATEMENT * (len(self.near) + 1)
+        return sum(near.cost for near in self.near) + int(_LOOKED_UP * self.looked_up.num_rows)
 
 
 def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     """How the rows of `table` with the `prediction_id` and `id_key` of `wanted` are read; None: with all others."""
     if wanted.num_rows <= _FEW:
-        return Ways([], [wanted] if wanted.num_rows else [])
+        return Ways([], wanted)
     whole = wanted.take(pc.sort_indices(wanted["id_key"]))
     parts = [whole, *_parted(whole)]
     rows, near = _looked_at(database, table, parts)
-    rest = [part for part, found in zip(parts[1:], near[1:], strict=True) if found is None]
-    possible = [Ways([found for found in near[1:] if found is not None], _pieces(rest))]
+    worth = [found for found in near[1:] if found is not None and found.cost < _LOOKED_UP * found.wanted.num_rows]
+    rest = [part for part in parts[1:] if not any(part is found.wanted for found in worth)]
+    none = whole.slice(0, 0)
+    possible = [Ways(worth, pa.concat_tables([none, *rest]))]
     if near[0] is not None:
-        possible.append(Ways([near[0]], []))
+        possible.append(Ways([near[0]], none))
     cheapest = min(possible, key=lambda each: each.cost)
     return cheapest if cheapest.cost <= rows + _STATEMENT else None
 
@@ -99,10 +104,3 @@ def _looked_at(database: Database, table: str, parts: list[pa.Table]) -> tuple[i
         elif 0 < found <= most[number] and last - first < most[number]:  # and no row of a part is elsewhere
             near[number] = Near(first, last, parts[number])
     return rows, near
-
-
-def _pieces(parts: list[pa.Table]) -> list[pa.Table]:
-    if not parts:
-        return []
-    rows = pa.concat_tables(parts)
-    return [rows.slice(start, _AT_ONCE) for start in range(0, rows.num_rows, _AT_ONCE)]
