@@ -69,13 +69,13 @@ def test_curve_of_dropin(measure: Measure, stores: dict[int, Filled]) -> None:
     assert all(len(filled.store.query_predictions(run_id=filled.sweep.run)) == 31 * 21 for filled in stores.values())
 
 
-@curve("dropin_sustained", workload="200 durable drop-in pipelines of 21 predictions in a row, draining counted in")
+@curve("dropin_sustained", workload="800 durable drop-in pipelines of 21 predictions in a row, draining counted in")
 def test_dropin_sustained(measure: Measure, stores: dict[int, Filled]) -> None:
-    pipelines, rounds, before = 200, 3, {rows: _rows(filled) for rows, filled in stores.items()}
+    pipelines, rounds, before = 800, 3, {rows: _rows(filled) for rows, filled in stores.items()}
     seconds = _draw(
         measure,
         stores,
-        "200 drop-in pipelines",
+        "800 drop-in pipelines",
         lambda filled: [filled.sweep.pipeline() for _ in range(pipelines)],
         rounds,
     )

@@ -26,7 +26,7 @@ from workloads import SAMPLES, Sweep, fill
 from n4a_fast import WorkspaceStore
 from n4a_fast.merging.shards import Shard
 
-PIPELINES = 240  # of 21 predictions; one process puts them into the tables in two parts
+PIPELINES = 240  # of 21 predictions
 Team = Callable[[int], list["Worker"]]
 
 

@@ -20,7 +20,7 @@ from n4a_fast.tables.predictions import bulk
 
 ROWS = 16_384
 BULK_ROWS = 4 * ROWS
-PIPELINES = 200  # 4,200 predictions: once in so many, what gathered in memory goes into the tables
+PIPELINES = 800  # 16,800 predictions: once in so many, what gathered in memory goes into the tables
 
 
 @gate(
@@ -201,7 +201,7 @@ by_hand = partial(
 
 @by_hand("dropin_vs_sqlite", size=0)
 def test_dropin_vs_sqlite(measure: Measure, store: WorkspaceStore, tmp_path: Path) -> None:
-    assert _beside_sqlite(measure, store, tmp_path, 0, rounds=5) == 6 * PIPELINES * 21
+    assert _beside_sqlite(measure, store, tmp_path, 0, rounds=3) == 4 * PIPELINES * 21
 
 
 @by_hand("dropin_vs_sqlite_100k", size=100_000)

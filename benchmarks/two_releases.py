@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from workloads import SAMPLES, Sweep, chains_with_columns, fill
 
-PIPELINES, BULK, CHAINS, OF_CHAIN, LOADED = 200, 65_536, 2_000, 10, 10_000
+PIPELINES, BULK, CHAINS, OF_CHAIN, LOADED = 800, 65_536, 2_000, 10, 10_000
 
 Times = dict[str, float]
 

@@ -96,15 +96,26 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
 
     @wraps(method)
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        workspace = self._open(writing=True)
-        with workspace.database.lock:
-            try:
-                result = method(self, *args, **kwargs)
-                workspace.buffer.flush_when_full()
-                workspace.database.yield_turn()
-                return result
-            except OSError as error:
-                tell(error, self._path)
+        workspace = self._workspace
+        if workspace is None or self._read_only:
+            workspace = self._open(writing=True)
+        else:
+            workspace.require_usable(self._lock_timeout)
+        database = workspace.database
+        lock = database.lock
+        if not lock.acquire(
+            False
+        ):  # `with` would call two functions of Python's, and a sweep calls this by the thousand
+            lock.__enter__()
+        try:
+            result = method(self, *args, **kwargs)
+            workspace.buffer.flush_when_full()
+            database.yield_turn()
+            return result
+        except OSError as error:
+            tell(error, self._path)
+        finally:
+            lock.release()
 
     return call
 

@@ -228,22 +228,23 @@ def test_a_full_buffer_waits_for_nobody_until_it_is_twice_full(tmp_path: Path) -
         run = store.begin_run("sweep", {}, [])
         holder = child(HOLD, tmp_path)
         assert read_line(holder) == "held"
-        for _ in range(3):
+        for _ in range(15):
             complete_a_pipeline(store, run)
         with pytest.raises(StoreLockedError):
             complete_a_pipeline(store, run)
         finish(holder)
-        assert counts(store, "pipelines", "predictions") == {"pipelines": 4, "predictions": 12}
+        assert counts(store, "pipelines", "predictions") == {"pipelines": 16, "predictions": 48}
 
 
 def test_what_a_reader_has_put_in_the_tables_is_not_put_there_again_when_the_buffer_is_full(tmp_path: Path) -> None:
     with WorkspaceStore(tmp_path, flush_rows=6) as store:
         run = store.begin_run("sweep", {}, [])
-        complete_a_pipeline(store, run)
+        for _ in range(7):
+            complete_a_pipeline(store, run)
         assert finish(child(READ, tmp_path)) == "1\n"  # a run; it puts in the tables what is flushed
         complete_a_pipeline(store, run)
         assert len(store._open().predictions) == 3
-        assert counts(store, "pipelines", "predictions") == {"pipelines": 2, "predictions": 6}
+        assert counts(store, "pipelines", "predictions") == {"pipelines": 8, "predictions": 24}
 
 
 def test_a_large_flush_that_cannot_have_the_file_keeps_its_rows(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ KINDS = (pa.string(), pa.float64(), pa.int32())
 NAMED = (*NAMES, "id")  # no two rows of a record are alike
 
 
+def columns_of(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def exact(value: Any) -> Any:
     """A number by its bytes: NaN equals itself, and -0.0 is not 0.0."""
     return struct.pack("d", value) if isinstance(value, float) else value
@@ -30,7 +34,7 @@ def exact(value: Any) -> Any:
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_rows_come_back_as_they_were(drawn: list[list[tuple[Any, ...]]]) -> None:
     frames = [[(*row, place) for place, row in enumerate(rows)] for rows in drawn]
-    written = [unpacked(msgpack.decode(msgpack.encode(packed(NAMED, rows))), NAMED) for rows in frames]
+    written = [unpacked(msgpack.decode(msgpack.encode(packed(NAMED, columns_of(rows)))), NAMED) for rows in frames]
     for rows, frame in zip(frames, written, strict=True):
         assert [tuple(map(exact, row)) for row in rows_of(frame, NAMED)] == [tuple(map(exact, row)) for row in rows]
     for place, (name, kind) in enumerate(zip(NAMES, KINDS, strict=True)):
@@ -42,14 +46,14 @@ def test_rows_come_back_as_they_were(drawn: list[list[tuple[Any, ...]]]) -> None
 
 
 def test_what_all_rows_have_is_written_once() -> None:
-    assert packed(NAMES, [("pipeline", 0.5, 1), ("pipeline", 0.5, 2)]) == (
+    assert packed(NAMES, [["pipeline", "pipeline"], [0.5, 0.5], [1, 2]]) == (
         2,
         {"text": "pipeline", "real": [0.5, 0.5], "integer": [1, 2]},
     )
 
 
 def test_a_record_is_read_by_names_whatever_came_or_went_since_it_was_written() -> None:
-    written = packed(("text", "gone"), [("a", 1), ("b", 2)])
+    written = packed(("text", "gone"), [["a", "b"], [1, 2]])
     assert list(rows_of(unpacked(written, NAMES), ("text", "new"))) == [("a", None), ("b", None)]
     assert array_of([written], "new", pa.int32()).to_pylist() == [None, None]
 

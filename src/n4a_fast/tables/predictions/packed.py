@@ -7,7 +7,7 @@ A column that a record does not name is empty in its rows. Records of format 1 h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -17,9 +17,9 @@ import pyarrow as pa
 Packed = tuple[int, dict[str, Any]]  # the number of rows, and each column: a list, or the value of all
 
 
-def packed(names: Sequence[str], rows: Collection[Sequence[Any]]) -> Packed:
-    """Rows in what msgpack knows; no value is a list."""
-    return len(rows), dict(zip(names, map(_once_if_shared, zip(*rows, strict=True)), strict=True))
+def packed(names: Sequence[str], columns: Sequence[list[Any]]) -> Packed:
+    """The columns of some rows in what msgpack knows; no value is a list."""
+    return len(columns[0]), dict(zip(names, map(_once_if_shared, columns), strict=True))
 
 
 def unpacked(part: Sequence[Any], names: Sequence[str]) -> Packed:
@@ -53,11 +53,10 @@ def array_of(parts: Sequence[Packed], name: str, kind: pa.DataType) -> pa.Array:
     return of_parts.take(pa.array(np.repeat(np.arange(len(parts)), [rows for rows, _ in parts])))
 
 
-def _once_if_shared(column: tuple[Any, ...]) -> Any:
+def _once_if_shared(column: list[Any]) -> Any:
     first = column[0]
-    return (
-        first if type(first) is not float and column.count(first) == len(column) else list(column)
-    )  # 0.0 equals -0.0, and is another number
+    # 0.0 equals -0.0, and is another number
+    return first if type(first) is not float and column.count(first) == len(column) else column
 
 
 def _values(part: Packed, name: str) -> Iterable[Any]:

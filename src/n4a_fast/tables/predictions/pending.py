@@ -7,15 +7,17 @@ A prediction saved twice counts once: the newest row and the newest arrays of an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from n4a_fast._native.columns import ListColumn
-from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES, table_of
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
 from n4a_fast.tables.predictions.arrays import Arrays, restored
 from n4a_fast.tables.predictions.contents import Contents, arrays_of, lists, width_of
 from n4a_fast.tables.predictions.keys import id_keys
+from n4a_fast.tables.predictions.newest_rows import NewestRows
 from n4a_fast.tables.predictions.packed import packed, rows_of, unpacked
 from n4a_fast.values import checks, ids
 
@@ -35,34 +37,31 @@ class PredictionBatch:
     """Rows and arrays since they were last written to the tables; what came after the last flush is *fresh*."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, tuple[Any, ...]] = {}
+        self._rows = NewestRows(len(PREDICTIONS))
         self._id_of_key: dict[int, str] = {}
         self._key_of_id: dict[str, int] = {}
         self._first_ids: dict[str, str] = {}  # of ids that came later with a natural key
-        self._places: dict[str, int] = {}  # prediction id -> where its newest arrays are
-        self._references: list[tuple[Any, ...]] = []
+        self._references = NewestRows(len(REFERENCE) - 1)  # what is known of each row of the next two
         self._y_pred, self._y_proba = ListColumn("y_pred", "float64"), ListColumn("y_proba", "float64")
         self._shared, self._indices = Contents("float64"), Contents("int64")
-        self._fresh_rows: dict[str, tuple[Any, ...]] = {}
-        self._fresh_places: dict[str, int] = {}
-        self._kept = 0  # references that are in the log
+        self._kept = 0  # arrays that are in the log
         self.nbytes = 0  # of the arrays held
         self.row_nbytes = 0  # about those of the rows
         self.logged_nbytes = 0  # how many of both are in the log
 
     def __len__(self) -> int:
-        return max(len(self._rows), len(self._references))
+        return max(len(self._rows), len(self._y_pred))
 
     @property
     def fresh_rows(self) -> int:
-        """How many rows or arrays are fresh."""
-        return max(len(self._fresh_rows), len(self._references) - self._kept)
+        """How many rows or arrays are fresh; what was saved twice counts twice."""
+        return max(self._rows.fresh, self._references.fresh)
 
     def reach(self, rows: int, nbytes: int) -> bool:
         """Whether so many rows, or bytes, are fresh; asked after each of them."""
         return (
-            len(self._fresh_rows) >= rows
-            or len(self._references) - self._kept >= rows
+            self._rows.fresh >= rows
+            or self._references.fresh >= rows
             or self.nbytes + self.row_nbytes - self.logged_nbytes >= nbytes
         )
 
@@ -71,7 +70,7 @@ class PredictionBatch:
 
     def has_arrays(self, prediction_id: str) -> bool:
         """Whether arrays of this prediction are held here."""
-        return prediction_id in self._places
+        return prediction_id in self._references
 
     def row(self, prediction_id: str) -> dict[str, Any] | None:
         """The row of an id by column, if it is held here."""
@@ -84,10 +83,11 @@ class PredictionBatch:
 
     def arrays_of(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
         """Copies of the arrays of a prediction, as `arrays.restored` gives them, if they are held here."""
-        place = self._places.get(prediction_id)
-        if place is None:
+        reference = self._references.get(prediction_id)
+        if reference is None:
             return None
-        _, y_pred_width, y_proba_width, y_true, sample_indices, weights, classes = self._references[place]
+        _, y_pred_width, y_proba_width, y_true, sample_indices, weights, classes = reference
+        place = self._references.places[prediction_id]
         (y_true_values, y_true_width), (weight_values, _) = self._shared.get(y_true), self._shared.get(weights)
         return restored(
             {
@@ -114,13 +114,18 @@ class PredictionBatch:
 
     def ids_of_pipeline(self, pipeline_id: str) -> list[tuple[int, str]]:
         """Natural key and id of the rows of a pipeline that are held here."""
-        return [(self._key_of_id[row[0]], row[0]) for row in self._rows.values() if row[_PIPELINE] == pipeline_id]
+        columns = self._rows.columns()
+        return [
+            (self._key_of_id[name], name)
+            for name, pipeline in zip(columns[0], columns[_PIPELINE], strict=True)
+            if pipeline == pipeline_id
+        ]
 
     def holds_id_of_another(self, prediction_id: str, key: int) -> bool:
         """Whether a row with another natural key has this id."""
         return self._key_of_id.get(prediction_id, key) != key
 
-    def put(self, row: tuple[Any, ...], key: int) -> str:
+    def put(self, row: Sequence[Any], key: int) -> str:
         """Keep a row in the order of the predictions schema, and give its id. It replaces the one with its natural key,
         whose id and arrays it takes over, or the one with its id, which goes with its arrays.
         """
@@ -131,7 +136,7 @@ class PredictionBatch:
         if self._first_ids or prediction_id != given or given in self._key_of_id:
             self._replace(given, prediction_id, key)
         self._key_of_id[prediction_id] = key
-        self._rows[prediction_id] = self._fresh_rows[prediction_id] = row
+        self._rows.put(row)
         self.row_nbytes += _ROW_BYTES + len(scores or "") + len(best_params or "")
         return prediction_id
 
@@ -142,9 +147,7 @@ class PredictionBatch:
             self._first_ids[given] = prediction_id
         elif self.holds_id_of_another(prediction_id, key):
             del self._id_of_key[self._key_of_id[prediction_id]]
-            for places in (self._places, self._fresh_places):
-                places.pop(prediction_id, None)
-        self._fresh_rows.pop(prediction_id, None)  # in the order of the last save of each
+            self._references.drop(prediction_id)
 
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""
@@ -159,34 +162,27 @@ class PredictionBatch:
         )
 
     def _put_values(self, reference: tuple[Any, ...], y_pred: Any, y_proba: Any) -> None:
-        place = len(self._references)
+        place = len(self._y_pred)
         try:
-            self._references.append(reference)
             self._y_pred.append(y_pred)
             self._y_proba.append(y_proba)
+            self._references.put(reference)
         except BaseException:  # an interrupt: a row that no prediction refers to, as long in every column
-            self._references[place:] = [reference]
             for column in (self._y_pred, self._y_proba):
                 if len(column) == place:
                     column.append(None)
+            self._references.fill(reference, place)
             raise
-        self._places[reference[0]] = self._fresh_places[reference[0]] = place
         self.nbytes = self._y_pred.nbytes + self._y_proba.nbytes + self._shared.nbytes + self._indices.nbytes
 
     def fresh(self) -> dict[str, Any]:
         """What came after `mark_logged`, for the log: by table name, in what msgpack knows."""
         content: dict[str, Any] = {}
-        if self._fresh_rows:
-            content["predictions"] = packed(PREDICTIONS.names, self._fresh_rows.values())
-        if self._fresh_places:
+        if rows := self._rows.fresh_places():
+            content["predictions"] = packed(PREDICTIONS.names, self._rows.fresh_columns(rows))
+        if places := self._references.fresh_places():
             content["prediction_values"] = {
-                "references": packed(
-                    REFERENCE,
-                    [
-                        (place - self._kept, name, *self._references[place][1:])
-                        for name, place in self._fresh_places.items()
-                    ],
-                ),
+                "references": packed(REFERENCE, [list(places), *self._references.fresh_columns(places)]),
                 "y_pred": self._y_pred.tail(self._kept),
                 "y_proba": self._y_proba.tail(self._kept),
                 "shared_arrays": self._shared.fresh(),
@@ -196,7 +192,9 @@ class PredictionBatch:
 
     def mark_logged(self) -> None:
         """What is fresh is in the log."""
-        self._fresh_rows, self._fresh_places, self._kept = {}, {}, len(self._references)
+        self._rows.mark_logged()
+        self._references.mark_logged()
+        self._kept = len(self._y_pred)
         self.logged_nbytes = self.nbytes + self.row_nbytes
         self._shared.mark_logged()
         self._indices.mark_logged()
@@ -220,8 +218,10 @@ class PredictionBatch:
         """What is held, as Arrow tables by table name."""
         tables: dict[str, pa.Table] = {}
         if self._rows:
-            tables["predictions"] = table_of(list(self._rows.values()), PREDICTIONS)
-        if self._places:
+            columns = zip(self._rows.columns(), PREDICTIONS, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in columns]
+            tables["predictions"] = pa.Table.from_arrays(arrays, schema=PREDICTIONS)
+        if self._references:
             tables["prediction_values"] = self._values_table()
         if self._shared:
             tables["shared_arrays"] = pa.table(self._shared.columns(), schema=SHARED_ARRAYS)
@@ -230,29 +230,11 @@ class PredictionBatch:
         return tables
 
     def _values_table(self) -> pa.Table:
-        names, y_pred_width, y_proba_width, y_true, sample_indices, weights, classes = zip(
-            *self._references, strict=True
-        )
-        text, width = pa.string(), pa.int32()
-        identifiers = pa.array(names, text)
-        table = pa.table(
-            [
-                identifiers,
-                lists(self._y_pred),
-                pa.array(y_pred_width, width),
-                lists(self._y_proba),
-                pa.array(y_proba_width, width),
-                pa.array(y_true, text),
-                pa.array(sample_indices, text),
-                pa.array(weights, text),
-                id_keys(identifiers),
-                pa.array(classes, text),
-            ],
-            schema=PREDICTION_VALUES,
-        )
-        places = list(self._places.values())
-        if len(places) == len(names) and tuple(self._places) == names:
-            return table
-        identifiers = pa.array(list(self._places), text)
-        taken = table.take(pa.array(places)).set_column(0, "prediction_id", identifiers)
-        return taken.set_column(table.column_names.index("id_key"), "id_key", pa.array(id_keys(identifiers)))
+        columns = dict(zip(REFERENCE[1:], self._references.columns(), strict=True))
+        arrays = {name: pa.array(column, PREDICTION_VALUES.field(name).type) for name, column in columns.items()}
+        values = {"y_pred": lists(self._y_pred), "y_proba": lists(self._y_proba)}
+        if not self._references.is_plain:
+            places = pa.array(list(self._references.places.values()))
+            values = {name: column.take(places) for name, column in values.items()}
+        arrays |= values | {"id_key": pa.array(id_keys(arrays["prediction_id"]))}
+        return pa.Table.from_arrays([arrays[name] for name in PREDICTION_VALUES.names], schema=PREDICTION_VALUES)
