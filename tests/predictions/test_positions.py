@@ -84,8 +84,7 @@ def test_what_lies_together_is_read_as_it_lies_and_the_rest_by_the_index(
     filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, saved = filled
-    count = "(SELECT {number} AS number, 1000000 AS found, NULL, NULL)"  # of a small table all rows are read
-    monkeypatch.setattr(positions, "_COUNT", count)
+    monkeypatch.setattr(positions, "_COUNT", "SELECT 1000000")  # of a small table all rows are read
     database = store._open().database
     together, third, scattered = saved[1:701], saved[741:3241:3], saved[741:3241:40]
     found = {
@@ -107,7 +106,7 @@ def test_where_a_large_part_is_wanted_all_rows_are_read(
     filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch, rows: int, are_looked_up: bool
 ) -> None:
     store, saved = filled
-    monkeypatch.setattr(positions, "_COUNT", f"(SELECT {{number}} AS number, {rows} AS found, NULL, NULL)")
+    monkeypatch.setattr(positions, "_COUNT", f"SELECT {rows}")
     found = ways(store._open().database, "prediction_values", wanted_of(saved[741:3241:10]))
     assert (found is not None) is are_looked_up
 

@@ -170,10 +170,11 @@ class ArrayReader:
             else:
                 rows = _BETWEEN.format(**where)
                 yield _joined(self._database.select(_VALUES.format(columns=columns, rows=rows), wanted=near.wanted))
-        yield from self._looked_up(found.looked_up, columns)
+        if found.looked_up.num_rows or not found.near:  # one part at least, which has the types
+            yield from self._looked_up(found.looked_up, columns)
 
     def _looked_up(self, placed: pa.Table, columns: str) -> Iterator[tuple[_Places, pa.Table]]:
-        """The same of predictions that are looked up by the index; one part at least."""
+        """The same of predictions that are looked up by the index."""
         size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else self._database.rows_to_look_up(self._bytes_of_row())
         with self._database.looking_up(size):
             for start in range(0, max(placed.num_rows, 1), size):

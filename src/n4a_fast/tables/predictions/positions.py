@@ -27,7 +27,7 @@ _FEW = 32  # are looked up, wherever they lie
 
 _SPAN = """(SELECT {number} AS number, count(*) AS found, min(position), max(position) FROM (
     SELECT rowid AS position FROM {table} WHERE id_key BETWEEN {first}::UBIGINT AND {last}::UBIGINT LIMIT {limit}))"""
-_COUNT = "(SELECT {number} AS number, count(*) AS found, NULL, NULL FROM {table})"
+_COUNT = "SELECT count(*) FROM {table}"
 
 
 class Near(NamedTuple):
@@ -70,15 +70,19 @@ def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     if wanted.num_rows <= _FEW:
         return Ways([], wanted)
     whole = wanted.take(pc.sort_indices(wanted["id_key"]))
-    parts = [whole, *_parted(whole)]
-    rows, near = _looked_at(database, table, parts)
-    worth = [found for found in near[1:] if found is not None and found.cost < _LOOKED_UP * found.wanted.num_rows]
-    rest = [part for part in parts[1:] if not any(part is found.wanted for found in worth)]
     none = whole.slice(0, 0)
+    (together,) = _looked_at(database, table, [whole])
+    if together is not None and together.hardly_any_others:
+        return Ways([together], none)
+    parts = _parted(whole)
+    near = [found for found in _looked_at(database, table, parts) if found is not None]
+    worth = [found for found in near if found.cost < _LOOKED_UP * found.wanted.num_rows]
+    rest = [part for part in parts if not any(part is found.wanted for found in worth)]
     possible = [Ways(worth, pa.concat_tables([none, *rest]))]
-    if near[0] is not None:
-        possible.append(Ways([near[0]], none))
+    if together is not None:
+        possible.append(Ways([together], none))
     cheapest = min(possible, key=lambda each: each.cost)
+    ((rows,),) = database.rows(_COUNT.format(table=table))
     return cheapest if cheapest.cost <= rows + _STATEMENT else None
 
 
@@ -90,17 +94,14 @@ def _parted(ordered: pa.Table) -> list[pa.Table]:
     return [ordered.slice(first, last - first) for first, last in pairwise(bounds)]
 
 
-def _looked_at(database: Database, table: str, parts: list[pa.Table]) -> tuple[int, list[Near | None]]:
-    """How many rows `table` has, and for each part where its rows are, if they are near each other."""
-    questions, most = [_COUNT.format(number=len(parts), table=table)], [_LOOKED_UP * part.num_rows for part in parts]
+def _looked_at(database: Database, table: str, parts: list[pa.Table]) -> list[Near | None]:
+    """For each part, where its rows are, if they are near each other."""
+    questions, most = [], [int(_LOOKED_UP * part.num_rows) for part in parts]
     for number, part in enumerate(parts):
         first, last = part["id_key"][0], part["id_key"][-1]
         questions.append(_SPAN.format(number=number, table=table, first=first, last=last, limit=most[number] + 1))
     near: list[Near | None] = [None] * len(parts)
-    rows = 0
     for number, found, first, last in database.rows(" UNION ALL ".join(questions)):
-        if number == len(parts):
-            rows = found
-        elif 0 < found <= most[number] and last - first < most[number]:  # and no row of a part is elsewhere
+        if 0 < found <= most[number] and last - first < most[number]:  # and no row of a part is elsewhere
             near[number] = Near(first, last, parts[number])
-    return rows, near
+    return near
