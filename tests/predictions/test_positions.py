@@ -72,7 +72,7 @@ def test_arrays_are_the_same_whichever_way_they_are_read(
         plain = store.load_arrays(ids).to_arrow()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(positions, "_FEW", data.draw(st.sampled_from([0, 4, 10_000])))
-        patch.setattr(positions, "_LOOKED_UP", data.draw(st.sampled_from([0.0, 0.2, 1.25, 9])))
+        patch.setattr(positions, "_LOOKED_UP", data.draw(st.sampled_from([0.0, 0.2, 1.25, 9, 40])))
         patch.setattr(positions, "_LOOSE", data.draw(st.sampled_from([0.0, 1.25])))
         at_once = data.draw(st.sampled_from([3, 100, 8192]))
         patch.setattr(store._open().database, "rows_to_look_up", lambda _: at_once)
@@ -80,11 +80,18 @@ def test_arrays_are_the_same_whichever_way_they_are_read(
     assert plain["prediction_id"].to_pylist() == ids
 
 
+def costs(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """A table of so many rows, and what a row that is looked up and a statement cost."""
+    monkeypatch.setattr(positions, "_COUNT", f"SELECT {rows}")
+    monkeypatch.setattr(positions, "_LOOKED_UP", 9)
+    monkeypatch.setattr(positions, "_STATEMENT", 500)
+
+
 def test_what_lies_together_is_read_as_it_lies_and_the_rest_by_the_index(
     filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, saved = filled
-    monkeypatch.setattr(positions, "_COUNT", "SELECT 1000000")  # of a small table all rows are read
+    costs(monkeypatch, rows=1_000_000)
     database = store._open().database
     together, third, scattered = saved[1:701], saved[741:3241:3], saved[741:3241:40]
     found = {
@@ -106,7 +113,7 @@ def test_where_a_large_part_is_wanted_all_rows_are_read(
     filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch, rows: int, are_looked_up: bool
 ) -> None:
     store, saved = filled
-    monkeypatch.setattr(positions, "_COUNT", f"SELECT {rows}")
+    costs(monkeypatch, rows)
     found = ways(store._open().database, "prediction_values", wanted_of(saved[741:3241:10]))
     assert (found is not None) is are_looked_up
 

@@ -1,7 +1,7 @@
 """How the arrays of many predictions are read: as they lie, by the index of their ids, or with all others.
 
 Of one row, DuckDB makes the 2,048 of its row group plain, unless it finds it by an index; then it takes as long as
-nine rows that are read one after the other. So ids are put in the order of their keys, which is that of time, and
+forty rows that are read one after the other. So ids are put in the order of their keys, which is that of time, and
 parted where the gaps are widest. Rows that lie near each other, all or those of a part, are read from the first
 position to the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and their
 largest key tell whether they do. Others are looked up by the index. Where that would cost more than to read the whole
@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from n4a_fast.engine.connection import Database
 
 _PARTS = 4
-_LOOKED_UP = 9  # a row by the index takes as long as so many that are read as they lie
-_STATEMENT = 500  # one more, too
+_LOOKED_UP = 40  # a row by the index takes as long as so many that are read as they lie
+_STATEMENT = 1500  # one more, too
 _LOOSE = 1.25  # rows for each one wanted, at most, to be read without a join
 _FEW = 32  # are looked up, wherever they lie
 
