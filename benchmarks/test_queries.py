@@ -186,6 +186,11 @@ def test_load_random(measure: Measure, small: Sides) -> None:
     assert _load(measure, small, np.random.default_rng(0).choice(100_000, 10_000, replace=False)) == (10_000, SAMPLES)
 
 
+@on_100k("load_scattered", workload="load_arrays of 300 random ids, y_true and y_pred", baseline=BY_ROWID)
+def test_load_scattered(measure: Measure, small: Sides) -> None:
+    assert _load(measure, small, np.random.default_rng(0).choice(100_000, 300, replace=False)) == (300, SAMPLES)
+
+
 @on_a_million(
     "load_contiguous_of_a_million", workload="load_arrays of 10,000 neighbours, y_true and y_pred", baseline=BY_ROWID
 )
