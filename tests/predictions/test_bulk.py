@@ -14,6 +14,7 @@ from helpers import PREDICTION, Sweep, begin_sweep, child, count, counts, finish
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.tables.predictions import bulk
+from n4a_fast.values import jsontext
 
 
 def columns(sweep: Sweep, **changes: Any) -> dict[str, Any]:
@@ -222,3 +223,29 @@ def test_wrong_requests_for_arrays_are_refused(store: WorkspaceStore, sweep: Swe
             store.load_arrays(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="not both"):
         store.load_arrays([prediction], partition="val")
+
+
+@pytest.mark.parametrize("folds", [["0", "1"], ["0", "0"]])
+@pytest.mark.parametrize("text", ['"\\ud800"', '{"a": "\\udc00"}'])
+def test_text_that_duckdb_does_not_take_for_json_is_refused(
+    store: WorkspaceStore, sweep: Sweep, folds: list[str], text: str
+) -> None:
+    for scores in (["{}", text], [{"a": 1}, text]):
+        with pytest.raises(InvalidInputError, match="JSON"):
+            store.save_predictions(columns(sweep, fold_id=folds, scores=scores))
+    assert store.query_predictions().is_empty()
+
+
+def test_what_was_encoded_here_is_json_to_duckdb(store: WorkspaceStore, sweep: Sweep) -> None:
+    scores = [{"rmse": float(fold), "best": float("nan"), "name": 'é"\\n'} for fold in range(3)]
+    store.save_predictions(columns(sweep, fold_id=["0", "1", "1"], scores=scores))
+    predict(store, sweep.pipeline, sweep.chain, fold_id="2", scores=scores[0])
+    found = store.sql(
+        "SELECT fold_id, scores->>'$.name' AS name, json_valid(scores) AS valid, typeof(scores) AS kind"
+        " FROM predictions ORDER BY fold_id"
+    )
+    assert found["name"].to_list() == [scores[0]["name"]] * 3
+    assert found["valid"].all()
+    assert found["kind"].unique().to_list() == ["JSON"]
+    stored = store.query_predictions().sort("fold_id")["scores"].to_list()
+    assert [jsontext.decode(each)["rmse"] for each in stored] == [0.0, 2.0, 0.0]

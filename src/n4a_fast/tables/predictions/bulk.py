@@ -20,7 +20,14 @@ import pyarrow.compute as pc
 
 from n4a_fast._native.columns import ListColumn
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
+from n4a_fast.schema.columns import (
+    LOOKUP_COLUMNS,
+    PREDICTION_VALUES,
+    PREDICTIONS,
+    PREDICTIONS_ENCODED,
+    SHARED_ARRAYS,
+    SHARED_INDICES,
+)
 from n4a_fast.tables.predictions import arrays, labels
 from n4a_fast.tables.predictions.contents import content_hash, lists, width_of
 from n4a_fast.tables.predictions.keys import Column, Keys, id_keys, natural_keys
@@ -48,6 +55,7 @@ class Bulk:
     arrays: Mapping[str, Any]
     keys: Keys
     keys_are_distinct: bool
+    encoded: bool  # all JSON was encoded here: none was given as text
     classes: str | None = None  # JSON text: the labels that the targets are places among
 
     @property
@@ -84,7 +92,8 @@ def checked(columns: Any, given_arrays: Mapping[str, Any], labels_of: Sequence[s
     by_row = {name: _rows_of(name, value, rows) for name, value in present.items()}
     _check_agreement(by_row, rows)
     keys = natural_keys(table, rows)
-    return Bulk(rows, table, by_row, keys, keys.are_distinct(), classes)
+    encoded = all(name not in by_name or _is_encoded(by_name[name]) for name in _JSON)
+    return Bulk(rows, table, by_row, keys, keys.are_distinct(), encoded, classes)
 
 
 def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
@@ -100,11 +109,21 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
         given = {name: value if _is_shared(value) else value[rows] for name, value in bulk.arrays.items()}
         stamp = pa.repeat(pa.scalar(checks.now(), PREDICTIONS.field("created_at").type), len(identifiers))
         part.update(prediction_id=identifiers, id_key=id_key, nk=pa.array(keys[rows].nk), created_at=stamp)
-        table = pa.table(part).select(PREDICTIONS.names)
+        table = _rows_table(part, bulk.encoded)
         if may_repeat and not _are_distinct(numbers := keys[rows].numbers(), identifiers):
-            yield _one_after_the_other(table, numbers, given, bulk.classes)
+            yield _one_after_the_other(table, numbers, given, bulk)
         else:
             yield identifiers, {"predictions": table, **array_tables(given, identifiers, id_key, bulk.classes)}
+
+
+def _rows_table(columns: Mapping[str, pa.Array | pa.ChunkedArray], encoded: bool) -> pa.Table:
+    """The table `predictions`; where JSON was `encoded` here, and is not kept once for all rows, DuckDB is told so."""
+    schema = PREDICTIONS_ENCODED if encoded else PREDICTIONS
+    fields = [
+        field if columns[field.name].type == field.type else pa.field(field.name, columns[field.name].type)
+        for field in schema
+    ]
+    return pa.table([columns[name] for name in schema.names], schema=pa.schema(fields))
 
 
 def _expanded(column: Column, rows: slice) -> pa.Array | pa.ChunkedArray:
@@ -122,7 +141,7 @@ def _are_distinct(keys: list[int], identifiers: pa.StringArray) -> bool:
 
 
 def _one_after_the_other(
-    rows: pa.Table, keys: list[int], given: Mapping[str, Any], classes: str | None
+    rows: pa.Table, keys: list[int], given: Mapping[str, Any], bulk: Bulk
 ) -> tuple[pa.StringArray, dict[str, pa.Table]]:
     """The ids and tables that saving row by row would give, for rows that replace one another."""
     batch, identifiers = PredictionBatch(), []
@@ -133,8 +152,11 @@ def _one_after_the_other(
         of_row = {name: value if _is_shared(value) else value[place] for name, value in given.items()}
         if any(value is not None for value in of_row.values()):
             own = {name: of_row.get(name) for name in _ARRAYS}
-            batch.put_arrays(identifiers[-1], arrays.Arrays(**own, classes=classes))
-    return pa.array(identifiers, pa.string()), batch.pending()
+            batch.put_arrays(identifiers[-1], arrays.Arrays(**own, classes=bulk.classes))
+    tables = batch.pending()
+    if not bulk.encoded:
+        tables["predictions"] = tables["predictions"].cast(PREDICTIONS)
+    return pa.array(identifiers, pa.string()), tables
 
 
 def _by_name(columns: Any) -> dict[str, Any]:
@@ -212,6 +234,13 @@ _CHECKS: Mapping[pa.DataType, Callable[[Any, str], Any]] = {
     pa.float64(): checks.real,
     pa.int32(): checks.optional_integer,
 }
+
+
+def _is_encoded(value: Any) -> bool:
+    """Whether no JSON of a column is given as text, which DuckDB is to look at, too."""
+    if not _is_column(value):
+        return not isinstance(value, str)
+    return isinstance(value, Sequence) and not any(isinstance(item, str) for item in value)
 
 
 def _json(value: Any, name: str) -> str | None:

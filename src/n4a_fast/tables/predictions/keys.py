@@ -96,14 +96,21 @@ def id_keys(identifiers: pa.StringArray | pa.ChunkedArray) -> Numbers:
 
 
 def _hashes(column: Column, optional: bool) -> Numbers:
+    if isinstance(column, pa.Scalar) or not pa.types.is_string(column.type):
+        return _of_distinct(column, lambda values: _lanes([_part(value, optional) for value in values]))
+    begin = b"=" if optional else b""  # as `ids.optional` does
     return _of_distinct(
-        column, lambda values: _lanes([ids.optional(value) if optional else value or "" for value in values])
+        column.cast(pa.binary()), lambda values: _lanes([b"" if each is None else begin + each for each in values])
     )
 
 
-def _lanes(parts: list[str]) -> Numbers:
+def _part(value: Any, optional: bool) -> bytes:
+    return (ids.optional(value) if optional else value or "").encode("utf-8", "surrogatepass")
+
+
+def _lanes(parts: list[bytes]) -> Numbers:
     """`ids.hash_of` of each part."""
-    digests = b"".join([xxhash.xxh3_128_digest(part.encode("utf-8", "surrogatepass")) for part in parts])
+    digests = b"".join(map(xxhash.xxh3_128_digest, parts))
     lanes: Numbers = (
         np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)[:, ::-1]
     )  # the digest begins with the high half

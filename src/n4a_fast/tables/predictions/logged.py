@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, PREDICTIONS_ENCODED, SHARED_ARRAYS, SHARED_INDICES
 from n4a_fast.tables.predictions.contents import Contents, flat_of
 from n4a_fast.tables.predictions.keys import id_keys
 from n4a_fast.tables.predictions.metadata import SampleMetadata
@@ -84,7 +84,7 @@ def _are_in_order(references: Packed, values: Content) -> bool:
 def _rows_table(rows: list[Packed]) -> pa.Table:
     rows = [(number, {**columns, "created_at": _times(columns.get("created_at"))}) for number, columns in rows]
     arrays = [array_of(rows, field.name, field.type) for field in PREDICTIONS]
-    return pa.Table.from_arrays(arrays, schema=PREDICTIONS)
+    return pa.Table.from_arrays(arrays, schema=PREDICTIONS_ENCODED)
 
 
 def _times(column: Any) -> Any:

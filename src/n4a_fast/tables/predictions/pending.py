@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from n4a_fast._native.columns import ListColumn
-from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, SHARED_ARRAYS, SHARED_INDICES
+from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, PREDICTIONS_ENCODED, SHARED_ARRAYS, SHARED_INDICES
 from n4a_fast.tables.predictions.arrays import Arrays, restored
 from n4a_fast.tables.predictions.contents import Contents, arrays_of, lists, width_of
 from n4a_fast.tables.predictions.keys import id_keys
@@ -220,7 +220,7 @@ class PredictionBatch:
         if self._rows:
             columns = zip(self._rows.columns(), PREDICTIONS, strict=True)
             arrays = [pa.array(column, field.type) for column, field in columns]
-            tables["predictions"] = pa.Table.from_arrays(arrays, schema=PREDICTIONS)
+            tables["predictions"] = pa.Table.from_arrays(arrays, schema=PREDICTIONS_ENCODED)
         if self._references:
             tables["prediction_values"] = self._values_table()
         if self._shared:
