@@ -171,8 +171,12 @@ class Buffer:
 
     def _is_full(self, *, twice: bool = False) -> bool:
         """Whether it is time for the tables; `twice`: even if another process has the file."""
-        rows = _FLUSHES_OF_A_DRAIN * self._limits.rows
-        return self.held_rows >= (1 + twice) * rows or self._nbytes() >= self._limits.nbytes
+        rows, nbytes = (1 + twice) * _FLUSHES_OF_A_DRAIN * self._limits.rows, 0
+        for table in self._tables.pending:
+            nbytes += table.nbytes
+            if len(table) >= rows or nbytes >= self._limits.nbytes:
+                return True
+        return False
 
     def _nbytes(self) -> int:
         return sum(table.nbytes for table in self._tables.pending)

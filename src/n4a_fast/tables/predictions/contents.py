@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +52,8 @@ class Contents:
 
     def fresh(self) -> dict[str, Any]:
         """What was added since `mark_logged`, for the log."""
-        return {"widths": list(self._widths.items())[self._kept :], "values": self.values.tail(self._kept)}
+        newest = islice(reversed(self._widths.items()), len(self._widths) - self._kept)  # not all are gone through
+        return {"widths": list(newest)[::-1], "values": self.values.tail(self._kept)}
 
     def mark_logged(self) -> None:
         """What is fresh is in the log."""
