@@ -75,14 +75,14 @@ def test_arrays_are_the_same_whichever_way_they_are_read(
         patch.setattr(positions, "_LOOKED_UP", data.draw(st.sampled_from([0.0, 0.2, 1.25, 9, 40])))
         patch.setattr(positions, "_LOOSE", data.draw(st.sampled_from([0.0, 1.25])))
         at_once = data.draw(st.sampled_from([3, 100, 8192]))
-        patch.setattr(store._open().database, "rows_to_look_up", lambda _: at_once)
+        patch.setattr(store._open().database, "rows_to_look_up", lambda *_: at_once)
         assert store.load_arrays(ids).to_arrow().equals(plain)
     assert plain["prediction_id"].to_pylist() == ids
 
 
 def costs(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    """A table of so many rows, and what a row that is looked up and a statement cost."""
-    monkeypatch.setattr(positions, "_COUNT", f"SELECT {rows}")
+    """A table of so many rows, each with a key of its own, and what a row that is looked up and a statement cost."""
+    monkeypatch.setattr(positions, "_COUNT", f"SELECT {rows}, 0")
     monkeypatch.setattr(positions, "_LOOKED_UP", 9)
     monkeypatch.setattr(positions, "_STATEMENT", 500)
 
@@ -98,13 +98,13 @@ def test_what_lies_together_is_read_as_it_lies_and_the_rest_by_the_index(
         name: ways(database, "prediction_values", wanted_of(asked))
         for name, asked in (("together", together), ("third", third), ("scattered", scattered), ("none", []))
     }
-    near_each_other, looked_up = found["none"] or ([1], [1])
+    near_each_other, looked_up, _ = found["none"] or ([1], [1], 0)
     assert (near_each_other, len(looked_up)) == ([], 0)
-    (near,), looked_up = found["together"] or ([], [])
+    (near,), looked_up, _ = found["together"] or ([], [], 0)
     assert (near.rows, near.hardly_any_others, len(looked_up)) == (700, True, 0)
-    (near,), looked_up = found["third"] or ([], [])
+    (near,), looked_up, _ = found["third"] or ([], [], 0)
     assert (2400 < near.rows <= 2500, near.hardly_any_others, len(looked_up)) == (True, False, 0)
-    near_each_other, looked_up = found["scattered"] or ([], [])
+    near_each_other, looked_up, _ = found["scattered"] or ([], [], 0)
     assert (near_each_other, len(looked_up)) == ([], len(scattered))
 
 
@@ -116,6 +116,14 @@ def test_where_a_large_part_is_wanted_all_rows_are_read(
     costs(monkeypatch, rows)
     found = ways(store._open().database, "prediction_values", wanted_of(saved[741:3241:10]))
     assert (found is not None) is are_looked_up
+
+
+def test_where_many_rows_have_a_key_they_are_read_with_all_others(
+    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = filled[0]._open().database
+    monkeypatch.setattr(positions, "_LOOKED_UP", 9)
+    assert ways(database, "prediction_values", wanted_of(SAME_KEY[::40])) is None
 
 
 @pytest.mark.parametrize("size", [1, 100, 3000])
@@ -155,7 +163,7 @@ def test_many_predictions_are_looked_up_by_the_index(filled: tuple[WorkspaceStor
     store, saved = filled
     sql = reading._VALUES.format(columns="v.y_pred", rows=reading._ALL)
     database = store._open().database
-    with database.looking_up(size):
+    with database.looking_up(size, size):
         found = database.select(f"EXPLAIN ANALYZE {sql}", wanted=wanted_of(saved[: size * 2 : 2]))
     assert "Index Scan" in found[1][0].as_py()
 

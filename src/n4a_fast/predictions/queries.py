@@ -55,9 +55,7 @@ SELECT {_OF_P} FROM predictions p JOIN first ON {SAME_PREDICTION.format("p", "fi
 # most row groups have rows of each partition, so they are left out by their scores: of two columns no zone map is asked
 _PARTITION, _PARTITION_LATER = "partition = ?", "(partition = ? OR id_key IS NULL)"
 _ROW = 2**19  # bytes of the blocks of its texts, beside the others
-_FIRST_FEW = f"""WITH first AS MATERIALIZED (
-    SELECT prediction_id, id_key FROM predictions{{where}} ORDER BY {{order}} LIMIT ?)
-SELECT {_OF_P} FROM predictions p JOIN first ON {SAME_PREDICTION.format("p", "first")} ORDER BY {{order}}"""
+_LEAST_ROW = 2**7  # bytes of the file
 _TOP_OF_LARGE_GROUPS = """SELECT {columns} FROM predictions{where}
 QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= ? ORDER BY {order}"""
 # the n-th best score of each group first: then few rows are left to be ranked; a group with fewer scores is ranked
@@ -190,7 +188,8 @@ class PredictionQueries:
         """The first `n` predictions by their score, then by id."""
         by = {"order": f"{order.format(score=score)}, prediction_id"}
         sql = _FIRST
-        if n <= min(_FEW, self._database.rows_to_look_up(_ROW)):
+        rows = self._database.path.stat().st_size // _LEAST_ROW  # at most
+        if n <= min(_FEW, self._database.rows_to_look_up(_ROW, rows)):
             sql, where = _FIRST_FEW, where.replace(_PARTITION, _PARTITION_LATER)
             by |= {"score": score, "order_of_p": f"{order.format(score=f'p.{score}')}, p.prediction_id"}
         return self._database.frame(sql.format(where=where, **by), [*params, n])

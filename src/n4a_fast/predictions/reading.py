@@ -171,20 +171,21 @@ class ArrayReader:
                 rows = _BETWEEN.format(**where)
                 yield _joined(self._database.select(_VALUES.format(columns=columns, rows=rows), wanted=near.wanted))
         if found.looked_up.num_rows or not found.near:  # one part at least, which has the types
-            yield from self._looked_up(found.looked_up, columns)
+            yield from self._looked_up(found.looked_up, columns, found.same_key)
 
-    def _looked_up(self, placed: pa.Table, columns: str) -> Iterator[tuple[_Places, pa.Table]]:
-        """The same of predictions that are looked up by the index."""
-        size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else self._database.rows_to_look_up(self._bytes_of_row())
-        with self._database.looking_up(size):
+    def _looked_up(self, placed: pa.Table, columns: str, same_key: int) -> Iterator[tuple[_Places, pa.Table]]:
+        """The same of predictions that are looked up by the index, where so many rows have the same key."""
+        size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else max(1, self._rows_at_once() // same_key)
+        with self._database.looking_up(size, size * same_key):
             for start in range(0, max(placed.num_rows, 1), size):
+                self._database.forget_indexes()
                 sql = _VALUES.format(columns=columns, rows=_ALL)
                 yield _joined(self._database.select(sql, wanted=placed.slice(start, size)))
 
-    def _bytes_of_row(self) -> int:
-        """About how many bytes of the file a prediction takes."""
+    def _rows_at_once(self) -> int:
         ((rows,),) = self._database.rows(_COUNT)
-        return int(self._database.path.stat().st_size // max(rows, 1))
+        bytes_of_row = int(self._database.path.stat().st_size // max(rows, 1))  # about so many, of the file
+        return self._database.rows_to_look_up(bytes_of_row, rows)
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""

@@ -107,11 +107,13 @@ def migrate(database: Database, found: int, wanted: int, migrations: Mapping[int
         database.checkpoint()  # a copy without DuckDB's log would lack the newest rows
         database.detach()  # closing a copy's descriptor while attached would drop DuckDB's lock
         _copy_aside(database.path, backup)
-        with database.undrained(), database.defining():
-            for version in range(found, wanted):
-                for statement in migrations[version]:
-                    database.execute(statement)
-            database.execute(_SET_VERSION, (wanted, __version__))
+        with database.making_indexes():
+            with database.undrained(), database.defining():
+                for version in range(found, wanted):
+                    for statement in migrations[version]:
+                        database.execute(statement)
+                database.execute(_SET_VERSION, (wanted, __version__))
+            database.checkpoint()
     return backup
 
 

@@ -187,7 +187,8 @@ class Attachment:
                         if self.is_elsewhere():  # a checkpoint would write beside a path that is another file's
                             client.abandon_store(self._connection)
                         else:
-                            client.detach_store(self._connection, joined=0 < self._inserted < _FEW)
+                            logged = not self._attached_read_only and client.log_size(self.path) > 0
+                            client.detach_store(self._connection, joined=0 < self._inserted < _FEW, logged=logged)
                     except BaseException as error:  # a full disk, or Ctrl-C: what is attached is not known any more
                         self._drop_connection()
                         if isinstance(error, duckdb.Error):

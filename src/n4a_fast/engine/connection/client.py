@@ -36,10 +36,8 @@ _LEAST_MEMORY = 64 * 10**6  # a few row groups of arrays for each thread
 _OF_THREAD = 64 * 2**20  # bytes
 _CHECKPOINTS = 8  # a checkpoint for each so many parts of the memory in DuckDB's log: 64 MiB by default
 _SPARE_AT_MOST = 2  # a merge has two files open at once
-BLOCK = 2**18  # bytes
-BLOCKS_OF_ROW = 4  # that a row of a few columns lies in, at most: a row group puts its columns into one after the other
 _LEAST_SCAN = 2048  # rows that an index may give; DuckDB's own default
-_SAME_KEY = 4  # rows for a key, on average; where there are more, all are read
+_SAME_KEY = 4  # times as many rows as were thought may have the keys; where there are more, all are read
 _CACHE = 512 * 2**20  # what DuckDB may keep of what was written; it would keep everything, up to its limit
 
 
@@ -65,17 +63,22 @@ def checked_limit(given: int | str | None) -> int | None:
 
 
 @contextmanager
-def looking_up(connection: Connection, keys: int) -> Iterator[None]:
-    """Joins of the block on an indexed column look so many keys up in its index; others would compare them with what is
-    known of each row group.
+def looking_up(connection: Connection, keys: int, rows: int) -> Iterator[None]:
+    """Joins of the block on an indexed column look up to so many keys up in its index, which have about so many rows;
+    others would compare them with what is known of each row group.
     """
-    connection.execute(
-        f"SET dynamic_or_filter_threshold = {keys}; SET index_scan_max_count = {max(_LEAST_SCAN, _SAME_KEY * keys)}"
-    )
+    most = max(_LEAST_SCAN, _SAME_KEY * rows)
     try:
+        connection.execute(f"SET dynamic_or_filter_threshold = {keys}; SET index_scan_max_count = {most}")
         yield
     finally:
-        connection.execute("RESET dynamic_or_filter_threshold; RESET index_scan_max_count")
+        with suppress(duckdb.Error):  # in a transaction that has failed it is for who rolls that back
+            stop_looking_up(connection)
+
+
+def stop_looking_up(connection: Connection) -> None:
+    """What `looking_up` has set is as before; nothing happens if it is."""
+    connection.execute("RESET dynamic_or_filter_threshold; RESET index_scan_max_count")
 
 
 def use_memory(connection: Connection, nbytes: int) -> None:
@@ -109,6 +112,7 @@ def keep_for_the_next(connection: Connection | None, memory_limit: int) -> None:
     if connection is None:
         return
     try:
+        stop_looking_up(connection)
         connection.execute("SET temp_directory = ''")
     except duckdb.NotImplementedException:
         connection.close()
@@ -161,12 +165,14 @@ def name_log(path: Path) -> None:
         sync(path.parent)
 
 
-def detach_store(connection: Connection, *, joined: bool) -> None:
-    """Detach the store's file; `joined`: rows at the ends of its tables move together into common row groups."""
+def detach_store(connection: Connection, *, joined: bool, logged: bool) -> None:
+    """Detach the store's file; `joined`: rows at the ends of its tables move together into common row groups; `logged`:
+    there is a log, which goes. DuckDB leaves one that it has replayed, unless a statement has read the indexes since.
+    """
     if joined:
         connection.execute("SET max_vacuum_tasks = 1")
     try:
-        connection.execute("USE memory")
+        connection.execute("CHECKPOINT store; USE memory" if logged else "USE memory")
         connection.execute("DETACH store")
     finally:
         if joined:

@@ -16,8 +16,9 @@ import duckdb
 
 from n4a_fast import platform
 from n4a_fast.engine.connection import client, user_sql
-from n4a_fast.engine.connection.attachment import POLL_SECONDS, Attachment
+from n4a_fast.engine.connection.attachment import POLL_SECONDS
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
+from n4a_fast.engine.connection.indexes import IndexedAttachment
 from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreError, StoreFormatError, StoreUnavailableError
 from n4a_fast.platform.interrupts import Uninterrupted
@@ -27,19 +28,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TRIM_EVERY = 256 * 2**20  # bytes written
-_LEAST_ROWS = 8  # that are looked up at once, however little memory there is
 
 Params = Sequence[Any]
 Result = TypeVar("Result")
 
 
-class Database(Attachment):
+class Database(IndexedAttachment):
     """Statements, transactions and frames on one store file; safe to share between threads."""
 
     _untrimmed = 0  # bytes inserted since DuckDB's cache was last cut
     _readable: user_sql.Readable | None = None
     _begun = 0  # transactions of this process
-    _little_memory: int | None = None  # bytes, while DuckDB takes less than `memory_limit`
     _accepted_in: tuple[int, int] | None = None  # the state in which SQL from outside was looked at
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -103,23 +102,17 @@ class Database(Attachment):
         """
         with self.reading() as connection:
             while nbytes < self.memory_limit:
+                self._little_memory = nbytes
                 try:
+                    self.forget_indexes()
                     client.limit_memory(connection, nbytes)
-                    self._little_memory = nbytes
                     return work()
-                except MemoryLimitError:
+                except (MemoryLimitError, duckdb.OutOfMemoryException):
                     nbytes *= 2
                 finally:
                     self._little_memory = None
                     client.limit_memory(connection, self.memory_limit)
             return work()
-
-    def rows_to_look_up(self, nbytes: int) -> int:
-        """How many rows of about so many bytes an index may give at once: DuckDB holds the blocks of each until the end
-        of the statement, and they can lie anywhere.
-        """
-        memory = self._little_memory or self.memory_limit
-        return max(_LEAST_ROWS, memory // 2 // (client.BLOCKS_OF_ROW * client.BLOCK + nbytes))
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """The result as a Polars frame; typed even when it has no rows."""
@@ -252,9 +245,11 @@ class Database(Attachment):
             return table
 
     @contextmanager
-    def looking_up(self, keys: int) -> Iterator[None]:
-        """Each `select` of the block that joins up to so many rows on an indexed column looks them up in the index."""
-        with self.reading() as connection, client.looking_up(connection, keys):
+    def looking_up(self, keys: int, rows: int) -> Iterator[None]:
+        """Each `select` of the block that joins up to so many keys on an indexed column, which have about so many rows,
+        looks them up in the index.
+        """
+        with self.reading() as connection, client.looking_up(connection, keys, rows):
             yield
 
     def after_commit(self, hook: Callable[[], object]) -> None:
@@ -315,7 +310,7 @@ class Database(Attachment):
 
     def copy_into(self, draft: Path) -> None:
         """Write everything committed into a new file beside this one, without its free blocks."""
-        with self.reading() as connection:
+        with self.reading() as connection, self.making_indexes():
             client.attach(connection, draft, "draft", read_only=False)
             try:
                 connection.execute("COPY FROM DATABASE store TO draft")
@@ -393,6 +388,7 @@ class Database(Attachment):
         try:
             if connection is not None:
                 connection.execute("ROLLBACK")
+                client.stop_looking_up(connection)
         except duckdb.Error:
             self._drop_connection()  # DuckDB gave the transaction, or the whole database, up already
 

@@ -27,7 +27,9 @@ _FEW = 32  # are looked up, wherever they lie
 
 _SPAN = """(SELECT {number} AS number, count(*) AS found, min(position), max(position) FROM (
     SELECT rowid AS position FROM {table} WHERE id_key BETWEEN {first}::UBIGINT AND {last}::UBIGINT LIMIT {limit}))"""
-_COUNT = "SELECT count(*) FROM {table}"
+_SAMPLE = 16  # keys tell how many rows have the same one: a bulk save has only so many for each millisecond
+_COLD = 4  # times as long a look-up takes where the index does not stay in memory
+_COUNT = "SELECT count(*), (SELECT count(*) FROM {table} WHERE id_key IN ({keys})) FROM {table}"
 
 
 class Near(NamedTuple):
@@ -58,11 +60,11 @@ class Ways(NamedTuple):
 
     near: list[Near]
     looked_up: pa.Table
+    same_key: int = 1  # rows of those that are looked up have a key
 
-    @property
-    def cost(self) -> int:
-        """In rows that are read as they lie."""
-        return sum(near.cost for near in self.near) + int(_LOOKED_UP * self.looked_up.num_rows)
+    def cost(self, row: float) -> int:
+        """In rows that are read as they lie, where one that is looked up takes as long as `row` of them."""
+        return sum(near.cost for near in self.near) + int(row * self.looked_up.num_rows)
 
 
 def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
@@ -78,12 +80,21 @@ def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     near = [found for found in _looked_at(database, table, parts) if found is not None]
     worth = [found for found in near if found.cost < _LOOKED_UP * found.wanted.num_rows]
     rest = [part for part in parts if not any(part is found.wanted for found in worth)]
-    possible = [Ways(worth, pa.concat_tables([none, *rest]))]
+    rows, same_key = _counted(database, table, whole)
+    possible = [Ways(worth, pa.concat_tables([none, *rest]), same_key)]
     if together is not None:
         possible.append(Ways([together], none))
-    cheapest = min(possible, key=lambda each: each.cost)
-    ((rows,),) = database.rows(_COUNT.format(table=table))
-    return cheapest if cheapest.cost <= rows + _STATEMENT else None
+    row = _LOOKED_UP * same_key * (1 if database.index_fits(rows) else _COLD)
+    cheapest = min(possible, key=lambda each: each.cost(row))
+    return cheapest if cheapest.cost(row) <= rows + _STATEMENT else None
+
+
+def _counted(database: Database, table: str, ordered: pa.Table) -> tuple[int, int]:
+    """How many rows `table` has, and how many of them have the same key, about, as one that is wanted."""
+    keys = ordered["id_key"].to_numpy()
+    some = np.unique(keys[np.linspace(0, len(keys) - 1, _SAMPLE, dtype=np.int64)])
+    ((rows, found),) = database.rows(_COUNT.format(table=table, keys=", ".join(f"{key}::UBIGINT" for key in some)))
+    return rows, max(1, -(-found // len(some)))
 
 
 def _parted(ordered: pa.Table) -> list[pa.Table]:

@@ -1,0 +1,100 @@
+"""An attachment whose indexes take a part of DuckDB's memory, and no more.
+
+DuckDB keeps each block of an index that it has read, and takes it for no other use, until the file is detached: ten
+million predictions and their arrays take 480 MB. So a file whose indexes may fill the memory is attached anew, between
+statements, when they have taken a part of it; where an index does not fit, fewer rows are looked up at once. Only what
+makes an index anew, or writes all over it in one transaction, needs it in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from n4a_fast.engine.connection import client
+from n4a_fast.engine.connection.attachment import Attachment
+
+_BLOCK = 2**18  # bytes
+_BLOCKS_OF_ROW = 4  # that a row of a few columns lies in, at most: a row group has its columns one after the other
+_BLOCKS_OF_KEY = 3  # of an index, that a key is found by: its first levels are the same for all
+_ENTRY = 24  # bytes of a row in an index
+_MADE = 56  # bytes of a row while all of an index is made
+_PART = 4  # indexes may take one of so many parts of the memory from one statement to the next
+_LEAST_ROWS = 8  # that are looked up at once, however little memory there is
+_CALLS = 8  # from one look at what indexes take to the next
+_ROWS = """SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables()
+WHERE database_name = 'store' AND table_name IN ('predictions', 'prediction_values')"""
+_TAKEN = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ART_INDEX'"
+
+
+class IndexedAttachment(Attachment):
+    """One file, attached or not, and the memory that DuckDB takes for it."""
+
+    _little_memory: int | None = None  # bytes, while DuckDB takes less than `memory_limit`
+    _calls = 0  # since the last look at what indexes take
+
+    def rows_to_look_up(self, nbytes: int, rows: int) -> int:
+        """How many rows of about so many bytes, of a table with `rows`, an index may give at once: DuckDB holds the
+        blocks of each until the end of the statement, and they can lie anywhere.
+        """
+        blocks = _BLOCKS_OF_ROW + (0 if self.index_fits(rows) else _BLOCKS_OF_KEY)
+        return max(_LEAST_ROWS, self._memory // 2 // (blocks * _BLOCK + nbytes))
+
+    def index_fits(self, rows: int) -> bool:
+        """Whether the index of a table with so many rows can stay in memory."""
+        return rows * _ENTRY <= self._memory // _PART
+
+    def forget_indexes(self) -> None:
+        """Let DuckDB forget what it has read of indexes, if that is more than their part; the turn stays ours. Nothing
+        happens inside a transaction.
+        """
+        with self.held():
+            if self._depth or not self.attached or not self._may_take_much():
+                return
+            with self._use(self._attached_read_only) as connection:
+                ((taken,),) = connection.execute(_TAKEN).fetchall()
+            if taken > self._memory // _PART:
+                self._attach_anew()
+
+    @contextmanager
+    def making_indexes(self) -> Iterator[None]:
+        """Indexes are made anew in the block, and detached, or written by a checkpoint, before its end: DuckDB takes as
+        much memory as they need.
+        """
+        with self._use() as connection:
+            ((rows,),) = connection.execute(_ROWS).fetchall()
+            client.limit_memory(connection, self.memory_limit + int(rows) * _MADE)
+            try:
+                yield
+            finally:
+                if self._connection is connection:
+                    client.limit_memory(connection, self.memory_limit)
+
+    def yield_turn(self) -> None:
+        """Between calls: as any attachment does, and now and then `forget_indexes`."""
+        super().yield_turn()
+        self._calls = (self._calls + 1) % _CALLS
+        if not self._calls and self.attached:
+            self.forget_indexes()
+
+    def _may_take_much(self) -> bool:
+        """Whether the file is so large; they take less than a third of it."""
+        try:
+            return self.path.stat().st_size > self._memory // 2
+        except OSError:  # it was taken away: what needs it tells
+            return False
+
+    def _attach_anew(self) -> None:
+        read_only, kept, self._keeps_turn = self._attached_read_only, self._keeps_turn, True
+        try:
+            self.detach()
+            with self._use(read_only):
+                pass
+        finally:
+            self._keeps_turn = kept
+            if not self.attached:
+                self._let_go()
+
+    @property
+    def _memory(self) -> int:
+        return self._little_memory or self.memory_limit
