@@ -20,9 +20,10 @@ from n4a_fast.durable.publish import new_file
 from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.maintenance import verify_keys
+from n4a_fast.maintenance import verify_indexes, verify_keys
 from n4a_fast.maintenance.findings import Finding, VerificationReport
 from n4a_fast.maintenance.verify_derived import COMPILED, LINKS, SCORES, links_to_mend
+from n4a_fast.maintenance.verify_indexes import INDEX, MISSING
 from n4a_fast.maintenance.verify_keys import KEY
 from n4a_fast.maintenance.verify_leftovers import HOLD, LEFT
 from n4a_fast.maintenance.verify_rows import LEFTOVERS, extent
@@ -73,6 +74,8 @@ def _mend_rows(database: Database, findings: list[Finding], kept: Path) -> set[t
     """Delete leftovers, and derive again what is derived; what was mended."""
     wanted = {_place(finding) for finding in findings}
     leftovers = {(check.kind, check.table) for check in LEFTOVERS}
+    if tables := {table for kind, table in wanted if kind in (INDEX, MISSING)}:
+        verify_indexes.make_anew(database, tables)
     for check in LEFTOVERS if wanted & leftovers else ():  # with rows go contents that these alone have
         _delete_rows(database, check.table, check.where, kept)
     for kind, (table, column) in _OF.items():
@@ -85,7 +88,7 @@ def _mend_rows(database: Database, findings: list[Finding], kept: Path) -> set[t
         _mend_links(database, kept)
     if chains := _ids(findings, SCORES):
         _compute_again(database, chains, kept)
-    return {place for place in wanted if place in leftovers or place[0] in (KEY, LINKS, SCORES, *_OF)}
+    return {place for place in wanted if place in leftovers or place[0] in (INDEX, MISSING, KEY, LINKS, SCORES, *_OF)}
 
 
 def _ids(findings: list[Finding], kind: str) -> list[str]:

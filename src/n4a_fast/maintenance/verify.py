@@ -26,7 +26,7 @@ from n4a_fast.errors import (
     StoreLockedError,
     StoreMovedError,
 )
-from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_leftovers, verify_rows
+from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_indexes, verify_leftovers, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
 from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
 from n4a_fast.merging.shards import is_there, opened_shard, shards_below, unless_removed
@@ -115,6 +115,9 @@ class Verification:
         for done, check in enumerate(checks, 1):
             self._try(_CHECKS, partial(verify_rows.run, self._database, check))
             self._progress("rows", done, len(checks))
+        self._try(_CHECKS, partial(verify_indexes.missing_indexes, self._database))
+        if not self._quick:
+            self._try(_CHECKS, partial(verify_indexes.wrong_indexes, self._database))
         for large in verify_rows.BY_PIECES if not self._quick else ():
             self._look_by_pieces(large)
 

@@ -37,10 +37,10 @@ IDENTITY = (
     "DROP TABLE journals",
 )
 
-INDEXES = (
-    "CREATE INDEX predictions_by_id ON predictions (id_key)",
-    "CREATE INDEX prediction_values_by_id ON prediction_values (id_key)",
-)
+INDEXED = ("predictions", "prediction_values")  # by their `id_key`
+_INDEX = {table: f"CREATE INDEX {table}_by_id ON {table} (id_key)" for table in INDEXED}
+INDEXES = tuple(_INDEX.values())
+INDEX_ANEW = {table: (f"DROP INDEX IF EXISTS {table}_by_id", create) for table, create in _INDEX.items()}
 
 _TABLES = (
     # store_id: log segments carry it; rewrites: a vacuum's file has one more than the one whose path it takes;
