@@ -33,6 +33,7 @@ from helpers import library
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreError
+from n4a_fast.maintenance.verify_indexes import wrong_indexes
 
 HERE = Path(__file__).parent
 SHIM = HERE / "shim.c"
@@ -212,6 +213,8 @@ class Campaign:
                 report = store.verify_artifacts()
                 if not report:
                     verdict.fault("dangling", str(report))
+                for finding in wrong_indexes(store._open().database):
+                    verdict.fault("dangling", str(finding))
         except StoreError as error:
             verdict.fault("unusable", f"{type(error).__name__}: {error}")
         except Exception as error:

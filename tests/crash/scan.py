@@ -198,12 +198,14 @@ def _problems_of_store(root: Path, must: list[Stored], gone: list[str]) -> list[
     """Opened, read, verified and written to by the store; then what is in the file, by DuckDB alone."""
     from n4a_fast import WorkspaceStore
     from n4a_fast.integrations.workspaces import migrate
+    from n4a_fast.maintenance.verify_indexes import wrong_indexes
 
     if root.name == "foreign":
         migrate(root)
     with WorkspaceStore(root, flush_interval=None, lock_timeout=5.0) as store:
         left = set(store.list_runs(limit=1000)["run_id"]) & set(gone)
         found = [str(each) for each in store.verify(quick=True).findings if not each.is_leftover]
+        found += [str(each) for each in wrong_indexes(store._open().database)]
         found += [str(each) for each in store.verify_artifacts().damaged.values()]
         if root.name == "foreign":
             found = []  # its archive has not got all files

@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import NotFoundError
+from n4a_fast.maintenance.verify_indexes import wrong_indexes
 
 STEPS_OF_AN_EXAMPLE = 30
 STEPS = int(os.environ.get("N4A_MACHINE_STEPS", "150"))
@@ -390,6 +391,7 @@ class Machine(RuleBasedStateMachine):
         assert sorted((name, message) for name, of in self.model.items() for message in of.logs) == sorted(
             store.sql("SELECT pipeline_id, message FROM logs").rows()
         )
+        assert wrong_indexes(store._open().database) == []
         for name, of in self.model.items():
             if of.artifact:
                 assert store.load_artifact(of.artifact) == {"of": name}
