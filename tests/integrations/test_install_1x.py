@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE, child
+from helpers import DEADLINE, child, kill, read_line
 
 from n4a_fast import WorkspaceStore
 
@@ -185,8 +185,40 @@ def test_what_nirs4all_lists_as_files_of_artifacts_is_not_what_a_save_is_writing
 
     with WorkspaceStore(tmp_path / "w") as store:
         store.save_artifact([1.5], "list", "model", "joblib")
+        store.list_runs()  # the artifact is in its table, and no save claims it any more
         (tmp_path / "w" / "artifacts" / ".saving" / "one.draft").touch()
         listed = [path for path in StorePath(tmp_path / "w" / "artifacts").rglob("*") if path.is_file()]
         assert [path.suffix for path in listed] == [".joblib"]
     (tmp_path / "other" / ".saving").mkdir(parents=True)
     assert [path.name for path in StorePath(tmp_path / "other").rglob("*")] == [".saving"]
+
+
+SAVER = """
+import sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+store.save_artifact([1.5], "list", "model", "joblib")
+print(store.save_artifact([2.5], "list", "model", "joblib"), flush=True)
+input()
+"""
+
+
+def test_nirs4all_removes_no_file_that_a_running_save_is_about_to_use(tmp_path: Path) -> None:
+    from n4a_fast.integrations.nirs4all.readers import StorePath
+
+    with WorkspaceStore(tmp_path / "w") as store:
+        known = store.get_artifact_path(store.save_artifact([1.5], "list", "model", "joblib"))
+    artifacts = StorePath(tmp_path / "w" / "artifacts")
+    assert known in set(artifacts.rglob("*"))
+    saver = child(SAVER, tmp_path / "w")
+    read_line(saver)  # it has come to use the known one, too, and tells of both by its claims alone
+    files = [path for path in artifacts.rglob("*") if path.is_file()]
+    assert not files
+    StorePath(known).unlink()
+    assert known.is_file()
+    kill(saver)
+    files = [path for path in artifacts.rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert known in files
+    StorePath(known).unlink()
+    assert not known.exists()

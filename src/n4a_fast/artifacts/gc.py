@@ -60,7 +60,7 @@ class Collector:
         return ids, [
             path
             for path in candidates
-            if path not in used and not _is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)
+            if path not in used and not is_claimed(path, claimed) and (path in gone or files.changed_at(path) < limit)
         ]
 
     def _paths_of_others(self, artifact_ids: list[str]) -> set[str]:
@@ -98,7 +98,7 @@ class Collector:
         ]
 
 
-def _is_claimed(path: str, claimed: frozenset[str]) -> bool:
+def is_claimed(path: str, claimed: frozenset[str]) -> bool:
     """Whether a process claims this file by its path, or by the hash that is its name."""
     return path in claimed or path.rpartition("/")[2].partition(".")[0] in claimed
 

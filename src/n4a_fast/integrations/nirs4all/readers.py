@@ -10,11 +10,15 @@ from __future__ import annotations
 import pathlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from n4a_fast.artifacts.claims import SAVING
+from n4a_fast import platform
+from n4a_fast.artifacts.claims import SAVING, Claims
+from n4a_fast.artifacts.gc import is_claimed
+from n4a_fast.engine.session import Session
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.integrations.nirs4all.hosting import SQLITE_FILE
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
@@ -53,8 +57,25 @@ class StorePath(type(pathlib.Path()), metaclass=_AnyPath):  # type: ignore[misc]
         return bool(super().exists(**options)) or _stands_for_ours(self)
 
     def rglob(self, pattern: Any, **options: Any) -> Iterator[Any]:
-        """Everything below; not what a store of ours keeps for its saves, which nirs4all would delete as orphans."""
-        return (found for found in super().rglob(pattern, **options) if not _is_for_saves(found))
+        """Everything below; not what a store of ours keeps for its saves, and not what a running save claims: nirs4all
+        would delete that as orphans.
+        """
+        found = (each for each in super().rglob(pattern, **options) if not _is_for_saves(each))
+        artifacts = _artifacts_around(self)
+        if artifacts is None:
+            return found
+        with _claimed(artifacts) as claimed:
+            return iter([each for each in found if not is_claimed(_name_in(artifacts, each), claimed)])
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the file; an artifact of a store of ours stays if a running save has come to claim it."""
+        artifacts = _artifacts_around(self.parent)
+        if artifacts is None:
+            super().unlink(missing_ok)
+            return
+        with _claimed(artifacts) as claimed:
+            if not is_claimed(_name_in(artifacts, self), claimed):
+                super().unlink(missing_ok)
 
 
 class ReadConnection(RowConnection):
@@ -113,6 +134,35 @@ def _is_for_saves(path: pathlib.Path) -> bool:
     """Whether a path is, or lies below, the folder of drafts and locks of a store's artifacts."""
     parts = path.parts
     return SAVING in parts and pathlib.Path(*parts[: parts.index(SAVING) - 1], STORE_FILE).is_file()
+
+
+def _artifacts_around(path: pathlib.Path) -> pathlib.Path | None:
+    """The folder of artifacts of a store of ours that is, or holds, this folder."""
+    for folder in (pathlib.Path(path), *pathlib.Path(path).parents):
+        if folder.name == "artifacts" and (folder.parent / STORE_FILE).is_file():
+            return folder
+    return None
+
+
+@contextmanager
+def _claimed(artifacts: pathlib.Path) -> Iterator[frozenset[str]]:
+    """What running saves claim; who claims more waits for the end of the block, and looks whether it is there.
+    Nothing where nothing can be removed.
+    """
+    if not platform.is_writable_folder(artifacts):
+        yield frozenset()
+        return
+    claims = Claims(artifacts / SAVING, Session(artifacts.parent / STORE_FILE))
+    try:
+        yield claims.lock()
+    finally:
+        claims.unlock()
+        claims.close()
+
+
+def _name_in(artifacts: pathlib.Path, path: pathlib.Path) -> str:
+    """The file as rows and claims name it."""
+    return path.relative_to(artifacts).as_posix()
 
 
 def _path_of(database: str) -> str:
