@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from n4a_fast.errors import NotFoundError
-from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded
+from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded, is_real
 from n4a_fast.integrations.workspaces.array_files import ArrayFiles, file_name
 from n4a_fast.predictions.loaded import ListViews
 from n4a_fast.values import jsontext
@@ -66,16 +66,21 @@ class ArrayFacade:
         return len(records)
 
     def _save(self, workspace: Workspace, record: Record) -> None:
-        is_class = "class" in str(record.get("task_type") or "").lower()
-        targets, beside = encoded({name: record.get(name) for name in ("y_true", "y_pred")}, classes=is_class)
-        beside |= _spectra(record)
-        if record.get("result_metadata"):
-            beside["result_metadata"] = jsontext.encode(record["result_metadata"], "result_metadata")
-        metadata = record.get("sample_metadata") or None
-        others = (record.get(name) for name in _ARRAYS[2:])
+        given = record.get
+        y_true, y_pred = given("y_true"), given("y_pred")
+        beside: dict[str, Any] = {}
+        if not (is_real(y_true) and is_real(y_pred)):
+            is_class = "class" in str(given("task_type") or "").lower()
+            targets, beside = encoded({"y_true": y_true, "y_pred": y_pred}, classes=is_class)
+            y_true, y_pred = targets["y_true"], targets["y_pred"]
+        if given("X") is not None or given("spectra") is not None:
+            beside |= _spectra(record)
+        if given("result_metadata"):
+            beside["result_metadata"] = jsontext.encode(given("result_metadata"), "result_metadata")
+        metadata = given("sample_metadata") or None
         workspace.save_arrays(
             record["prediction_id"],
-            (targets["y_true"], targets["y_pred"], *others, None),
+            (y_true, y_pred, given("y_proba"), given("sample_indices"), given("weights"), None),
             None if metadata is None else _columns(metadata),
         )
         if beside:

@@ -7,8 +7,9 @@ that is installed. A folder that nirs4all itself has written stays with nirs4all
 from __future__ import annotations
 
 import inspect
-from functools import wraps
+from functools import update_wrapper
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from n4a_fast.engine.workspace import STORE_FILE
@@ -75,12 +76,8 @@ def _hosted_1x(original: type) -> type:
 
 def _as_described(method: Any, original: type) -> Any:
     """A method of ours that takes what it is given, with the signature that nirs4all's has."""
-
-    @wraps(method)
-    def call(self: Any, *args: Any, **options: Any) -> Any:
-        return method(self, *args, **options)
-
-    described: Any = call
+    parts = (method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__)
+    described: Any = update_wrapper(FunctionType(*parts), method)  # not one more call around it: there are thousands
     described.__signature__ = inspect.signature(getattr(original, method.__name__))
     return described
 

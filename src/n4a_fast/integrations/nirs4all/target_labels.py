@@ -39,6 +39,11 @@ def encoded(targets: Mapping[str, Any], *, classes: bool) -> tuple[dict[str, Arr
     return arrays, payloads
 
 
+def is_real(target: Any) -> bool:
+    """Whether this is an array of numbers that are no labels, as `encoded` leaves it."""
+    return type(target) is np.ndarray and target.dtype.kind == "f"
+
+
 def decoded(row: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
     """The targets as they were saved."""
     found = {name: row[name] for name in _TARGETS}
