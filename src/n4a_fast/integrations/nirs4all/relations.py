@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.integrations.workspaces.sqlite_schema import RELATION
+
+_RELATION = frozenset(RELATION)
 
 
 def require_canonical(value: Any, name: str) -> None:
@@ -14,6 +17,13 @@ def require_canonical(value: Any, name: str) -> None:
         raise InvalidInputError(
             f"{name} must be a canonical non-empty string, so text without NUL or blanks at its ends, got {value!r}"
         )
+
+
+def relation_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The places in relations among what is given of a prediction, which loses them; None is none."""
+    if _RELATION.isdisjoint(given):
+        return {}
+    return {name: value for name in RELATION if (value := given.pop(name, None)) is not None}
 
 
 def names_of_fold(fold_id: str) -> list[str]:

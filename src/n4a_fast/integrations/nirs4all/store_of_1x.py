@@ -7,7 +7,7 @@ be done otherwise. Signatures, and so the order of arguments, are nirs4all's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from n4a_fast.integrations.nirs4all.answers import Answers, answer
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.promises import Promises
-from n4a_fast.integrations.nirs4all.relations import manifest_of, names_of_fold, require_canonical
+from n4a_fast.integrations.nirs4all.relations import manifest_of, names_of_fold, relation_of, require_canonical
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
@@ -34,7 +34,6 @@ from n4a_fast.values.chain_input import ChainInput
 Array = np.ndarray[Any, Any]
 
 _NUMBERS = ("val_score", "test_score", "train_score", "exclusion_rate")
-_RELATION = frozenset(RELATION)
 _BESIDE_CHAINS = (*SUMMARY, *REPLAY)
 
 
@@ -281,12 +280,9 @@ class Store1x(Nirs4allStore):
     def save_prediction(self, *args: Any, **kwargs: Any) -> str:
         """Like the store's; NaN counts as no score, and places in relations are kept beside the row."""
         require_canonical(kwargs.get("prediction_id"), "save_prediction.prediction_id")
-        relation = {} if _RELATION.isdisjoint(kwargs) else _taken(kwargs, RELATION)
-        for name in _NUMBERS:
-            if _is_nan(kwargs.get(name)):
-                kwargs[name] = None
-        if args:
-            args = tuple(None if _is_nan(value) else value for value in args)
+        relation = relation_of(kwargs)
+        kwargs |= {name: None for name in _NUMBERS if _is_nan(kwargs.get(name))}
+        args = tuple(None if _is_nan(value) else value for value in args)
         prediction_id = super().save_prediction(*args, **kwargs)
         if relation:
             self.save_beside("predictions", prediction_id, relation)
@@ -400,8 +396,3 @@ def _require_store(folder: Path) -> None:
 def _is_nan(value: Any) -> bool:
     """Whether this is a number that SQLite keeps as none."""
     return isinstance(value, float | np.floating) and bool(value != value)  # np.isnan takes ten times as long
-
-
-def _taken(given: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """What `given` has of these names, which it loses; None is nothing."""
-    return {name: value for name in names if (value := given.pop(name, None)) is not None}
