@@ -24,6 +24,7 @@ from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.platform.interrupts import Uninterrupted
 from n4a_fast.tables.predictions.deleted import may_delete
 from n4a_fast.tables.table_set import OTHER_CONTENT, TableSet
+from n4a_fast.values.uncollected import uncollected
 
 
 class _Inside(threading.local):
@@ -265,7 +266,8 @@ class DrainedDatabase(Database):
 
     def _write_in_transaction(self, sets: list[TableSet]) -> bool:
         """Write these; whether all of their rows belong to something that is there: others do not stay."""
-        batches = [each.as_arrow() for each in sets]
+        with uncollected():
+            batches = [each.as_arrow() for each in sets]
         self.tables.delete_predictions_in_transaction(batches)
         for each, tables in zip(sets, batches, strict=True):
             beyond = tables_beyond(self, tables)

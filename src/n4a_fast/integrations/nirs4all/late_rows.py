@@ -13,16 +13,15 @@ Who reads a dict past its methods, as only extension modules can, finds `LATE`, 
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import wraps
 from itertools import repeat
 from typing import Any
 
 from n4a_fast.errors import StoreError
 from n4a_fast.platform import at_fork
+from n4a_fast.values.uncollected import uncollected
 
 Maker = Callable[[Sequence[int]], Sequence[Any]]  # makes a value for each of these places, new ones each time
 Makers = Mapping[str, Maker]  # by key
@@ -147,18 +146,6 @@ def late_rows(form: Mapping[str, Any], makers: Makers, count: int) -> list[LateR
     for place, row in enumerate(rows):  # an `__init__` of its own would take longer than all else
         row._source, row._place = source, place
     return rows
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Python's collector waits: everything that the block makes stays, and looking at it took a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 _one_at_a_time = threading.Lock()

@@ -19,9 +19,10 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.integrations.nirs4all.late_rows import Maker, Makers, late_rows, uncollected
+from n4a_fast.integrations.nirs4all.late_rows import Maker, Makers, late_rows
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 from n4a_fast.values import jsontext
+from n4a_fast.values.uncollected import uncollected
 
 Row = dict[str, Any]
 Fill = Callable[..., None]
