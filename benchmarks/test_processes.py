@@ -290,9 +290,9 @@ def test_reader_beside_writer(measure: Measure, store: WorkspaceStore, tmp_path:
 
 @gate(
     "looked_at_sweep",
-    workload="1,200 durable pipelines of 21 predictions by the drop-in calls, an open page's look after each 100",
+    workload="3,000 durable pipelines of 21 predictions by the drop-in calls, an open page's look after each 250",
     baseline="the same by another process while nobody looks: processor time of the sweeping processes",
-    size=1200 * 21,
+    size=3000 * 21,
     seed=0,
     threads="2 processes",
     needs=("starlette", "vl_convert"),
@@ -309,7 +309,7 @@ def test_looked_at_sweep(measure: Measure, team: Team, tmp_path: Path) -> None:
         page = Look(store)
         for place in range(12):
             for name, worker in workers.items():
-                worker.begin(tmp_path / name, 100, close=place == 11)
+                worker.begin(tmp_path / name, 250, close=place == 11)
                 worker.seconds()
             page._next_look = 0.0
             page._next_drawing = math.inf if place % 4 else 0.0  # an open page has one drawing for five looks
@@ -318,7 +318,7 @@ def test_looked_at_sweep(measure: Measure, team: Team, tmp_path: Path) -> None:
     measure.note(look_s=round(statistics.median(looks), 3), drawing_s=round(statistics.median(looks[4::4]), 3))
     measure.value((after["alone"] - before["alone"]) / (after["watched"] - before["watched"]), "of the rate")
     assert (page._seen.number, "refreshes" in page._seen.state) == (3, True)
-    assert "1,200 done" in page._seen.now
+    assert "3,000 done" in page._seen.now
 
 
 def _processor_time(call: Callable[[], object]) -> float:

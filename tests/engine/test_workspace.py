@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,6 +235,21 @@ def test_a_full_buffer_waits_for_nobody_until_it_is_twice_full(tmp_path: Path) -
             complete_a_pipeline(store, run)
         finish(holder)
         assert counts(store, "pipelines", "predictions") == {"pipelines": 16, "predictions": 48}
+
+
+def test_what_has_waited_for_long_goes_into_the_tables_in_smaller_parts(tmp_path: Path) -> None:
+    with WorkspaceStore(tmp_path, flush_rows=6, flush_interval=None) as store:
+        run, workspace = store.begin_run("sweep", {}, []), store._open()
+        for held in (3, 6):
+            complete_a_pipeline(store, run)
+            workspace.buffer._waits_since = time.monotonic()
+            assert len(workspace.predictions) == held
+        workspace.buffer._waits_since = time.monotonic() - 3
+        complete_a_pipeline(store, run)
+        assert len(workspace.predictions) == 0
+        complete_a_pipeline(store, run)
+        assert len(workspace.predictions) == 3
+        assert counts(store, "predictions") == {"predictions": 12}
 
 
 def test_what_a_reader_has_put_in_the_tables_is_not_put_there_again_when_the_buffer_is_full(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ _DIRECT_ROWS = 1024  # a flush this large goes straight into the tables
 # what is logged goes into the tables after so many times the rows of a flush: a drain takes about 20 statements, 45 ms
 # of processor time, for one row and for many (a pipeline of 21: 0.24 ms with 4,096 rows a drain, 0.06 with 16,384)
 _FLUSHES_OF_A_DRAIN = 4
+_SLOW_SECONDS = 2.0  # unless the first of it has waited so long: who looks at the tables alone sees a slow sweep, too
 _LOOK_EVERY = 16  # calls; a look at every table takes as long as saving a prediction
 
 
@@ -46,6 +47,7 @@ class Buffer:
     def __init__(self, database: DrainedDatabase, limits: FlushLimits) -> None:
         self._database, self._tables, self._limits = database, database.tables, limits
         self._since: float | None = None  # when the first row that may not be flushed was saved
+        self._waits_since = 0.0  # when the first record that is not in the tables was logged
         self._calls = 0
         self._is_timed = False  # the background knows that there is something to flush by time
 
@@ -90,6 +92,8 @@ class Buffer:
             self._since = None
             return
         database.files.sync()
+        if database.log.is_empty:
+            self._waits_since = time.monotonic()
         with Uninterrupted():
             database.log.append(content)
             self._tables.mark_logged()
@@ -171,7 +175,8 @@ class Buffer:
 
     def _is_full(self, *, twice: bool = False) -> bool:
         """Whether it is time for the tables; `twice`: even if another process has the file."""
-        rows, nbytes = (1 + twice) * _FLUSHES_OF_A_DRAIN * self._limits.rows, 0
+        is_slow = not twice and time.monotonic() > self._waits_since + _SLOW_SECONDS
+        rows, nbytes = (1 + twice) * self._limits.rows * (1 if is_slow else _FLUSHES_OF_A_DRAIN), 0
         for table in self._tables.pending:
             nbytes += table.nbytes
             if len(table) >= rows or nbytes >= self._limits.nbytes:
