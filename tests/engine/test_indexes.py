@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Iterator[WorkspaceStore]:
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Indexes may take nothing of the memory, whatever the size of the file."""
     monkeypatch.setattr(indexes, "_PART", 2**40)
-    monkeypatch.setattr(Database, "_may_take_much", lambda _: True)
+    monkeypatch.setattr(Database, "indexes_may_take_much", True)
 
 
 @pytest.mark.usefixtures("little")

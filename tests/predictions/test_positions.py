@@ -19,7 +19,7 @@ from n4a_fast.predictions import finding, queries, reading
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, WITHIN
 from n4a_fast.tables.predictions import deleted, positions, prediction_tables
 from n4a_fast.tables.predictions.keys import id_keys
-from n4a_fast.tables.predictions.positions import ways
+from n4a_fast.tables.predictions.positions import Ways, ways
 from n4a_fast.values import ids
 
 SAME_KEY = [f"00000000-0000-4000-8000-{number:012x}" for number in range(3000)]  # as their first 64 bits
@@ -229,3 +229,13 @@ def test_no_statement_asks_for_look_up_columns_within_plain_parameters() -> None
     modules = list(Path(n4a_fast.__file__).parent.rglob("*.py"))
     assert len(modules) > 100
     assert [path.name for path in modules if plain.search(path.read_text("utf-8"))] == []
+
+
+def test_few_rows_are_counted_where_indexes_may_take_much(
+    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = filled[0]._open().database
+    assert (ways(database, "prediction_values", wanted_of(SAME_KEY[::100])) or Ways([], wanted_of([]))).same_key == 1
+    monkeypatch.setattr(type(database), "indexes_may_take_much", True)
+    monkeypatch.setattr(positions, "_LOOKED_UP", 9)
+    assert ways(database, "prediction_values", wanted_of(SAME_KEY[::100])) is None

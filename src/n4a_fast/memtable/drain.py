@@ -109,6 +109,7 @@ class DrainedDatabase(Database):
         waiting = self._waiting(others, salvage)
         if not waiting and not self.has_own:
             return
+        self.forget_indexes()
         self.files.sync()
         with self._as_a_writer():
             if not self.log.is_current:  # a reader has attached the file anew

@@ -49,7 +49,7 @@ class IndexedAttachment(Attachment):
         happens inside a transaction.
         """
         with self.held():
-            if self._depth or not self.attached or not self._may_take_much():
+            if self._depth or not self.attached or not self.indexes_may_take_much:
                 return
             with self._use(self._attached_read_only) as connection:
                 ((taken,),) = connection.execute(_TAKEN).fetchall()
@@ -77,8 +77,9 @@ class IndexedAttachment(Attachment):
         if not self._calls and self.attached:
             self.forget_indexes()
 
-    def _may_take_much(self) -> bool:
-        """Whether the file is so large; they take less than a third of it."""
+    @property
+    def indexes_may_take_much(self) -> bool:
+        """Whether the file is so large that they may; they take less than a third of it."""
         try:
             return self.path.stat().st_size > self._memory // 2
         except OSError:  # it was taken away: what needs it tells

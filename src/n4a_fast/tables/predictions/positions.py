@@ -23,7 +23,7 @@ _PARTS = 4
 _LOOKED_UP = 40  # a row by the index takes as long as so many that are read as they lie
 _STATEMENT = 1500  # one more, too
 _LOOSE = 1.25  # rows for each one wanted, at most, to be read without a join
-_FEW = 32  # are looked up, wherever they lie
+_FEW = 32  # are looked up, wherever they lie, if it is known that there is memory for it
 
 _SPAN = """(SELECT {number} AS number, count(*) AS found, min(position), max(position) FROM (
     SELECT rowid AS position FROM {table} WHERE id_key BETWEEN {first}::UBIGINT AND {last}::UBIGINT LIMIT {limit}))"""
@@ -69,7 +69,7 @@ class Ways(NamedTuple):
 
 def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     """How the rows of `table` with the `prediction_id` and `id_key` of `wanted` are read; None: with all others."""
-    if wanted.num_rows <= _FEW:
+    if wanted.num_rows < 2 or (wanted.num_rows <= _FEW and not database.indexes_may_take_much):
         return Ways([], wanted)
     whole = wanted.take(pc.sort_indices(wanted["id_key"]))
     none = whole.slice(0, 0)
