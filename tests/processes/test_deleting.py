@@ -18,6 +18,7 @@ from helpers import (
     names_in,
     predict,
     predict_with_arrays,
+    read_line,
     save_chain,
 )
 from two_processes import Two, two_processes
@@ -141,6 +142,52 @@ def test_what_is_saved_of_a_deleted_chain_goes_with_it(two: Two, call: str, mome
     assert not two.store.verify().findings
     with pytest.raises(NotFoundError, match=sweep.chain):
         predict_with_arrays(two.store, sweep, fold_id="last")
+
+
+WRITER = """
+import os, signal, sys
+from helpers import begin_pipeline, begin_sweep, predict_with_arrays, save_chain
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+sweep = begin_sweep(store)
+pipeline = begin_pipeline(store, sweep.run)
+kept = sweep._replace(pipeline=pipeline, chain=save_chain(store, pipeline))
+store.flush()
+doomed = predict_with_arrays(store, sweep)
+store.flush()
+with store._open().lock:
+    store._open().database.detach()
+    print(doomed if sys.argv[2] == "delete_prediction" else sweep.pipeline, flush=True)
+    sys.stdin.readline()
+    print(predict_with_arrays(store, kept), flush=True)
+    store.flush()
+if sys.argv[3] == "False":
+    os.kill(os.getpid(), signal.SIGKILL)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("call", ["delete_prediction", "fail_pipeline", "delete_pipeline"])
+@pytest.mark.parametrize("survivor", [True, False])
+def test_contents_that_go_elsewhere_are_in_the_next_record(tmp_path: Path, call: str, survivor: bool) -> None:
+    """Another process puts a record into the tables and deletes the only prediction with its y_true: a later record of
+    this one has the same, whether this process applies it or is killed and others do.
+    """
+    process = child(WRITER, tmp_path, call, str(survivor))
+    target = read_line(process).strip()
+    with WorkspaceStore(tmp_path) as store:
+        getattr(store, call)(target, *(["stopped"] if call == "fail_pipeline" else []))
+    assert process.stdin is not None
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+    later = read_line(process).strip()
+    process.communicate(timeout=DEADLINE)
+    with WorkspaceStore(tmp_path) as store:
+        found = store.get_prediction(later, load_arrays=True)
+        assert found is not None
+        assert found["y_true"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert found["sample_indices"].tolist() == [0, 1, 2, 3, 4]
+        assert not store.verify().findings
 
 
 def test_another_process_puts_nothing_of_a_deleted_pipeline_into_the_tables(two: Two) -> None:

@@ -19,7 +19,8 @@ _BLOCKS_OF_ROW = 4  # that a row of a few columns lies in, at most: a row group 
 _BLOCKS_OF_KEY = 3  # of an index, that a key is found by: its first levels are the same for all
 _ENTRY = 24  # bytes of a row in an index
 _MADE = 56  # bytes of a row while all of an index is made
-_PART = 4  # indexes may take one of so many parts of the memory from one statement to the next
+_PART = 2  # indexes may take one of so many parts of the memory from one statement to the next
+_PART_OF_ROWS = 3  # and the blocks of the rows that one statement looks up, one of so many
 _LEAST_ROWS = 8  # that are looked up at once, however little memory there is
 _CALLS = 8  # from one look at what indexes take to the next
 _ROWS = """SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables()
@@ -38,7 +39,7 @@ class IndexedAttachment(Attachment):
         blocks of each until the end of the statement, and they can lie anywhere.
         """
         blocks = _BLOCKS_OF_ROW + (0 if self.index_fits(rows) else _BLOCKS_OF_KEY)
-        return max(_LEAST_ROWS, self._memory // 2 // (blocks * _BLOCK + nbytes))
+        return max(_LEAST_ROWS, self._memory // _PART_OF_ROWS // (blocks * _BLOCK + nbytes))
 
     def index_fits(self, rows: int) -> bool:
         """Whether the index of a table with so many rows can stay in memory."""

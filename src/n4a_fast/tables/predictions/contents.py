@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +22,6 @@ class Contents:
         self.values = ListColumn("array_values", dtype)
         self._widths: dict[str, int | None] = {}
         self._places: dict[str, int] = {}
-        self._kept = 0
         self.nbytes = 0  # of the arrays held
 
     def __bool__(self) -> bool:
@@ -50,17 +48,20 @@ class Contents:
         """A copy of the flat values under an address, and their width; None for none."""
         return (None, None) if address is None else (self.values.values(self._places[address]), self._widths[address])
 
-    def fresh(self) -> dict[str, Any]:
-        """What was added since `mark_logged`, for the log."""
-        newest = islice(reversed(self._widths.items()), len(self._widths) - self._kept)  # not all are gone through
-        return {"widths": list(newest)[::-1], "values": self.values.tail(self._kept)}
-
-    def mark_logged(self) -> None:
-        """What is fresh is in the log."""
-        self._kept = len(self._widths)
+    def record_of(self, addresses: Iterable[str | None]) -> dict[str, Any]:
+        """What is under these addresses, for the log. A record holds all contents of its predictions: another process
+        may have put an earlier one into the tables, and then deleted what no prediction had any more.
+        """
+        named = dict.fromkeys(address for address in addresses if address is not None)
+        found: list[Any] = [self.values.values(self._places[address]) for address in named]
+        lengths = np.array([len(values) for values in found], np.int64).tobytes()
+        return {
+            "widths": [(address, self._widths[address]) for address in named],
+            "values": (lengths, b"".join(found)),
+        }
 
     def replay(self, content: dict[str, Any]) -> None:
-        """Add again what `fresh` once gave."""
+        """Add again what `record_of` once gave."""
         if not content["widths"]:
             return
         for (address, width), values in zip(

@@ -181,12 +181,14 @@ class PredictionBatch:
         if rows := self._rows.fresh_places():
             content["predictions"] = packed(PREDICTIONS.names, self._rows.fresh_columns(rows))
         if places := self._references.fresh_places():
+            columns = self._references.fresh_columns(places)
+            *_, y_true, sample_indices, weights, _classes = columns
             content["prediction_values"] = {
-                "references": packed(REFERENCE, [list(places), *self._references.fresh_columns(places)]),
+                "references": packed(REFERENCE, [list(places), *columns]),
                 "y_pred": self._y_pred.tail(self._kept),
                 "y_proba": self._y_proba.tail(self._kept),
-                "shared_arrays": self._shared.fresh(),
-                "shared_indices": self._indices.fresh(),
+                "shared_arrays": self._shared.record_of((*y_true, *weights)),
+                "shared_indices": self._indices.record_of(sample_indices),
             }
         return content
 
@@ -196,8 +198,6 @@ class PredictionBatch:
         self._references.mark_logged()
         self._kept = len(self._y_pred)
         self.logged_nbytes = self.nbytes + self.row_nbytes
-        self._shared.mark_logged()
-        self._indices.mark_logged()
 
     def replay(self, content: dict[str, Any]) -> None:
         """Put again what `fresh` once gave."""
