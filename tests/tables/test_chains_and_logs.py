@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from helpers import Sweep, begin_pipeline, count, save_chain
+from helpers import Sweep, begin_pipeline, begin_sweep, count, counts, predict_with_arrays, save_chain
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
@@ -195,3 +196,23 @@ def test_a_row_is_found_by_its_id_whenever_it_says_it_was_made(store: WorkspaceS
     assert store.get_pipeline(sweep.pipeline)["pipeline_id"] == sweep.pipeline  # type: ignore[index]
     for unknown in ("another", given[1][:-1] + "1", given[2][:-1] + "e", "", "01890000-0000-7000-8000-000000000000"):
         assert store.get_chain(unknown) is None
+
+
+def test_what_is_written_once_more_is_there_once(tmp_path: Path) -> None:
+    """As after a commit that took, and whose end could not be told."""
+    with WorkspaceStore(tmp_path) as store:
+        sweep = begin_sweep(store)
+        model = store.save_artifact({"n": 1}, "dict", "model", "joblib")
+        chain = store.save_chain(sweep.pipeline, [], 0, "PLS", "", "per_fold", {"fold_0": model}, {})
+        predict_with_arrays(store, sweep._replace(chain=chain))
+        store.log_step(sweep.pipeline, 1, "SNV", "start")
+        database = store._open().database
+        record = database.tables.fresh()
+        tables = ("chains", "chain_artifacts", "predictions", "prediction_values", "logs", "pipelines", "runs")
+        before = counts(store, *tables)
+        assert before["chain_artifacts"] == 1
+        with database.lock:
+            database.tables.replay([record])
+            database.drain()
+        assert counts(store, *tables) == before
+        assert not store.verify().findings

@@ -30,6 +30,7 @@ _OF_PIPELINES = "SELECT * FROM chains WHERE list_contains(?, pipeline_id) ORDER 
 _OF_IDS = "SELECT * FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _STORED = "SELECT chain_id FROM chains SEMI JOIN batch ON batch.chain_id = chains.chain_id"
 _LINK = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
+_LINK_AGAIN = f"{_LINK} b ANTI JOIN chain_artifacts c ON c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"
 _RELEASE = """UPDATE chain_artifacts c SET released = true FROM batch b
 WHERE c.chain_id = b.chain_id AND c.artifact_id = b.artifact_id"""
 _UNLINK_THESE = f"DELETE FROM chain_artifacts WHERE {ONE_OF.format('chain_id', 1)}"
@@ -130,10 +131,13 @@ class Chains(PendingRows):
 
     def write_in_transaction(self, tables: dict[str, pa.Table], beyond: Collection[str] = ()) -> None:
         super().write_in_transaction(tables, beyond)
-        if self._table in tables and self._table not in beyond:
+        are_new = self._table in beyond
+        if self._table in tables and not are_new:
             note_in_transaction(self._database, tables[self._table]["chain_id"].to_pylist())
-        if "chain_artifacts" in tables:
-            self._database.insert(_LINK, batch=tables["chain_artifacts"])
+        if (
+            "chain_artifacts" in tables
+        ):  # of a chain that is written once more, as after a commit whose end was not told
+            self._database.insert(_LINK if are_new else _LINK_AGAIN, batch=tables["chain_artifacts"])
 
     def take_back_in_transaction(self, chain_id: str) -> None:
         """Bring a stored chain back into memory, to be changed; NotFoundError without one."""
