@@ -53,7 +53,7 @@ class Attachment:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached_read_only: bool | None = None
         self._depth = self._holds = 0
-        self.last_used, self._look_at = 0.0, _NEVER
+        self.last_used, self._look_at, self.uses = 0.0, _NEVER, 0
         self.attachment = 0  # counts attachments: what was known of the file may be old after each
         self._closed = self._forking = self._forked_inside = False
         self._after_commit: list[Callable[[], object]] = []
@@ -285,6 +285,7 @@ class Attachment:
         errors become ours.
         """
         with self.lock, interrupts_told():
+            self.uses += 1
             try:
                 yield self._attached(read_only)
             except duckdb.Error as error:

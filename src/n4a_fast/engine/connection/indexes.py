@@ -22,7 +22,7 @@ _MADE = 56  # bytes of a row while all of an index is made
 _PART = 2  # indexes may take one of so many parts of the memory from one statement to the next
 _PART_OF_ROWS = 3  # and the blocks of the rows that one statement looks up, one of so many
 _LEAST_ROWS = 8  # that are looked up at once, however little memory there is
-_CALLS = 8  # from one look at what indexes take to the next
+_USES = 16  # of the file, from one look at what indexes take to the next
 _ROWS = """SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables()
 WHERE database_name = 'store' AND table_name IN ('predictions', 'prediction_values')"""
 _TAKEN = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ART_INDEX'"
@@ -32,7 +32,7 @@ class IndexedAttachment(Attachment):
     """One file, attached or not, and the memory that DuckDB takes for it."""
 
     _little_memory: int | None = None  # bytes, while DuckDB takes less than `memory_limit`
-    _calls = 0  # since the last look at what indexes take
+    _looked_at = 0  # uses of the file, when it was last looked at what indexes take
 
     def rows_to_look_up(self, nbytes: int, rows: int) -> int:
         """How many rows of about so many bytes, of a table with `rows`, an index may give at once: DuckDB holds the
@@ -74,8 +74,8 @@ class IndexedAttachment(Attachment):
     def yield_turn(self) -> None:
         """Between calls: as any attachment does, and now and then `forget_indexes`."""
         super().yield_turn()
-        self._calls = (self._calls + 1) % _CALLS
-        if not self._calls and self.attached:
+        if self.uses - self._looked_at >= _USES and self.attached:
+            self._looked_at = self.uses
             self.forget_indexes()
 
     @property
