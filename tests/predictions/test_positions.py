@@ -98,13 +98,13 @@ def test_what_lies_together_is_read_as_it_lies_and_the_rest_by_the_index(
         name: ways(database, "prediction_values", wanted_of(asked))
         for name, asked in (("together", together), ("third", third), ("scattered", scattered), ("none", []))
     }
-    near_each_other, looked_up, _ = found["none"] or ([1], [1], 0)
+    near_each_other, looked_up, *_ = found["none"] or ([1], [1], 0)
     assert (near_each_other, len(looked_up)) == ([], 0)
-    (near,), looked_up, _ = found["together"] or ([], [], 0)
+    (near,), looked_up, *_ = found["together"] or ([], [], 0)
     assert (near.rows, near.hardly_any_others, len(looked_up)) == (700, True, 0)
-    (near,), looked_up, _ = found["third"] or ([], [], 0)
+    (near,), looked_up, *_ = found["third"] or ([], [], 0)
     assert (2400 < near.rows <= 2500, near.hardly_any_others, len(looked_up)) == (True, False, 0)
-    near_each_other, looked_up, _ = found["scattered"] or ([], [], 0)
+    near_each_other, looked_up, *_ = found["scattered"] or ([], [], 0)
     assert (near_each_other, len(looked_up)) == ([], len(scattered))
 
 

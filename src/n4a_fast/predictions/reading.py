@@ -19,7 +19,7 @@ from n4a_fast.predictions.loaded import ListViews, LoadedArrays
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.schema.columns import SAME_PREDICTION
 from n4a_fast.tables.predictions import keys
-from n4a_fast.tables.predictions.positions import ways
+from n4a_fast.tables.predictions.positions import Ways, ways
 from n4a_fast.values import checks
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
@@ -171,21 +171,22 @@ class ArrayReader:
                 rows = _BETWEEN.format(**where)
                 yield _joined(self._database.select(_VALUES.format(columns=columns, rows=rows), wanted=near.wanted))
         if found.looked_up.num_rows or not found.near:  # one part at least, which has the types
-            yield from self._looked_up(found.looked_up, columns, found.same_key)
+            yield from self._looked_up(found, columns)
 
-    def _looked_up(self, placed: pa.Table, columns: str, same_key: int) -> Iterator[tuple[_Places, pa.Table]]:
-        """The same of predictions that are looked up by the index, where so many rows have the same key."""
-        size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else max(1, self._rows_at_once() // same_key)
-        with self._database.looking_up(size, size * same_key):
+    def _looked_up(self, found: Ways, columns: str) -> Iterator[tuple[_Places, pa.Table]]:
+        """The same of predictions that are looked up by the index."""
+        placed, sql = found.looked_up, _VALUES.format(columns=columns, rows=_ALL)
+        size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else self._rows_at_once(found)
+        with self._database.looking_up(size, int(size * found.same_key) + 1):
             for start in range(0, max(placed.num_rows, 1), size):
                 self._database.forget_indexes()
-                sql = _VALUES.format(columns=columns, rows=_ALL)
                 yield _joined(self._database.select(sql, wanted=placed.slice(start, size)))
 
-    def _rows_at_once(self) -> int:
-        ((rows,),) = self._database.rows(_COUNT)
+    def _rows_at_once(self, found: Ways) -> int:
+        """How many predictions one statement looks up."""
+        rows = int(self._database.rows(_COUNT)[0][0]) if found.rows is None else found.rows
         bytes_of_row = int(self._database.path.stat().st_size // max(rows, 1))  # about so many, of the file
-        return self._database.rows_to_look_up(bytes_of_row, rows)
+        return max(1, int(self._database.rows_to_look_up(bytes_of_row, rows) / found.same_key))
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""

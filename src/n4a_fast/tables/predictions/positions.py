@@ -1,7 +1,7 @@
 """How the arrays of many predictions are read: as they lie, by the index of their ids, or with all others.
 
 Of one row, DuckDB makes the 2,048 of its row group plain, unless it finds it by an index; then it takes as long as
-forty rows that are read one after the other. So ids are put in the order of their keys, which is that of time, and
+a hundred rows that two threads read one after the other. So ids are put in the order of their keys, which is that of time, and
 parted where the gaps are widest. Rows that lie near each other, all or those of a part, are read from the first
 position to the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and their
 largest key tell whether they do. Others are looked up by the index. Where that would cost more than to read the whole
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from n4a_fast.engine.connection import Database
 
 _PARTS = 4
-_LOOKED_UP = 40  # a row by the index takes as long as so many that are read as they lie
+_LOOKED_UP = 100  # a row by the index takes as long as so many that two threads read as they lie
 _STATEMENT = 1500  # one more, too
 _LOOSE = 1.25  # rows for each one wanted, at most, to be read without a join
 _FEW = 32  # are looked up, wherever they lie, if it is known that there is memory for it
@@ -60,7 +60,8 @@ class Ways(NamedTuple):
 
     near: list[Near]
     looked_up: pa.Table
-    same_key: int = 1  # rows of those that are looked up have a key
+    same_key: float = 1.0  # so many rows have the key of one that is looked up, on average
+    rows: int | None = None  # of the table, where they were counted
 
     def cost(self, row: float) -> int:
         """In rows that are read as they lie, where one that is looked up takes as long as `row` of them."""
@@ -81,7 +82,7 @@ def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     worth = [found for found in near if found.cost < _LOOKED_UP * found.wanted.num_rows]
     rest = [part for part in parts if not any(part is found.wanted for found in worth)]
     rows, same_key = _counted(database, table, whole)
-    possible = [Ways(worth, pa.concat_tables([none, *rest]), same_key)]
+    possible = [Ways(worth, pa.concat_tables([none, *rest]), same_key, rows)]
     if together is not None:
         possible.append(Ways([together], none))
     row = _LOOKED_UP * same_key * (1 if database.index_fits(rows) else _COLD)
@@ -89,12 +90,12 @@ def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     return cheapest if cheapest.cost(row) <= rows + _STATEMENT else None
 
 
-def _counted(database: Database, table: str, ordered: pa.Table) -> tuple[int, int]:
+def _counted(database: Database, table: str, ordered: pa.Table) -> tuple[int, float]:
     """How many rows `table` has, and how many of them have the same key, about, as one that is wanted."""
     keys = ordered["id_key"].to_numpy()
     some = np.unique(keys[np.linspace(0, len(keys) - 1, _SAMPLE, dtype=np.int64)])
     ((rows, found),) = database.rows(_COUNT.format(table=table, keys=", ".join(f"{key}::UBIGINT" for key in some)))
-    return rows, max(1, -(-found // len(some)))
+    return rows, max(1.0, found / len(some))
 
 
 def _parted(ordered: pa.Table) -> list[pa.Table]:
