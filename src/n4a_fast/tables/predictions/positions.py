@@ -1,11 +1,11 @@
 """How the arrays of many predictions are read: as they lie, by the index of their ids, or with all others.
 
-Of one row, DuckDB makes the 2,048 of its row group plain, unless it finds it by an index; then it takes as long as
-a hundred rows that two threads read one after the other. So ids are put in the order of their keys, which is that of time, and
-parted where the gaps are widest. Rows that lie near each other, all or those of a part, are read from the first
-position to the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and their
-largest key tell whether they do. Others are looked up by the index. Where that would cost more than to read the whole
-table, it is read.
+Of one row, DuckDB makes the 2,048 of its row group plain, unless it finds it by an index; then it takes as long as a
+hundred rows that two threads read one after the other. So ids are put in the order of their keys, which is that of
+time, and parted where the gaps are widest. Rows that lie near each other, all or those of a part, are read from the
+first position to the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and
+their largest key tell whether they do. Others are looked up by the index. Where that would cost more than to read the
+whole table, it is read.
 """
 
 from __future__ import annotations
