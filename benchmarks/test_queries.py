@@ -186,20 +186,6 @@ def test_load_random(measure: Measure, small: Sides) -> None:
     assert _load(measure, small, np.random.default_rng(0).choice(100_000, 10_000, replace=False)) == (10_000, SAMPLES)
 
 
-@on_100k(
-    "load_scattered",
-    workload="load_arrays of 60 random ids, y_true and y_pred, processor time of all threads",
-    baseline=BY_ROWID,
-)
-def test_load_scattered(measure: Measure, small: Sides) -> None:
-    places = np.random.default_rng(0).choice(100_000, 60, replace=False)
-    bare = f"SELECT y_pred FROM prediction_values WHERE rowid IN ({', '.join(map(str, places))})"
-    ids = [small.ids[place] for place in places]
-    assert small.store.load_arrays(ids).y_pred_2d().shape == (60, SAMPLES)
-    load = partial(small.store.load_arrays, ids)
-    measure.work(lambda: small.bare.sql(bare), load, rounds=7, clock=time.process_time)
-
-
 @on_a_million(
     "load_contiguous_of_a_million", workload="load_arrays of 10,000 neighbours, y_true and y_pred", baseline=BY_ROWID
 )
