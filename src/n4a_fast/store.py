@@ -103,9 +103,8 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
             workspace.require_usable(self._lock_timeout)
         database = workspace.database
         lock = database.lock
-        if not lock.acquire(
-            False
-        ):  # `with` would call two functions of Python's, and a sweep calls this by the thousand
+        # `with` would call two functions of Python's, and a sweep calls this by the thousand
+        if not lock.acquire(False):
             lock.__enter__()
         try:
             result = method(self, *args, **kwargs)

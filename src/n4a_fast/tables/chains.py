@@ -134,9 +134,8 @@ class Chains(PendingRows):
         are_new = self._table in beyond
         if self._table in tables and not are_new:
             note_in_transaction(self._database, tables[self._table]["chain_id"].to_pylist())
-        if (
-            "chain_artifacts" in tables
-        ):  # of a chain that is written once more, as after a commit whose end was not told
+        if "chain_artifacts" in tables:
+            # a chain may be written once more, as after a commit whose end was not told
             self._database.insert(_LINK if are_new else _LINK_AGAIN, batch=tables["chain_artifacts"])
 
     def take_back_in_transaction(self, chain_id: str) -> None:
