@@ -312,3 +312,21 @@ def test_many_blocks_in_one_are_one_record_and_do_not_keep_more_in_memory_than_o
                     assert workspace.buffer.held_rows <= 20
             assert workspace.database.log._segment.last == appended + (many < 16)  # or it went into the tables
         assert store.query_predictions().height == 105
+
+
+@pytest.mark.parametrize("flushed", [True, False], ids=["all logged", "some in memory alone"])
+def test_a_change_behind_saves_finds_them_in_memory_and_reads_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flushed: bool
+) -> None:
+    with WorkspaceStore(tmp_path / "w", flush_interval=None) as store:
+        first, second = begin_sweep(store), begin_sweep(store)
+        for sweep in (first, second):
+            predict(store, sweep.pipeline, sweep.chain)
+        if flushed:
+            store.flush()
+        log, read = store._open().database.log, []
+        own_waiting = log.own_waiting
+        monkeypatch.setattr(log, "own_waiting", lambda: read.append(1) or own_waiting())
+        store.delete_run(first.run)
+        assert not read
+        assert store.query_predictions()["pipeline_id"].to_list() == [second.pipeline]

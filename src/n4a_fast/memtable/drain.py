@@ -228,7 +228,8 @@ class DrainedDatabase(Database):
         """Drain all but what the open unit has saved."""
         fresh, self.unit_is_open = self.fresh_records(), False
         try:
-            self.restore(self.log.own_waiting(), ())
+            if any(fresh):  # else memory is what the log holds, which takes a while to be read
+                self.restore(self.log.own_waiting(), ())
             self.drain()
         finally:
             self.unit_is_open = True

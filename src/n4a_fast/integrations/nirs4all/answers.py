@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from n4a_fast.integrations.nirs4all.answers_in_memory import answer_in_memory
 from n4a_fast.integrations.nirs4all.sqlite_ready import NEWEST_FIRST, newest_first, ready
 from n4a_fast.integrations.nirs4all.sqlite_tables import CACHED_SUMMARIES, SAVED, SAVES, SUMMARIES, WITH_MORE
 from n4a_fast.values import jsontext
@@ -61,6 +62,8 @@ def answer(
 ) -> pl.DataFrame:
     """The answer to a SELECT in SQLite's words."""
     given = [value.isoformat(" ") if isinstance(value, datetime) else value for value in parameters or ()]
+    if not times_as_text and (found := answer_in_memory(store._open(), query, given)) is not None:
+        return found
     with store.read_together() as workspace:
         with_more = workspace.tables.kept() & WITH_MORE | ({SAVED} if store._unused_saves else frozenset())
         form = (times_as_text, with_more)

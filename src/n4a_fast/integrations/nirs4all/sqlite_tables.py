@@ -101,7 +101,7 @@ def _carried_beside(table: str, key: str, names: Collection[str], with_more: fro
     """
     if table in with_more:
         return [*map(_beside, names)], _BESIDE.format(table, key)
-    return [f"CAST(NULL AS {_type_of(name)}) AS {name}" for name in names], ""
+    return [f"CAST(NULL AS {type_in_duckdb(name)}) AS {name}" for name in names], ""
 
 
 def _carried_table(name: str) -> str:
@@ -110,11 +110,11 @@ def _carried_table(name: str) -> str:
 
 
 def _beside(name: str) -> str:
-    kind, value = _type_of(name), f"k.content->>'{name}'"
+    kind, value = type_in_duckdb(name), f"k.content->>'{name}'"
     return f"{value} AS {name}" if kind == "VARCHAR" else f"CAST({value} AS {kind}) AS {name}"
 
 
-def _type_of(name: str) -> str:
+def type_in_duckdb(name: str) -> str:
     return "TIMESTAMP" if name in TIMES else {"REAL": "DOUBLE", "INTEGER": "BIGINT"}.get(type_of(name), "VARCHAR")
 
 

@@ -121,6 +121,10 @@ class PredictionBatch:
             if pipeline == pipeline_id
         ]
 
+    def rows_of_pipeline(self, pipeline_id: str) -> list[list[Any]]:
+        """The rows of a pipeline that are held here, each in the order of the columns."""
+        return [row for _, name in self.ids_of_pipeline(pipeline_id) if (row := self._rows.get(name)) is not None]
+
     def holds_id_of_another(self, prediction_id: str, key: int) -> bool:
         """Whether a row with another natural key has this id."""
         return self._key_of_id.get(prediction_id, key) != key
