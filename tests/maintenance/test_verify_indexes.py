@@ -11,6 +11,8 @@ import pytest
 from helpers import begin_sweep, predict_with_arrays
 
 from n4a_fast import WorkspaceStore
+from n4a_fast.durable.duckdb_file import DuckDBFile
+from n4a_fast.errors import DamagedStoreError
 from n4a_fast.maintenance import verify_indexes
 from n4a_fast.schema.ddl import INDEXED
 
@@ -18,6 +20,28 @@ from n4a_fast.schema.ddl import INDEXED
 MISSES = verify_indexes._BY_INDEX.replace("rowid AS place", "(rowid + 1) AS place")
 INDEXES = "SELECT table_name, expressions FROM duckdb_indexes() ORDER BY 1"
 THERE = [(table, "[id_key]") for table in sorted(INDEXED)]
+
+
+BLOCKS_OF = "SELECT DISTINCT block_id FROM pragma_storage_info('{}') WHERE persistent AND block_id >= 0"
+
+
+def damage(folder: Path, table: str | None = None) -> set[int]:
+    """Damage the blocks of a table, or of all indexes, which no table has; which they are."""
+    path = folder / "store.duckdb"
+    content = path.read_bytes()
+    file = DuckDBFile(lambda offset, length: content[offset : offset + length])
+    with duckdb.connect(str(path), read_only=True) as connection:
+        tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+        stored = {
+            name: {block for (block,) in connection.execute(BLOCKS_OF.format(name)).fetchall()} for name in tables
+        }
+    others = set(range(file.active.blocks)) - file.blocks().free - file.blocks().metadata.keys()
+    damaged = stored[table] if table else others.difference(*stored.values())
+    with open(path, "r+b") as opened:
+        for block in damaged:
+            opened.seek(file.place_of(block) + 1000)
+            opened.write(b"damage")
+    return damaged
 
 
 @pytest.fixture
@@ -118,3 +142,56 @@ def test_a_file_without_indexes_is_read_and_written_rightly(without: Path) -> No
         store.vacuum()
         assert store.query_predictions().height == 29
         assert store.verify().is_sound
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_damaged_index_is_told_and_made_anew_and_what_waits_in_the_log_is_not_lost(folder: Path, saved: bool) -> None:
+    damaged = damage(folder)
+    assert damaged
+    with WorkspaceStore(folder) as store:
+        if saved:
+            sweep = begin_sweep(store)
+            new = predict_with_arrays(store, sweep, 7.0)
+            store.flush()
+        with pytest.raises(DamagedStoreError, match="n4a-fast verify"):
+            store.get_prediction("own-3")
+        kinds = {("wrong index", f"{table} id_key") for table in INDEXED}
+        kinds |= {("damaged block", str(block)) for block in damaged}
+        kinds |= {("waiting rows", "store.duckdb")} if saved else set()
+        found = store.verify()
+        assert {(finding.kind, finding.id) for finding in found.findings} == kinds
+        assert not found.is_sound
+        report = store.verify(repair=True)
+        assert {(finding.kind, finding.id) for finding in report.findings} == kinds
+        assert all(finding.is_repaired for finding in report.findings)
+        assert store.verify().findings == []
+        assert store.query_predictions().height == 30 + saved
+        if saved:
+            assert store.get_prediction(new, load_arrays=True)["y_pred"][0] == 7.0  # type: ignore[index]
+    with WorkspaceStore(folder) as store:
+        assert store.get_prediction("own-3", load_arrays=True)["y_pred"][0] == 3.0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("table", ["cached_chain_scores", "cached_chain_summaries"])
+def test_damaged_scores_that_were_computed_are_computed_again(folder: Path, table: str) -> None:
+    with WorkspaceStore(folder) as store:
+        (run,) = store.list_runs()["run_id"]
+        store.complete_run(run, {})
+        before = store.query_chain_summaries()
+    assert damage(folder, table)
+    with WorkspaceStore(folder) as store:
+        report = store.verify(repair=True)
+        assert {finding.kind for finding in report.findings} == {"damaged block", "damaged store"}
+        assert all(finding.is_repaired for finding in report.findings)
+        assert store.verify().findings == []
+        assert store.query_chain_summaries().equals(before)
+
+
+def test_damaged_rows_are_told_and_stay_as_they_are(folder: Path) -> None:
+    assert damage(folder, "predictions")
+    with WorkspaceStore(folder) as store:
+        report = store.verify(repair=True)
+        assert not any(finding.is_repaired for finding in report.findings)
+        assert {finding.kind for finding in report.findings} == {"damaged block", "damaged store"}
+        with pytest.raises(DamagedStoreError):
+            store.query_predictions()

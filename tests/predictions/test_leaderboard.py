@@ -167,6 +167,20 @@ def test_rmsecv_is_pooled_over_the_validation_samples(store: WorkspaceStore, swe
     assert row["rmsecv"] == pytest.approx(math.sqrt((10 * 0.01 + 30 * 0.09) / 40))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_fold_of_several_models_is_told_the_same_in_whatever_order_they_were_saved(
+    store: WorkspaceStore, sweep: Sweep, order: int
+) -> None:
+    saved = [("PLS", 10, "regression"), ("ridge", 30, "regression"), ("SVR", 20, None)]
+    for model, samples, task in saved[::order]:
+        predict(store, sweep.pipeline, sweep.chain, model_name=model, n_samples=samples, task_type=task, val_score=0.3)
+    predict(store, sweep.pipeline, sweep.chain, model_name="PLS", fold_id="1", n_samples=10, val_score=0.1)
+    store.complete_pipeline(sweep.pipeline, 0.1, 0.1, "rmse", 1)
+    row = store.leaderboard().frame.row(0, named=True)
+    assert (row["model_name"], row["task_type"]) == ("PLS", "regression")
+    assert row["rmsecv"] == pytest.approx(math.sqrt((30 * 0.09 + 10 * 0.01) / 40))
+
+
 def test_huge_scores_are_ranked_without_an_error(store: WorkspaceStore, sweep: Sweep) -> None:
     for fold, score in enumerate([1e300, 1e300]):
         predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), val_score=score)

@@ -1,5 +1,6 @@
 """Mending what can be mended without losing anything: what is derived is derived again, leftovers go, and what is
-whole of a damaged log is taken over.
+whole of a damaged log is taken over. Indexes come first: with a damaged one nothing can be written. What has a damaged
+block and is derived, which `verify` need not know, is derived again, too.
 
 Rows that go are first copied, as Parquet, into a folder of the workspace's `repairs/`; files are moved there.
 """
@@ -20,21 +21,26 @@ from n4a_fast.durable.publish import new_file
 from n4a_fast.durable.sync import make_folder, sync
 from n4a_fast.engine.connection import Database
 from n4a_fast.engine.workspace import Workspace
+from n4a_fast.errors import DamagedStoreError
 from n4a_fast.maintenance import verify_indexes, verify_keys
 from n4a_fast.maintenance.findings import Finding, VerificationReport
+from n4a_fast.maintenance.verify_blocks import BLOCK
 from n4a_fast.maintenance.verify_derived import COMPILED, LINKS, SCORES, links_to_mend
+from n4a_fast.maintenance.verify_files import WAITING, unreadable
 from n4a_fast.maintenance.verify_indexes import INDEX, MISSING
 from n4a_fast.maintenance.verify_keys import KEY
 from n4a_fast.maintenance.verify_leftovers import HOLD, LEFT
 from n4a_fast.maintenance.verify_rows import LEFTOVERS, extent
 from n4a_fast.schema.columns import CHAIN_ARTIFACTS, table_of
-from n4a_fast.tables.stale_chains import note_wrong_in_transaction, refresh
+from n4a_fast.schema.ddl import INDEXED
+from n4a_fast.tables.stale_chains import CACHED_TABLES, forget_all_in_transaction, note_wrong_in_transaction, refresh
 
 FOLDER = "repairs"
 ORPHAN, LOG = "orphaned file", "damaged log"
 _MOVED = (ORPHAN, LEFT)
 _DELETE_LINKS = "DELETE FROM chain_artifacts WHERE chain_id IN (SELECT chain_id FROM batch)"
 _INSERT_LINKS = "INSERT INTO chain_artifacts BY NAME SELECT * FROM batch"
+_READ_ALL = "SELECT bit_xor(hash(rows)) FROM {table} rows"
 _OF = {  # by kind, the table whose rows go, and the column of the ids that the findings name
     COMPILED: ("compiled_chains", "chain_id"),
     HOLD: ("artifact_holds", "holder"),
@@ -46,9 +52,16 @@ def repair(workspace: Workspace, report: VerificationReport) -> None:
     kept = workspace.root / FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     make_folder(kept)
     with workspace.lock:
-        _take_over_logs(workspace, [finding for finding in report.findings if finding.kind == LOG], kept)
-        workspace.flush()
-        mended = _mend_rows(workspace.database, report.findings, kept)
+        mended = _make_indexes_anew(workspace.database, report.findings)
+        if _has_damaged_block(report.findings):
+            _forget_unreadable_scores(workspace.database)
+        try:
+            _take_over_logs(workspace, [finding for finding in report.findings if finding.kind == LOG], kept)
+            workspace.flush()
+            workspace.database.drain()
+            mended |= _mend_rows(workspace.database, report.findings, kept)
+        except DamagedStoreError as error:  # rows that are damaged themselves: only a backup has them
+            report.findings.append(unreadable(error, workspace.database.path))
         left = verify_keys.still_wrong(workspace.database) if (KEY, "predictions") in mended else set()
         workspace.tables.forget_known()
     _move_files([finding for finding in report.findings if finding.kind in _MOVED], workspace.root, kept)
@@ -58,6 +71,37 @@ def repair(workspace: Workspace, report: VerificationReport) -> None:
         replace(finding, is_repaired=finding.id not in left and (_place(finding) in mended or finding.id in gone))
         for finding in report.findings
     ]
+
+
+def _has_damaged_block(findings: list[Finding]) -> bool:
+    return any(finding.kind == BLOCK for finding in findings)
+
+
+def _make_indexes_anew(database: Database, findings: list[Finding]) -> set[tuple[str, str]]:
+    """Indexes that are wrong or missing, and all where a damaged block may be an index's; what was mended. Nothing is
+    drained before.
+    """
+    wanted = {finding.id.partition(" ")[0] for finding in findings if finding.kind in (INDEX, MISSING)}
+    made = set()
+    for table in INDEXED if _has_damaged_block(findings) else wanted:
+        try:
+            with database.undrained():
+                verify_indexes.make_anew(database, table)
+            made.add(table)
+        except DamagedStoreError:  # the table itself is; it has a finding
+            continue
+    return {(kind, table) for kind in (INDEX, MISSING) for table in made}
+
+
+def _forget_unreadable_scores(database: Database) -> None:
+    """Where cached rows of chains cannot be read, none of them is kept."""
+    with database.undrained():
+        try:
+            for table in CACHED_TABLES:
+                database.rows(_READ_ALL.format(table=table))
+        except DamagedStoreError:
+            with database.transaction():
+                forget_all_in_transaction(database)
 
 
 def _take_over_logs(workspace: Workspace, damaged: list[Finding], kept: Path) -> None:
@@ -74,8 +118,6 @@ def _mend_rows(database: Database, findings: list[Finding], kept: Path) -> set[t
     """Delete leftovers, and derive again what is derived; what was mended."""
     wanted = {_place(finding) for finding in findings}
     leftovers = {(check.kind, check.table) for check in LEFTOVERS}
-    if tables := {table for kind, table in wanted if kind in (INDEX, MISSING)}:
-        verify_indexes.make_anew(database, tables)
     for check in LEFTOVERS if wanted & leftovers else ():  # with rows go contents that these alone have
         _delete_rows(database, check.table, check.where, kept)
     for kind, (table, column) in _OF.items():
@@ -88,7 +130,7 @@ def _mend_rows(database: Database, findings: list[Finding], kept: Path) -> set[t
         _mend_links(database, kept)
     if chains := _ids(findings, SCORES):
         _compute_again(database, chains, kept)
-    return {place for place in wanted if place in leftovers or place[0] in (INDEX, MISSING, KEY, LINKS, SCORES, *_OF)}
+    return {place for place in wanted if place in leftovers or place[0] in (WAITING, KEY, LINKS, SCORES, *_OF)}
 
 
 def _ids(findings: list[Finding], kind: str) -> list[str]:
@@ -108,7 +150,7 @@ def _mend_keys(database: Database, kept: Path) -> None:
 
 def _compute_again(database: Database, chains: list[str], kept: Path) -> None:
     with database.transaction():
-        for table in ("cached_chain_scores", "cached_chain_summaries"):
+        for table in CACHED_TABLES:
             rows = database.arrow(f"FROM {table} WHERE list_contains(?, chain_id)", (chains,))
             _keep_rows(rows, kept / f"{table}.parquet")
         note_wrong_in_transaction(database, chains)

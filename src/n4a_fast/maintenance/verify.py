@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +29,16 @@ from n4a_fast.errors import (
 )
 from n4a_fast.maintenance import repair, verify_derived, verify_files, verify_indexes, verify_leftovers, verify_rows
 from n4a_fast.maintenance.findings import Finding, Progress, VerificationReport
-from n4a_fast.maintenance.verify_blocks import BLOCKS_AT_ONCE, BlockReader
+from n4a_fast.maintenance.verify_blocks import BLOCK, BLOCKS_AT_ONCE, BlockReader
+from n4a_fast.maintenance.verify_files import UNREADABLE
 from n4a_fast.merging.shards import is_there, opened_shard, shards_below, unless_removed
 from n4a_fast.tables.stale_chains import current_chains
 
 _FILES_AT_ONCE = 256
 _MEMORY = 512 * 2**20  # bytes of DuckDB's own
-# these say nothing of what is stored, and so are no findings
 _CHECKS = "checks"  # of whole tables and folders
+_UNREAD = (UNREADABLE, BLOCK)
+# these say nothing of what is stored, and so are no findings
 _ABOUT_THE_CALL = (StoreLockedError, StoreMovedError, StoreClosedError, ForkedProcessError, MemoryLimitError)
 
 
@@ -55,6 +58,13 @@ class Verification:
         """All steps; quick ones leave out what reads every row or every file as a whole. Then the repair, then shards,
         each of which has its own.
         """
+        self._look()
+        if self._repairs and self.report.findings:
+            repair.repair(self._workspace, self.report)
+            self._look_again()
+        self._shards()
+
+    def _look(self) -> None:
         steps = (self._logs, self._blocks, self._rows, self._derived, self._artifacts, self._templates, self._left)
         for step in steps:
             try:
@@ -63,9 +73,17 @@ class Verification:
                 raise
             except StoreError as error:
                 self.report.findings.append(verify_files.unreadable(error, self._database.path))
-        if self._repairs and self.report.findings:
-            repair.repair(self._workspace, self.report)
-        self._shards()
+
+    def _look_again(self) -> None:
+        """After a repair: whether all that could not be read can be now, or is used no more."""
+        if any(finding.kind in _UNREAD for finding in self.report.findings):
+            again = Verification(self._workspace, self._quick, 1 / self._step, self._progress)
+            again._look()
+            left = {(finding.kind, finding.id) for finding in again.report.findings}
+            self.report.findings = [
+                replace(each, is_repaired=(each.kind, each.id) not in left) if each.kind in _UNREAD else each
+                for each in self.report.findings
+            ]
 
     def _note(self, part: str, count: int, findings: Iterable[Finding] = ()) -> None:
         self.report.checked[part] = self.report.checked.get(part, 0) + count
@@ -73,7 +91,7 @@ class Verification:
 
     def _logs(self) -> None:
         """What waits in segments of this and other processes can be read, and goes into the tables. Where one is
-        damaged nothing does, and the rest is looked at as it is.
+        damaged, or a table takes nothing, nothing does, and the rest is looked at as it is.
         """
         with self._workspace.lock:
             self._database.refresh()
@@ -81,10 +99,16 @@ class Verification:
             self._is_drained = not damaged
             if not self._database.read_only and not damaged:
                 self._workspace.flush()
+            self._note(_CHECKS, 1, map(verify_files.damaged_log, damaged))
+            try:
+                with self._reading():
+                    pass
+            except DamagedStoreError as error:
+                self._is_drained = False
+                self._note(_CHECKS, 0, [verify_files.waiting(error)])
             with self._reading():
                 if not self._quick and not self._database.read_only:
                     self._database.checkpoint()  # blocks that only the log names are not looked at
-            self._note(_CHECKS, 1, map(verify_files.damaged_log, damaged))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ _HELPER = """import sys, types
 package = types.ModuleType("n4a_fast"); package.__path__ = [sys.argv[1]]; sys.modules["n4a_fast"] = package
 from n4a_fast.maintenance.verify_blocks import main; main(sys.argv[2])"""
 _PACKAGE = str(Path(__file__).parents[1])
+BLOCK = "damaged block"
 _FACTOR, _SEED = 0xBF58476D1CE4E5B9, 5381
 BLOCKS_AT_ONCE = 512  # 128 MB: a tenth of a second
 _FEW = 32  # blocks, a millisecond each without numpy, which takes 80 to import
@@ -53,7 +54,7 @@ class BlockReader:
 
     def _finding(self, block: str) -> Finding:
         what = "its header or its list of free blocks" if block == "header" else "its content"
-        return Finding("damaged block", block, self._path, f"{what} does not match its checksum", RESTORE)
+        return Finding(BLOCK, block, self._path, f"{what} does not match its checksum", RESTORE)
 
     def close(self) -> None:
         self._helper.kill()

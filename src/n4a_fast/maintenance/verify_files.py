@@ -8,11 +8,12 @@ from pathlib import Path
 
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.durable.plain_files import read_text
-from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, LogDamagedError, StoreError
+from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, DamagedStoreError, LogDamagedError, StoreError
 from n4a_fast.maintenance.findings import RESTORE, Finding
 from n4a_fast.values import jsontext
 from n4a_fast.values.seals import is_broken
 
+WAITING, UNREADABLE = "waiting rows", "damaged store"
 _YOUNG_SECONDS = 3600.0  # a file that a save is about to register
 _PIPELINE, _METADATA = "pipeline.json", "metadata.json"
 _CURE = "restore the file from a backup, or delete the chains that use it"
@@ -77,7 +78,13 @@ def damaged_log(error: LogDamagedError) -> Finding:
     return Finding("damaged log", error.path.name, error.path, message, cure)
 
 
+def waiting(error: DamagedStoreError) -> Finding:
+    """Rows of logs that the tables do not take."""
+    message = f"what was saved last, and lies in logs, cannot go into the tables: {error.reason}"
+    return Finding(WAITING, error.path.name, error.path, message, RESTORE)
+
+
 def unreadable(error: StoreError, path: Path) -> Finding:
     """A part of the store that could not be looked at at all."""
     place = getattr(error, "path", None)
-    return Finding("damaged store", type(error).__name__, Path(place) if place else path, str(error), RESTORE)
+    return Finding(UNREADABLE, type(error).__name__, Path(place) if place else path, str(error), RESTORE)

@@ -1,9 +1,11 @@
 """Whether the indexes of keys are there, and find the rows of their tables, and no others.
 
 A file that was made before there were any is read rightly without, and slower. An index that misses a row would hide
-it from whoever asks for its id. A repair makes either anew; nothing in them is the only copy. Of a table with more
-than a million rows, those with the smallest keys and those with the largest are looked up, which are the oldest and
-the newest: DuckDB keeps all that an index gives to one statement.
+it from whoever asks for its id, one with a damaged block lets nobody ask for ids, or write. A repair makes all of
+these anew; nothing in them is the only copy. Of a table with more than a million rows, those with the smallest keys and
+those with the largest are looked up, which are the oldest and the newest: DuckDB keeps all that an index gives to one
+statement. Which blocks are an index's, DuckDB does not tell: they are those that are in use no more once it is made
+anew.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from n4a_fast.engine.connection import Database
+from n4a_fast.errors import DamagedStoreError
 from n4a_fast.maintenance.findings import Finding
 from n4a_fast.schema.ddl import INDEX_ANEW, INDEXED
 
@@ -39,42 +42,37 @@ def missing_indexes(database: Database) -> list[Finding]:
 
 
 def wrong_indexes(database: Database) -> list[Finding]:
-    """Tables whose index does not give what is in them."""
-    found = {table: _differing(database, table) for table in INDEXED}
+    """Tables whose index does not give what is in them, or cannot be read."""
+    found = {table: _fault(database, table) for table in INDEXED}
     return [
-        Finding(
-            INDEX,
-            f"{table} id_key",
-            database.path,
-            f"its index of keys is wrong for {rows:,} rows: what asks for a prediction by its id may miss it",
-            _CURE,
-        )
-        for table, rows in found.items()
-        if rows
+        Finding(INDEX, f"{table} id_key", database.path, message, _CURE) for table, message in found.items() if message
     ]
 
 
-def make_anew(database: Database, tables: set[str]) -> None:
-    """Drop the indexes of these tables, and make them."""
+def make_anew(database: Database, table: str) -> None:
+    """Drop the index of a table, and make it."""
     with database.making_indexes():
         with database.transaction():
-            for table in sorted(tables):
-                for statement in INDEX_ANEW[table]:
-                    database.execute(statement)
+            for statement in INDEX_ANEW[table]:
+                database.execute(statement)
         database.checkpoint()
 
 
-def _differing(database: Database, table: str) -> int:
-    """How many rows of a table, of those with a key, are not those that its index gives."""
+def _fault(database: Database, table: str) -> str:
+    """What is wrong with the index of a table, of which the rows with a key are looked up; empty where nothing is."""
     ((rows,),) = database.rows(_COUNT.format(table=table))
     if not rows:
-        return 0
+        return ""
     ((low, high),) = database.rows(_BOUNDS.format(table=table, share=min(0.5, _AT_ONCE / rows)))
     differing = 0
     for side in (f"<= {low}", f"> {max(low, high)}"):
         database.forget_indexes()
-        with database.looking_up(1, rows):
-            found = database.arrow(_BY_INDEX.format(table=table, side=side))["place"].to_numpy()
         there = database.arrow(_IN_TABLE.format(table=table, side=side))["place"].to_numpy()
+        try:
+            with database.looking_up(1, rows):
+                found = database.arrow(_BY_INDEX.format(table=table, side=side))["place"].to_numpy()
+        except DamagedStoreError as error:
+            return f"its index of keys is damaged: what asks for a prediction by its id, or saves one, fails ({error})"
         differing += len(np.setxor1d(found, there))
-    return differing
+    wrong = f"its index of keys is wrong for {differing:,} rows: what asks for a prediction by its id may miss it"
+    return wrong if differing else ""

@@ -10,10 +10,10 @@ for the views, for the refresh and for `verify`.
 from __future__ import annotations
 
 # A fold has the score of its own partition, or else the one its other rows name. `missing_folds` are folds without
-# a finite validation score and those of which there is a model but no prediction.
+# a finite validation score and those of which there is a model but no prediction. Where rows of a fold differ, the
+# same one is told each time, whatever the order in which threads read.
 _FOLDS = """SELECT chain_id, dataset_name, metric, fold_id, {val} AS val, {test} AS test, {train} AS train,
-        any_value(n_samples) FILTER (partition = 'val') AS n_val,
-        any_value(model_name) AS model_name, any_value(task_type) AS task_type
+        max(n_samples) FILTER (partition = 'val') AS n_val, min(model_name) AS model_name, min(task_type) AS task_type
     FROM ({predictions})
     WHERE chain_id IS NOT NULL AND refit_context IS NULL AND NOT suffix(fold_id, '_agg')
         AND fold_id NOT IN ('avg', 'w_avg', 'final')
@@ -130,12 +130,13 @@ ALL_SCORES = f"""FROM cached_chain_scores ANTI JOIN stale_chains USING (chain_id
 ALL_SUMMARIES = f"""SELECT * EXCLUDE ({BOOKKEEPING}) FROM cached_chain_summaries ANTI JOIN stale_chains USING (chain_id)
         UNION ALL SELECT * EXCLUDE ({BOOKKEEPING}) FROM ({summaries_of(_STALE)})"""
 VIEWS = (f"CREATE VIEW chain_scores AS {ALL_SCORES}", f"CREATE VIEW v_chain_summary AS {ALL_SUMMARIES}")
+NOTE_ALL = """INSERT INTO stale_chains SELECT chain_id, min(nk), max(nk), count(*) FROM predictions
+    WHERE chain_id IS NOT NULL GROUP BY chain_id"""
 # of format 2: nothing is cached yet
 CACHED = (
     "DROP VIEW v_chain_scores",
     "DROP VIEW v_chain_summary",
     *TABLES,
     *VIEWS,
-    """INSERT INTO stale_chains SELECT chain_id, min(nk), max(nk), count(*) FROM predictions
-        WHERE chain_id IS NOT NULL GROUP BY chain_id""",
+    NOTE_ALL,
 )

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import StoreUnavailableError
-from n4a_fast.schema.chain_scores import scores_of, summaries_of
+from n4a_fast.schema.chain_scores import NOTE_ALL, scores_of, summaries_of
 from n4a_fast.tables.rows import ONE_OF
 
 _PREDICTIONS_AT_ONCE = 2**18  # of the chains of one commit: Ctrl-C waits for it
@@ -61,6 +61,7 @@ _FORGET = "DELETE FROM {table} WHERE chain_id IN (SELECT chain_id FROM wanted)"
 _SOURCE = "FROM predictions SEMI JOIN wanted USING (chain_id) WHERE {ranges}"
 NumberArray = np.ndarray[Any, np.dtype[np.uint64]]
 _REFRESH = {"cached_chain_scores": scores_of, "cached_chain_summaries": summaries_of}
+CACHED_TABLES = tuple(_REFRESH)
 
 
 def note_predictions_in_transaction(database: Database, rows: pa.Table) -> None:
@@ -190,6 +191,13 @@ def ranges_of(database: Database, chain_ids: list[str]) -> str:
 def note_wrong_in_transaction(database: Database, chain_ids: list[str]) -> None:
     """Chains are stale, wherever their predictions are."""
     database.insert(_NOTE_WHERE, wanted=pa.table({"chain_id": pa.array(chain_ids, pa.string())}))
+
+
+def forget_all_in_transaction(database: Database) -> None:
+    """No chain has cached rows, whatever can be read of those there are."""
+    for table in CACHED_TABLES:
+        database.execute(f"DELETE FROM {table}")
+    database.execute(NOTE_ALL)
 
 
 def _refresh(database: Database, chains: pa.Table) -> None:
