@@ -33,7 +33,7 @@ class Maker:
 
     def rows(self, count: int) -> list[LateRow]:
         makers = {"scores": self._making("scores", lambda place: {"val": [place]}), "weights": self._making("weights")}
-        return late_rows(FORM, makers, count)
+        return late_rows(FORM, makers, {}, count)
 
     def _making(self, name: str, make: Callable[[int], Any] = lambda _: []) -> Callable[[Sequence[int]], list[Any]]:
         def call(places: Sequence[int]) -> list[Any]:
@@ -137,7 +137,7 @@ def test_who_reads_past_the_methods_is_told_rather_than_misled(maker: Maker) -> 
 def test_threads_that_ask_at_once_get_one_object() -> None:
     begin = threading.Barrier(2)
     found: list[list[Any]] = [[], []]
-    rows = late_rows({"a": None}, {"a": lambda places: [[place] for place in places]}, 300)
+    rows = late_rows({"a": None}, {"a": lambda places: [[place] for place in places]}, {}, 300)
 
     def ask(mine: list[Any]) -> None:
         begin.wait(60)
@@ -201,7 +201,7 @@ def test_a_damaged_row_hinders_none_before_or_after_it() -> None:
             raise InvalidInputError("what is stored is no JSON")
         return [*places]
 
-    rows = late_rows({"a": None}, {"a": make}, 100)
+    rows = late_rows({"a": None}, {"a": make}, {}, 100)
     assert [dict(row)["a"] for row in rows[:40]] == [*range(40)]
     with pytest.raises(InvalidInputError, match="no JSON"):
         dict(rows[40])

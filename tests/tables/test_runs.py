@@ -183,3 +183,11 @@ def test_artifacts_go_with_the_run_unless_they_are_to_stay(store: WorkspaceStore
     assert runs[1][1].exists()
     assert store.gc_artifacts() == 1
     assert not runs[1][1].exists()
+
+
+def test_several_runs_are_found_as_each_of_them_is(store: WorkspaceStore) -> None:
+    runs = [store.begin_run(f"run {number}", {"seed": number}, [{"name": "corn"}]) for number in range(3)]
+    store.complete_run(runs[1], {"best": 0.1})
+    found = store._open().runs.find_many([runs[2], "unknown", runs[0], runs[1]])
+    assert found == {run: store.get_run(run) for run in runs}
+    assert store._open().runs.find_many([]) == {}

@@ -9,13 +9,14 @@ import polars as pl
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import RUNS
-from n4a_fast.tables.rows import PendingRows
+from n4a_fast.tables.rows import ONE_OF, PendingRows
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
 
 EXPECTED = "expected_pipelines"  # key of a running run's summary
 _JSON = ("config", "datasets", "summary")
 _GET = "SELECT * FROM runs WHERE run_id = ?"
+_THESE = f"SELECT * FROM runs WHERE {ONE_OF.format('run_id', 1)}"
 _LIST = """SELECT * FROM runs
 WHERE (?1 IS NULL OR status = ?1)
     AND (?2 IS NULL OR list_contains(json_extract_string(datasets, '$[*].name'), ?2))
@@ -75,7 +76,12 @@ class Runs(PendingRows):
     def find(self, run_id: str) -> dict[str, Any] | None:
         """The run with its JSON columns decoded, or None."""
         row = self._database.row(_GET, (run_id,))
-        return row and {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}
+        return row and _decoded(row)
+
+    def find_many(self, run_ids: list[str]) -> dict[str, dict[str, Any]]:
+        """Those of these runs that there are, by id, as `find` gives them."""
+        rows = self._database.arrow(_THESE, (run_ids,)).to_pylist() if run_ids else []
+        return {row["run_id"]: _decoded(row) for row in rows}
 
     def listed(self, status: str | None, dataset: str | None, limit: int, offset: int) -> pl.DataFrame:
         return self._database.frame(
@@ -96,3 +102,7 @@ class Runs(PendingRows):
     def _finish(self, run_id: str, **changes: Any) -> None:
         self.require_known(run_id)
         self.change(run_id, **changes, completed_at=checks.now())
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{name: jsontext.decode(row[name]) for name in _JSON}}

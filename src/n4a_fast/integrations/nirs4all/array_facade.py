@@ -18,7 +18,7 @@ import pyarrow as pa
 from n4a_fast.errors import NotFoundError
 from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded, is_real
 from n4a_fast.integrations.workspaces.array_files import ArrayFiles, file_name
-from n4a_fast.predictions.loaded import ListViews
+from n4a_fast.predictions.loaded import LoadedArrays
 from n4a_fast.values import jsontext
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Record = Mapping[str, Any]
 _INDEX = np.int32  # of samples, as nirs4all gives them
 _METADATA_TABLE = "prediction_metadata"
 _BESIDE = "prediction_arrays"  # what is kept beside arrays is kept under this name
-_ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
+ARRAYS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
 _SPECTRA = ("X", "spectra")
 _BATCH = 16_384
 _METADATA = """SELECT m.prediction_id, s.content FROM prediction_metadata m JOIN shared_metadata s USING (content_hash)
@@ -105,14 +105,14 @@ class ArrayFacade:
     def taken_from(self, prediction: dict[str, Any]) -> dict[str, Any]:
         """What `load_single` gives, of a row that was read with its arrays, which it loses; empty without any."""
         name = prediction["prediction_id"]
-        found = {each: prediction.pop(each) for each in (*_ARRAYS, "sample_metadata")}
-        if all(found[each] is None for each in _ARRAYS):  # it has none, or only what is kept beside them
+        found = {each: prediction.pop(each) for each in (*ARRAYS, "sample_metadata")}
+        if all(found[each] is None for each in ARRAYS):  # it has none, or only what is kept beside them
             return self.load_single(name) or {}
         return self._completed(name, found)
 
     def _completed(self, prediction_id: str, found: dict[str, Any]) -> dict[str, Any]:
         """Arrays and metadata of one prediction with what is kept beside them."""
-        arrays = {name: found[name] for name in _ARRAYS}
+        arrays = {name: found[name] for name in ARRAYS}
         if arrays["sample_indices"] is not None:
             arrays["sample_indices"] = arrays["sample_indices"].astype(_INDEX)
         return _row(arrays, found["sample_metadata"], self._store.beside_row(_BESIDE, prediction_id))
@@ -209,27 +209,33 @@ class NoArraysError(NotFoundError, FileNotFoundError):
 
 
 def _loaded(workspace: Workspace, asked: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    arrays = workspace.arrays.load_existing(asked, _ARRAYS)
+    arrays = workspace.arrays.load_existing(asked, ARRAYS)
     found = arrays.prediction_ids
     named = pa.table({"prediction_id": pa.array(found, pa.string())})
     metadata, kept = (
         _texts(workspace.database.select(query, asked=named)) if table in workspace.tables.kept() else {}
         for table, query in ((_METADATA_TABLE, _METADATA), (_BESIDE, _KEPT))
     )
-    columns = [_own(getattr(arrays, name), _INDEX if name == "sample_indices" else None) for name in _ARRAYS]
-    for name, values in zip(found, zip(*columns, strict=True), strict=True):
-        row = dict(zip(_ARRAYS, values, strict=True))
+    for name, row in zip(found, plain_rows(arrays), strict=True):
         if name in metadata or name in kept:
             yield name, _row(row, jsontext.decode(metadata.get(name)), jsontext.decode(kept.get(name)) or {})
         else:
-            yield name, {**row, "X": None, "spectra": None, "sample_metadata": {}, "result_metadata": {}}
+            yield name, row
+
+
+def plain_rows(arrays: LoadedArrays, places: slice = slice(None)) -> Iterator[dict[str, Any]]:
+    """What `load_batch` gives for predictions that have nothing but these arrays, at some places."""
+    columns = [_own(getattr(arrays, name)[places], _INDEX if name == "sample_indices" else None) for name in ARRAYS]
+    for values in zip(*columns, strict=True):
+        row = dict(zip(ARRAYS, values, strict=True))
+        yield {**row, "X": None, "spectra": None, "sample_metadata": {}, "result_metadata": {}}
 
 
 def _texts(table: pa.Table) -> dict[str, str]:
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _own(views: ListViews, kind: type | None) -> list[Array | None]:
+def _own(views: list[Array | None], kind: type | None) -> list[Array | None]:
     """Each array as one of its own, which may be written to."""
     return [None if view is None else view.astype(kind or view.dtype) for view in views]
 

@@ -137,14 +137,23 @@ class LateRow(WholeRow):
             self.__class__, self._source = WholeRow, None  # type: ignore[assignment]
 
 
-def late_rows(form: Mapping[str, Any], makers: Makers, count: int) -> list[LateRow]:
-    """So many rows with the keys and values of `form`, those late that there are makers for."""
+def late_rows(
+    form: Mapping[str, Any], makers: Makers, columns: Mapping[str, Sequence[Any]], count: int
+) -> list[LateRow]:
+    """So many rows with the keys and values of `form`, those of each row in `columns` excepted; those values late that
+    there are makers for.
+    """
     shown = dict(form)  # with room for no more than its keys, as copies of it have
     shown.update((key, LATE) for key in makers)
-    rows = [*map(LateRow, repeat(shown, count))]
-    source = Source(makers, count)
-    for place, row in enumerate(rows):  # an `__init__` of its own would take longer than all else
-        row._source, row._place = source, place
+    source, names, rows = Source(makers, count), tuple(columns), list[LateRow]()
+    of_rows = zip(*columns.values(), strict=True) if columns else repeat((), count)
+    for place, values in enumerate(
+        of_rows
+    ):  # row by row: a dict takes more than a kilobyte, and is not looked for again
+        row = LateRow(shown)
+        row.update(zip(names, values, strict=True))
+        row._source, row._place = source, place  # an `__init__` of its own would take longer than all else
+        rows.append(row)
     return rows
 
 

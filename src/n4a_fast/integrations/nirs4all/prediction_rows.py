@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import wraps
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +20,10 @@ import numpy as np
 import polars as pl
 
 from n4a_fast.engine.workspace import Workspace
+from n4a_fast.integrations.nirs4all.array_facade import ARRAYS, plain_rows
 from n4a_fast.integrations.nirs4all.late_rows import Maker, Makers, late_rows
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
+from n4a_fast.predictions.loaded import LoadedArrays
 from n4a_fast.values import jsontext
 from n4a_fast.values.uncollected import uncollected
 
@@ -36,7 +39,6 @@ _MADE = "created_at"  # when the row in memory was made
 _OF_REFITS = ("final", "final_agg")  # whose scores nirs4all takes from each other
 _TARGETS = ("y_true", "y_pred", "y_proba")
 _INDICES = "sample_indices"
-_ARRAYS = (*_TARGETS, _INDICES)
 _BATCH = 16_384  # predictions that are let go together
 _EMPTY: dict[str, Callable[[], Any]] = {"weights": list, "metadata": dict, "result_metadata": dict}  # in plain rows
 _MORE = ("X", "spectra", "sample_metadata", "result_metadata")
@@ -81,7 +83,7 @@ def _together(original: Fill) -> Fill:
             of_runs = pl.DataFrame([run, df["dataset_name"]]).with_row_index()
             first = df[of_runs.unique(["pipeline_id", "dataset_name"], keep="first", maintain_order=True)["index"]]
             store._of_runs.read_ahead(workspace, first["pipeline_id"].unique().to_list(), chains=False)
-            original(self, store, first)
+            original(self, _AtHand(store, runs=workspace.runs.find_many(run.drop_nulls().unique().to_list())), first)
 
     return ask
 
@@ -117,11 +119,14 @@ def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arr
         if plain.sum() < _WORTH_IT:
             return None
         theirs = df.filter(~plain | (pl.int_range(len(df), eager=True) == plain.arg_max()))
+        batches = [*df.filter(plain).iter_slices(_BATCH)]
+        arrays = [_loaded(workspace, batch, described) for batch in batches] if load_arrays else []
         shown = kind()
         store._of_runs.read_ahead(workspace, theirs["pipeline_id"].unique().to_list(), chains=True)
-        original(shown, store, theirs, load_arrays=load_arrays)
+        at_hand = _AtHand(store, arrays=described | _first_of(arrays))
+        original(shown, at_hand, theirs, load_arrays=load_arrays)
         form = shown._buffer[int((~plain)[: plain.arg_max()].sum())]
-        made = _like(form, workspace, df.filter(plain), described if load_arrays else None)
+        made = _like(form, workspace, batches, arrays, described)
     if not _is_same(dict(made[0]), form):
         return None
     made[0] = form
@@ -131,15 +136,47 @@ def _made(original: Fill, kind: type, store: Store1x, df: pl.DataFrame, load_arr
     return [next(of_plain if is_plain else others) for is_plain in plain.to_list()]
 
 
-def _like(form: Row, workspace: Workspace, df: pl.DataFrame, described: dict[str, Row] | None) -> list[Row]:
-    """Rows in the form of one of them; without arrays if nothing is `described`."""
+class _AtHand:
+    """A store to nirs4all's own code, of which some answers are known: arrays of predictions, and runs."""
+
+    def __init__(self, store: Store1x, *, arrays: dict[str, Row] | None = None, runs: dict[str, Row] | None = None):
+        self._store, self._arrays, self._runs = store, arrays or {}, runs or {}
+        self.array_store = self
+
+    def load_batch(self, prediction_ids: Sequence[str], dataset_name: str | None = None) -> dict[str, Row]:
+        """As the store gives it; each is asked for once."""
+        found = {each: self._arrays[each] for each in prediction_ids if each in self._arrays}
+        left = [each for each in prediction_ids if each not in found]
+        return found | (self._store.array_store.load_batch(left, dataset_name) if left else {})
+
+    def get_run(self, run_id: str) -> Row | None:
+        """As the store gives it."""
+        return self._runs[run_id] if run_id in self._runs else self._store.get_run(run_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def _first_of(arrays: list[LoadedArrays]) -> dict[str, Row]:
+    """The arrays of the first prediction, as `load_batch` gives them; of one without any nirs4all asks itself."""
+    return dict(zip(arrays[0].prediction_ids[:1], plain_rows(arrays[0], slice(1)), strict=True)) if arrays else {}
+
+
+def _like(
+    form: Row,
+    workspace: Workspace,
+    batches: list[pl.DataFrame],
+    arrays: list[LoadedArrays],
+    described: dict[str, Row],
+) -> list[Row]:
+    """Rows in the form of one of them; without arrays if none were loaded."""
     names = dict(workspace.database.rows(_PIPELINES))
     chains = {chain: (step, path) for chain, step, path in workspace.database.rows(_CHAINS)}
     made: list[Row] = []
-    for batch in df.iter_slices(_BATCH):
-        arrays = {} if described is None else _arrays(workspace, batch["prediction_id"].to_list(), described)
+    for batch, loaded in zip_longest(batches, arrays):
+        of_arrays = {} if loaded is None else _arrays(loaded, batch["prediction_id"].to_list(), described)
         empty = {**dict.fromkeys(_TARGETS, _nothing), _INDICES: list, **_EMPTY}
-        makers = {name: _empty_maker(make) for name, make in empty.items()} | arrays
+        makers = {name: _empty_maker(make) for name, make in empty.items()} | of_arrays
         makers |= {name: _decoder(batch[name]) for name in _JSON}
         made += _filled(form, _columns(batch, names, chains), {**makers, "branch_path": _path_maker(batch, chains)})
     return made
@@ -149,13 +186,9 @@ def _filled(form: Row, columns: Columns, makers: Makers) -> list[Row]:
     """A row for each place of the columns; what all have is filled in once."""
     shared = {names: column[0] for names, column in columns.items() if column.eq_missing(column[0]).all()}
     filled = form | {name: value for names, value in shared.items() for name in names}
-    rows: list[Row] = [*late_rows(filled, makers, len(columns[_IDS]))]
-    for names in columns.keys() - shared.keys():
-        values = columns[names].to_list()
-        for name in names:
-            for row, value in zip(rows, values, strict=True):
-                row[name] = value
-    return rows
+    lists = {names: columns[names].to_list() for names in columns.keys() - shared.keys()}
+    of_rows = {name: values for names, values in lists.items() for name in names}
+    return [*late_rows(filled, makers, of_rows, len(columns[_IDS]))]
 
 
 def _described(store: Store1x, prediction_ids: list[str]) -> dict[str, Row]:
@@ -173,9 +206,13 @@ def _is_given(value: Any) -> bool:
     return value is not None and len(value) > 0
 
 
-def _arrays(workspace: Workspace, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, Maker]:
+def _loaded(workspace: Workspace, batch: pl.DataFrame, described: dict[str, Row]) -> LoadedArrays:
+    """The arrays of predictions that have nothing else."""
+    return workspace.arrays.load_existing([each for each in batch["prediction_id"] if each not in described], ARRAYS)
+
+
+def _arrays(loaded: LoadedArrays, prediction_ids: list[str], described: dict[str, Row]) -> dict[str, Maker]:
     """By name of an array, what makes those of the predictions at some places, each its own to write to."""
-    loaded = workspace.arrays.load_existing([each for each in prediction_ids if each not in described], _ARRAYS)
     rows = {each: row for row, each in enumerate(loaded.prediction_ids)}
     places = [rows.get(each) for each in prediction_ids]
     beside = {each: described[each] | _listed_indices(described[each]) for each in prediction_ids if each in described}
