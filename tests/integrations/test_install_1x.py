@@ -6,6 +6,7 @@ A package in its shape stands in for it: a store on SQLite, its arrays, a reader
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,22 +204,66 @@ input()
 """
 
 
-def test_nirs4all_removes_no_file_that_a_running_save_is_about_to_use(tmp_path: Path) -> None:
+@pytest.fixture
+def orphans(tmp_path: Path) -> tuple[Path, Path]:
+    """Files of two artifacts, of which the store beside them knows nothing."""
+    for name in ("w", "other"):
+        with WorkspaceStore(tmp_path / name) as store:
+            saved = [store.save_artifact([each], "list", "model", "joblib") for each in (1.5, 2.5) if name == "other"]
+            found = [store.get_artifact_path(artifact) for artifact in saved]
+    shutil.copytree(tmp_path / "other" / "artifacts", tmp_path / "w" / "artifacts", dirs_exist_ok=True)
+    first, second = (tmp_path / "w" / path.relative_to(tmp_path / "other") for path in found)
+    return first, second
+
+
+def test_nirs4all_removes_no_file_that_a_running_save_is_about_to_use(orphans: tuple[Path, Path]) -> None:
     from n4a_fast.integrations.nirs4all.readers import StorePath
 
-    with WorkspaceStore(tmp_path / "w") as store:
-        known = store.get_artifact_path(store.save_artifact([1.5], "list", "model", "joblib"))
-    artifacts = StorePath(tmp_path / "w" / "artifacts")
-    assert known in set(artifacts.rglob("*"))
-    saver = child(SAVER, tmp_path / "w")
-    read_line(saver)  # it has come to use the known one, too, and tells of both by its claims alone
-    files = [path for path in artifacts.rglob("*") if path.is_file()]
-    assert not files
+    known, _ = orphans
+    artifacts = StorePath(known.parents[1])
+    assert set(orphans) <= set(artifacts.rglob("*"))
+    saver = child(SAVER, artifacts.parent)
+    read_line(saver)  # it has come to use both, and tells of them by its claims alone
+    assert not [path for path in artifacts.rglob("*") if path.is_file()]
     StorePath(known).unlink()
     assert known.is_file()
     kill(saver)
-    files = [path for path in artifacts.rglob("*") if path.is_file()]
-    assert len(files) == 2
-    assert known in files
+    assert {path for path in artifacts.rglob("*") if path.is_file()} == set(orphans)
     StorePath(known).unlink()
     assert not known.exists()
+
+
+SAVES_AND_LETS_GO = """
+import sys
+from n4a_fast import WorkspaceStore
+store = WorkspaceStore(sys.argv[1], flush_interval=None)
+pipeline = store.begin_pipeline(store.begin_run("r", {}, []), "p", {}, [], "d", "")
+model = store.save_artifact([1.5], "list", "model", "joblib")
+store.save_chain(pipeline, [], 1, "list", "", "per_fold", {"fold_0": model}, {})
+store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
+print(model, flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("ending", ["runs on", "is killed", "has ended"])
+def test_nirs4all_removes_no_file_that_came_into_use_since_it_was_listed(
+    orphans: tuple[Path, Path], ending: str
+) -> None:
+    from n4a_fast.integrations.nirs4all.readers import StorePath
+
+    workspace = orphans[0].parents[2]
+    listed = [path for path in StorePath(workspace / "artifacts").rglob("*") if path.is_file()]
+    saver = child(SAVES_AND_LETS_GO, workspace)
+    model = read_line(saver)  # it claimed the file, committed what uses it, and claims it no more
+    if ending == "is killed":
+        kill(saver)
+    elif ending == "has ended":
+        saver.communicate("\n", timeout=DEADLINE)
+    for path in listed:
+        StorePath(path).unlink()
+    if ending == "runs on":
+        kill(saver)
+    assert [path.exists() for path in orphans] == [True, False]
+    with WorkspaceStore.open_readonly(workspace) as store:
+        assert store.load_artifact(model) == [1.5]

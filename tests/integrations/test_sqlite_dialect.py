@@ -41,6 +41,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store1x, sq
                 kwargs: dict[str, Any] = {"val_score": score, "scores": scores, "refit_context": refit}
                 predict(store, pipeline, chain, fold_id=fold, model_name=model, **kwargs)
                 predict(store, pipeline, chain, fold_id=fold, model_name=model, partition="test", **kwargs)
+            if name == "second":  # as many rows of each would hide what is mixed up
+                predict(
+                    store, pipeline, chain, fold_id="2", model_name=model, val_score=0.75, scores={"val": {"r2": 0.25}}
+                )
             store.log_step(pipeline, 1, "SNV", "end", duration_ms=3)
             store.complete_pipeline(pipeline, 0.25, 0.5, "rmse", 7)
             store.complete_run(run, {"best": 0.25})
@@ -56,6 +60,24 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store1x, sq
 QUERIES = {
     "like": "SELECT count(*) FROM predictions WHERE model_name LIKE 'pls%'",
     "not like": "SELECT count(*) FROM predictions WHERE model_name NOT LIKE '%RIDGE%'",
+    "not like, with signs of its own": (
+        "SELECT count(*) FROM predictions WHERE fold_id NOT LIKE 'w!_%' ESCAPE '!' AND NOT model_name LIKE 'r_dge'"
+    ),
+    "not among": "SELECT count(*) FROM predictions WHERE model_name NOT IN ('Ridge') OR fold_id NOT IN (0, 'avg')",
+    "not between": "SELECT count(*) FROM predictions WHERE val_score NOT BETWEEN 0.3 AND 0.6",
+    "is not": "SELECT count(*) FROM predictions WHERE val_score IS NOT 0.5 AND refit_context IS NOT NULL",
+    "glob": "SELECT count(*) FROM predictions WHERE model_name GLOB 'Rid*' OR model_name NOT GLOB 'pls*'",
+    "not in a join": (
+        "SELECT count(*) FROM chains c LEFT JOIN runs r ON r.name NOT LIKE 'FIRST' AND NOT (r.status <> 'completed')"
+    ),
+    "not exists": (
+        "SELECT count(*) FROM runs r WHERE NOT EXISTS (SELECT 1 FROM pipelines p WHERE p.run_id = r.run_id"
+        " AND p.name NOT LIKE '%')"
+    ),
+    "tables but those of SQLite": (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE '%_results'"
+        " ORDER BY name"
+    ),
     "a text in double quotes": 'SELECT count(*) FROM predictions WHERE partition = "val"',
     "a text and a number": "SELECT count(*) FROM predictions WHERE fold_id = 0",
     "a text in numbers": "SELECT count(*) FROM predictions WHERE fold_id IN (0, 1)",

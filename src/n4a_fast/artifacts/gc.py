@@ -15,7 +15,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, table_of
 from n4a_fast.tables.artifacts import Artifacts
 
-_ORPHAN_AGE_SECONDS = 3600.0
+ORPHAN_AGE_SECONDS = 3600.0
 
 _HOLDERS = "SELECT DISTINCT holder FROM artifact_holds"
 _DROP_HOLDER = "DELETE FROM artifact_holds WHERE holder = ?"
@@ -24,6 +24,7 @@ chain_artifacts WHERE released IS NOT TRUE)
 AND artifact_id NOT IN (SELECT artifact_id FROM artifact_holds)"""
 _DELETE = "DELETE FROM stored_artifacts WHERE artifact_id IN (SELECT artifact_id FROM batch)"
 _PATHS = "SELECT DISTINCT artifact_path FROM stored_artifacts WHERE NOT list_contains(?, artifact_id)"
+_NAMED = "SELECT 1 FROM stored_artifacts WHERE artifact_path = ? LIMIT 1"
 _FOLDS_TO_KEEP = """SELECT DISTINCT chain_id, fold_id FROM predictions
 WHERE chain_id IS NOT NULL AND pipeline_id IN (SELECT pipeline_id FROM pipelines WHERE run_id = ? AND dataset_name =
 ?)"""
@@ -53,7 +54,7 @@ class Collector:
                 self._database.execute(_DROP_HOLDER, (holder,))
         unused = [row for row in self._database.rows(_UNUSED) if not claimed.intersection(row)]
         ids, gone = [str(artifact_id) for artifact_id, _ in unused], {str(path) for _, path in unused}
-        files, limit = self._artifacts.files, time.time() - _ORPHAN_AGE_SECONDS
+        files, limit = self._artifacts.files, time.time() - ORPHAN_AGE_SECONDS
         used = self._paths_of_others(ids) if orphans or unused else set()
         candidates = [path for path in sorted(gone) if files.holds(path)]  # whatever their writer named them
         candidates += [path for path in files.listed() if path not in gone] if orphans else []
@@ -75,6 +76,10 @@ class Collector:
         self._database.insert(_DELETE, batch=table_of([(each, None) for each in unused], ARTIFACT_HOLDS))
         self._artifacts.forget_known()
         return paths
+
+    def unnamed(self, path: str, claimed: frozenset[str]) -> list[str]:
+        """This file, unless a row names it or a process claims it."""
+        return [] if is_claimed(path, claimed) or self._database.rows(_NAMED, (path,)) else [path]
 
     def unlink(self, doomed: list[str], progress: Progress | None) -> None:
         """Remove the files, after the commit."""

@@ -166,6 +166,11 @@ class Deletions:
             wanted, now = self._units.collect(orphans=True, progress=progress), self._collected_later(inside)
         return now if inside else wanted.removed
 
+    def delete_file(self, path: str) -> None:
+        """Remove a file from the folder of artifacts, unless a row names it or a running save is about to."""
+        with self._units.change():
+            self._units.collect_file(path)
+
     def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
         """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
         inside = self._units.is_open

@@ -27,9 +27,10 @@ from n4a_fast.platform.interrupts import Uninterrupted
 
 @dataclass(slots=True)
 class Collection:
-    """What a unit wants collected at its commit, and what was: files without rows too, if `orphans`."""
+    """What a unit wants collected at its commit, and what was: files without rows too, if `orphans`; or one `file`."""
 
     orphans: bool = False
+    file: str | None = None
     progress: Progress | None = None
     removed: int = 0
 
@@ -93,6 +94,11 @@ class Units:
         wanted.orphans, wanted.progress = wanted.orphans or orphans, progress or wanted.progress
         return wanted
 
+    def collect_file(self, path: str) -> Collection:
+        """At the commit of the open unit, remove one file if no row names it then, however young it is."""
+        self._wanted = Collection(file=path)
+        return self._wanted
+
     # -- inside ----------------------------------------------------------------------------
 
     @contextmanager
@@ -139,7 +145,10 @@ class Units:
         try:
             claimed = self._collector.lock()
             database.place_others_in_transaction()  # what is claimed no more was logged before
-            doomed = self._collector.collect_in_transaction(claimed, orphans=wanted.orphans)
+            if wanted.file is None:
+                doomed = self._collector.collect_in_transaction(claimed, orphans=wanted.orphans)
+            else:
+                doomed = self._collector.unnamed(wanted.file, claimed)
             database.commit()
             database.unit_is_open = False
             database.run_hooks()

@@ -200,6 +200,9 @@ class ArrayFacade:
         """No."""
         return False
 
+    def _read_tombstones(self) -> dict[str, str]:
+        return {}
+
 
 class NoArraysError(NotFoundError, FileNotFoundError):
     """A dataset of which no prediction has arrays."""

@@ -23,7 +23,7 @@ from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.artifacts.codec import EXTENSIONS
 from n4a_fast.artifacts.model_files import library_of
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import ConflictError, InvalidInputError, StoreError
+from n4a_fast.errors import ConflictError, InvalidInputError, NotFoundError, StoreError
 from n4a_fast.integrations.nirs4all.artifact_names import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all.host_connection import Connection
 from n4a_fast.platform import at_fork
@@ -238,8 +238,11 @@ class Nirs4allStore(WorkspaceStore):
         return count
 
     def delete_run(self, run_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
-        """Like the store's."""
-        count = super().delete_run(run_id, delete_artifacts, dry_run=dry_run)
+        """Like the store's; of a run that is not there, nothing is deleted."""
+        try:
+            count = super().delete_run(run_id, delete_artifacts, dry_run=dry_run)
+        except NotFoundError:
+            return 0
         self._names.forget_registered()
         return count
 

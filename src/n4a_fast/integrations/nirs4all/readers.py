@@ -7,8 +7,10 @@ are there are nirs4all's own business. `workspace.upgrade` stays out: it works o
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from n4a_fast import platform
 from n4a_fast.artifacts.claims import SAVING, Claims
-from n4a_fast.artifacts.gc import is_claimed
+from n4a_fast.artifacts.gc import ORPHAN_AGE_SECONDS, is_claimed
 from n4a_fast.engine.session import Session
 from n4a_fast.engine.workspace import STORE_FILE
 from n4a_fast.integrations.nirs4all.hosting import SQLITE_FILE
@@ -57,10 +59,10 @@ class StorePath(type(pathlib.Path()), metaclass=_AnyPath):  # type: ignore[misc]
         return bool(super().exists(**options)) or _stands_for_ours(self)
 
     def rglob(self, pattern: Any, **options: Any) -> Iterator[Any]:
-        """Everything below; not what a store of ours keeps for its saves, and not what a running save claims: nirs4all
-        would delete that as orphans.
+        """Everything below; not what a store of ours keeps for its saves, and not what a running save claims, or
+        nirs4all itself is writing: it would delete that as orphans.
         """
-        found = (each for each in super().rglob(pattern, **options) if not _is_for_saves(each))
+        found = (each for each in super().rglob(pattern, **options) if not (_is_for_saves(each) or _is_draft(each)))
         artifacts = _artifacts_around(self)
         if artifacts is None:
             return found
@@ -68,14 +70,13 @@ class StorePath(type(pathlib.Path()), metaclass=_AnyPath):  # type: ignore[misc]
             return iter([each for each in found if not is_claimed(_name_in(artifacts, each), claimed)])
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the file; an artifact of a store of ours stays if a running save has come to claim it."""
+        """Remove the file; an artifact of a store of ours stays if a save has come to use it since it was listed."""
         artifacts = _artifacts_around(self.parent)
-        if artifacts is None:
+        if artifacts is None or not os.path.lexists(self):
             super().unlink(missing_ok)
             return
-        with _claimed(artifacts) as claimed:
-            if not is_claimed(_name_in(artifacts, self), claimed):
-                super().unlink(missing_ok)
+        with Store1x(artifacts.parent) as store:
+            store._open(writing=True).deletions.delete_file(_name_in(artifacts, self))
 
 
 class ReadConnection(RowConnection):
@@ -134,6 +135,16 @@ def _is_for_saves(path: pathlib.Path) -> bool:
     """Whether a path is, or lies below, the folder of drafts and locks of a store's artifacts."""
     parts = path.parts
     return SAVING in parts and pathlib.Path(*parts[: parts.index(SAVING) - 1], STORE_FILE).is_file()
+
+
+def _is_draft(path: pathlib.Path) -> bool:
+    """Whether nirs4all may still write to this file, which it will give another name."""
+    if not (path.name.startswith(".") and path.suffix == ".tmp" and _artifacts_around(path.parent)):
+        return False
+    try:
+        return path.lstat().st_mtime > time.time() - ORPHAN_AGE_SECONDS
+    except FileNotFoundError:
+        return True  # it has it now
 
 
 def _artifacts_around(path: pathlib.Path) -> pathlib.Path | None:

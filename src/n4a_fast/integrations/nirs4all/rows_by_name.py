@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
 _PRAGMA = re.compile(r"\s*PRAGMA\s+(?:\w+\.)?(\w+)\s*(?:\(\s*[\"'\[]?(\w+)[\"'\]]?\s*\)|=\s*\S+)?\s*;?\s*", re.I)
+_SETTINGS = {"user_version": VERSION, "foreign_keys": 1}  # a row goes with what owns it
 _NOTHING = re.compile(r"\s*(BEGIN|COMMIT|END|ROLLBACK)\b[\w\s]*;?\s*", re.I)  # a snapshot each call has anyway
 _READS = re.compile(r"\s*(SELECT|WITH|VALUES)\b", re.I)
 
@@ -90,4 +91,4 @@ def _pragma(name: str, argument: str) -> Cursor:
     if name == "table_info":
         described = [(place, *column, 0, None, int(place == 0)) for place, column in enumerate(columns_of(argument))]
         return Cursor(("cid", "name", "type", "notnull", "dflt_value", "pk"), described)
-    return Cursor([name], [(VERSION,)] if name == "user_version" else [])
+    return Cursor([name], [(_SETTINGS[name],)] if name in _SETTINGS else [])

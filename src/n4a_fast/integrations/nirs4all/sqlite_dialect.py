@@ -77,7 +77,7 @@ def _texts(query: exp.Expr) -> None:
         if column.this.args.get("quoted") and not column.table and column.name not in names:
             column.replace(exp.Literal.string(column.name))
     for like in list(query.find_all(exp.Like)):
-        like.replace(exp.ILike(this=like.this, expression=like.expression))
+        like.replace(exp.ILike(**like.args))  # NOT is one of them
     for limit in list(query.find_all(exp.Limit)):
         if isinstance(limit.expression, exp.Neg):  # all rows
             limit.pop()

@@ -7,6 +7,7 @@ be done otherwise. Signatures, and so the order of arguments, are nirs4all's.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from n4a_fast.integrations.nirs4all.answers import Answers, answer
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.promises import Promises
-from n4a_fast.integrations.nirs4all.relations import manifest_of, names_of_fold, relation_of, require_canonical
+from n4a_fast.integrations.nirs4all.relations import is_nan, manifest_of, names_of_fold, relation_of, require_canonical
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
 from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
@@ -50,11 +51,12 @@ class Store1x(Nirs4allStore):
     _answers: Answers
     _unused_saves: dict[str, int]  # by id, calls that saved an artifact that no chain has named since
     _promises: Promises
+    _facade: weakref.ref[ArrayFacade] | None
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         store = super().__new__(cls)
         store._promises, store._of_runs, store._answers = Promises(), RowsOfRuns(), Answers()
-        store._unused_saves = {}
+        store._unused_saves, store._facade = {}, None
         return store
 
     def __init__(self, workspace_path: str | Path, *, read_only: bool = False, **options: Any) -> None:
@@ -73,8 +75,12 @@ class Store1x(Nirs4allStore):
 
     @property
     def array_store(self) -> ArrayFacade:
-        """The arrays, by nirs4all's calls."""
-        return ArrayFacade(self)
+        """The arrays, by nirs4all's calls: one object as long as anyone has it."""
+        facade = None if self._facade is None else self._facade()
+        if facade is None:
+            facade = ArrayFacade(self)
+            self._facade = weakref.ref(facade)  # which holds this store
+        return facade
 
     _array_store = array_store
 
@@ -163,9 +169,9 @@ class Store1x(Nirs4allStore):
         return super().cleanup_transient_artifacts(*given, **options)
 
     def gc_artifacts(self, **options: Any) -> int:
-        """Like the store's."""
+        """Like the store's; nothing inside `transaction()`, since files cannot be brought back."""
         if self._opened().units.is_open:
-            raise RuntimeError("artifacts are collected outside of transaction(): files cannot be brought back")
+            return 0
         self._keep_promises()
         return super().gc_artifacts(**options)
 
@@ -281,8 +287,8 @@ class Store1x(Nirs4allStore):
         """Like the store's; NaN counts as no score, and places in relations are kept beside the row."""
         require_canonical(kwargs.get("prediction_id"), "save_prediction.prediction_id")
         relation = relation_of(kwargs)
-        kwargs |= {name: None for name in _NUMBERS if _is_nan(kwargs.get(name))}
-        args = tuple(None if _is_nan(value) else value for value in args)
+        kwargs |= {name: None for name in _NUMBERS if is_nan(kwargs.get(name))}
+        args = tuple(None if is_nan(value) else value for value in args)
         prediction_id = super().save_prediction(*args, **kwargs)
         if relation:
             self.save_beside("predictions", prediction_id, relation)
@@ -391,8 +397,3 @@ class Store1x(Nirs4allStore):
 def _require_store(folder: Path) -> None:
     if not (folder / STORE_FILE).is_file():
         raise MissingWorkspaceError("store file", str(folder / STORE_FILE), "check the path", where="")
-
-
-def _is_nan(value: Any) -> bool:
-    """Whether this is a number that SQLite keeps as none."""
-    return isinstance(value, float | np.floating) and bool(value != value)  # np.isnan takes ten times as long
