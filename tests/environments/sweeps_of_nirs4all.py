@@ -127,6 +127,17 @@ def _sources(X: Any, y: Any) -> dict[str, Any]:
     return {**parts, **{f"{part}_y": y[rows] for part, rows in PARTS.items()}}
 
 
+def _two_sources(X: Any, y: Any) -> Any:
+    """Sources as every release takes them."""
+    from nirs4all.data.dataset import SpectroDataset
+
+    data = SpectroDataset("corn")
+    for part, rows in PARTS.items():
+        data.add_samples([X[rows], X[rows, :20] ** 2], {"partition": part})
+        data.add_targets(y[rows])
+    return data
+
+
 def _repetitions(X: Any, y: Any) -> dict[str, Any]:
     import pandas
 
@@ -171,7 +182,7 @@ VARIANTS = {
     "norefit": (1, 2),
 }
 VARIANTS |= {"project": (1, 2), "session": (1, 2), "united": (1, 2)}
-OF_DATA = {"sources": _sources, "repetitions": _repetitions}
+OF_DATA = {"sources": _sources, "two": _two_sources, "repetitions": _repetitions}
 OPTIONS: dict[str, dict[str, Any]] = {
     "jobs": {"n_jobs": 2},
     "norefit": {"refit": False},
@@ -274,6 +285,8 @@ def told(kind: str, workspace: str, engine: str) -> tuple[dict[str, Any], dict[s
         replayable = {key: chain for key, chain in chains.items() if _has_files(store, chain)}
     said[f"{kind}: chains"] = sorted(replayable)
     X = spectra()[0][TRAINED:]
+    if kind in ("sources", "two"):  # a chain takes them side by side
+        X = np.hstack([X, X[:, :20] ** 2])
     for key, chain in sorted(replayable.items())[:REPLAYED]:
         try:
             chosen = {"engine": engine} if engine else {}
@@ -348,6 +361,7 @@ def main(workspace: str, target: str, engine: str, *kinds: str) -> None:
         with contextlib.closing(WorkspaceStore(Path(f"{workspace}/{kinds[0]}"))) as store:
             said["follows the protocol"] = isinstance(store, WorkspaceStoreProtocol)
     said["store"] = WorkspaceStore.__module__
+    said["unites stores"] = hasattr(Predictions, "merge_stores")
     np.savez(target, told=json.dumps(said, default=str), **arrays)
 
 
