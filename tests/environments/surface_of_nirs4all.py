@@ -198,7 +198,7 @@ def _predict(surface: Surface, run: str, pipeline: str, chain: str) -> None:
                 prediction_id=name,
                 **more,
             )
-            classes = np.array(["oat", "rye", "oat", "rye"]) if SINCE_1_4 else np.array([0, 1, 0, 1])
+            classes = np.array(["oat", "rye", "oat", "rye"]) if SINCE_1_4 else np.array([0.0, 1.0, 0.0, 1.0])
             targets = classes if is_class else np.arange(4.0)
             records.append(
                 {
@@ -323,9 +323,11 @@ def read_past(surface: Surface, made: dict[str, str]) -> None:
     changed = ["{}", '[{"name": "corn", "hash": "k"}]', made["second"]]
     store._execute_with_retry("UPDATE runs SET config = ?, datasets = ? WHERE run_id = ?", changed)
     surface.note("changed", store.get_run(made["second"]))
-    with WorkspaceStore.open_readonly(surface.workspace) as reader:
+    open_readonly = WorkspaceStore.open_readonly if hasattr(THEIRS, "open_readonly") else WorkspaceStore
+    with open_readonly(surface.workspace) as reader:
         surface.note("read-only", reader.list_runs())
-        surface.note("read-only refuses", _refused(lambda: reader.begin_run("r", {}, [])))
+        if hasattr(THEIRS, "open_readonly"):
+            surface.note("read-only refuses", _refused(lambda: reader.begin_run("r", {}, [])))
 
 
 def artifacts(surface: Surface, made: dict[str, str]) -> None:

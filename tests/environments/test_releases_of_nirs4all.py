@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from n4a_fast import WorkspaceStore
+
 ROOT = Path(__file__).parents[2]
 RELEASES = os.environ.get("N4A_RELEASES", "").split()
 FEW, ALL = (
@@ -105,6 +107,37 @@ def test_a_release_says_the_same_with_either_store(tmp_path: Path, release: str,
     assert any("replay of" in name for name in stored)
 
 
+def test_one_store_takes_in_what_workers_on_each_release_have_stored(tmp_path: Path) -> None:
+    """Plain nirs4all of all releases at once: scores and arrays as each of them tells, and a second time nothing."""
+    told = [answers(release, False, tmp_path, "legacy", ("norefit",)) for release in RELEASES]
+    sources = [tmp_path / f"theirs-{release}-legacy" / "norefit" for release in RELEASES]
+    wanted = [
+        [
+            float(value)
+            for name, row in said.items()
+            if name.startswith("norefit/")
+            for value in row[:3]
+            if value is not None
+        ]
+        for said, _ in told
+    ]
+    with WorkspaceStore(tmp_path / "all") as store:
+        for source in sources:
+            store.merge(source)
+        again = store.merge(*sources)
+        rows = store.query_predictions()
+        arrays = store.load_arrays(rows["prediction_id"].to_list(), columns=["y_pred"])
+        assert store.verify().is_sound
+    assert not any(table.added for table in again.tables)
+    scores = [value for name in ("val_score", "test_score", "train_score") for value in rows[name].drop_nulls()]
+    assert same(sorted(scores), sorted(value for found in wanted for value in found))
+    predicted = [value for _, found in told for name, value in found.items() if name.endswith("/y_pred")]
+    assert same(
+        sorted(float(np.sum(each)) for each in arrays.y_pred), sorted(float(np.sum(each)) for each in predicted)
+    )
+    assert len(rows) == sum(name.startswith("norefit/") for said, _ in told for name in said) > 20 * len(RELEASES)
+
+
 @pytest.mark.skipif("1.4.10" not in RELEASES, reason="who reads past the store is asked in 1.4.10")
 def test_who_reads_a_workspace_past_the_store_finds_this_one(tmp_path: Path) -> None:
     """The catalogue of models, exports, views, lineage, the registry of artifacts, commands; explaining, retraining."""
@@ -148,6 +181,33 @@ def test_every_member_that_nirs4all_and_its_studio_reach_answers_as_nirs4all_s_o
     assert ours["never asked"] == []
     assert ours.keys() == theirs.keys()
     assert [name for name in theirs if not has(ours[name], theirs[name])] == []
+
+
+MEMBERS = """
+import inspect, json
+from nirs4all.pipeline.storage import workspace_store as home
+def places(method):
+    parameters = inspect.signature(method).parameters.values() if inspect.isroutine(method) else ()
+    return [each.name for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]
+theirs, ours = home._n4a_fast_replaced, home.WorkspaceStore
+names = [name for name in dir(theirs) if not name.startswith("_")]
+told = [[name, places(getattr(theirs, name)), places(getattr(ours, name, None))] for name in names]
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.skipif("0.7.1" not in RELEASES, reason="1.x has a test of its own")
+def test_every_public_member_of_0_7_1_takes_its_arguments_in_their_places(tmp_path: Path) -> None:
+    python = ROOT / ".venv-embedded-0.7.1" / "bin" / "python"
+    variables = {**os.environ, "N4A_FAST_INSTALL": "1"}
+    command = [str(python), "-W", "ignore", "-c", MEMBERS]
+    done = subprocess.run(
+        command, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    members = json.loads(done.stdout.splitlines()[-1])
+    assert len(members) > 40
+    assert [name for name, theirs, ours in members if ours[: len(theirs)] != theirs] == []
 
 
 def has(found: Any, wanted: Any) -> bool:

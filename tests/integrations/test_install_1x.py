@@ -6,6 +6,7 @@ A package in its shape stands in for it: a store on SQLite, its arrays, a reader
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,13 @@ def test_what_nirs4all_lists_as_files_of_artifacts_is_not_what_a_save_is_writing
         (tmp_path / "w" / "artifacts" / ".saving" / "one.draft").touch()
         listed = [path for path in StorePath(tmp_path / "w" / "artifacts").rglob("*") if path.is_file()]
         assert [path.suffix for path in listed] == [".joblib"]
+        draft = listed[0].with_name(f".{listed[0].name}.abc.tmp")
+        draft.touch()
+        assert draft not in set(StorePath(tmp_path / "w" / "artifacts").rglob("*"))
+        os.utime(draft, (0, 0))  # its writer is long gone
+        assert draft in set(StorePath(tmp_path / "w" / "artifacts").rglob("*"))
+        StorePath(draft).unlink()
+        assert not draft.exists()
     (tmp_path / "other" / ".saving").mkdir(parents=True)
     assert [path.name for path in StorePath(tmp_path / "other").rglob("*")] == [".saving"]
 

@@ -530,6 +530,30 @@ def test_a_run_s_description_is_updated_after_it_was_made(store: Store1x) -> Non
         store._execute_with_retry("UPDATE runs SET config = ? WHERE run_id = ?", ["{broken", run])
 
 
+def test_the_arrays_of_a_store_are_one_object_that_keeps_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store1x(tmp_path / "w")
+    arrays = store.array_store
+    assert arrays is store.array_store is store._array_store
+    monkeypatch.setattr(arrays, "save_batch", lambda records: 7)
+    assert store.array_store.save_batch([]) == 7
+    assert Store1x(tmp_path / "w").array_store.stats()["total_rows"] == 0  # of a store that nobody else has
+    store.close()
+
+
+@pytest.mark.parametrize("kind", [Store1x, Nirs4allStore])
+def test_deleting_a_run_that_is_not_there_deletes_nothing(tmp_path: Path, kind: type[Nirs4allStore]) -> None:
+    with kind(tmp_path / "w") as store:
+        assert store.delete_run("nothing") == 0
+        assert store.delete_run(store.begin_run("r", {}, [])) == 1
+
+
+def test_settings_of_sqlite_are_told(store: Store1x) -> None:
+    told = [store._ensure_open().execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "foreign_keys")]
+    assert told == [(5,), (1,)]
+
+
 def test_rows_have_names_and_places(store: Store1x) -> None:
     begin_sweep(store)
     connection = store._ensure_open()
