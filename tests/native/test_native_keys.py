@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from n4a_fast._native.keys import key_and_id
+from n4a_fast._native.keys import ids_of_keys, key_and_id
 from n4a_fast.values import ids
 
 LANE = st.integers(0, 2**64 - 1)
@@ -57,3 +58,24 @@ def test_ten_thousand_keys_leave_no_reference_behind() -> None:
     for prefix in range(10_000):
         key_and_id(prefix, chain, place, ids.FACTORS)
     assert [sys.getrefcount(value) for value in inputs] == before
+
+
+@given(st.lists(st.tuples(LANE, LANE), max_size=9))
+def test_ids_of_many_keys_are_those_of_each(keys: list[tuple[int, int]]) -> None:
+    high, low = (array.array("Q", half) for half in (zip(*keys, strict=True) if keys else ((), ())))
+    assert ids_of_keys(high, low).decode() == "".join(ids.prediction_id(first << 64 | second) for first, second in keys)
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "error"),
+    [
+        (b"\0" * 8, b"\0" * 16, ValueError),
+        (b"\0" * 7, b"\0" * 7, ValueError),
+        ([1], [2], TypeError),
+        (b"\0" * 8, None, TypeError),
+        (memoryview(b"\0" * 32)[::2], b"\0" * 16, BufferError),
+    ],
+)
+def test_halves_that_are_none_are_refused(high: object, low: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ids_of_keys(high, low)

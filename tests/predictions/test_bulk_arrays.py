@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.predictions.loaded import ListViews
+from n4a_fast.schema.columns import PREDICTIONS_ENCODED
 from n4a_fast.tables.predictions import bulk
+from n4a_fast.values import jsontext
 
 ROWS, SAMPLES = 7, 5
 WHOLE = np.arange(ROWS * SAMPLES).reshape(ROWS, SAMPLES)  # whole numbers: exact in every dtype below
@@ -79,6 +81,26 @@ def test_a_contiguous_matrix_is_not_copied() -> None:
     ((_, tables),) = bulk.slices(given)
     (chunk,) = tables["prediction_values"]["y_pred"].chunks
     assert chunk.values.buffers()[1].address == matrix.__array_interface__["data"][0]
+
+
+def test_scores_that_all_share_are_kept_once_and_not_looked_at_again() -> None:
+    given = {**PREDICTION, "pipeline_id": "p", "fold_id": [str(row) for row in range(ROWS)]}
+    ((_, tables),) = bulk.slices(bulk.checked(given, {}))
+    scores = tables["predictions"].schema.field("scores")
+    assert (scores.type, scores.metadata) == (pa.string_view(), PREDICTIONS_ENCODED.field("scores").metadata)
+    assert tables["predictions"]["scores"].unique().to_pylist() == [jsontext.encode(PREDICTION["scores"], "scores")]
+    buffers = tables["predictions"]["scores"].chunk(0).buffers()
+    assert sum(buffer.size for buffer in buffers if buffer) < 16 * ROWS + 1000
+
+
+@pytest.mark.parametrize(("samples", "slices"), [(10, [5000]), (1024, [4096, 904]), (3000, [2048, 2048, 904])])
+def test_a_slice_copies_so_many_bytes(samples: int, slices: list[int]) -> None:
+    given = {**PREDICTION, "pipeline_id": "p", "fold_id": [str(row) for row in range(5000)]}
+    of_rows = np.zeros((5000, samples))
+    listed = bulk.slices(bulk.checked(given, {"y_pred": list(of_rows)}))
+    assert [len(identifiers) for identifiers, _ in listed] == slices
+    whole = bulk.slices(bulk.checked(given, {"y_pred": of_rows}))
+    assert [len(identifiers) for identifiers, _ in whole] == [5000]
 
 
 def test_slices_that_replace_one_another_end_as_the_last(

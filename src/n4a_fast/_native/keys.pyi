@@ -1,6 +1,13 @@
-"""The natural key and the id of one prediction: the arithmetic of `n4a_fast.values.ids` on 64-bit integers."""
+"""Natural keys and ids of predictions: the arithmetic of `n4a_fast.values.ids` on 64-bit integers."""
 
-__all__ = ["key_and_id"]
+__all__ = ["ids_of_keys", "key_and_id"]
+
+def ids_of_keys(high: object, low: object) -> bytes:
+    """The ids of natural keys, one after the other; these are given by their halves, buffers of 64-bit integers in
+    native byte order.
+
+    Raises ValueError for buffers of different lengths.
+    """
 
 def key_and_id(
     prefix: int, chain: tuple[int, int], place: tuple[int, ...], factors: tuple[int, int]

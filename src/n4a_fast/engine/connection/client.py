@@ -68,17 +68,32 @@ def looking_up(connection: Connection, keys: int, rows: int) -> Iterator[None]:
     others would compare them with what is known of each row group.
     """
     most = max(_LEAST_SCAN, _SAME_KEY * rows)
+    with _set_in_block(connection, f"SET dynamic_or_filter_threshold = {keys}; SET index_scan_max_count = {most}"):
+        yield
+
+
+@contextmanager
+def packing_mantissas(connection: Connection) -> Iterator[None]:
+    """Doubles that the block inserts have all their digits: DuckDB packs them as it would anyway, without trying all
+    else it knows on each row group, a tenth of the time of their insert.
+    """
+    with _set_in_block(connection, "SET force_compression = 'alprd'"):
+        yield
+
+
+@contextmanager
+def _set_in_block(connection: Connection, settings: str) -> Iterator[None]:
     try:
-        connection.execute(f"SET dynamic_or_filter_threshold = {keys}; SET index_scan_max_count = {most}")
+        connection.execute(settings)
         yield
     finally:
         with suppress(duckdb.Error):  # in a transaction that has failed it is for who rolls that back
-            stop_looking_up(connection)
+            reset_settings(connection)
 
 
-def stop_looking_up(connection: Connection) -> None:
-    """What `looking_up` has set is as before; nothing happens if it is."""
-    connection.execute("RESET dynamic_or_filter_threshold; RESET index_scan_max_count")
+def reset_settings(connection: Connection) -> None:
+    """What was set for a block is as before; nothing happens if it is."""
+    connection.execute("RESET dynamic_or_filter_threshold; RESET index_scan_max_count; RESET force_compression")
 
 
 def use_memory(connection: Connection, nbytes: int) -> None:
@@ -112,7 +127,7 @@ def keep_for_the_next(connection: Connection | None, memory_limit: int) -> None:
     if connection is None:
         return
     try:
-        stop_looking_up(connection)
+        reset_settings(connection)
         connection.execute("SET temp_directory = ''")
     except duckdb.NotImplementedException:
         connection.close()

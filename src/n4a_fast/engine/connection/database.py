@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -226,10 +226,13 @@ class Database(IndexedAttachment):
             found = connection.execute(sql, list(params)).fetchall()
             return int(found[0][0]) if found and isinstance(found[0][0], int) else 0
 
-    def insert(self, sql: str, **tables: pa.Table) -> int:
-        """Like `execute`, with each Arrow table visible in the SQL under its keyword's name."""
+    def insert(self, sql: str, *, mantissas: bool = False, **tables: pa.Table) -> int:
+        """Like `execute`, with each Arrow table visible in the SQL under its keyword's name; `mantissas`: their doubles
+        have all their digits.
+        """
         with (
             self._use() as connection,
+            client.packing_mantissas(connection) if mantissas else nullcontext(),
             client.registered(connection, {name: client.in_row_groups(table) for name, table in tables.items()}),
         ):
             self._require_transaction()
@@ -388,7 +391,7 @@ class Database(IndexedAttachment):
         try:
             if connection is not None:
                 connection.execute("ROLLBACK")
-                client.stop_looking_up(connection)
+                client.reset_settings(connection)
         except duckdb.Error:
             self._drop_connection()  # DuckDB gave the transaction, or the whole database, up already
 

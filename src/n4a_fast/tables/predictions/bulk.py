@@ -34,7 +34,9 @@ from n4a_fast.tables.predictions.keys import Column, Keys, id_keys, natural_keys
 from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.values import checks, jsontext
 
-SLICE_ROWS = 16_384  # eight row groups of DuckDB: full ones bypass its log
+SLICE_ROWS = 65_536  # at most; whole row groups of DuckDB bypass its log, and each INSERT leaves blocks half full
+_ROW_GROUP = 2048
+_COPIED = 32 * 2**20  # bytes of arrays that a slice copies: those that are given one by one
 
 _GIVEN = tuple(name for name in PREDICTIONS.names if name not in ("created_at", *LOOKUP_COLUMNS))
 _REQUIRED = ("pipeline_id", "dataset_name", "model_name", "model_class", "fold_id", "partition")
@@ -99,9 +101,10 @@ def checked(columns: Any, given_arrays: Mapping[str, Any], labels_of: Sequence[s
 def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
     """Ids and tables of each slice, in order."""
     keys, may_repeat = bulk.keys, not (bulk.ids_follow and bulk.keys_are_distinct)
-    for start in range(0, bulk.rows, SLICE_ROWS):
-        rows = slice(start, min(start + SLICE_ROWS, bulk.rows))
-        part = {name: _expanded(column, rows) for name, column in bulk.columns.items()}
+    most = _rows_at_once(bulk)
+    for start in range(0, bulk.rows, most):
+        rows = slice(start, min(start + most, bulk.rows))
+        part = {name: _expanded(name, column, rows) for name, column in bulk.columns.items()}
         identifiers, id_key = keys[rows].prediction_ids(), pa.array(keys[rows].id_key)
         if not bulk.ids_follow:
             identifiers = pc.coalesce(part["prediction_id"], identifiers)
@@ -116,21 +119,28 @@ def slices(bulk: Bulk) -> Iterator[tuple[pa.StringArray, dict[str, pa.Table]]]:
             yield identifiers, {"predictions": table, **array_tables(given, identifiers, id_key, bulk.classes)}
 
 
+def _rows_at_once(bulk: Bulk) -> int:
+    """How many rows a slice has."""
+    listed = (value for values in bulk.arrays.values() if isinstance(values, list) for value in values)
+    nbytes = sum(value.nbytes for value in listed if value is not None)
+    groups = _COPIED * bulk.rows // nbytes // _ROW_GROUP if nbytes else SLICE_ROWS
+    return min(SLICE_ROWS, max(1, groups) * _ROW_GROUP)
+
+
 def _rows_table(columns: Mapping[str, pa.Array | pa.ChunkedArray], encoded: bool) -> pa.Table:
-    """The table `predictions`; where JSON was `encoded` here, and is not kept once for all rows, DuckDB is told so."""
+    """The table `predictions`; DuckDB is told where JSON was `encoded` here."""
     schema = PREDICTIONS_ENCODED if encoded else PREDICTIONS
-    fields = [
-        field if columns[field.name].type == field.type else pa.field(field.name, columns[field.name].type)
-        for field in schema
-    ]
+    fields = [field.with_type(columns[field.name].type) for field in schema]
     return pa.table([columns[name] for name in schema.names], schema=pa.schema(fields))
 
 
-def _expanded(column: Column, rows: slice) -> pa.Array | pa.ChunkedArray:
+def _expanded(name: str, column: Column, rows: slice) -> pa.Array | pa.ChunkedArray:
     """The values of some rows; a text that all of them share is kept once."""
     count = rows.stop - rows.start
     if not isinstance(column, pa.Scalar):
         return column.slice(rows.start, count)
+    if name in _JSON:  # of encoded JSON DuckDB takes texts, or views of texts
+        return pa.repeat(pa.scalar(column.as_py(), pa.string_view()), count)
     if not pa.types.is_string(column.type):
         return pa.repeat(column, count)
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([column.as_py()], column.type))
@@ -322,11 +332,11 @@ def array_tables(
         identifiers,
         *_values(given.get("y_pred"), count),
         *_values(given.get("y_proba"), count),
-        pa.array(y_true, text),
-        pa.array(sample_indices, text),
-        pa.array(weights, text),
+        y_true,
+        sample_indices,
+        weights,
         id_key,
-        pa.array([classes] * count, text),
+        pa.repeat(pa.scalar(classes, text), count),
     ]
     values = pa.table(columns, schema=PREDICTION_VALUES)
     if all(isinstance(value, list) for value in given.values()):  # a row without any array keeps those it had
@@ -345,21 +355,21 @@ def array_tables(
     return tables
 
 
-def _addressed(rows: Any, count: int, contents: dict[str, Any]) -> list[str | None]:
+def _addressed(rows: Any, count: int, contents: dict[str, Any]) -> pa.StringArray:
     """The content hash of each row; what is new goes into `contents`."""
     if rows is None:
-        return [None] * count
+        return pa.nulls(count, pa.string())
     if _is_shared(rows):
         shared = content_hash(rows)
         contents[shared] = rows
-        return [shared] * count
+        return pa.repeat(pa.scalar(shared), count)
     hashes: list[str | None] = []
     for row in rows:
         address = None if row is None else content_hash(row)
         if address is not None:
             contents.setdefault(address, row)
         hashes.append(address)
-    return hashes
+    return pa.array(hashes, pa.string())
 
 
 def _values(rows: Any, count: int) -> tuple[Any, pa.Array]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from n4a_fast._native.keys import ids_of_keys
 from n4a_fast.values import ids
 
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]
@@ -17,9 +18,10 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray | pa.Scalar
 
 _ORDER = ("pipeline_id", "chain_id", "model_name", "fold_id", "partition", "branch_id")
 _OPTIONAL = ("chain_id", "branch_id")
+_LENGTH = 36  # of an id
 _DASHES = (8, 13, 18, 23)
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
-_PLACES_OF_DIGITS = np.array([place for place in range(36) if place not in _DASHES])
+_PLACES_OF_DIGITS = np.array([place for place in range(_LENGTH) if place not in _DASHES])
 _NO_DIGIT = 16
 _DIGIT_OF = np.full(256, _NO_DIGIT, np.uint8)
 _DIGIT_OF[_DIGITS] = _DIGIT_OF[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = np.arange(16)
@@ -44,12 +46,9 @@ class Keys:
 
     def prediction_ids(self) -> pa.StringArray:
         """The UUIDv8 of each key."""
-        numbers = np.stack([self.id_key, self.low & _u64(0x3FFF_FFFF_FFFF_FFFF) | _u64(0x8000_0000_0000_0000)], axis=1)
-        halves = numbers.astype(">u8").view(np.uint8)
-        text = np.full((len(halves), 36), ord("-"), np.uint8)
-        text[:, _PLACES_OF_DIGITS[::2]], text[:, _PLACES_OF_DIGITS[1::2]] = _DIGITS[halves >> 4], _DIGITS[halves & 15]
-        offsets = np.arange(len(text) + 1, dtype=np.int32) * np.int32(36)
-        return pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets), pa.py_buffer(text))
+        offsets = np.arange(len(self.high) + 1, dtype=np.int32) * np.int32(_LENGTH)
+        text = ids_of_keys(self.high, self.low)
+        return pa.StringArray.from_buffers(len(self.high), pa.py_buffer(offsets), pa.py_buffer(text))
 
     def numbers(self) -> list[int]:
         """The keys as `ids.natural_key` gives them."""
@@ -83,9 +82,9 @@ def id_keys(identifiers: pa.StringArray | pa.ChunkedArray) -> Numbers:
     if isinstance(identifiers, pa.ChunkedArray):
         identifiers = identifiers.combine_chunks()
     offsets = np.frombuffer(identifiers.buffers()[1], np.int32)[identifiers.offset :][: len(identifiers) + 1]
-    if not len(identifiers) or (np.diff(offsets) != 36).any():
+    if not len(identifiers) or (np.diff(offsets) != _LENGTH).any():
         return np.array([ids.id_key(identifier) for identifier in identifiers.to_pylist()], np.uint64)
-    text = np.frombuffer(identifiers.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, 36)
+    text = np.frombuffer(identifiers.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, _LENGTH)
     digits = _DIGIT_OF[text[:, _PLACES_OF_DIGITS[:16]]]
     keys = np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").reshape(-1).astype(np.uint64)
     for row in np.flatnonzero(

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from n4a_fast.engine.connection import Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, THIS_PREDICTION, WITHIN, table_of
+from n4a_fast.tables.predictions.digits import are_long
 from n4a_fast.tables.predictions.keys import Keys, id_keys
 from n4a_fast.tables.rows import ONE_OF
 from n4a_fast.tables.stale_chains import note_in_transaction, note_predictions_in_transaction, ranges_of
@@ -201,7 +202,8 @@ class PredictionTable:
         tables = with_used_contents(tables)
         for name in [name for name in _REFERENCES if len(tables.get(name, ()))]:
             self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
-        self._database.insert(_INSERT.format(table="prediction_values"), batch=tables["prediction_values"])
+        values = tables["prediction_values"]
+        self._database.insert(_INSERT.format(table="prediction_values"), mantissas=are_long(values), batch=values)
 
     def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
         self._database.insert(_REPLACED_BY_KEY, batch=rows)  # of the same chain
