@@ -5,7 +5,7 @@ Owns: nothing; it computes what `ids.natural_key`, `ids.prediction_id` and `ids.
 `ids`: the hashes of the parts, their order, and what the bits mean.
 
 (a) Python's integers take 2.9 us for a prediction, a fifth of the whole call; this takes 0.3 us.
-(b) The ids of a bulk call are text of one length, written where Arrow reads it: 10 ns each, by numpy 120.
+(b) The ids of a bulk call are text of one length, written where Arrow reads it: 30 ns each, by numpy 120.
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from n4a_fast.tables.predictions import keys as of_many
 from n4a_fast.tables.predictions.keys import Column, id_keys, natural_keys
 from n4a_fast.values import ids
 
@@ -31,12 +32,16 @@ def columns_of(rows: list[tuple[Any, ...]], shared: set[str], chunks: int) -> di
     return columns
 
 
-@given(st.lists(ROWS, max_size=12), st.sets(st.sampled_from(NAMES)), st.integers(1, 12))
-def test_many_keys_are_those_of_each_row(rows: list[tuple[Any, ...]], shared: set[str], chunks: int) -> None:
+@given(st.lists(ROWS, max_size=12), st.sets(st.sampled_from(NAMES)), st.integers(1, 12), st.sampled_from([1, 3, 1000]))
+def test_many_keys_are_those_of_each_row(
+    rows: list[tuple[Any, ...]], shared: set[str], chunks: int, looked_at: int
+) -> None:
     if not rows:
         shared = set()
     rows = [tuple(rows[0][place] if name in shared else row[place] for place, name in enumerate(NAMES)) for row in rows]
-    keys = natural_keys(columns_of(rows, shared, chunks), len(rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_many, "_LOOKED_AT", looked_at)
+        keys = natural_keys(columns_of(rows, shared, chunks), len(rows))
     plain = [ids.natural_key(*row) for row in rows]
     assert keys.numbers() == plain
     assert keys.prediction_ids().to_pylist() == [ids.prediction_id(key) for key in plain]

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from n4a_fast._native.keys import ids_of_keys
@@ -23,6 +24,7 @@ _DASHES = (8, 13, 18, 23)
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 _PLACES_OF_DIGITS = np.array([place for place in range(_LENGTH) if place not in _DASHES])
 _NO_DIGIT = 16
+_LOOKED_AT = 1000  # values of a column; where all differ, so do most others
 _DIGIT_OF = np.full(256, _NO_DIGIT, np.uint8)
 _DIGIT_OF[_DIGITS] = _DIGIT_OF[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = np.arange(16)
 
@@ -117,11 +119,13 @@ def _lanes(parts: list[bytes]) -> Numbers:
 
 
 def _of_distinct(column: Column, numbers_of: Callable[[list[Any]], Numbers]) -> Numbers:
-    """What a function gives for each row, asked once for all distinct values; one row for each number it gives of a
-    value.
+    """What a function gives for each row, asked once for all distinct values, unless hardly any is there twice; one row
+    for each number it gives of a value.
     """
     if isinstance(column, pa.Scalar):
         return numbers_of([column.as_py()]).T
+    if pc.count_distinct(column.slice(0, _LOOKED_AT)).as_py() == _LOOKED_AT:  # to find out costs more than to ask
+        return numbers_of(column.to_pylist()).T
     encoded = pa.chunked_array(column).dictionary_encode().unify_dictionaries().combine_chunks()
     found = numbers_of([*encoded.dictionary.to_pylist(), None])
     codes = encoded.indices.fill_null(len(found) - 1).to_numpy(zero_copy_only=False)
