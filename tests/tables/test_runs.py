@@ -191,3 +191,20 @@ def test_several_runs_are_found_as_each_of_them_is(store: WorkspaceStore) -> Non
     found = store._open().runs.find_many([runs[2], "unknown", runs[0], runs[1]])
     assert found == {run: store.get_run(run) for run in runs}
     assert store._open().runs.find_many([]) == {}
+
+
+@pytest.mark.parametrize("number", [1, 3, 20])  # few are changed where they are, many are written anew
+def test_the_end_of_stored_runs_keeps_what_else_is_known_of_them(store: WorkspaceStore, number: int) -> None:
+    project = store.create_project("wheat")
+    runs = [store.begin_run(f"run {each}", {"seed": each}, [{"name": "corn"}]) for each in range(number)]
+    before = {run: store.get_run(run) for run in runs}
+    for each, run in enumerate(runs):
+        store.complete_run(run, {"best": each})
+        store.set_run_project(run, project)
+    assert store._open().database.has_own
+    for each, run in enumerate(runs):
+        found = store.get_run(run) or {}
+        assert found.pop("completed_at") is not None
+        changed = {"status": "completed", "summary": {"best": each}, "project_id": project}
+        assert {**(before[run] or {}), **changed, "completed_at": None} == {**found, "completed_at": None}
+    assert count(store, "runs") == number

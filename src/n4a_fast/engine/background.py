@@ -18,7 +18,8 @@ from typing import Protocol
 from n4a_fast.platform.interrupts import start
 
 IDLE_SECONDS = 1.0  # a sweep that stores a pipeline now and then is not interrupted in between
-LOOK_SECONDS = 0.05  # a look costs 50 µs of CPU time while a program computes
+# a look costs 50 µs of CPU time while a program computes; another process waits half of this for a file that rests
+LOOK_SECONDS = 0.1
 _TIMES = 100  # as long as something took passes before it is done again
 _AT_MOST = 60.0  # seconds, when a disk has kept it waiting
 

@@ -17,6 +17,7 @@ from n4a_fast.engine.connection import Database
 from n4a_fast.schema.columns import WITHIN
 
 _KEYS = {
+    "runs": ("run_id",),
     "pipelines": ("pipeline_id",),
     "chains": ("chain_id",),
     "logs": ("log_id",),

@@ -14,6 +14,7 @@ from n4a_fast.values.ids import made_around
 
 _REPLACED = "DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM batch)"
 _INSERTED = "INSERT INTO {table} BY NAME SELECT * FROM batch"
+_CHANGE = "UPDATE {table} SET {changes} WHERE {key} = ?"
 _STORED = "SELECT * FROM {table} WHERE {key} = ?"
 _STORED_AROUND = f"{_STORED} AND created_at BETWEEN ? AND ?"
 _EXISTS = "SELECT 1 FROM {table} WHERE {key} = ?"
@@ -163,11 +164,23 @@ class PendingRows:
         """Put the batch of this table, if there is one, in place of the rows with its ids; in the tables named `beyond`
         there are none.
         """
-        if self._table in tables:
+        if self._table in tables and not self._change_in_transaction(tables[self._table]):
             batch = tables[self._table] = self._completed(tables[self._table])
             if self._table not in beyond:
                 self._database.insert(_REPLACED.format(table=self._table, key=self._key), batch=batch)
             self._database.insert(_INSERTED.format(table=self._table), batch=batch)
+
+    def _change_in_transaction(self, batch: pa.Table) -> bool:
+        """Whether these are but changes of few rows, as the end of a run is: then they are made."""
+        if CHANGED not in batch.column_names or batch[CHANGED].null_count or batch.num_rows > _FEW:
+            return False
+        for row in batch.to_pylist():
+            columns = {name: row[name] for name in row[CHANGED] if name != self._key}
+            changes = ", ".join(f"{name} = ?" for name in columns)
+            self._database.execute(
+                _CHANGE.format(table=self._table, changes=changes, key=self._key), (*columns.values(), row[self._key])
+            )
+        return True
 
     def _completed(self, batch: pa.Table) -> pa.Table:
         """Each changed row with what is stored of it; without those that are not stored any more."""
