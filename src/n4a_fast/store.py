@@ -30,7 +30,7 @@ from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSe
 from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.engine.begun import Begun
 from n4a_fast.engine.connection import checked_limit
-from n4a_fast.engine.refusals import tell, told, told_of_ends
+from n4a_fast.engine.refusals import tell, tell_of_ids, told, told_of_ends
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError, StoreMovedError
@@ -87,6 +87,8 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
                 return result
             except OSError as error:
                 tell(error, self._path)
+            except TypeError as error:
+                tell_of_ids(error, method, args, kwargs)
 
     return call
 
@@ -113,6 +115,8 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
             return result
         except OSError as error:
             tell(error, self._path)
+        except TypeError as error:
+            tell_of_ids(error, method, args, kwargs)
         finally:
             lock.release()
 
@@ -125,7 +129,10 @@ def _told(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conca
     @wraps(method)
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with told(self._path):
-            return method(self, *args, **kwargs)
+            try:
+                return method(self, *args, **kwargs)
+            except TypeError as error:
+                tell_of_ids(error, method, args, kwargs)
 
     return call
 

@@ -508,7 +508,7 @@ def test_wrong_arguments_are_refused(store: WorkspaceStore) -> None:
     for ids, options, words in [
         (chain, {}, "sequence of chain ids"),
         ([], {}, "is empty"),
-        ([5], {}, "sequence of chain ids"),
+        ([5], {}, "each of chain_ids must be text, got int"),
         ([chain], {"threads": 0}, "must be positive"),
         ([chain], {"n_jobs": 0}, "not zero"),
         ([chain], {"folds": [7]}, "no fold '7'"),

@@ -13,6 +13,7 @@ from n4a_fast.memtable.buffer import Buffer
 from n4a_fast.memtable.drain import DrainedDatabase
 from n4a_fast.platform.interrupts import Uninterrupted
 from n4a_fast.predictions.queries import PredictionQueries
+from n4a_fast.values import checks
 
 T = TypeVar("T")
 
@@ -128,7 +129,8 @@ class Deletions:
         """Delete a dataset's predictions, and the chains and ended pipelines that are empty then; how many
         predictions.
         """
-        return self.delete_matching_predictions({"dataset_name": dataset_name}).predictions
+        name = checks.text(dataset_name, "dataset_name")
+        return self.delete_matching_predictions({"dataset_name": name}).predictions
 
     def delete_matching_predictions(self, filters: dict[str, Any], *, running: bool = False) -> Deleted:
         """Delete predictions with their arrays, and the chains and ended pipelines that are empty then; those that are
@@ -173,13 +175,11 @@ class Deletions:
 
     def clean_up_transient(self, run_id: str, dataset_name: str, winners: list[str]) -> int:
         """Let go of artifacts that a refit made unnecessary, then collect; the number of files removed."""
-        inside = self._units.is_open
+        kept, inside = set(checks.texts(winners, "winning_pipeline_ids")), self._units.is_open
         with self._units.change():
             pipelines = self._tables.pipelines.listed(run_id, dataset_name)["pipeline_id"].to_list()
             chains = self._tables.chains.of_pipelines(pipelines)
-            self._tables.chains.release_in_transaction(
-                self._collector.transient(run_id, dataset_name, chains, set(winners))
-            )
+            self._tables.chains.release_in_transaction(self._collector.transient(run_id, dataset_name, chains, kept))
             wanted, now = self._units.collect(orphans=True), self._collected_later(inside)
         return now if inside else wanted.removed
 

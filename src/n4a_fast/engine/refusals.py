@@ -1,13 +1,15 @@
-"""File operations that the system refuses, told as errors of this package: once, where a call of the user's ends."""
+"""What the system or Python refuses, told as errors of this package: once, where a call of the user's ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from inspect import signature
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from n4a_fast.errors import StoreError, StoreUnavailableError
+from n4a_fast.values import checks
 
 
 @contextmanager
@@ -34,6 +36,17 @@ def told_of_ends(path: Path, around: AbstractContextManager[object]) -> Iterator
         if error is of_block:
             raise
         tell(error, path)
+
+
+def tell_of_ids(
+    error: TypeError, method: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> NoReturn:
+    """Raise what an id that is no text is called outside, which Python calls unhashable; of any other, itself."""
+    with suppress(TypeError):  # arguments that the method does not have
+        for name, value in signature(method).bind(None, *args, **kwargs).arguments.items():
+            if name.endswith("_id"):
+                checks.optional_text(value, name)
+    raise error
 
 
 def tell(error: OSError, path: Path) -> NoReturn:

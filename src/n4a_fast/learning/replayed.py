@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.learning.records import Store
 from n4a_fast.tables.predictions.labels import are_labels
+from n4a_fast.values import checks
 
 _FACTS = """SELECT c.chain_id, c.model_class, c.preprocessings, c.input->'classes' AS classes, p.model_name, p.task_type
 FROM chains c LEFT JOIN (
@@ -42,7 +43,7 @@ def replay_and_save(
     store: Store, chain_ids: Sequence[str], data: NewSpectra, run: str | None, choice: Mapping[str, Any]
 ) -> list[str]:
     """Ids of the predictions, one for each chain, in order."""
-    ids, began = list(chain_ids), time.perf_counter()
+    ids, began = checks.texts(chain_ids, "chain_ids"), time.perf_counter()
     if len(set(ids)) < len(ids):
         raise InvalidInputError("a chain is named twice, and a data set has one prediction of each; name it once")
     facts = {row["chain_id"]: row for row in store.sql(_FACTS, (ids, ids)).iter_rows(named=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import StoreError, StoreLockedError
 from n4a_fast.predictions.ranking import Question
 from n4a_fast.tables.stale_chains import are_many
+from n4a_fast.values import checks
 from n4a_fast.values.texttable import number, plain
 
 PATIENCE = 0.2  # seconds
@@ -58,6 +60,7 @@ def patient(workspace: Workspace, seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
+    seconds = min(checks.seconds(seconds, "wait"), threading.TIMEOUT_MAX)
     lock, database = workspace.lock, workspace.database
     if not lock.acquire(timeout=seconds):
         raise StoreLockedError(database.path, None)

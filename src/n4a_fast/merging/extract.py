@@ -13,9 +13,9 @@ import pyarrow as pa
 from n4a_fast.durable.publish import new_folder
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
-from n4a_fast.errors import InvalidInputError
 from n4a_fast.merging.merge import MergedTable, MergeReport, merge_tables
 from n4a_fast.merging.shards import opened_shard, shards_below, unless_removed
+from n4a_fast.values import checks
 
 _PREDICTIONS_AT_ONCE, _PIPELINES_AT_ONCE = 2**11, 2**10  # each time all ids of the workspace are looked through
 _COUNTS = (
@@ -55,8 +55,7 @@ _OF_PIPELINES = {
 
 def extract(source: Workspace, run_ids: Sequence[str], to: Path) -> MergeReport:
     """A new workspace with these runs and all below them; the source is only read."""
-    if isinstance(run_ids, str):
-        raise InvalidInputError(f"run_ids must be a list of ids, got the text {run_ids!r}; write [{run_ids!r}]")
+    run_ids = checks.texts(run_ids, "run_ids")
     for run_id in run_ids:
         source.runs.require(run_id)
     added: dict[str, int] = {}

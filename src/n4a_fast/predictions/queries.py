@@ -235,7 +235,8 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
     unknown = sorted(set(filters) - set(allowed))
     if unknown:
         raise InvalidInputError(f"unknown filter {', '.join(unknown)}; use {', '.join(allowed)}")
-    for name, value in filters.items():
+    for name, given in filters.items():
+        value = _checked_filter(name, given)
         if value is None or value == []:
             continue
         if isinstance(value, list | tuple):
@@ -272,7 +273,20 @@ def where_on_predictions(
     return (f"{where} AND nk {WITHIN}", [*params, *ids.nk_bounds(ends)]) if ends else (where, params)
 
 
+def _checked_filter(name: str, given: Any) -> Any:
+    """A filter as Python's own text or number, or a list of them."""
+    value = checks.plain(given)
+    items = [checks.plain(item) for item in value] if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if item is not None and not isinstance(item, str | int | float):
+            raise InvalidInputError(
+                f"{name} must be a text or a number, or a list of these, got {type(given).__name__}"
+            )
+    return items if isinstance(value, list | tuple) else value
+
+
 def _listed(value: Any) -> list[Any]:
+    value = checks.plain(value)
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
@@ -290,6 +304,6 @@ def ranked(column: str, ascending: bool) -> str:
 
 
 def one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise InvalidInputError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     return value

@@ -251,7 +251,11 @@ class Ranking:
 
 def _asked(question: Question) -> list[str | None]:
     """The parameters of `_ASKED`."""
-    return ["running" if question.include_running else "completed", question.dataset, question.run]
+    return [
+        "running" if question.include_running else "completed",
+        checks.optional_text(question.dataset, "dataset"),
+        checks.optional_text(question.run, "run"),
+    ]
 
 
 def _quoted(text: str) -> str:

@@ -142,7 +142,7 @@ class ArrayReader:
         self, wanted: pa.Table, columns: Sequence[str], labels: bool = False
     ) -> tuple[np.ndarray[Any, Any], LoadedArrays]:
         """The places of predictions among those that have arrays, -1 for one that has none; and the arrays."""
-        stored = [_STORED[name] for name in columns] + ["v.classes"] * labels
+        stored = [_STORED[name] for name in columns] + ["v.classes"] * bool(labels)
         rows, found = self._found(wanted, ", ".join(stored))
         views = {name: self._views(name, found, rows) for name in columns}
         classes = _at(found["classes"].to_pylist(), rows) if labels else None
@@ -223,10 +223,11 @@ def _told_apart(found: pa.Table, wanted: pa.Table) -> tuple[_Places, pa.Table]:
 
 
 def _checked(columns: Sequence[str]) -> tuple[str, ...]:
-    unknown = [name for name in columns if name not in COLUMNS]
-    if unknown or not columns:
+    names = checks.texts(columns, "columns")
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or not names:
         raise InvalidInputError(f"columns must name some of {', '.join(COLUMNS)}; got {', '.join(unknown) or 'none'}")
-    return tuple(columns)
+    return tuple(names)
 
 
 def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
@@ -234,7 +235,7 @@ def _ids_column(prediction_ids: Sequence[str]) -> pa.Array:
         raise InvalidInputError("prediction_ids must be a list of ids, got text")
     try:
         column = pa.array(list(prediction_ids), pa.string())
-    except (pa.ArrowTypeError, pa.ArrowInvalid, UnicodeError) as error:
+    except (TypeError, pa.ArrowInvalid, UnicodeError) as error:
         raise InvalidInputError(f"prediction_ids must hold texts ({error})") from error
     if column.null_count:
         raise InvalidInputError("prediction_ids holds None; leave it out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 import time
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -62,6 +63,25 @@ def identifier(value: Any, name: str) -> str:
 def optional_text(value: Any, name: str) -> str | None:
     """Like `text`, None allowed."""
     return None if value is None else text(value, name)
+
+
+def plain(value: Any) -> Any:
+    """What is given as a column or a number of numpy, Polars, pandas or Arrow, as Python's own."""
+    if value is None or isinstance(value, str | int | float | list | tuple):
+        return value
+    for convert in ("to_pylist", "to_list", "tolist"):
+        if callable(converted := getattr(value, convert, None)):
+            return converted()
+    return value
+
+
+def texts(value: Any, name: str) -> list[str]:
+    """A list of ids or names, however it is given; one text is none: its characters are not meant."""
+    listed = plain(value)
+    if isinstance(listed, str | bytes | Mapping) or not isinstance(listed, Iterable):
+        given = f"the text {listed!r}; write [{listed!r}]" if isinstance(listed, str) else type(value).__name__
+        raise InvalidInputError(f"{name} must be a list of texts, got {given}")
+    return [text(each, f"each of {name}") for each in listed]
 
 
 def real(value: Any, name: str) -> float | None:

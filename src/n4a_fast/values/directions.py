@@ -6,6 +6,8 @@ best value lies in the middle, such as bias, has no direction.
 
 from __future__ import annotations
 
+from n4a_fast.values import checks
+
 _HIGHER = """
 accuracy accuracy_score balanced_accuracy balanced_accuracy_score top_k_accuracy f1 f1_score f1_micro f1_macro
 f1_weighted f1_samples precision precision_score precision_micro precision_macro precision_weighted precision_samples
@@ -32,7 +34,7 @@ _KNOWN = dict.fromkeys(_HIGHER.split(), True) | dict.fromkeys(_LOWER.split(), Fa
 
 def same_name(metric: str) -> str:
     """The form under which names of a metric are compared."""
-    return metric.strip().lower().replace("²", "2").replace(" ", "_").replace("-", "_")
+    return checks.text(metric, "metric").strip().lower().replace("²", "2").replace(" ", "_").replace("-", "_")
 
 
 def known_direction(metric: str) -> bool | None:

@@ -29,6 +29,7 @@ from n4a_fast.replay.serve.joined import Stack
 from n4a_fast.replay.serve.matrix_threads import matrix_threads
 from n4a_fast.replay.serve.replayer import Replayer
 from n4a_fast.replay.serve.several import Work, plain_predictions, require_models
+from n4a_fast.values import checks
 from n4a_fast.values.ahead import begun
 
 Array: TypeAlias = NDArray[np.float64]
@@ -72,15 +73,20 @@ def replay_many(replayer: Replayer, chain_ids: Sequence[str], work: Work, progre
 
 def checked_ids(chain_ids: Sequence[str], work: Work) -> list[str]:
     """The ids as a list; InvalidInputError for arguments that no call can be made with."""
-    if isinstance(chain_ids, str) or not all(isinstance(chain_id, str) for chain_id in chain_ids):
+    if isinstance(chain_ids, str):
         raise InvalidInputError("chain_ids must be a sequence of chain ids; for one chain use replay_chain")
-    if not len(chain_ids):
+    ids = checks.texts(chain_ids, "chain_ids")
+    if not ids:
         raise InvalidInputError("chain_ids is empty; give at least one chain")
-    if work.threads < 1 or work.max_bytes < 1 or work.n_jobs == 0:
+    threads, max_bytes = (
+        checks.integer(work.threads, "threads"),
+        checks.integer(work.max_bytes, "max_bytes", checks.INT64),
+    )
+    if threads < 1 or max_bytes < 1 or work.n_jobs == 0:
         raise InvalidInputError(
             f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero"
         )
-    return list(chain_ids)
+    return ids
 
 
 def _blocks(chain_ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:

@@ -125,6 +125,7 @@ class Replayer:
 
     def replay(self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool) -> NDArray[Any]:
         """Predictions of one chain."""
+        chain_id = checks.text(chain_id, "chain_id")
         known = self._remembered.get((chain_id, choice.key))
         if known is not None and known.seen == self.state() and isinstance(known.chain, CompiledChain):
             found = self.fused(known.chain, X, wavelengths, return_proba)
@@ -136,7 +137,7 @@ class Replayer:
         self, chain_id: str, X: Any, wavelengths: Any, choice: Choice, return_proba: bool
     ) -> NDArray[Any]:
         state = self.state()
-        known = self.recall([checks.text(chain_id, "chain_id")], choice).get(chain_id)
+        known = self.recall([chain_id], choice).get(chain_id)
         if isinstance(known, CompiledChain) and (found := self.fused(known, X, wavelengths, return_proba)) is not None:
             return found
         bench = Bench(self.load_artifact)

@@ -58,7 +58,7 @@ class Predictions:
 
     def find_pending(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         """A prediction that is in memory as the tables will give it; None when it is not, or not all that is asked."""
-        row = self.batch.row(prediction_id)
+        row = self.batch.row(checks.text(prediction_id, "prediction_id"))
         if row is None:
             return None
         found = {name: value for name, value in row.items() if name not in LOOKUP_COLUMNS}
@@ -76,7 +76,8 @@ class Predictions:
 
     def find_pending_arrays(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
         """The arrays of a prediction that is in memory; None when they are not."""
-        return self.batch.arrays_of(prediction_id, labels) if prediction_id in self.batch else None
+        name = checks.text(prediction_id, "prediction_id")
+        return self.batch.arrays_of(name, labels) if name in self.batch else None
 
     def _stored_metadata(self, row: dict[str, Any]) -> dict[str, Any]:
         """What the tables know of the samples of a prediction in memory: it may have been saved before."""
