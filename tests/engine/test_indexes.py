@@ -17,7 +17,8 @@ from n4a_fast import WorkspaceStore
 from n4a_fast.engine.connection import Database, indexes
 from n4a_fast.errors import StoreError
 
-SETTINGS = "SELECT current_setting('dynamic_or_filter_threshold'), current_setting('index_scan_max_count')"
+SETTINGS = """SELECT current_setting('dynamic_or_filter_threshold'), current_setting('index_scan_max_count'),
+current_setting('force_compression')"""
 TAKEN = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ART_INDEX'"
 WANTED = pa.table({"id_key": pa.array([1, 2], pa.uint64())})
 FAILS = "SELECT error('boom') FROM predictions p JOIN wanted w ON p.id_key >= w.id_key"
@@ -119,6 +120,16 @@ def test_a_look_up_that_fails_in_a_transaction_tells_why_and_leaves_no_setting(s
     assert database.rows(SETTINGS) == usual
 
 
+def test_settings_of_an_insert_that_fails_are_as_before_it(store: WorkspaceStore) -> None:
+    database = store._open().database
+    usual = database.rows(SETTINGS)
+    with pytest.raises(StoreError), database.transaction():
+        with pytest.raises(StoreError, match="boom"):
+            database.insert(f"INSERT INTO deleted_runs {FAILS}", mantissas=True, wanted=WANTED)
+        database.rows(SETTINGS)  # the transaction has failed
+    assert database.rows(SETTINGS) == usual
+
+
 def test_a_look_up_that_loses_its_connection_tells_why(store: WorkspaceStore) -> None:
     database = store._open().database
     with pytest.raises(StoreError, match="gone"), database.looking_up(5000, 5000):
@@ -136,7 +147,7 @@ def test_no_setting_of_a_look_up_reaches_the_next_store(tmp_path: Path, monkeypa
         database = first._open().database
         usual = database.rows(SETTINGS)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("n4a_fast.engine.connection.client.stop_looking_up", interrupted)
+            patch.setattr("n4a_fast.engine.connection.client.reset_settings", interrupted)
             with database.looking_up(5000, 5000):
                 pass
         assert database.rows(SETTINGS) != usual
