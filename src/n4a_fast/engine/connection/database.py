@@ -111,7 +111,8 @@ class Database(IndexedAttachment):
                     nbytes *= 2
                 finally:
                     self._little_memory = None
-                    client.limit_memory(connection, self.memory_limit)
+                    if self._connection is connection:  # or it is lost with what the block raises
+                        client.limit_memory(connection, self.memory_limit)
             return work()
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
