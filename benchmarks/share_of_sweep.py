@@ -154,7 +154,8 @@ def main() -> None:
         taken.append((cpu, wall, without_cpu, without_wall))
         shares.append((1 - without_cpu / cpu, 1 - without_wall / wall))
         seconds = " ".join(f"{each:.2f}" for each in taken[-1])
-        print(f"with and without, processor and elapsed: {seconds}; share {shares[-1][0]:.4f} {shares[-1][1]:.4f}")
+        cpu, wall = shares[-1]
+        print(f"with and without, processor and elapsed: {seconds}; share {cpu:.4f} {wall:.4f}", flush=True)
     cpu, wall = (statistics.median(column) for column in zip(*shares, strict=True))
     print(f"median of the shares: {cpu:.4f} of the processor time, {wall:.4f} of the elapsed")
     least = [min(column) for column in zip(*taken, strict=True)]

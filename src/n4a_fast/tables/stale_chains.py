@@ -202,11 +202,11 @@ def forget_all_in_transaction(database: Database) -> None:
 
 def _refresh(database: Database, chains: pa.Table) -> None:
     source = _SOURCE.format(ranges=_ranges_of(chains))
+    statements = [_FORGET.format(table="stale_chains")]
+    for table, rows_of in _REFRESH.items():
+        statements += [_FORGET.format(table=table), f"INSERT INTO {table} BY NAME {rows_of(source)}"]
     with database.transaction():
-        for table, rows_of in _REFRESH.items():
-            database.insert(_FORGET.format(table=table), wanted=chains)
-            database.insert(f"INSERT INTO {table} BY NAME {rows_of(source)}", wanted=chains)
-        database.insert(_FORGET.format(table="stale_chains"), wanted=chains)
+        database.insert("; ".join(statements), wanted=chains)  # which is given to DuckDB once, for half a millisecond
 
 
 def _pieces(stale: pa.Table, memory: int) -> Iterator[pa.Table]:
