@@ -82,9 +82,7 @@ class Database(IndexedAttachment):
             return connection.execute(sql).fetchall()
 
     def row(self, sql: str, params: Params = (), *, own: bool = True) -> dict[str, Any] | None:
-        """The first result row by column name, or None; `own=False` when the caller knows what this process saved
-        last.
-        """
+        """The first result row by column name, or None; `own=False`: the caller knows what this process saved last."""
         with self.reading(own) as connection:
             found = connection.execute(sql, list(params)).fetchall()
             names = [column[0] for column in connection.description or ()]
