@@ -100,7 +100,7 @@ def _read(store: Store1x, query: str, form: Form, given: list[Any], summaries: s
     translation = translated(query, *form, summaries)
     if SAVES in translation.sql:
         given = [list(store._unused_saves), list(store._unused_saves.values()), *given]
-    frame = store.sql(translation.sql, given)
+    frame = store.sql(translation.sql, given).cast({pl.Decimal: pl.Int64})  # sums of whole numbers have 128 bits
     for place in translation.json_columns:
         name = frame.columns[place]
         values = [jsontext.decode(text) for text in frame[name].to_list()]

@@ -27,8 +27,11 @@ from n4a_fast.integrations.nirs4all.sqlite_tables import (
     source_of,
 )
 
-_COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
-_PREDICATES = (*_COMPARED, exp.Is, exp.In, exp.Like, exp.ILike, exp.Between, exp.And, exp.Or, exp.Not, exp.Boolean)
+_COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
+_PREDICATES = (
+    *(*_COMPARED, exp.Is, exp.In, exp.Like, exp.ILike, exp.Escape, exp.Glob, exp.Between, exp.Exists),
+    *(exp.And, exp.Or, exp.Not, exp.Boolean),
+)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)
 _AGGREGATES = (exp.Min, exp.Max, exp.Avg, exp.Sum)
 _PREFIX = "nirs4all_"
@@ -119,12 +122,21 @@ def _bare_columns(query: exp.Expr) -> None:
         if not any(map(_is_aggregated, select.selects)):
             continue
         group = select.args.get("group")
-        grouped = {found.sql() for found in group.expressions} if group is not None else set()
+        grouped = {_meant(found, select).sql() for found in group.expressions} if group is not None else set()
         ends = [found for found in select.find_all(exp.Min, exp.Max) if found.find_ancestor(exp.Select) is select]
         for shown in select.selects:
             column = shown.unalias()
             if isinstance(column, exp.Column) and column.sql() not in grouped and shown.alias_or_name not in grouped:
-                column.replace(exp.alias_(_of_a_row(column, ends), shown.alias_or_name, quoted=False))
+                named = shown is not column
+                column.replace(
+                    _of_a_row(column, ends) if named else exp.alias_(_of_a_row(column, ends), column.name, quoted=False)
+                )
+
+
+def _meant(found: exp.Expr, select: exp.Select) -> exp.Expr:
+    """What is grouped by: a column of the answer, if it is named by its place."""
+    by_place = isinstance(found, exp.Literal) and found.is_int and 0 < int(found.this) <= len(select.selects)
+    return select.selects[int(found.this) - 1].unalias() if by_place else found
 
 
 def _is_aggregated(column: exp.Expr) -> bool:
@@ -161,7 +173,7 @@ def _is_a_number_needed(found: exp.Expr) -> bool:
     if isinstance(parent, (*_ARITHMETIC, *_AGGREGATES, exp.Ordered)):
         return True
     others = [item for item in parent.iter_expressions() if item is not found] if parent is not None else []
-    return isinstance(parent, (*_COMPARED, exp.Between)) and any(
+    return isinstance(parent, (*_COMPARED, exp.Between, exp.In)) and any(
         isinstance(item, exp.Literal | exp.Neg) and item.is_number for item in others
     )
 
@@ -185,18 +197,35 @@ def _is_parameter(found: exp.Expr) -> bool:
 
 
 def _numbers(query: exp.Expr) -> None:
-    """Whole numbers are divided as such, and what is true counts as 1."""
-    for division in list(query.find_all(exp.Div)):
-        if _is_integer(division.this) and _is_integer(division.expression):
-            division.replace(exp.IntDiv(this=division.this, expression=division.expression))
-    for found in list(query.find_all(*_ARITHMETIC, exp.Avg, exp.Sum)):
+    """Whole numbers are divided as such, and by none to none; what is true counts as 1, and 0.1 is no decimal."""
+    for found in reversed(list(query.find_all(*_ARITHMETIC, exp.Avg, exp.Sum))):  # inner ones first: they are copied
         for operand in (found.this, found.args.get("expression")):
             if isinstance(operand, exp.Expr) and isinstance(operand.unnest(), _PREDICATES):
                 operand.replace(exp.cast(operand.copy(), "bigint"))
+    for division in reversed(list(query.find_all(exp.Div, exp.Mod))):
+        sides = (division.this, division.expression)
+        are_whole = all(map(_is_integer, sides))
+        if isinstance(division, exp.Mod) or are_whole:
+            kind = exp.Mod if isinstance(division, exp.Mod) else exp.IntDiv
+            left, right = (side.copy() if are_whole else _truncated(side) for side in sides)
+            none_for_zero = exp.Nullif(this=right, expression=exp.Literal.number(0))
+            division.replace(exp.paren(kind(this=exp.paren(left), expression=none_for_zero)))
+    for number in list(query.find_all(exp.Literal)):
+        if number.is_number and "." in number.this and "e" not in number.this.lower():
+            number.replace(exp.Literal.number(f"{number.this}e0"))
+
+
+def _truncated(number: exp.Expr) -> exp.Expr:
+    """The whole part of a number, as SQLite takes it for a remainder."""
+    return exp.cast(exp.Anonymous(this="trunc", expressions=[number.copy()]), "bigint")
 
 
 def _aggregates(query: exp.Expr) -> None:
-    """A sum of whole numbers is one of 64 bits."""
+    """A sum of whole numbers is one of 64 bits; a total is a sum, and of nothing 0."""
+    for total in list(query.find_all(exp.Anonymous)):
+        if str(total.this).lower() == "total":
+            whole = exp.Sum(this=exp.cast(total.expressions[0].copy(), "double"))
+            total.replace(exp.Coalesce(this=whole, expressions=[exp.Literal.number("0e0")]))
     for found in list(query.find_all(exp.Sum)):
         if _is_integer(found.this):
             found.replace(exp.cast(found.copy(), "bigint"))
