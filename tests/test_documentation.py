@@ -49,7 +49,8 @@ def test_every_test_that_a_page_or_a_module_names_is_there() -> None:
 def test_every_line_of_the_protocol_is_held_by_tests() -> None:
     """The protocol stands at the engine; the design page has its lines, each with tests."""
     head = (ROOT / "src/n4a_fast/engine/__init__.py").read_text()
-    lines = re.findall(r"^(Identity|Life|Durability|Order of locks|Units|Exit|Fork|The file heals)", head, re.MULTILINE)
+    names = "Identity|Life|Durability|Order of locks|Drains|Units|Exit|Fork|The file heals"
+    lines = re.findall(rf"^({names})", head, re.MULTILINE)
     page = (ROOT / "docs/design.md").read_text()
     table = page[page.index("## The protocol") : page.index("## Decisions")]
     rows = [row for row in table.splitlines() if row.startswith("|")][2:]

@@ -94,6 +94,17 @@ def drain(scribe: Scribe) -> None:
             scribe.pipeline(store, run, turn + 0.75)
 
 
+def beside(scribe: Scribe) -> None:
+    """Drains beside the caller, which logs on meanwhile; what waits behind them moves to the begin of the log."""
+    with WorkspaceStore(scribe.folder, flush_interval=None, flush_rows=FOLDS + 1) as store:
+        run, workspace = store.begin_run("beside", {}, []), store._open()
+        for number in range(13):
+            scribe.pipeline(store, run, number)
+            if number and number % 5 == 0:  # a drain began with the one before
+                with workspace.lock:
+                    workspace.database.take_back()
+
+
 def bulk(scribe: Scribe) -> None:
     """Rows that go straight into the tables."""
     for _ in range(2):
@@ -233,7 +244,21 @@ def prepare(workload: str, place: Path) -> None:
 
 WORKLOADS = {
     work.__name__: work
-    for work in (drain, bulk, checkpoints, delete, vacuum, merge, collect, backup, restore, extract, upgrade, migrate)
+    for work in (
+        drain,
+        beside,
+        bulk,
+        checkpoints,
+        delete,
+        vacuum,
+        merge,
+        collect,
+        backup,
+        restore,
+        extract,
+        upgrade,
+        migrate,
+    )
 }
 
 

@@ -91,3 +91,120 @@ def test_records_after_a_rewind_do_not_let_the_file_grow(segment: Segment) -> No
     assert length(segment) == before
     assert segment.path is not None
     assert [each.content for each in record.read_after(segment.path, 9, STORE, complete=True)] == contents
+
+
+def sealed(segment: Segment, behind: int = 3) -> list[bytes]:
+    """Records before a seal, and what came after it."""
+    append(segment, [os.urandom(5_000) for _ in range(30)])
+    assert segment.seal() == 30
+    contents = [os.urandom(5_000) for _ in range(behind)]
+    append(segment, contents)
+    return contents
+
+
+def read_behind(segment: Segment, *, complete: bool) -> list[bytes]:
+    assert segment.path is not None
+    return [each.content for each in record.read_after(segment.path, 30, STORE, complete=complete)]
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["of a dead process", "of a living one"])
+def test_what_came_after_the_seal_moves_to_the_begin_and_goes_on_there(segment: Segment, complete: bool) -> None:
+    contents, before = sealed(segment), length(segment)
+    segment.rewind_to_seal(3, STORE)
+    assert read_behind(segment, complete=complete) == contents
+    for _ in range(20):
+        contents.append(os.urandom(5_000))
+        append(segment, contents[-1:])
+        assert read_behind(segment, complete=complete) == contents
+    assert length(segment) == before
+
+
+def test_what_was_sealed_and_is_needed_still_is_not_overwritten(segment: Segment) -> None:
+    append(segment, [b"a" * 5_000] * 30)
+    segment.seal()
+    append(segment, [b"b"])
+    segment.unseal()
+    segment.rewind_to_seal(3, STORE)
+    assert read(segment) == [*[b"a" * 5_000] * 30, b"b"]
+
+
+def test_what_is_as_long_as_the_room_for_it_stays_where_it_is(segment: Segment) -> None:
+    contents = sealed(segment, behind=20)
+    segment.rewind_to_seal(3, STORE)
+    append(segment, [b"next"])
+    assert read_behind(segment, complete=False) == [*contents, b"next"]
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["of a dead process", "of a living one"])
+@pytest.mark.parametrize("refused", range(6))
+@pytest.mark.parametrize("written", [0.0, 0.5, 1.0], ids=["nothing", "a half", "all"])
+def test_a_disk_that_refuses_the_move_at_any_step_loses_nothing(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch, refused: int, written: float, complete: bool
+) -> None:
+    contents, steps = sealed(segment), 0
+    write_at, sync_data = platform.write_at, platform.sync_data
+
+    def write(descriptor: int, data: bytes, offset: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == refused + 1:
+            if len(data) > record.HEADER_SIZE or written == 1:  # a header lies in one sector
+                write_at(descriptor, data[: int(written * len(data))], offset)
+            raise OSError(errno.EIO, "broken")
+        write_at(descriptor, data, offset)
+
+    def sync(descriptor: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == refused + 1:
+            raise OSError(errno.EIO, "broken")
+        sync_data(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "write_at", write)
+        patch.setattr(platform, "sync_data", sync)
+        segment.rewind_to_seal(3, STORE)
+    assert steps > refused
+    assert read_behind(segment, complete=complete) == contents
+    contents.append(os.urandom(5_000))
+    append(segment, contents[-1:])
+    assert read_behind(segment, complete=complete) == contents
+
+
+def test_a_power_loss_in_any_step_of_the_move_leaves_all_records(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was not synced is there in any sectors: none, all, each second one."""
+    contents, seen = sealed(segment), 0
+    assert segment.path is not None
+    disk, sync_data, write_at = bytearray(segment.path.read_bytes()), platform.sync_data, platform.write_at
+    written: list[tuple[int, bytes]] = []
+
+    def look() -> None:
+        nonlocal seen
+        for kept in (lambda sector: True, lambda sector: sector % 2 == 0, lambda sector: sector % 2 == 1):
+            torn = bytearray(disk)
+            for offset, data in written:
+                for place in range(offset, offset + len(data)):
+                    if kept(place // 512):
+                        torn[place] = data[place - offset]
+            (tmp_path / "torn").write_bytes(torn)
+            found = record.read_after(tmp_path / "torn", 30, STORE, complete=True)
+            assert [each.content for each in found] == contents
+            seen += 1
+
+    def write(descriptor: int, data: bytes, offset: int) -> None:
+        written.append((offset, data))
+        write_at(descriptor, data, offset)
+        look()
+
+    def sync(descriptor: int) -> None:
+        sync_data(descriptor)
+        for offset, data in written:
+            disk[offset : offset + len(data)] = data
+        written.clear()
+
+    monkeypatch.setattr(platform, "write_at", write)
+    monkeypatch.setattr(platform, "sync_data", sync)
+    segment.rewind_to_seal(3, STORE)
+    assert seen == 9

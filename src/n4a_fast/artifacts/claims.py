@@ -59,6 +59,10 @@ class Claims:
         finally:
             self._lock.release()
 
+    def __len__(self) -> int:
+        """How many names this process claims."""
+        return len(self._own)
+
     @property
     def descriptor(self) -> int:
         """A file of this folder that is open since before the first claim of this process."""

@@ -23,6 +23,10 @@ takes a hundredth of the time, or a minute passes (tests/engine/test_background.
 lets others have the workspace meanwhile, except inside a unit of work (tests/engine/test_threads.py,
 tests/engine/test_schedules.py, tests/processes/test_taking_turns.py).
 
+Drains. What fills the memory is drained by a thread of its own while calls that save go on. Whoever needs the file,
+or lets it go, waits for that thread first, with the lock of the workspace in hand, which that one never takes
+(tests/memtable/test_beside.py).
+
 Units. What spans tables is one unit: what was saved before it is drained first, then it changes, looks at doomed
 files again under the lock of the claims, commits, and unlinks. A kill anywhere leaves before or after. A unit that
 only saves is one record of the log. Units nest: an inner one joins the outer one, and is given up alone if it raises

@@ -329,7 +329,7 @@ class Workspace:
             return None
         due, database = self.buffer.flush_when_due(), self.database
         until_idle = database.last_used + background.IDLE_SECONDS - time.monotonic()
-        if until_idle > 0:
+        if until_idle > 0 or database.is_lent:
             database.yield_turn()
         elif database.wants_rest and self._drains.seconds <= 0:
             if database.enter_if_free():
@@ -370,9 +370,10 @@ class Workspace:
             self.database.detach()
 
     def shut(self) -> None:
-        """Give back what `finish` has left: nothing is waited for. A call that waited for it, and saves, is refused."""
+        """Give back what `finish` has left: no file is waited for. A call that waited for it, and saves, is refused."""
         self.buffer.use(AT_ONCE)
         try:
+            self.database.take_back()
             self.database.log.close()
             self.artifacts.close()
         finally:

@@ -57,6 +57,12 @@ def encoded(number: int, content: bytes, schema: int, store_id: str) -> bytes:
     return head[:_CHECKED] + _checksum(head) + content
 
 
+def hop(number: int, nbytes: int, schema: int, store_id: str) -> bytes:
+    """A header without content, of a record that is in the tables: a reader goes on so many bytes behind it."""
+    head = _HEADER.pack(_MARK, number, nbytes, schema, UUID(store_id).bytes, bytes(16), 0)
+    return head[:_CHECKED] + _checksum(head)
+
+
 def read_after(path: Path, number: int, store_id: str | None, *, complete: bool, salvage: bool = False) -> list[Record]:
     """The records of one store that follow record `number`, in order; none when the file is gone. Without a store: the
     records of format 1, which name none.

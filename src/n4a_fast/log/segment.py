@@ -2,7 +2,9 @@
 
 An append is one write and one sync; it is acknowledged after both, and after the folder was synced once the name is
 new. What was refused is void: it does not turn up after a crash. `rewind` follows the commit that has put all records
-into the tables: the next record overwrites the first.
+into the tables: the next record overwrites the first. Where a seal was set, records that came after it may wait while
+those before it are in the tables: they move to the begin, so the file is as long as some drains take it, however
+long a sweep lasts.
 
 A record that makes the file longer takes zeros with it, so that the next ones lie in bytes that the disk has already:
 a sync then writes no length and no place of new blocks (0.8 ms instead of 1.5 for the two records of a pipeline of
@@ -18,6 +20,7 @@ from pathlib import Path
 from n4a_fast import platform
 from n4a_fast.log import record
 
+_ROOM = 3  # times what is moved: a quarter more is written at most
 _AHEAD_AT_MOST = 2**20  # bytes of zeros; a short log gets as many as it is long
 
 
@@ -30,6 +33,7 @@ class Segment:
         self._has_lasting_name = False
         self.last = 0  # number of the last record
         self._begin = self._end = 0  # where it begins, and where the next one goes
+        self._seal = self._sealed = 0  # where the seal is, 0 without one, and the number of the last record before it
         self._length = 0  # of the file
 
     def open(self, path: Path) -> None:
@@ -68,7 +72,42 @@ class Segment:
 
     def rewind(self) -> None:
         """All records are in the tables, durably."""
-        self._end = 0
+        self._end = self._seal = 0
+
+    def seal(self) -> int:
+        """What is appended from now on may outlive what is there; the number of the last record."""
+        self._seal, self._sealed = self._end, self.last
+        return self.last
+
+    def unseal(self) -> None:
+        """What is there is needed still."""
+        self._seal = 0
+
+    def rewind_to_seal(self, schema: int, store_id: str) -> None:
+        """The records before the seal are in the tables, durably. Those behind it move to the begin where there is room
+        for many times as much; until they are there a hop leads to where they were, and an OSError leaves them there.
+        """
+        behind = self._end - self._seal
+        if self._descriptor is None or not self._seal or _ROOM * behind > self._seal:
+            return
+        there, here = (
+            record.hop(self._sealed, place - record.HEADER_SIZE, schema, store_id)
+            for place in (self._seal, record.HEADER_SIZE)
+        )
+        with suppress(OSError):
+            self._put(there, 0)
+            self._put(platform.read_at(self._descriptor, behind, self._seal), record.HEADER_SIZE)
+            try:
+                self._put(here, 0)
+            except OSError:
+                platform.write_at(self._descriptor, there, 0)
+                raise
+            self._end, self._seal = record.HEADER_SIZE + behind, 0
+
+    def _put(self, data: bytes, offset: int) -> None:
+        assert self._descriptor is not None
+        platform.write_at(self._descriptor, data, offset)
+        platform.sync_data(self._descriptor)
 
     def remove(self) -> None:
         """Take the file away: all its records are in the tables, durably."""
@@ -82,13 +121,15 @@ class Segment:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self.path, self._has_lasting_name = None, None, False
-        self.last = self._begin = self._end = self._length = 0
+        self.last = self._begin = self._end = self._length = self._seal = self._sealed = 0
 
     def _write(self, data: bytes) -> None:
-        """Write a record to the end, with zeros behind it where the file becomes longer and the disk has room."""
+        """Write a record to the end, with zeros behind it where the file becomes longer and the disk has room; behind a
+        seal few records follow.
+        """
         assert self._descriptor is not None
         end = self._end + len(data)
-        ahead = min(self._length, _AHEAD_AT_MOST) if end > self._length else 0
+        ahead = min(self._length, _AHEAD_AT_MOST) if end > self._length and not self._seal else 0
         if ahead:
             try:
                 platform.write_at(self._descriptor, data + bytes(ahead), self._end)

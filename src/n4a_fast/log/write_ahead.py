@@ -37,6 +37,7 @@ class WriteAheadLog:
         self._known: dict[str, int] = {}  # the table: by segment, the number of the last record that is applied
         self.deleted_runs: frozenset[str] = frozenset()
         self._applied = 0  # number of the last record of this process that is in the tables
+        self._sealed = 0  # and of the last one that is on its way there
         self._waiting: list[bytes] = []  # the records after that one: memory is made of them again, not of the disk
         self._is_new = True  # nothing of it was applied by this process
 
@@ -71,14 +72,28 @@ class WriteAheadLog:
         if applied <= self._applied:
             return None
         del self._waiting[: applied - self._applied]
-        self._applied = applied
+        self._applied = self._sealed = applied
         if self.is_empty:
             self._segment.rewind()
         return self.own_waiting()
 
     def own_waiting(self) -> list[bytes]:
-        """The records of this process that are not in the tables, whatever has become of its segment."""
-        return list(self._waiting)
+        """The records of this process that are not in the tables, or on their way there, whatever has become of its
+        segment.
+        """
+        return self._waiting[self._sealed - self._applied :]
+
+    def seal(self) -> int:
+        """All records of this process are on their way to the tables; the number of the last one. `rewind` follows the
+        commit, or `unseal`.
+        """
+        self._sealed = self._segment.seal()
+        return self._sealed
+
+    def unseal(self) -> None:
+        """They still wait."""
+        self._sealed = self._applied
+        self._segment.unseal()
 
     def others_waiting(self, *, salvage: bool = False) -> list[Waiting]:
         """The records of other processes that are not in the tables; the caller has refreshed. LogDamagedError where
@@ -145,34 +160,47 @@ class WriteAheadLog:
             raise
         self._waiting.append(content)
 
-    def apply_in_transaction(self, others: Sequence[Waiting] = ()) -> None:
-        """Note, with the caller's writes, that all records of this process and those of `others` are in the tables;
-        `rewind` follows the commit.
+    def apply_in_transaction(
+        self, others: Sequence[Waiting] = (), *, database: Database | None = None, through: int | None = None
+    ) -> None:
+        """Note, with the caller's writes, that the records of this process, all or those up to number `through`, and
+        those of `others` are in the tables; `rewind` follows the commit.
         """
+        database = database or self._database
         applied = {waiting.found.path.name: waiting.last for waiting in others}
         if not self.is_empty and self._segment.path is not None:
-            applied[self._segment.path.name] = self._segment.last
+            applied[self._segment.path.name] = self._segment.last if through is None else through
             if self._is_new:
-                self._forget_gone_in_transaction()
+                self._forget_gone_in_transaction(database)
         if applied:
-            self._database.execute(_FORGET, (list(applied),))
-            self._database.execute(_SET, (list(applied), list(applied.values())))
+            database.execute(_FORGET, (list(applied),))
+            database.execute(_SET, (list(applied), list(applied.values())))
 
-    def rewind(self, others: Sequence[Waiting] = ()) -> None:
-        """The transaction has committed: the next record overwrites the first, and segments of dead processes go."""
+    def rewind(self, others: Sequence[Waiting] = (), *, through_seal: bool = False) -> None:
+        """The transaction has committed: all records, or those before the seal, are in the tables, and the next one
+        overwrites the first if that is all; segments of dead processes go.
+        """
+        applied = self._sealed if through_seal else self._segment.last
         if not self.is_empty and self._segment.path is not None:
             self._is_new = False
-            self._known[self._segment.path.name] = self._segment.last
-        self._applied = self._segment.last
-        self._waiting.clear()
-        self._segment.rewind()
+            self._known[self._segment.path.name] = applied
+        del self._waiting[: applied - self._applied]
+        self._applied = self._sealed = applied
+        if self.is_empty:
+            self._segment.rewind()
         for waiting in others:
             self._known[waiting.found.path.name] = waiting.last
             if waiting.is_dead:
                 self._remove(waiting.found, is_ours=True)
-        if not self._segment.is_here():  # somebody removed it: the next record begins another session's
-            self.forget()
+        if self.is_empty and not self._segment.is_here():
+            self.forget()  # somebody removed it: the next record begins another session's
             self._session.end()
+
+    def shorten(self) -> None:
+        """Records that came after those that are in the tables move to their place, where there is room; the file is
+        attached, so that no other process reads them meanwhile.
+        """
+        self._segment.rewind_to_seal(FORMAT_VERSION, self._database.identity.store_id)
 
     def close(self) -> None:
         """Remove the segment when all its records are in the tables, and end the session."""
@@ -186,15 +214,15 @@ class WriteAheadLog:
         """Start a new segment with the next record; the old one is another's, or gone."""
         self._segment.close()
         self._waiting.clear()
-        self._attachment, self._applied, self._is_new = -1, 0, True
+        self._attachment, self._applied, self._sealed, self._is_new = -1, 0, 0, True
 
-    def _forget_gone_in_transaction(self) -> None:
+    def _forget_gone_in_transaction(self, database: Database) -> None:
         """Noted segments were there when their number was, so what is not there now has gone for good."""
         own, folder = self._segment.path, self._database.path.parent
         gone = [name for name in self._known if own is not None and name != own.name and not (folder / name).exists()]
         if gone:
             sync(folder)  # or a power loss would bring them back, and nobody knew that they are applied
-            self._database.execute(_FORGET, (gone,))
+            database.execute(_FORGET, (gone,))
 
     def _remove(self, dead: Found, *, is_ours: bool) -> None:
         if is_ours and not self._database.is_elsewhere():  # or it is another file's, in which it is not applied

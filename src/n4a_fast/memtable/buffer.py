@@ -99,8 +99,16 @@ class Buffer:
             self._tables.mark_logged()
         self._since = None
         database.note_use()
-        if not in_unit and self._is_full() and ((wait and self._is_full(twice=True)) or database.enter_if_free()):
+        if not in_unit and database.is_over:
+            database.take_back()
+            database.log.shorten()
+        if not in_unit and self._is_full() and self._may_make_room(wait):
             self._make_room()
+
+    def _may_make_room(self, wait: bool) -> bool:
+        """Whether the file is free, or worth waiting for: at once for a drain of this process."""
+        database = self._database
+        return database.enter_if_free() or (wait and (database.is_lent or self._is_full(twice=True)))
 
     def make_room_at_once(self) -> None:
         """After a unit that is durable: put what is in memory in the tables if it is much and the file is free. It must
@@ -122,9 +130,13 @@ class Buffer:
             self._spill()
 
     def _make_room(self) -> None:
-        self._database.refresh()
+        database = self._database
+        database.refresh()
         if self._is_full():  # others may have put most of it in place
-            self._database.drain(others=False)
+            if database.drain_beside():
+                self._waits_since = time.monotonic()
+            else:
+                database.drain(others=False)
 
     def flush_when_full(self) -> None:
         """Flush once there is as much as the limits say; by time, the background does it."""

@@ -19,12 +19,13 @@ from n4a_fast.engine.lease import Turnstile
 from n4a_fast.errors import StoreError, StoreFormatError, StoreLockedError, StoreUnavailableError
 from n4a_fast.log.recovery import Waiting
 from n4a_fast.log.write_ahead import WriteAheadLog
-from n4a_fast.memtable.key_ranges import tables_beyond
+from n4a_fast.memtable.beside import DrainBeside
 from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.platform.interrupts import Uninterrupted
 from n4a_fast.tables.predictions.deleted import may_delete
 from n4a_fast.tables.table_set import OTHER_CONTENT, TableSet
-from n4a_fast.values.uncollected import uncollected
+
+_MOST_CLAIMS = 10_000  # of artifacts: they are released when nothing is left in memory, as an ordinary drain does
 
 
 class _Inside(threading.local):
@@ -43,7 +44,9 @@ class DrainedDatabase(Database):
         self.identity.session = files.session
         self.files, self.log = files, WriteAheadLog(self, files.session)
         self.tables = TableSet(self, files)
+        self._borrower: DrainBeside | None = None
         self._rests_in_log = False
+        self._needs_caller = False  # the next drain is not beside it
         self.unit_is_open, self._inside = False, _Inside()
         self._set_aside: list[bytes] = []  # what the open unit saved before its inner ones, as records
         self._deletions = 0  # how many runs had been deleted when ids were last known for sure
@@ -120,7 +123,50 @@ class DrainedDatabase(Database):
                     all_belong = self._write_in_transaction([*self._tables_of(waiting), self.tables])
                     self.log.apply_in_transaction(waiting)
                 self._forget_drained(waiting, all_belong)
-        self._rests_in_log = False
+        self._rests_in_log = self._needs_caller = False
+
+    def drain_beside(self) -> bool:
+        """Let a thread write what was just flushed, while the caller goes on (see `beside`); False where that is for
+        `drain`: where anything else goes with it, or where the last one failed.
+        """
+        self.forget_indexes()
+        self.refresh()
+        if (
+            (self._needs_caller or self.in_transaction or self.unit_is_open or not self.drains or not self.is_writable)
+            or (self.tables.has_fresh or self.tables.deleted or len(self.files.claims) > _MOST_CLAIMS)
+            or self._waiting(others=False, salvage=False)
+        ):
+            return False
+        with Uninterrupted():
+            self.log.shorten()
+            self._borrower = drain = DrainBeside(self, self.files, self.tables, self.log)
+            drain.begin()
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there was a drain beside the caller that has ended, and was not taken back."""
+        return self._borrower is not None and self._borrower.is_over
+
+    def take_back(self) -> None:
+        """Wait for the drain beside the caller, if there is one. What it has written leaves the log; what it has not is
+        in memory again.
+        """
+        drain = self._borrower
+        if drain is None:
+            return
+        with Uninterrupted():
+            drain.end()
+            self._borrower = None
+            self._needs_caller = not drain.is_done
+            if drain.is_done:
+                self.log.rewind(through_seal=True)
+                if not self.has_own:
+                    self.tables.artifacts.release_claims()
+            else:
+                self.log.unseal()
+                self.tables.forget_known()
+                self.restore(self.log.own_waiting(), self.fresh_records())
 
     def _waiting(self, others: bool, salvage: bool) -> list[Waiting]:
         """What goes into the tables with the rows of this process. Where that is not all that waits, it is what
@@ -267,17 +313,7 @@ class DrainedDatabase(Database):
             ) from error
 
     def _write_in_transaction(self, sets: list[TableSet]) -> bool:
-        """Write these; whether all of their rows belong to something that is there: others do not stay."""
-        with uncollected():
-            batches = [each.as_arrow() for each in sets]
-        self.tables.delete_predictions_in_transaction(batches)
-        for each, tables in zip(sets, batches, strict=True):
-            beyond = tables_beyond(self, tables)
-            for table in each.pending:
-                table.write_in_transaction(tables, beyond)
-        if self.log.deleted_runs:
-            self.tables.delete_of_deleted_in_transaction()
-        return not self.tables.delete_orphans_in_transaction(batches)
+        return self.tables.write_in_transaction(sets, after_deletions=bool(self.log.deleted_runs))
 
     @contextmanager
     def undrained(self) -> Iterator[None]:

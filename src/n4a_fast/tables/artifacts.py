@@ -323,6 +323,10 @@ class Artifacts(PendingRows):
         """Rows of other processes have come: which ids there are must be asked anew."""
         self._ids.forget()
 
+    def keep_stored(self) -> None:
+        """Rows in memory are known when they leave it, too."""
+        self._keep_stored(self._rows)
+
     def release_claims(self) -> None:
         """All of this is in its tables, which tell a collection what is in use; a log would not be enough."""
         self.files.claims.release()

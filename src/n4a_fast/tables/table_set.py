@@ -11,6 +11,7 @@ from msgspec import msgpack
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import NotFoundError
+from n4a_fast.memtable.key_ranges import tables_beyond
 from n4a_fast.memtable.pending_table import PendingTable, Tables
 from n4a_fast.tables.artifacts import Artifacts
 from n4a_fast.tables.carried import Carried
@@ -24,6 +25,7 @@ from n4a_fast.tables.predictions.metadata import SampleMetadata
 from n4a_fast.tables.predictions.saving import Predictions
 from n4a_fast.tables.projects import Projects
 from n4a_fast.tables.runs import Runs
+from n4a_fast.values.uncollected import uncollected
 
 _METADATA, _COMPILED = "prediction_metadata", "compiled_chains"
 _KEPT = f"""(SELECT '{_METADATA}' FROM {_METADATA} LIMIT 1) UNION ALL (SELECT '{_COMPILED}' FROM {_COMPILED} LIMIT 1)
@@ -114,6 +116,34 @@ class TableSet:
         if self._arrow is not None:
             return self._arrow
         return {name: rows for table in self.pending for name, rows in table.pending().items()}
+
+    def sealed(self, database: Database, files: ArtifactFiles) -> TableSet:
+        """What is in memory, for another database to write; it leaves memory, where it counts as stored."""
+        tables = TableSet(database, files)
+        with uncollected():
+            tables._arrow = self.as_arrow()
+        self.artifacts.keep_stored()
+        self.clear()
+        return tables
+
+    def write_in_transaction(self, sets: Sequence[TableSet], *, after_deletions: bool = False) -> bool:
+        """Write what these have in memory; whether all of their rows belong to something that is there: others do not
+        stay, nor, `after_deletions` of runs, what comes of those.
+        """
+        with uncollected():
+            batches = [each.as_arrow() for each in sets]
+        self.delete_predictions_in_transaction(batches)
+        for each, tables in zip(sets, batches, strict=True):
+            beyond = tables_beyond(self._database, tables)
+            for table in each.pending:
+                table.write_in_transaction(tables, beyond)
+        if after_deletions:
+            self.delete_of_deleted_in_transaction()
+        return not self.delete_orphans_in_transaction(batches)
+
+    def brings_back_deleted(self) -> bool:
+        """Whether the open transaction has written anything of runs and pipelines that some process deleted."""
+        return bool(self.pipelines.back_in_transaction() or self.runs.back_in_transaction())
 
     def forget_known(self) -> None:
         """Rows may have come or gone: ids must be looked up again."""

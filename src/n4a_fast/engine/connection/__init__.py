@@ -2,5 +2,6 @@
 
 from n4a_fast.engine.connection.client import Connection, checked_limit
 from n4a_fast.engine.connection.database import Database, Params
+from n4a_fast.engine.connection.lent import Lent
 
-__all__ = ["Connection", "Database", "Params", "checked_limit"]
+__all__ = ["Connection", "Database", "Lent", "Params", "checked_limit"]

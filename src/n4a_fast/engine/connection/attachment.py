@@ -20,17 +20,16 @@ from n4a_fast import platform
 from n4a_fast.engine.background import Bell
 from n4a_fast.engine.connection import client
 from n4a_fast.engine.connection.failures import interrupts_told, is_lock_conflict, translated
-from n4a_fast.engine.connection.waiting import CallLock, Patience, released
+from n4a_fast.engine.connection.waiting import Borrower, CallLock, Patience, released
 from n4a_fast.engine.ending import refuses_this_thread, tell_of_end
 from n4a_fast.engine.fork import tell_of_forks
 from n4a_fast.engine.identity import REPLACED, StoreIdentity
 from n4a_fast.engine.lease import Turnstile
-from n4a_fast.errors import StoreClosedError, StoreError, StoreLockedError, StoreMovedError, StoreUnavailableError
+from n4a_fast.errors import StoreClosedError, StoreError, StoreMovedError, StoreUnavailableError
 from n4a_fast.platform.interrupts import Uninterrupted
 
 _READ_IDENTITY = "SELECT store_id, rewrites FROM store.main.store_info"
 _TURN_SECONDS = 0.02  # a turn lasts at least so long: handing over costs about 5 ms
-_LOOK_SECONDS = 0.004  # a look costs 25 µs
 POLL_SECONDS = 0.02  # for a file that another DuckDB client holds: it does not know the turns
 _NEVER = float("inf")  # without an attachment there is nothing to hand over
 _FORK_SECONDS = 10.0  # a fork waits so long for calls of other threads to end
@@ -62,6 +61,7 @@ class Attachment:
         self.memory_limit = client.MEMORY_LIMIT
         self.identity = StoreIdentity(path)  # of a store: known once it is opened
         self._keeps_turn = False
+        self._borrower: Borrower | None = None
         tell_of_forks(self)
         tell_of_end(self)
 
@@ -80,6 +80,14 @@ class Attachment:
     def lock_timeout(self) -> float:
         """How many seconds this thread waits for the file."""
         return self.patience.seconds
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether another thread works on the file now: who needs it waits for its end, see `take_back`."""
+        return self._borrower is not None and not self._borrower.is_over
+
+    def take_back(self) -> None:
+        """The file is this thread's, which has the lock, once what it was lent for is over."""
 
     def begin_call(self, seconds: float) -> None:
         """Before each call of the user's: StoreClosedError, or that of `require_usable`; then `wait_at_most`."""
@@ -132,29 +140,17 @@ class Attachment:
         """Let go of a file that is no longer the path's, and write nothing to either; `happened` is told from now."""
         self.identity.abandon(happened)
         with self.lock:
+            self.take_back()
             if self._connection is not None and self._attached_read_only is not None:
                 client.abandon_store(self._connection)
                 self._drop_connection()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other process has a turn at the file during the block, whether it is attached or not."""
-        with self.held():
-            self.detach()
-            if not self._wait_for_turn(time.monotonic() + self.lock_timeout, shared=False):
-                raise StoreLockedError(self.path, None)
-            self._keeps_turn = True
-            try:
-                yield
-            finally:
-                self._keeps_turn = False
-                if not self.attached:
-                    self._let_go()
 
     def enter_if_free(self) -> bool:
         """Whether the file can be used at once: it is attached, or the turn has been taken and the caller attaches it
         next.
         """
+        if self.is_lent:
+            return False
         return bool(self.attached) or self._turnstile is None or self._turnstile.enter(0.0, shared=self._read_only)
 
     @contextmanager
@@ -167,20 +163,11 @@ class Attachment:
             finally:
                 self._holds -= 1
 
-    def yield_turn(self) -> None:
-        """Between calls: detach if another process waits and this one has had its turn; looks rarely enough to cost
-        nothing.
-        """
-        if (now := time.monotonic()) < self._look_at or self._depth or self._turnstile is None:
-            return
-        self._look_at = now + _LOOK_SECONDS
-        if self._turnstile.is_awaited():
-            self.detach()
-
     @interrupts_told()
     def detach(self) -> None:
         """Let go of the file and its lock; the next statement takes them again."""
         with self.lock:
+            self.take_back()
             if self._connection is not None and self._attached_read_only is not None and not self._depth:
                 with Uninterrupted():
                     try:
@@ -255,7 +242,7 @@ class Attachment:
         self.lock, self.activity = CallLock(self.path, self.patience), Bell()
         self._connection = self._attached_read_only = None
         self._look_at, self._holds = _NEVER, 0
-        self._depth, self._after_commit, self._forking = 0, [], False
+        self._depth, self._after_commit, self._forking, self._borrower = 0, [], False, None
         if self._turnstile is not None:
             self._turnstile.forget_after_fork()
 
@@ -287,7 +274,11 @@ class Attachment:
         with self.lock, interrupts_told():
             self.uses += 1
             try:
-                yield self._attached(read_only)
+                connection = self._attached(read_only)
+                while self._borrower is not None:
+                    self.take_back()
+                    connection = self._attached(read_only)
+                yield connection
             except duckdb.Error as error:
                 raise self._translated(error) from error
             finally:

@@ -8,12 +8,15 @@ makes an index anew, or writes all over it in one transaction, needs it in memor
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from n4a_fast.engine.connection import client
 from n4a_fast.engine.connection.attachment import Attachment
+from n4a_fast.errors import StoreLockedError
 
+_LOOK_SECONDS = 0.004  # a look costs 25 µs
 _BLOCK = 2**18  # bytes
 _BLOCKS_OF_ROW = 4  # that a row of a few columns lies in, at most: a row group has its columns one after the other
 _BLOCKS_OF_KEY = 3  # of an index, that a key is found by: its first levels are the same for all
@@ -72,9 +75,15 @@ class IndexedAttachment(Attachment):
                     client.limit_memory(connection, self.memory_limit)
 
     def yield_turn(self) -> None:
-        """Between calls: as any attachment does, and now and then `forget_indexes`."""
-        super().yield_turn()
-        if self.uses - self._looked_at >= _USES and self.attached:
+        """Between calls: detach if another process waits and this one has had its turn, and now and then
+        `forget_indexes`; looks rarely enough to cost nothing.
+        """
+        if (now := time.monotonic()) < self._look_at or self._depth or self._turnstile is None or self.is_lent:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        if self._turnstile.is_awaited():
+            self.detach()
+        elif self.uses - self._looked_at >= _USES and self.attached:
             self._looked_at = self.uses
             self.forget_indexes()
 
@@ -85,6 +94,21 @@ class IndexedAttachment(Attachment):
             return self.path.stat().st_size > self._memory // 2
         except OSError:  # it was taken away: what needs it tells
             return False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process has a turn at the file during the block, whether it is attached or not."""
+        with self.held():
+            self.detach()
+            if not self._wait_for_turn(time.monotonic() + self.lock_timeout, shared=False):
+                raise StoreLockedError(self.path, None)
+            self._keeps_turn = True
+            try:
+                yield
+            finally:
+                self._keeps_turn = False
+                if not self.attached:
+                    self._let_go()
 
     def _attach_anew(self) -> None:
         read_only, kept, self._keeps_turn = self._attached_read_only, self._keeps_turn, True

@@ -7,10 +7,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from n4a_fast.engine.living import Living
 from n4a_fast.errors import StoreLockedError
 from n4a_fast.platform.interrupts import Uninterrupted
+
+
+class Borrower(Protocol):
+    """Another thread that has the attached file for one piece of work."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it touches the file no more."""
+        ...
 
 
 class Patience(threading.local):
