@@ -96,6 +96,18 @@ def test_a_dry_run_inside_a_transaction_is_refused(store: WorkspaceStore, two: S
     assert count(store, "runs") == 1
 
 
+@pytest.mark.parametrize("nothing", [[], (), np.array([])])
+def test_a_list_without_ids_deletes_nothing(tmp_path: Path, nothing: Any) -> None:
+    with WorkspaceStore(tmp_path / "w") as store:
+        prediction = predict_with_arrays(store, begin_sweep(store))
+        delete = store._open().deletions.delete_matching_predictions
+        with pytest.raises(InvalidInputError, match="no filter would mean every prediction"):
+            delete({"prediction_id": nothing, "chain_id": None})
+        assert delete({"prediction_id": nothing, "dataset_name": "corn"}, running=True).predictions == 0
+        assert delete({"prediction_id": [prediction], "dataset_name": nothing}, running=True).predictions == 0
+        assert store.get_prediction(prediction) is not None
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.long
 def test_predictions_deleted_one_by_one_leave_what_the_same_leave_that_go_together(tmp_path: Path, seed: int) -> None:

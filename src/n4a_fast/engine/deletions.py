@@ -136,10 +136,15 @@ class Deletions:
         """Delete predictions with their arrays, and the chains and ended pipelines that are empty then; those that are
         `running`, too, if asked for.
 
-        InvalidInputError without any filter: that would be all of them.
+        InvalidInputError without any filter: that would be all of them. An empty list, which is none for a query, names
+        nothing here.
         """
-        if all(value is None or value == [] for value in filters.values()):
+        given = [value for value in map(checks.plain, filters.values()) if value is not None]
+        names_nothing = [isinstance(value, list | tuple) and not value for value in given]
+        if all(names_nothing):
             raise InvalidInputError("name what is to be deleted; no filter would mean every prediction")
+        if any(names_nothing):
+            return Deleted()
         inside = self._units.is_open
         with self._units.change():
             found = self._queries.places(filters)
