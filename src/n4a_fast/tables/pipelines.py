@@ -11,6 +11,7 @@ import pyarrow as pa
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import PIPELINES
+from n4a_fast.tables import deleted_owners
 from n4a_fast.tables.rows import ONE_OF, PendingRows
 from n4a_fast.tables.stale_chains import note_of_pipelines_in_transaction
 from n4a_fast.values import checks, jsontext
@@ -24,7 +25,7 @@ _OF_RUN = "SELECT pipeline_id FROM pipelines WHERE run_id = ?"
 _EMPTY = f"""SELECT pipeline_id FROM pipelines WHERE {ONE_OF.format("pipeline_id", 1)} AND (status <> 'running' OR ?2)
 AND pipeline_id NOT IN (SELECT pipeline_id FROM chains WHERE {ONE_OF.format("pipeline_id", 1)})"""
 _DELETE = f"DELETE FROM pipelines WHERE {ONE_OF.format('pipeline_id', 1)}"
-_NOTE_DELETED = f"""INSERT INTO deleted_runs SELECT pipeline_id FROM pipelines
+_RUNNING = f"""SELECT pipeline_id FROM pipelines
 WHERE {ONE_OF.format("pipeline_id", 1)} AND status = 'running'"""
 _BACK = """SELECT pipeline_id FROM pipelines
 WHERE run_id IN (SELECT run_id FROM deleted_runs) OR pipeline_id IN (SELECT run_id FROM deleted_runs)"""
@@ -145,16 +146,19 @@ class Pipelines(PendingRows):
         """
         empty = [pipeline_id for (pipeline_id,) in self._database.rows(_EMPTY, (pipeline_ids, running))]
         if empty:
-            self._database.execute(_NOTE_DELETED, (empty,))
-            self._database.execute(_DELETE, (empty,))
+            self._delete_noted_in_transaction(empty)
             self._open = {key: row for key, row in self._open.items() if key not in empty}
         return empty
 
     def delete_in_transaction(self, pipeline_id: str) -> int:
         """Remove a pipeline; where it has not ended, another process may hold rows of it that are not in the tables."""
         self._database.after_commit(lambda: self._open.pop(pipeline_id, None))
-        self._database.execute(_NOTE_DELETED, ([pipeline_id],))
-        return self._database.execute(_DELETE, ([pipeline_id],))
+        return self._delete_noted_in_transaction([pipeline_id])
+
+    def _delete_noted_in_transaction(self, pipeline_ids: list[str]) -> int:
+        running = [pipeline_id for (pipeline_id,) in self._database.rows(_RUNNING, (pipeline_ids,))]
+        deleted_owners.note_in_transaction(self._database, running)
+        return self._database.execute(_DELETE, (pipeline_ids,))
 
     def delete_back_in_transaction(self, pipeline_ids: list[str]) -> None:
         """Remove pipelines again that came back after they were deleted."""

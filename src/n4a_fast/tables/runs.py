@@ -9,6 +9,7 @@ import polars as pl
 from n4a_fast.engine.connection import Database
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.schema.columns import RUNS
+from n4a_fast.tables import deleted_owners
 from n4a_fast.tables.rows import ONE_OF, PendingRows
 from n4a_fast.values import checks, jsontext
 from n4a_fast.values.ids import uuid7
@@ -22,7 +23,6 @@ WHERE (?1 IS NULL OR status = ?1)
     AND (?2 IS NULL OR list_contains(json_extract_string(datasets, '$[*].name'), ?2))
 ORDER BY created_at DESC, run_id DESC LIMIT ?3 OFFSET ?4"""
 _DELETE = "DELETE FROM runs WHERE run_id = ?"
-_NOTE_DELETED = "INSERT INTO deleted_runs VALUES (?)"
 _BACK = (
     "SELECT run_id FROM (SELECT run_id FROM runs UNION SELECT run_id FROM pipelines) WHERE run_id IN (SELECT run_id"
     " FROM deleted_runs)"
@@ -93,7 +93,7 @@ class Runs(PendingRows):
 
     def note_deleted_in_transaction(self, run_id: str) -> None:
         """Other processes may hold rows of this run that are not in the tables yet."""
-        self._database.execute(_NOTE_DELETED, (run_id,))
+        deleted_owners.note_in_transaction(self._database, [run_id])
 
     def back_in_transaction(self) -> list[str]:
         """Deleted runs that have rows again."""
