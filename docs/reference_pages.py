@@ -128,7 +128,7 @@ def _tables_page() -> str:
         columns = store.sql(_COLUMNS).rows()
     parts = [
         "# Tables and views\n",
-        "What `store.sql(...)`, `n4a-fast sql` and any DuckDB 1.5 or later see in `store.duckdb`.\n",
+        "What `store.sql(...)`, `n4a-fast sql` and any DuckDB 2.0 or later see in `store.duckdb`.\n",
     ]
     for table in dict.fromkeys(name for name, _, _ in columns):
         rows = "\n".join(f"| `{column}` | `{kind}` |" for name, column, kind in columns if name == table)

@@ -127,3 +127,13 @@ def test_a_cause_is_told_with_its_own_cure(reason: str, cure: str) -> None:
 def test_a_file_that_this_process_holds_itself_is_told_as_such() -> None:
     assert "this very process" in str(errors.StoreLockedError(PATH, os.getpid()))
     assert "this very process" not in str(errors.StoreLockedError(PATH, os.getpid() + 1))
+
+
+def test_what_is_long_hides_neither_the_thing_nor_the_cure() -> None:
+    for error in (errors.NotFoundError("run", "r" * 100_000), errors.InvalidInputError(f"begins {'r ' * 9_999} ends")):
+        told = str(error)
+        assert len(told) < 2100
+        assert told[:12] == str(error.args[0])[:12]
+        assert told[-30:] == str(error.args[0])[-30:]
+        assert "characters left out" in told
+        assert str(pickle.loads(pickle.dumps(error))) == told

@@ -42,14 +42,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from n4a_fast.values.texttable import plain_lines
+from n4a_fast.values.texttable import plain_lines, shortened
 
 
 class StoreError(Exception):
     """Base of every error raised by this package."""
 
-    def __str__(self) -> str:  # names in it are users': none of them moves a terminal's cursor
-        return plain_lines(super().__str__())
+    def __str__(self) -> str:  # names in it are users': none of them moves a terminal's cursor, or hides the cure
+        return shortened(plain_lines(super().__str__()))
 
     def __reduce__(
         self,
@@ -68,7 +68,7 @@ class NotFoundError(StoreError, KeyError):
         self.kind, self.identifier = kind, identifier
 
     def __str__(self) -> str:  # KeyError would print the repr of the sentence
-        return plain_lines(str(self.args[0]))
+        return shortened(plain_lines(str(self.args[0])))
 
 
 class ArtifactMissingError(NotFoundError, FileNotFoundError):

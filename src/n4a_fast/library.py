@@ -46,7 +46,7 @@ class PipelineLibrary:
 
     def __init__(self, workspace_path: str | Path, store: WorkspaceStore | None = None) -> None:
         """`store` is where `copy_from_pipeline` looks; without it the workspace's own store is opened for that call."""
-        self.workspace_path = Path(workspace_path)
+        self.workspace_path = checks.path(workspace_path, "workspace_path")
         self.library_path = self.workspace_path / "library"
         self._store = store
 
@@ -124,7 +124,7 @@ class PipelineLibrary:
         that cannot be removed is told.
         """
         folder = self._find(name, category)
-        if not dry_run:
+        if not checks.flag(dry_run, "dry_run"):
             remove_folder(folder)
 
     def copy_from_pipeline(
@@ -143,7 +143,7 @@ class PipelineLibrary:
 
     def export_template(self, name: str, export_path: str | Path, category: str | None = None) -> Path:
         """Copy a template to a folder of its own, which must be new or empty."""
-        folder, target = self._find(name, category), Path(export_path)
+        folder, target = self._find(name, category), checks.path(export_path, "export_path")
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise TemplateExistsError(name, target, "choose a new or an empty folder")
         with _published(target.absolute(), name) as draft:
@@ -152,7 +152,7 @@ class PipelineLibrary:
 
     def import_template(self, import_path: str | Path, category: str = "general", overwrite: bool = False) -> Path:
         """Folder of a template copied from outside under the name in its metadata; its category becomes `category`."""
-        source = Path(import_path)
+        source = checks.path(import_path, "import_path")
         metadata = _read_metadata(source / _METADATA, source.name)
         _config(_read_json(source / _PIPELINE, source.name))
         name = metadata.get("name") or source.name

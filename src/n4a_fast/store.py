@@ -30,7 +30,7 @@ from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSe
 from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.engine.begun import Begun
 from n4a_fast.engine.connection import checked_limit
-from n4a_fast.engine.refusals import tell, tell_of_ids, told, told_of_ends
+from n4a_fast.engine.refusals import tell, tell_of_arguments, told, told_of_ends
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError, StoreMovedError
@@ -63,6 +63,7 @@ from n4a_fast.replay.serve.streaming import replay_into
 from n4a_fast.report import Chart, ReportFile, figures, write_report
 from n4a_fast.report.cells import store_cell, store_text
 from n4a_fast.tables.artifact_rows import Written
+from n4a_fast.values import checks
 from n4a_fast.values.chain_input import ChainInput
 from n4a_fast.values.notebook import never_raises
 from n4a_fast.views import Chain, Run
@@ -87,8 +88,8 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
                 return result
             except OSError as error:
                 tell(error, self._path)
-            except TypeError as error:
-                tell_of_ids(error, method, args, kwargs)
+            except (TypeError, ValueError) as error:
+                tell_of_arguments(error, method, args, kwargs)
 
     return call
 
@@ -115,8 +116,8 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
             return result
         except OSError as error:
             tell(error, self._path)
-        except TypeError as error:
-            tell_of_ids(error, method, args, kwargs)
+        except (TypeError, ValueError) as error:
+            tell_of_arguments(error, method, args, kwargs)
         finally:
             lock.release()
 
@@ -131,8 +132,8 @@ def _told(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conca
         with told(self._path):
             try:
                 return method(self, *args, **kwargs)
-            except TypeError as error:
-                tell_of_ids(error, method, args, kwargs)
+            except (TypeError, ValueError) as error:
+                tell_of_arguments(error, method, args, kwargs)
 
     return call
 
@@ -184,7 +185,7 @@ class WorkspaceStore:
         """
         limits = FlushLimits(rows=flush_rows, nbytes=flush_bytes, seconds=flush_interval)
         artifacts = settings(trusted, compression, object_cache_bytes)
-        self._connect(Path(workspace_path), False, lock_timeout, limits, artifacts, checked_limit(memory_limit))
+        self._connect(workspace_path, False, lock_timeout, limits, artifacts, checked_limit(memory_limit))
 
     @classmethod
     def open_readonly(
@@ -199,7 +200,7 @@ class WorkspaceStore:
         """The workspace at `workspace_path` for reading; saving raises ReadOnlyError, a missing file NotFoundError."""
         store = cls.__new__(cls)
         store._connect(
-            Path(workspace_path),
+            workspace_path,
             True,
             lock_timeout,
             artifacts=settings(trusted, None, object_cache_bytes),
@@ -1333,7 +1334,7 @@ class WorkspaceStore:
         is taken and rolled back, so that the answer is what it would add to what is here now; no file is copied.
         """
         self._open(writing=True).require_no_unit("merge()")
-        return merge_all(self._open(), sources, progress, dry_run)
+        return merge_all(self._open(), sources, progress, checks.flag(dry_run, "dry_run"))
 
     @_reads
     def extract(self, run_ids: Sequence[str], to: str | Path) -> MergeReport:
@@ -1372,12 +1373,13 @@ class WorkspaceStore:
         An existing workspace is refused unless `replace` is given; then it is kept beside `to`, under the name in the
         report. Raises StoreLockedError while another process has it open for writing.
         """
-        with told(Path(backup)):
-            return restore(Path(backup), Path(to), replace, progress)
+        source = checks.path(backup, "backup")
+        with told(source):
+            return restore(source, checks.path(to, "to"), checks.flag(replace, "replace"), progress)
 
     def _connect(
         self,
-        path: Path,
+        workspace_path: str | Path,
         read_only: bool,
         lock_timeout: float,
         limits: FlushLimits | None = None,
@@ -1385,7 +1387,7 @@ class WorkspaceStore:
         memory_limit: int | None = None,
     ) -> None:
         self._workspace = open_workspace(
-            path,
+            path := checks.path(workspace_path, "workspace_path"),
             read_only=read_only,
             lock_timeout=lock_timeout,
             limits=limits,

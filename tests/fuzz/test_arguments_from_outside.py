@@ -14,8 +14,10 @@ import pyarrow as pa
 import pytest
 from helpers import PREDICTION, Sweep, begin_pipeline, begin_sweep, predict_with_arrays, save_chain
 
-from n4a_fast import WorkspaceStore
+from n4a_fast import PipelineLibrary, WorkspaceStore, inspect_bundle
 from n4a_fast.errors import InvalidInputError, StoreError
+from n4a_fast.integrations.workspaces import convert, migrate
+from n4a_fast.replay.plain.inputs import real_numbers
 
 NO_IDS = [[], ["a"], {}, {"a"}, np.array([1.0, 2.0]), pl.Series(["a"]), pa.array(["a"]), 5, b"a"]
 CALLS = [
@@ -128,3 +130,102 @@ def test_who_has_won_is_a_list_of_ids_or_no_artifact_goes(tmp_path: Path, given:
         with pytest.raises(InvalidInputError, match="winning_pipeline_ids"):
             store.cleanup_transient_artifacts(run, "corn", pipeline if given == "text" else given)
         assert store.load_artifact(scaler) == {"a": [0.5] * 9}
+
+
+TEXTS = ["x" * 100_000, np.str_("xy"), b"x" * 100, bytearray(b"xy")]
+
+
+@pytest.mark.parametrize("given", TEXTS, ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("name", ["y_true", "y_pred", "y_proba", "sample_indices", "weights"])
+def test_text_is_no_array(stored: tuple[WorkspaceStore, Sweep, str], name: str, given: Any) -> None:
+    """Its characters were taken for as many predictions, one after the other."""
+    store, sweep, prediction = stored
+    columns = {**PREDICTION, "pipeline_id": sweep.pipeline, "chain_id": sweep.chain}
+    before = content(store)
+    for arrays in ({name: given}, {name: [given]}):
+        with pytest.raises(InvalidInputError, match=f"{name} must be an array, got"):
+            store.save_predictions(columns, **arrays)
+    with pytest.raises(InvalidInputError, match=f"{name} must be an array, got"):
+        store.save_prediction_arrays(prediction, **{"y_true": None, "y_pred": None, name: given})
+    with pytest.raises(InvalidInputError, match="classes must be a sequence of texts"):
+        store.save_prediction_arrays(prediction, [0.0], [0.0], classes=given)
+    assert content(store) == before
+
+
+@pytest.mark.parametrize("given", TEXTS, ids=lambda given: type(given).__name__)
+def test_text_is_no_spectra(stored: tuple[WorkspaceStore, Sweep, str], given: Any) -> None:
+    store, spectra = stored[0], np.ones((4, 3))
+    for name in ("X", "y", "groups", "X_test", "y_test"):
+        with pytest.raises(InvalidInputError, match=f"{name} must be an array, got"):
+            store.save_cross_validation(None, **{"X": spectra, "y": spectra[:, 0], name: given})
+    with pytest.raises(InvalidInputError, match="X must be an array, got"):
+        real_numbers(given, "X")
+
+
+PATHS = [
+    (name, argument)
+    for name, method in inspect.getmembers(
+        WorkspaceStore, lambda each: inspect.isfunction(each) or inspect.ismethod(each)
+    )
+    for argument, stated in inspect.signature(method).parameters.items()
+    if stated.annotation in ("str | Path", "str | Path | None") and stated.kind != 2
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), PATHS)
+@pytest.mark.parametrize("given", [5, b"a", ["a"], {}, np.array(["a"])], ids=lambda given: type(given).__name__)
+def test_what_is_no_path_is_told_by_name(
+    stored: tuple[WorkspaceStore, Sweep, str], name: str, argument: str, given: Any
+) -> None:
+    store, sweep, prediction = stored
+    call = WorkspaceStore if name == "__init__" else getattr(store, name)
+    with pytest.raises(InvalidInputError, match=f"{argument} must be a path"):
+        call(**{**sound_arguments(call, sweep, prediction), argument: given})
+
+
+def test_paths_of_other_calls_are_told_as_well(stored: tuple[WorkspaceStore, Sweep, str], tmp_path: Path) -> None:
+    calls: list[Callable[[Any], Any]] = [
+        inspect_bundle,
+        PipelineLibrary,
+        migrate,
+        stored[0].merge,
+        lambda given: convert(given, tmp_path / "w"),
+        lambda given: convert(tmp_path, given),
+        PipelineLibrary(tmp_path).import_template,
+    ]
+    for call in calls:
+        for given in (5, "a\0b"):
+            with pytest.raises(InvalidInputError, match=r"must be a path|cannot be the path"):
+                call(given)
+
+
+@pytest.mark.parametrize("given", [np.array([1, 2]), pl.Series([1]), None, [], "no", 2])
+def test_what_is_no_truth_value_deletes_nothing(
+    stored: tuple[WorkspaceStore, Sweep, str], tmp_path: Path, given: Any
+) -> None:
+    """None and an empty list were taken for False, and "no" for True."""
+    store, sweep, prediction = stored
+    before = content(store)
+    for _, method in inspect.getmembers(WorkspaceStore, inspect.isfunction):
+        arguments = {**sound_arguments(method, sweep, prediction), "dry_run": given}
+        arguments.pop("self", None)
+        if "winning_pipeline_ids" in arguments:
+            arguments["winning_pipeline_ids"] = []
+        if "dry_run" in inspect.signature(method).parameters:
+            with pytest.raises(InvalidInputError, match="dry_run must be True or False"):
+                method(store, **arguments)
+    with pytest.raises(InvalidInputError, match="dry_run"):
+        migrate(tmp_path, dry_run=given)
+    assert content(store) == before
+
+
+@pytest.mark.parametrize("name", [name for name, _ in inspect.getmembers(WorkspaceStore, inspect.isfunction)])
+def test_an_array_is_no_truth_value(stored: tuple[WorkspaceStore, Sweep, str], name: str, tmp_path: Path) -> None:
+    store, sweep, prediction = stored
+    call = getattr(store, name)
+    for argument, stated in inspect.signature(call).parameters.items():
+        if not name.startswith("_") and stated.annotation == "bool":
+            given = sound_arguments(call, sweep, prediction)
+            given |= {each: tmp_path / each for each in ("path", "output_path", "to") if each in given}
+            with suppress(StoreError):
+                call(**{**given, argument: np.array([1, 2])})

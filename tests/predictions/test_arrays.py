@@ -162,7 +162,7 @@ def test_arrays_that_were_not_given_are_none(store: WorkspaceStore, sweep: Sweep
         ({"y_pred": np.array([1 + 2j])}, "y_pred must be numeric"),
         ({"y_true": np.array([1, None], object)}, "y_true must be numeric"),
         ({"y_true": np.array(["2026-01-01"], "datetime64[D]")}, "y_true must be numeric"),
-        ({"weights": "heavy"}, "weights must be numeric"),
+        ({"weights": "heavy"}, "weights must be an array"),
         ({"y_pred": {"a": 1}}, "y_pred must be numeric"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 from n4a_fast.artifacts.pickles import Budget
 from n4a_fast.bundles.archive import members_of
 from n4a_fast.bundles.reader import FOLDER, budget_of, contents_in, digests_of, header_of
+from n4a_fast.values import checks
 from n4a_fast.values.notebook import report_cell, report_text
 
 
@@ -56,7 +57,7 @@ def inspect_bundle(path: str | Path, *, max_bytes: int | None = None) -> BundleR
     Raises BundleError for a file that is damaged, unsafe, or larger unpacked than `max_bytes` (by default
     256 MiB, or 20 times the file). Hashes that the manifest states are verified.
     """
-    place = Path(path)
+    place = checks.path(path, "path")
     members = members_of(place, max_bytes)
     budget = budget_of(place, members, max_bytes)
     told = header_of(place, members, digest_of := digests_of(members))

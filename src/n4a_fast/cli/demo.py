@@ -256,7 +256,7 @@ def _show_places(console: Console, workspace: Path, outcome: Outcome) -> None:
         f"  {program} show {place} {outcome.replays[0].chain_id[-8:]}",
         f'  {program} sql {place} "{EXAMPLE_SQL}"',
         "",
-        "or with DuckDB 1.5 or later, in Python",
+        "or with DuckDB 2.0 or later, in Python",
         "  import duckdb",
         f"  print(duckdb.connect({str(workspace / 'store.duckdb')!r}, read_only=True).sql('SELECT * FROM runs'))",
         "",

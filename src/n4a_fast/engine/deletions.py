@@ -52,7 +52,7 @@ class Deletions:
 
     def rehearsed(self, work: Callable[[], T], dry_run: bool) -> T:
         """What `work` gives; with `dry_run` it is rolled back, so that the answer is what it would have been."""
-        if not dry_run:
+        if not checks.flag(dry_run, "dry_run"):
             return work()
         if self._units.is_open:
             raise InvalidInputError("dry_run=True cannot be asked for inside transaction(); ask before it")

@@ -11,6 +11,15 @@ from typing import Any, NoReturn
 from n4a_fast.errors import StoreError, StoreUnavailableError
 from n4a_fast.values import checks
 
+# by what a signature says, which is text
+_CHECKS: Mapping[str, Callable[[Any, str], object]] = {
+    "bool": checks.flag,
+    "str": checks.text,
+    "str | None": checks.optional_text,
+    "str | Path": checks.path,
+    "str | Path | None": checks.path,  # None is no argument that Python refuses
+}
+
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
@@ -38,14 +47,21 @@ def told_of_ends(path: Path, around: AbstractContextManager[object]) -> Iterator
         tell(error, path)
 
 
-def tell_of_ids(
-    error: TypeError, method: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]
+def tell_of_arguments(
+    error: TypeError | ValueError, method: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]
 ) -> NoReturn:
-    """Raise what an id that is no text is called outside, which Python calls unhashable; of any other, itself."""
+    """Raise what an id that is no text, which Python calls unhashable, a path or a truth value that is none is called
+    outside; of any other, the error itself.
+    """
+    if isinstance(error, StoreError):
+        raise error
+    call = signature(method)
     with suppress(TypeError):  # arguments that the method does not have
-        for name, value in signature(method).bind(None, *args, **kwargs).arguments.items():
+        for name, value in call.bind(None, *args, **kwargs).arguments.items():
             if name.endswith("_id"):
                 checks.optional_text(value, name)
+            elif (check := _CHECKS.get(call.parameters[name].annotation)) is not None:
+                check(value, name)
     raise error
 
 

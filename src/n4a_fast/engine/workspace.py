@@ -205,7 +205,7 @@ class Workspace:
     def pending_prediction(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         """A prediction of this process that is in memory; nothing is drained, or made durable, to find it."""
         with self.lock:
-            return self.predictions.find_pending(prediction_id, load_arrays or labels, labels)
+            return self.predictions.find_pending(prediction_id, load_arrays, labels)
 
     def pending_arrays(self, prediction_id: str, labels: bool) -> dict[str, Any] | None:
         """The arrays of a prediction of this process that is in memory."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from n4a_fast.learning.records import Store, Target, described, json_params, parts_of, save_estimators, target_of
 from n4a_fast.learning.scoring import Scorer, scorers
+from n4a_fast.values import checks
 
 NAN = float("nan")
 
@@ -31,6 +32,10 @@ class Data:
     wavelengths: Any
     target: str | None
     unit: str | None
+
+    def __post_init__(self) -> None:
+        for name in ("X", "y", "groups", "X_test", "y_test"):
+            checks.no_text(getattr(self, name), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ def save_cross_validation(
     from sklearn.base import is_classifier
     from sklearn.model_selection import check_cv
 
+    checks.flag(refit, "refit")
     classifies = is_classifier(estimator)
     used = scorers(scoring, classifies)
     splits = check_cv(cv, data.y, classifier=classifies)

@@ -111,6 +111,7 @@ def _measured(y: Any, found: NDArray[Any]) -> NDArray[Any]:
     """What was measured: labels with None, or numbers with NaN, where nothing was."""
     if isinstance(y, np.ma.MaskedArray):
         raise InvalidInputError("y has masked values; fill them, with NaN for instance")
+    checks.no_text(y, "y")
     measured = np.asarray(y)
     if measured.ndim == 2 and measured.shape[1] == 1:
         measured = measured[:, 0]

@@ -19,6 +19,7 @@ from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import StoreError
 from n4a_fast.memtable.buffer import FlushLimits
 from n4a_fast.merging.merge import MergeReport, Progress, merge
+from n4a_fast.values import checks
 from n4a_fast.values.ids import uuid7
 
 FOLDER = "shards"
@@ -98,7 +99,7 @@ def merge_all(
     workspace: Workspace, sources: Sequence[str | Path | Shard[Any]], progress: Progress, dry_run: bool
 ) -> MergeReport:
     """Merge these workspaces, or all shards below this one when none is named."""
-    paths = [source.path if isinstance(source, Shard) else Path(source) for source in sources]
+    paths = [source.path if isinstance(source, Shard) else checks.path(source, "a source") for source in sources]
     return merge(workspace, paths or list(shards_below(workspace)), progress, dry_run)
 
 

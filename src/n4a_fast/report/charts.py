@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from n4a_fast.errors import InvalidInputError, UnsupportedVersionError
+from n4a_fast.values import checks
 
 BLUE, GREY = "#4c78a8", "#888888"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -58,7 +59,7 @@ class Chart:
 
     def save(self, path: str | Path) -> Path:
         """Write it as .svg, .png, .html (which needs no network) or .json (the specification)."""
-        place = Path(path)
+        place = checks.path(path, "path")
         if place.suffix not in _FORMS:
             raise InvalidInputError(f"{place.name!r} has no form that a chart has; use {', '.join(_FORMS)}")
         if place.suffix == ".png":

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from n4a_fast.errors import InvalidInputError
@@ -136,6 +137,23 @@ def seconds(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise InvalidInputError(f"{name} must be a number of seconds, not negative, got {value!r}")
     return float(value)
+
+
+def path(value: Any, name: str) -> Path:
+    """`value` as a path: text, or a path of any kind."""
+    try:
+        found = Path(value)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} must be a path, as text or a Path, got {type(value).__name__}") from error
+    if "\0" in str(found):
+        raise InvalidInputError(f"{name} cannot be the path of a file: it holds a NUL character; remove it")
+    return found
+
+
+def no_text(value: Any, name: str) -> None:
+    """InvalidInputError for text or bytes in the place of an array: their characters are not meant."""
+    if isinstance(value, str | bytes | bytearray):
+        raise InvalidInputError(f"{name} must be an array, got {type(value).__name__}")
 
 
 def mapping(value: Any, name: str) -> dict[Any, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 _GAP = "  "
 _SHORTEST = 12  # characters that a cut text keeps at least
 _SHORT_ID = 8
+_LONGEST = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,14 @@ def plain(value: Any) -> str:
 def plain_lines(text: str) -> str:
     """The same for a text of several lines."""
     return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
+
+
+def shortened(text: str) -> str:
+    """A text as it is up to two thousand characters, of a longer one the beginning and the end."""
+    if len(text) <= _LONGEST:
+        return text
+    kept = _LONGEST // 2
+    return f"{text[:kept]} ... ({len(text) - 2 * kept:,} characters left out) ... {text[-kept:]}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

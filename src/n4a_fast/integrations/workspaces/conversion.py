@@ -31,6 +31,7 @@ from n4a_fast.integrations.workspaces.reports import Progress, Report, TableRepo
 from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
 from n4a_fast.merging.shards import FOLDER as SHARDS
 from n4a_fast.merging.shards import shards_below
+from n4a_fast.values import checks
 
 _CONVERTED = frozenset({"arrays", "artifacts", SHARDS})
 _STORES = (STORE_FILE, "store.sqlite", ".")
@@ -48,7 +49,9 @@ def convert(src: str | Path, dst: str | Path, *, progress: Progress | None = Non
     and then goes instead of appearing at `dst`.
     """
     started = time.monotonic()
-    source, destination = Path(os.path.realpath(src)), Path(os.path.abspath(dst))
+    checks.flag(dry_run, "dry_run")
+    source = Path(os.path.realpath(checks.path(src, "src")))
+    destination = Path(os.path.abspath(checks.path(dst, "dst")))
     _require_free(destination, source)
     told = progress or silent
     with draft_in(destination.with_name(f".{destination.name}.n4a_fast-conversion")) as draft:

@@ -38,6 +38,7 @@ from n4a_fast.integrations.workspaces.duckdb_source import DuckDBSource
 from n4a_fast.integrations.workspaces.intake import Intake
 from n4a_fast.integrations.workspaces.reports import Progress, Report, TableReport, silent
 from n4a_fast.integrations.workspaces.sqlite_source import SQLiteSource
+from n4a_fast.values import checks
 
 BACKUP_FILE = f"{STORE_FILE}.nirs4all"
 DRAFT_FOLDER = ".n4a_fast-migration"
@@ -56,7 +57,8 @@ def migrate(path: str | Path, *, progress: Progress | None = None, dry_run: bool
     compared, and then the copy goes instead of taking its place.
     """
     started = time.monotonic()
-    root = _folder(Path(path))
+    checks.flag(dry_run, "dry_run")
+    root = _folder(checks.path(path, "path"))
     if not (root / STORE_FILE).is_file():
         done = _migrate_sqlite(root, progress or silent, dry_run)
         return replace(done, seconds=time.monotonic() - started)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.values import checks
 from n4a_fast.values.chain_input import ChainInput
 
 Array: TypeAlias = NDArray[np.float64]
@@ -243,6 +244,7 @@ def _axis(value: Any, name: str, spectra: Array) -> Array:
 
 def real_numbers(value: Any, name: str) -> NDArray[Any]:
     """`value` as an array of real numbers; InvalidInputError for anything else, masked values included."""
+    checks.no_text(value, name)
     if isinstance(value, np.ma.MaskedArray) or hasattr(value, "toarray"):
         raise InvalidInputError(f"{name} is a {type(value).__name__}; give a plain array")
     try:

@@ -15,6 +15,7 @@ import numpy as np
 from n4a_fast._native.arguments import are_plain
 from n4a_fast.errors import InvalidInputError, StoreFormatError
 from n4a_fast.tables.predictions import labels
+from n4a_fast.values import checks
 
 Array = np.ndarray[Any, Any]
 
@@ -147,6 +148,7 @@ def refuse_masked(name: str, value: Any) -> None:
 
 
 def _numeric(value: Any, name: str) -> Array:
+    checks.no_text(value, name)
     try:
         found = np.asarray(value)
     except ValueError as error:

@@ -83,6 +83,8 @@ def checked(columns: Any, given_arrays: Mapping[str, Any], labels_of: Sequence[s
         what = f"unknown column {', '.join(unknown)}" if unknown else f"missing column {', '.join(missing)}"
         raise InvalidInputError(f"{what}; columns are the arguments of save_prediction")
     given = {name: value for name, value in given_arrays.items() if value is not None}
+    for name, value in given.items():
+        checks.no_text(value, name)
     present, classes = labels.coded_arguments(given, labels_of)
     rows = _row_count(by_name, present)
     table = {name: _column(name, by_name.get(name, _DEFAULTS.get(name))) for name in _GIVEN}
@@ -183,7 +185,7 @@ def _by_name(columns: Any) -> dict[str, Any]:
 
 def _is_column(value: Any) -> bool:
     return isinstance(value, pa.Array | pa.ChunkedArray | np.ndarray | pl.Series) or (
-        isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
     )
 
 

@@ -8,7 +8,7 @@ so is a label that is not among the classes named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.values import jsontext
+from n4a_fast.values import checks, jsontext
 
 TARGETS = ("y_true", "y_pred")
 _NUMBERS, _TEXTS = "fiub", "UST"
@@ -95,6 +95,7 @@ class _Labels:
 
 
 def _column(value: Any, name: str) -> _Labels:
+    checks.no_text(value, name)
     if np.ma.is_masked(value):
         raise InvalidInputError(f"{name} has masked labels; put None in their place")
     flat = np.asarray(value, dtype=object).ravel()
@@ -117,8 +118,9 @@ def _as_missing(row: Any) -> Any:
 
 
 def _named(classes: Sequence[str]) -> list[str]:
-    listed = [one.decode() if isinstance(one, bytes) else one for one in classes]
-    if isinstance(classes, str | bytes) or not all(isinstance(one, str) for one in listed):
+    several = isinstance(classes, Iterable) and not isinstance(classes, str | bytes)
+    listed = [one.decode() if isinstance(one, bytes) else one for one in classes] if several else [None]
+    if not all(isinstance(one, str) for one in listed):
         raise InvalidInputError("classes must be a sequence of texts, the labels in the order of their numbers")
     if len(set(listed)) < len(listed):
         raise InvalidInputError(f"classes names a label twice: {listed}")

@@ -58,13 +58,14 @@ class Predictions:
 
     def find_pending(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         """A prediction that is in memory as the tables will give it; None when it is not, or not all that is asked."""
+        with_arrays = checks.flag(load_arrays, "load_arrays") | checks.flag(labels, "labels")
         row = self.batch.row(checks.text(prediction_id, "prediction_id"))
         if row is None:
             return None
         found = {name: value for name, value in row.items() if name not in LOOKUP_COLUMNS}
         found["scores"], found["best_params"] = jsontext.decode(row["scores"]), jsontext.decode(row["best_params"])
         found["created_at"] = checks.moment(row["created_at"])
-        if not load_arrays:
+        if not with_arrays:
             return found
         held = self.find_pending_arrays(prediction_id, labels)
         if held is None and row["pipeline_id"] not in self._unstored:
