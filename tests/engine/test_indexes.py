@@ -139,22 +139,24 @@ def test_a_look_up_that_loses_its_connection_tells_why(store: WorkspaceStore) ->
 
 
 @pytest.mark.usefixtures("little")
-def test_a_disk_that_refuses_while_indexes_are_forgotten_is_told_as_the_cause(
+def test_a_disk_that_refuses_while_indexes_are_forgotten_hinders_no_read_unless_the_file_cannot_be_attached(
     store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise duckdb.IOException("No space left on device")
 
-    saved = fill(store, 300)
-    pieces = store.iter_arrays(saved[::100], batch_size=2)
-    with monkeypatch.context() as patch, pytest.raises(StoreError, match="No space left on device"):
+    saved = fill(store, 300)[::100]
+    with monkeypatch.context() as patch:
         patch.setattr("n4a_fast.engine.connection.client.detach_store", full)
-        next(pieces)
-    assert [array[0] for part in store.iter_arrays(saved[::100], columns=["y_pred"]) for array in part.y_pred] == [
-        0.0,
-        200.0,
-        400.0,
-    ]
+        attachment = store._open().database.attachment
+        pieces = store.iter_arrays(saved, columns=["y_pred"], batch_size=2)
+        assert [array[0] for part in pieces for array in part.y_pred] == [0.0, 200.0, 400.0]
+        assert store._open().database.attached > attachment
+        patch.setattr("n4a_fast.engine.connection.client.attach", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            next(store.iter_arrays(saved, batch_size=2))
+    found = store.iter_arrays(saved, columns=["y_pred"])
+    assert [array[0] for part in found for array in part.y_pred] == [0.0, 200.0, 400.0]
 
 
 def test_no_setting_of_a_look_up_reaches_the_next_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from helpers import (
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.engine.connection import Lent
-from n4a_fast.errors import NotFoundError, StoreMovedError, StoreUnavailableError
+from n4a_fast.errors import MemoryLimitError, NotFoundError, StoreMovedError, StoreUnavailableError
 
 ROWS = 2  # flush_rows: a drain begins with the eighth row that is logged
 FIRST = [str(fold) for fold in range(8)]
@@ -195,7 +195,15 @@ def test_a_block_that_raises_meanwhile_takes_only_its_own(store: WorkspaceStore,
     assert store.query_predictions()["prediction_id"].sort().to_list() == sorted(saved)
 
 
-@pytest.mark.parametrize("error", [StoreUnavailableError(Path("disk"), "full"), MemoryError(), OSError(5, "broken")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailableError(Path("disk"), "full"),
+        MemoryLimitError(Path("disk"), "no room"),
+        MemoryError(),
+        OSError(5, "broken"),
+    ],
+)
 def test_one_that_fails_loses_nothing_and_the_next_one_is_the_callers(
     store: WorkspaceStore, held: Held, error: BaseException
 ) -> None:

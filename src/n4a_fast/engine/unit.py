@@ -85,6 +85,7 @@ class Units:
         """A unit that changes the tables: a delete, a cascade. Ctrl-C waits for its end."""
         with self._database.lock:
             self._database.attach()  # outside the unit: while this thread waits for the file, others go on
+            self._database.forget_indexes()
             with self.unit(), Uninterrupted(), self._database.reading():
                 yield
 

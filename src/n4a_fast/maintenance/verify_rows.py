@@ -77,7 +77,8 @@ def _json(table: str, column: str) -> RowCheck:
 
 _ADDRESSES = ("y_true_hash", "weights_hash")
 _UNUSED_ARRAYS = " AND ".join(
-    f"content_hash NOT IN (SELECT {name} FROM prediction_values WHERE {name} IS NOT NULL)" for name in _ADDRESSES
+    f"content_hash NOT IN (SELECT DISTINCT {name} FROM prediction_values WHERE {name} IS NOT NULL)"
+    for name in _ADDRESSES
 )
 REFERENCES = (
     _reference("pipelines", "run_id", "runs", "run_id"),
@@ -142,13 +143,14 @@ LEFTOVERS = (
     _leftover(
         "shared_indices",
         "content_hash",
-        "content_hash NOT IN (SELECT sample_indices_hash FROM prediction_values WHERE sample_indices_hash IS NOT NULL)",
+        "content_hash NOT IN (SELECT DISTINCT sample_indices_hash FROM prediction_values"
+        " WHERE sample_indices_hash IS NOT NULL)",
         "indices that no prediction has",
     ),
     _leftover(
         "shared_metadata",
         "content_hash",
-        "content_hash NOT IN (SELECT content_hash FROM prediction_metadata)",
+        "content_hash NOT IN (SELECT DISTINCT content_hash FROM prediction_metadata)",
         "metadata that no prediction has",
     ),
 )

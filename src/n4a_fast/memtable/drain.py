@@ -11,7 +11,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+
+import pyarrow as pa
 
 from n4a_fast.artifacts.files import ArtifactFiles
 from n4a_fast.engine.connection import Connection, Database
@@ -108,6 +111,9 @@ class DrainedDatabase(Database):
         """Write what is in memory, and what waits in the logs of other processes, to the tables, in one transaction;
         `salvage` takes what is whole of a damaged log, which goes then.
         """
+        self.with_room(partial(self._drain, others, salvage))
+
+    def _drain(self, others: bool, salvage: bool) -> None:
         self.refresh()
         waiting = self._waiting(others, salvage)
         if not waiting and not self.has_own:
@@ -115,7 +121,8 @@ class DrainedDatabase(Database):
         self.forget_indexes()
         self.files.sync()
         with self._as_a_writer():
-            if not self.log.is_current:  # a reader has attached the file anew
+            self._delete_ahead(waiting)
+            if not self.log.is_current:  # that, or a reader, has attached the file anew
                 self.refresh()
                 waiting = self._waiting(others, salvage)
             with Uninterrupted():
@@ -167,6 +174,21 @@ class DrainedDatabase(Database):
                 self.log.unseal()
                 self.tables.forget_known()
                 self.restore(self.log.own_waiting(), self.fresh_records())
+
+    def _delete_ahead(self, waiting: list[Waiting]) -> None:
+        """Where more predictions are deleted than one transaction has room for: some of them at a time. What waits
+        tells it once more, and finds them gone.
+        """
+        if not self.indexes_may_take_much:
+            return
+        deleting = [each for each in waiting if any(may_delete(record.content) for record in each.records)]
+        sets = [*self._tables_of(deleting), self.tables]
+        named = sorted({name for each in sets for name in each.deleted.names()})  # by time, as the rows lie
+        if len(named) > (size := self.rows_to_delete()):
+            for start in range(0, len(named), size):
+                with self.undrained(), self.transaction():
+                    self.tables.delete_named_in_transaction(pa.array(named[start : start + size]))
+                self.begin_anew()
 
     def _waiting(self, others: bool, salvage: bool) -> list[Waiting]:
         """What goes into the tables with the rows of this process. Where that is not all that waits, it is what

@@ -34,6 +34,7 @@ from n4a_fast.errors import (
 from n4a_fast.memtable.pending_table import Tables
 from n4a_fast.merging.logged_tables import read_each
 from n4a_fast.schema.columns import ALL
+from n4a_fast.schema.ddl import INDEXED
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values.notebook import report_cell, report_text
 
@@ -289,6 +290,8 @@ def _merge_in_transaction(database: Database, shard: str, found: dict[str, int])
         if name == "chains" and found[_LINKS]:
             database.execute(_ADD_LINKS.format(shard=shard))
         if known[name] < found[name]:
+            if name in INDEXED:
+                database.add_keys(found[name] - known[name])
             add = _ADD_NEW if known[name] else _ADD_ALL  # where none is known there is nothing to compare
             added[name] = database.execute(add.format(**fields))
     for name, note in _STALE.items():

@@ -11,10 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from n4a_fast.engine.connection import Database
+from n4a_fast.engine.connection import ROW_GROUP, Database
 from n4a_fast.tables.predictions.keys import id_keys
 
-_ROW_GROUP = 2048
 _IN_A_ROW = 4
 _MOST_BYTES = 16 * 2**20  # of the arrays of a row group
 
@@ -54,13 +53,13 @@ class ReadAhead:
 
     def note(self, position: int, nbytes: int) -> None:
         """A prediction at this position, with arrays of this size, was read alone."""
-        group = position // _ROW_GROUP
+        group = position // ROW_GROUP
         self._asked, self._times = group, self._times + 1 if group == self._asked else 1
-        if self._times >= _IN_A_ROW and nbytes * _ROW_GROUP <= _MOST_BYTES and not self._database.in_transaction:
-            self._read(group * _ROW_GROUP)
+        if self._times >= _IN_A_ROW and nbytes * ROW_GROUP <= _MOST_BYTES and not self._database.in_transaction:
+            self._read(group * ROW_GROUP)
 
     def _read(self, first: int) -> None:
-        values = self._database.arrow(_GROUP, (first, first + _ROW_GROUP - 1)).combine_chunks()
+        values = self._database.arrow(_GROUP, (first, first + ROW_GROUP - 1)).combine_chunks()
         names = values["prediction_id"]
         keys = id_keys(names)
         wanted = pa.table({"prediction_id": names, "id_key": pa.array(keys)})

@@ -155,8 +155,12 @@ class TableSet:
         """Remove the predictions whose deletion some process has logged, before anything of the batches is written."""
         named = [tables[deleted.NAME]["prediction_id"] for tables in batches if deleted.NAME in tables]
         if named:
-            self.predictions.delete_named_in_transaction(pa.chunked_array(named).unique())
-            self.sweep_in_transaction(chains=False)
+            self.delete_named_in_transaction(pa.chunked_array(named).unique())
+
+    def delete_named_in_transaction(self, prediction_ids: pa.Array) -> None:
+        """Remove those of these predictions that there are, and what was kept for them."""
+        self.predictions.delete_named_in_transaction(prediction_ids)
+        self.sweep_in_transaction(chains=False)
 
     def delete_contents_in_transaction(self, pipeline_ids: list[str]) -> int:
         """Delete the predictions, chains and logs of pipelines and what depends on them; the documented rows."""

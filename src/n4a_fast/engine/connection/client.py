@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 Connection = duckdb.DuckDBPyConnection
 
-_ROW_GROUP = 2048
+ROW_GROUP = 2048
 # the size is not in the file, and DuckDB gives each of its threads whole groups
-_READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {_ROW_GROUP}"
-_WRITABLE = f"ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'v2.0.0'"
+_READ_ONLY = f"READ_ONLY, ROW_GROUP_SIZE {ROW_GROUP}"
+_WRITABLE = f"ROW_GROUP_SIZE {ROW_GROUP}, STORAGE_VERSION 'v2.0.0'"
 # no name is a variable of ours; each checkpoint is, for a log has to be named before
 _SETTINGS = """SET max_vacuum_tasks = 0; SET autoinstall_known_extensions = false;
 SET autoload_known_extensions = false; SET python_enable_replacements = false;
@@ -230,7 +230,7 @@ def in_row_groups(table: pa.Table) -> pa.Table:
     """The same rows in record batches of a row group: DuckDB's threads share these, of a single batch one thread does
     all (53 and 96 ms for 16,384 rows).
     """
-    return type(table).from_batches(table.to_batches(_ROW_GROUP), table.schema) if len(table) > _ROW_GROUP else table
+    return type(table).from_batches(table.to_batches(ROW_GROUP), table.schema) if len(table) > ROW_GROUP else table
 
 
 def trim_cache(connection: Connection, memory_limit: int) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -18,7 +18,7 @@ from n4a_fast import platform
 from n4a_fast.engine.connection import client, user_sql
 from n4a_fast.engine.connection.attachment import POLL_SECONDS
 from n4a_fast.engine.connection.failures import is_lock_conflict, translated
-from n4a_fast.engine.connection.indexes import IndexedAttachment
+from n4a_fast.engine.connection.indexes import IndexedAttachment, Result
 from n4a_fast.engine.frames import as_frame
 from n4a_fast.errors import InvalidInputError, MemoryLimitError, StoreError, StoreFormatError, StoreUnavailableError
 from n4a_fast.platform.interrupts import Uninterrupted
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _TRIM_EVERY = 256 * 2**20  # bytes written
 
 Params = Sequence[Any]
-Result = TypeVar("Result")
 
 
 class Database(IndexedAttachment):
@@ -73,8 +72,7 @@ class Database(IndexedAttachment):
 
     def rows(self, sql: str, params: Params = (), *, own: bool = True) -> list[tuple[Any, ...]]:
         """All result rows as tuples; `own` as in `row`."""
-        with self.reading(own) as connection:
-            return connection.execute(sql, list(params)).fetchall()
+        return self.with_room(lambda: self._fetched(sql, params, own)[0])
 
     def rows_undrained(self, sql: str) -> list[tuple[Any, ...]]:
         """Like `rows`, on the file as it is now."""
@@ -83,16 +81,18 @@ class Database(IndexedAttachment):
 
     def row(self, sql: str, params: Params = (), *, own: bool = True) -> dict[str, Any] | None:
         """The first result row by column name, or None; `own=False`: the caller knows what this process saved last."""
+        found, names = self.with_room(lambda: self._fetched(sql, params, own))
+        return dict(zip(names, found[0], strict=True)) if found else None
+
+    def _fetched(self, sql: str, params: Params, own: bool) -> tuple[list[tuple[Any, ...]], list[str]]:
+        """Rows and names of columns."""
         with self.reading(own) as connection:
             found = connection.execute(sql, list(params)).fetchall()
-            names = [column[0] for column in connection.description or ()]
-            return dict(zip(names, found[0], strict=True)) if found else None
+            return found, [column[0] for column in connection.description or ()]
 
     def arrow(self, sql: str, params: Params = ()) -> pa.Table:
         """The result as an Arrow table; typed even when it has no rows."""
-        with self.reading() as connection:
-            table: pa.Table = connection.sql(sql, params=list(params)).to_arrow_table()
-            return table
+        return self._table(sql, list(params), {})
 
     def in_little_memory(self, nbytes: int, work: Callable[[], Result]) -> Result:
         """What `work` gives while DuckDB keeps no more than this, its cache of the file included; twice as much where
@@ -103,6 +103,7 @@ class Database(IndexedAttachment):
                 self._little_memory = nbytes
                 try:
                     self.forget_indexes()
+                    connection = self._connection or connection  # another one where the disk has refused
                     client.limit_memory(connection, nbytes)
                     return work()
                 except (MemoryLimitError, duckdb.OutOfMemoryException):
@@ -111,7 +112,7 @@ class Database(IndexedAttachment):
                     self._little_memory = None
                     if self._connection is connection:  # or it is lost with what the block raises
                         client.limit_memory(connection, self.memory_limit)
-            return work()
+            return self.with_room(work)
 
     def frame(self, sql: str, params: Params = ()) -> pl.DataFrame:
         """The result as a Polars frame; typed even when it has no rows."""
@@ -183,7 +184,7 @@ class Database(IndexedAttachment):
         """
         with Uninterrupted():
             self.lock.acquire()
-            self._depth, self._begun = 1, self._begun + 1
+            self._depth, self._begun, self._new_keys = 1, self._begun + 1, 0
             try:
                 with self._use() as connection:
                     connection.execute("BEGIN")
@@ -203,7 +204,7 @@ class Database(IndexedAttachment):
                 with suppress(StoreError):  # what was committed is durable; the next commit tries again
                     self.checkpoint()
             self.lock.release()
-            if self._untrimmed >= _TRIM_EVERY:
+            if self._untrimmed >= _TRIM_EVERY and not self._more:
                 self._untrimmed = 0
                 client.trim_cache(connection, self.memory_limit)
 
@@ -242,9 +243,14 @@ class Database(IndexedAttachment):
 
     def select(self, sql: str, **tables: pa.Table) -> pa.Table:
         """An Arrow result of SQL over the store and the Arrow tables given by name."""
-        with self.reading() as connection, client.registered(connection, tables):
-            table: pa.Table = connection.sql(sql).to_arrow_table()
-            return table
+        return self._table(sql, None, tables)
+
+    def _table(self, sql: str, params: list[Any] | None, tables: dict[str, pa.Table]) -> pa.Table:
+        def found() -> pa.Table:
+            with self.reading() as connection, client.registered(connection, tables):
+                return connection.sql(sql, params=params).to_arrow_table()
+
+        return self.with_room(found)
 
     @contextmanager
     def looking_up(self, keys: int, rows: int) -> Iterator[None]:
@@ -263,20 +269,6 @@ class Database(IndexedAttachment):
         """The workspace is in use: it rests when it has not been for a moment."""
         self.last_used = time.monotonic()
         self.activity.set()
-
-    # -- memory ----------------------------------------------------------------------------
-
-    def use_memory(self, nbytes: int | None) -> None:
-        """From now on DuckDB takes so many bytes for this file; None: as before."""
-        if nbytes is None:
-            return
-        with self.lock:
-            try:
-                if self._connection is not None:
-                    client.use_memory(self._connection, nbytes)
-            except duckdb.Error as error:
-                raise self._translated(error) from error
-            self.memory_limit = nbytes
 
     # -- the file as a whole ---------------------------------------------------------------
 

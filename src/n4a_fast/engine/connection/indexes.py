@@ -2,25 +2,35 @@
 
 DuckDB keeps each block of an index that it has read, and takes it for no other use, until the file is detached: ten
 million predictions and their arrays take 480 MB. So a file whose indexes may fill the memory is attached anew, between
-statements, when they have taken a part of it; where an index does not fit, fewer rows are looked up at once. Only what
-makes an index anew, or writes all over it in one transaction, needs it in memory as a whole.
+statements, when they have taken a part of it; where an index does not fit, fewer rows are looked up at once. What
+makes an index anew needs it in memory as a whole, and one transaction that deletes all over the tables two blocks for
+each row group besides: DuckDB may take that much more until it is done.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import duckdb
 
 from n4a_fast.engine.connection import client
 from n4a_fast.engine.connection.attachment import Attachment
-from n4a_fast.errors import StoreLockedError
+from n4a_fast.errors import MemoryLimitError, StoreLockedError, StoreUnavailableError
+
+Result = TypeVar("Result")
 
 _LOOK_SECONDS = 0.004  # a look costs 25 µs
 _BLOCK = 2**18  # bytes
 _BLOCKS_OF_ROW = 4  # that a row of a few columns lies in, at most: a row group has its columns one after the other
 _BLOCKS_OF_KEY = 3  # of an index, that a key is found by: its first levels are the same for all
 _ENTRY = 24  # bytes of a row in an index
+_CHANGED = 32  # of one, while it changes
+# of a prediction that is deleted, alone in its row groups: each of both keeps one until a checkpoint, for what is known
+# of its rows, and their keys leave two of each index
+_BLOCKS_OF_DELETED = 6
 _MADE = 56  # bytes of a row while all of an index is made
 _PART = 2  # indexes may take one of so many parts of the memory from one statement to the next
 _PART_OF_ROWS = 3  # and the blocks of the rows that one statement looks up, one of so many
@@ -36,6 +46,21 @@ class IndexedAttachment(Attachment):
 
     _little_memory: int | None = None  # bytes, while DuckDB takes less than `memory_limit`
     _looked_at = 0  # uses of the file, when it was last looked at what indexes take
+    _more = 0  # bytes that DuckDB may take beside `memory_limit`, until its transaction has ended
+    _new_keys = 0  # of both tables, in the open transaction
+
+    def use_memory(self, nbytes: int | None) -> None:
+        """From now on DuckDB takes so many bytes for this file; None: as before."""
+        if nbytes is None:
+            return
+        with self.lock:
+            self.take_back()
+            try:
+                if self._connection is not None:
+                    client.use_memory(self._connection, nbytes)
+            except duckdb.Error as error:
+                raise self._translated(error) from error
+            self.memory_limit = nbytes
 
     def rows_to_look_up(self, nbytes: int, rows: int) -> int:
         """How many rows of about so many bytes, of a table with `rows`, an index may give at once: DuckDB holds the
@@ -53,12 +78,70 @@ class IndexedAttachment(Attachment):
         happens inside a transaction.
         """
         with self.held():
-            if self._depth or not self.attached or not self.indexes_may_take_much:
+            if self._depth or not self.attached or not (self._made_room or self.indexes_may_take_much):
                 return
             with self._use(self._attached_read_only) as connection:
                 ((taken,),) = connection.execute(_TAKEN).fetchall()
-            if taken > self._memory // _PART:
-                self._attach_anew()
+            if self._made_room or taken > self._memory // _PART:
+                self.begin_anew()
+
+    def rows_to_delete(self) -> int:
+        """How many predictions, wherever they lie, one transaction may delete within the memory."""
+        return max(_LEAST_ROWS, self._memory // _PART // (_BLOCKS_OF_DELETED * _BLOCK))
+
+    def make_room(self, row_groups: int) -> None:
+        """The open transaction deletes predictions of so many row groups. Where that may be too many for the memory,
+        DuckDB may take as much more until it has ended: at the commit it would fail for good.
+        """
+        if row_groups > self.rows_to_delete() and self.indexes_may_take_much:
+            with self._use() as connection:
+                ((rows,),) = connection.execute(_ROWS).fetchall()
+            indexes = min(int(rows) * _CHANGED, row_groups * 2 * _BLOCKS_OF_KEY * _BLOCK)
+            self._take_more(row_groups * 2 * _BLOCK + indexes)
+
+    def add_keys(self, rows: int) -> None:
+        """The open transaction writes so many rows of either table: DuckDB puts their keys into its index at the
+        commit.
+        """
+        self._new_keys += rows
+        if self._new_keys * _CHANGED > self._memory // _PART:
+            self._take_more(0)
+
+    def _take_more(self, nbytes: int) -> None:
+        if (nbytes := nbytes + self._new_keys * _CHANGED) > self._more:
+            with self._use() as connection:
+                client.limit_memory(connection, self.memory_limit + nbytes)
+            self._more = nbytes
+
+    def with_room(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives. Where that is refused for want of memory, and not inside a transaction, it is done once
+        more with the file attached anew: DuckDB keeps what it has read of indexes, and of each row group that has
+        changed a block for each column of text and one for its deletions, until a checkpoint or a detach.
+        """
+        try:
+            return work()
+        except MemoryLimitError:
+            if self._depth or not self.attached:
+                raise
+            self.begin_anew()
+            return work()
+
+    def begin_anew(self) -> None:
+        """Attach the file anew: all that reads and transactions have left in memory goes; the turn stays ours. A disk
+        that takes nothing keeps nobody from that.
+        """
+        with self.held():
+            read_only, kept, self._keeps_turn = self._attached_read_only, self._keeps_turn, True
+            inserted, self._inserted = self._inserted, 0  # no row moves to another position: some may be known
+            try:
+                with suppress(StoreUnavailableError):  # what is not in the file stays in its log, which is read again
+                    self.detach()
+                with self._use(read_only):
+                    self._inserted = inserted
+            finally:
+                self._keeps_turn = kept
+                if not self.attached:
+                    self._let_go()
 
     @contextmanager
     def making_indexes(self) -> Iterator[None]:
@@ -78,22 +161,34 @@ class IndexedAttachment(Attachment):
         """Between calls: detach if another process waits and this one has had its turn, and now and then
         `forget_indexes`; looks rarely enough to cost nothing.
         """
-        if (now := time.monotonic()) < self._look_at or self._depth or self._turnstile is None or self.is_lent:
+        if ((now := time.monotonic()) < self._look_at and not self._made_room) or self._depth or self.is_lent:
             return
         self._look_at = now + _LOOK_SECONDS
-        if self._turnstile.is_awaited():
+        if self._turnstile is not None and self._turnstile.is_awaited():
             self.detach()
-        elif self.uses - self._looked_at >= _USES and self.attached:
+        elif (self._made_room or self.uses - self._looked_at >= _USES) and self.attached:
             self._looked_at = self.uses
             self.forget_indexes()
 
     @property
+    def _made_room(self) -> bool:
+        """Whether DuckDB may take more than `memory_limit`, and need not once the file is attached anew: one that is
+        only read keeps the log that a crash has left.
+        """
+        return self._more > 0 and self.is_writable
+
+    def _attached_now(self, read_only: bool, is_late: bool) -> None:
+        """As any attachment; the log of a killed writer has room for all that its transactions had room for."""
+        if client.log_size(self.path) and self.indexes_may_take_much:
+            connection = self._connection = self._connection or client.connected(self.memory_limit, self.spill_folder())
+            self._more = self._file_size()
+            client.limit_memory(connection, self.memory_limit + self._more)
+        super()._attached_now(read_only, is_late)
+
+    @property
     def indexes_may_take_much(self) -> bool:
         """Whether the file is so large that they may; they take less than a third of it."""
-        try:
-            return self.path.stat().st_size > self._memory // 2
-        except OSError:  # it was taken away: what needs it tells
-            return False
+        return self._file_size() > self._memory // 2
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -110,16 +205,17 @@ class IndexedAttachment(Attachment):
                 if not self.attached:
                     self._let_go()
 
-    def _attach_anew(self) -> None:
-        read_only, kept, self._keeps_turn = self._attached_read_only, self._keeps_turn, True
+    def _file_size(self) -> int:
         try:
-            self.detach()
-            with self._use(read_only):
-                pass
-        finally:
-            self._keeps_turn = kept
-            if not self.attached:
-                self._let_go()
+            return self.path.stat().st_size
+        except OSError:  # it was taken away: what needs it tells
+            return 0
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._more and self._connection is not None:
+            client.limit_memory(self._connection, self.memory_limit)
+        self._more = 0
 
     @property
     def _memory(self) -> int:

@@ -6,9 +6,13 @@ a call, and a call waits for it only by the owner's `take_back`.
 
 from __future__ import annotations
 
-from n4a_fast.engine.connection.database import Database
+from collections.abc import Callable
 
-_COUNTED = ("_inserted", "_untrimmed", "_log_is_named", "_begun", "uses")  # what goes on where the other has stopped
+from n4a_fast.engine.connection.database import Database
+from n4a_fast.engine.connection.indexes import Result
+
+# what goes on where the other has stopped
+_COUNTED = ("_inserted", "_untrimmed", "_log_is_named", "_begun", "uses", "_more")
 
 
 class Lent(Database):
@@ -28,6 +32,10 @@ class Lent(Database):
         if self._connection is None:
             self._owner._drop_connection()
         self._connection = self._attached_read_only = None
+
+    def with_room(self, work: Callable[[], Result]) -> Result:
+        """The file is attached anew by its owner alone."""
+        return work()
 
     # forks and the end of the program are for the owner
 

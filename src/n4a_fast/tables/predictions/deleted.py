@@ -49,6 +49,10 @@ class DeletedPredictions(PendingRows):
             self._left = self._looked_up(prediction_id)
         return self._left if prediction_id in self._left else ()
 
+    def names(self) -> list[str]:
+        """The predictions whose deletion waits."""
+        return list(self._rows)
+
     def note(self, prediction_id: str) -> None:
         """It is deleted from now on."""
         self.put({"prediction_id": prediction_id})

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from n4a_fast.engine.connection import Database
+from n4a_fast.engine.connection import ROW_GROUP, Database
 from n4a_fast.memtable.key_ranges import Range, tables_between
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, THIS_PREDICTION, WITHIN, table_of
 from n4a_fast.tables.predictions.digits import are_long
@@ -53,9 +53,11 @@ _INSERT_SHARED = (
 _THIS = THIS_PREDICTION.format("r")
 _THESE = f"EXISTS (FROM gone WHERE {_SAME_ID.format('gone', 'r')})"
 _GONE_CONTENTS = """SELECT min(rowid) AS first_row, max(rowid) AS last_row,
-    y_true_hash, weights_hash, sample_indices_hash
+    count(DISTINCT rowid // {row_group}) AS row_groups, y_true_hash, weights_hash, sample_indices_hash
 FROM prediction_values r WHERE {gone} GROUP BY ALL"""
 _REFERENCES = {"shared_arrays": ("y_true_hash", "weights_hash"), "shared_indices": ("sample_indices_hash",)}
+_ROW_GROUPS = f"""SELECT count(DISTINCT p.rowid // {ROW_GROUP}) AS row_groups
+FROM {{table}} p SEMI JOIN batch b ON p.{{key}} = b.{{key}}"""
 _DELETE = "DELETE FROM {table} r WHERE {gone}"
 # hashes as literals: DuckDB rules row groups out by them, which it does for no join
 _USED = "(SELECT {kept} '{table}', v.{column} FROM prediction_values v WHERE v.{column} IN ({hashes}) {near} {limit})"
@@ -109,6 +111,8 @@ class PredictionTable:
         then.
         """
         rows, values = tables.get("predictions"), tables.get("prediction_values")
+        if not known_new and self._database.indexes_may_take_much:
+            self._make_room(rows, values)
         if known_new or self._are_all_new(rows, values):
             self._insert_values_in_transaction(tables)
             if rows is not None:
@@ -132,6 +136,15 @@ class PredictionTable:
         if moved.num_rows:
             self._delete_values_in_transaction(moved)
             self._database.insert(_DELETE_METADATA, moved=moved)
+
+    def _make_room(self, rows: pa.Table | None, values: pa.Table | None) -> None:
+        """The batch may replace rows all over the tables: it is told how many row groups have some, by numbers alone,
+        since what is found of a text keeps the block that it is in.
+        """
+        for table, key, batch in (("predictions", "nk", rows), ("prediction_values", "id_key", values)):
+            if batch is not None:
+                found = self._database.select(_ROW_GROUPS.format(table=table, key=key), batch=batch.select([key]))
+                self._database.make_room(found["row_groups"][0].as_py())
 
     def _are_all_new(self, rows: pa.Table | None, values: pa.Table | None) -> bool:
         """Whether nothing in the tables has the natural key, or the id, of anything in the batch."""
@@ -203,6 +216,7 @@ class PredictionTable:
         for name in [name for name in _REFERENCES if len(tables.get(name, ()))]:
             self._database.insert(_INSERT_SHARED.format(table=name), batch=tables[name])
         values = tables["prediction_values"]
+        self._database.add_keys(values.num_rows)
         self._database.insert(_INSERT.format(table="prediction_values"), mantissas=are_long(values), batch=values)
 
     def _replace_rows_in_transaction(self, rows: pa.Table) -> None:
@@ -215,11 +229,13 @@ class PredictionTable:
 
     def _insert_rows_in_transaction(self, rows: pa.Table) -> None:
         note_predictions_in_transaction(self._database, rows)
+        self._database.add_keys(rows.num_rows)
         self._database.insert(_INSERT.format(table="predictions"), batch=rows)
 
     def _delete_values_in_transaction(self, gone: pa.Table) -> int:
         with self._among(gone) as (where, params):
-            found = self._database.arrow(_GONE_CONTENTS.format(gone=where), params)
+            found = self._database.arrow(_GONE_CONTENTS.format(gone=where, row_group=ROW_GROUP), params)
+            self._database.make_room(pc.sum(found["row_groups"]).as_py() or 0)
             deleted = self._database.execute(_DELETE.format(table="prediction_values", gone=where), params)
         if deleted:
             first, last = pc.min(found["first_row"]).as_py(), pc.max(found["last_row"]).as_py()
