@@ -250,8 +250,11 @@ def read(surface: Surface, made: dict[str, str]) -> None:
         ask("top_predictions", *given)
     for scope in ("cv", "final", "all"):
         ask("query_aggregated_predictions", score_scope=scope)
-        column = "avg_test_score" if scope == "final" else "avg_val_score"
-        ask("query_top_aggregated_predictions", "rmse", 2, 0, column, None, scope)
+    for scope in ("cv", "all"):
+        ask("query_top_aggregated_predictions", "rmse", 2, 0, "avg_val_score", None, scope)
+    # no final prediction has a score here: nirs4all gives their chains in any order
+    best = surface.store.query_top_aggregated_predictions("rmse", 2, 0, "avg_test_score", None, "final")
+    surface.note("best final", best)
     ask("query_aggregated_predictions", [run], None, None, "corn", MODEL, "rmse")
     ask("query_aggregated_predictions", "nothing")
     for given in (

@@ -179,7 +179,7 @@ class IndexedAttachment(Attachment):
 
     def _attached_now(self, read_only: bool, is_late: bool) -> None:
         """As any attachment; the log of a killed writer has room for all that its transactions had room for."""
-        if client.log_size(self.path) and self.indexes_may_take_much:
+        if self.indexes_may_take_much and self._has_log():
             connection = self._connection = self._connection or client.connected(self.memory_limit, self.spill_folder())
             self._more = self._file_size()
             client.limit_memory(connection, self.memory_limit + self._more)
@@ -204,6 +204,12 @@ class IndexedAttachment(Attachment):
                 self._keeps_turn = False
                 if not self.attached:
                     self._let_go()
+
+    def _has_log(self) -> bool:
+        try:
+            return client.log_size(self.path) > 0
+        except OSError:  # it cannot be looked at: DuckDB, which needs it, tells
+            return False
 
     def _file_size(self) -> int:
         try:
