@@ -359,3 +359,22 @@ def test_a_sweep_that_saves_artifacts_leaves_its_rows_in_the_journal(store: Work
     assert not store._open().database.log.is_empty
     assert store.sql("SELECT count(*) AS n FROM artifacts")["n"][0] == 11
     assert store._open().database.log.is_empty
+
+
+def test_a_unit_removes_each_file_that_is_named_and_what_nothing_uses(store: WorkspaceStore) -> None:
+    """Neither request takes the place of another one; what a row names stays."""
+    chains, paths, root = [], [], store._open().artifacts.files.root
+    for content in ("kept", "left"):
+        saved, owner = store.save_artifact(content, "m", "model", "joblib"), pipeline(store)
+        chains.append(chain(store, owner, {"0": saved}))
+        paths.append(store.get_artifact_path(saved))
+        finish(store, owner)
+    strays = [paths[0].with_name(f"stray{number}") for number in range(2)]
+    for stray in strays:
+        stray.write_bytes(b"young")
+    with store.transaction():
+        for path in (strays[0], paths[0]):
+            store._open().deletions.delete_file(path.relative_to(root).as_posix())
+        store.delete_chain(chains[1])
+        store._open().deletions.delete_file(strays[1].relative_to(root).as_posix())
+    assert [path.exists() for path in (*paths, *strays)] == [True, False, False, False]

@@ -77,9 +77,9 @@ class Collector:
         self._artifacts.forget_known()
         return paths
 
-    def unnamed(self, path: str, claimed: frozenset[str]) -> list[str]:
-        """This file, unless a row names it or a process claims it."""
-        return [] if is_claimed(path, claimed) or self._database.rows(_NAMED, (path,)) else [path]
+    def unnamed(self, paths: list[str], claimed: frozenset[str]) -> list[str]:
+        """Of these files, those that no row names and no process claims."""
+        return [path for path in paths if not (is_claimed(path, claimed) or self._database.rows(_NAMED, (path,)))]
 
     def unlink(self, doomed: list[str], progress: Progress | None) -> None:
         """Remove the files, after the commit."""

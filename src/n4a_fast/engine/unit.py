@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from n4a_fast.artifacts.checkup import Progress
@@ -27,10 +27,13 @@ from n4a_fast.platform.interrupts import Uninterrupted
 
 @dataclass(slots=True)
 class Collection:
-    """What a unit wants collected at its commit, and what was: files without rows too, if `orphans`; or one `file`."""
+    """What a unit wants removed at its commit, and how many files were: artifacts that nothing uses, if `unused`, and
+    files without rows too, if `orphans`; and `named` files.
+    """
 
+    unused: bool = False
     orphans: bool = False
-    file: str | None = None
+    named: list[str] = field(default_factory=list)
     progress: Progress | None = None
     removed: int = 0
 
@@ -91,13 +94,16 @@ class Units:
 
     def collect(self, *, orphans: bool = False, progress: Progress | None = None) -> Collection:
         """At the commit of the open unit, remove artifacts that nothing uses then; it tells how many files."""
-        self._wanted = wanted = self._wanted or Collection()
-        wanted.orphans, wanted.progress = wanted.orphans or orphans, progress or wanted.progress
+        wanted = self._collection()
+        wanted.unused, wanted.orphans, wanted.progress = True, wanted.orphans or orphans, progress or wanted.progress
         return wanted
 
-    def collect_file(self, path: str) -> Collection:
-        """At the commit of the open unit, remove one file if no row names it then, however young it is."""
-        self._wanted = Collection(file=path)
+    def collect_file(self, path: str) -> None:
+        """At the commit of the open unit, remove a file if no row names it then, however young it is."""
+        self._collection().named.append(path)
+
+    def _collection(self) -> Collection:
+        self._wanted = self._wanted or Collection()
         return self._wanted
 
     # -- inside ----------------------------------------------------------------------------
@@ -146,10 +152,8 @@ class Units:
         try:
             claimed = self._collector.lock()
             database.place_others_in_transaction()  # what is claimed no more was logged before
-            if wanted.file is None:
-                doomed = self._collector.collect_in_transaction(claimed, orphans=wanted.orphans)
-            else:
-                doomed = self._collector.unnamed(wanted.file, claimed)
+            doomed = self._collector.collect_in_transaction(claimed, orphans=wanted.orphans) if wanted.unused else []
+            doomed = [*dict.fromkeys(doomed + self._collector.unnamed(wanted.named, claimed))]
             database.commit()
             database.unit_is_open = False
             database.run_hooks()

@@ -147,9 +147,8 @@ def late_rows(
     shown.update((key, LATE) for key in makers)
     source, names, rows = Source(makers, count), tuple(columns), list[LateRow]()
     of_rows = zip(*columns.values(), strict=True) if columns else repeat((), count)
-    for place, values in enumerate(
-        of_rows
-    ):  # row by row: a dict takes more than a kilobyte, and is not looked for again
+    # row by row: a dict takes more than a kilobyte, and is not looked for again
+    for place, values in enumerate(of_rows):
         row = LateRow(shown)
         row.update(zip(names, values, strict=True))
         row._source, row._place = source, place  # an `__init__` of its own would take longer than all else

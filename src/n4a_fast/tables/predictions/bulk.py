@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from n4a_fast._native.columns import ListColumn
+from n4a_fast.engine.connection import ROW_GROUP
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.schema.columns import (
     LOOKUP_COLUMNS,
@@ -35,7 +36,6 @@ from n4a_fast.tables.predictions.pending import PredictionBatch
 from n4a_fast.values import checks, jsontext
 
 SLICE_ROWS = 65_536  # at most; whole row groups of DuckDB bypass its log, and each INSERT leaves blocks half full
-_ROW_GROUP = 2048
 _COPIED = 32 * 2**20  # bytes of arrays that a slice copies: those that are given one by one
 
 _GIVEN = tuple(name for name in PREDICTIONS.names if name not in ("created_at", *LOOKUP_COLUMNS))
@@ -125,8 +125,8 @@ def _rows_at_once(bulk: Bulk) -> int:
     """How many rows a slice has."""
     listed = (value for values in bulk.arrays.values() if isinstance(values, list) for value in values)
     nbytes = sum(value.nbytes for value in listed if value is not None)
-    groups = _COPIED * bulk.rows // nbytes // _ROW_GROUP if nbytes else SLICE_ROWS
-    return min(SLICE_ROWS, max(1, groups) * _ROW_GROUP)
+    groups = _COPIED * bulk.rows // nbytes // ROW_GROUP if nbytes else SLICE_ROWS
+    return min(SLICE_ROWS, max(1, groups) * ROW_GROUP)
 
 
 def _rows_table(columns: Mapping[str, pa.Array | pa.ChunkedArray], encoded: bool) -> pa.Table:
