@@ -95,6 +95,13 @@ def predict_with_arrays(store: WorkspaceStore, sweep: Sweep, shift: float = 0.0,
     return prediction
 
 
+def predict_many(store: WorkspaceStore, pipeline: str, y_pred: Any) -> list[str]:
+    """Predictions of a pipeline by one bulk call, one for each row of values."""
+    columns = {name: PREDICTION[name] for name in ("dataset_name", "model_name", "model_class", "partition")}
+    folds = [str(row) for row in range(len(y_pred))]
+    return store.save_predictions({**columns, "pipeline_id": pipeline, "fold_id": folds}, y_pred=y_pred)
+
+
 def names_in(folder: Path) -> list[str]:
     """What lies in a folder, but for the file that stands for it on systems whose folders cannot be locked."""
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")

@@ -41,23 +41,33 @@ TOLERANCE = 1e-9
 pytestmark = pytest.mark.skipif(not RELEASES, reason="`make test-embedded` builds the environments and runs this")
 
 
+def run_on(release: str, ours: bool, folder: Path, *words: Any) -> str:
+    """What a release prints that is given these words, with one of the stores, in a folder."""
+    python = ROOT / f".venv-{'embedded' if ours else 'nirs4all'}-{release}" / "bin" / "python"
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "N4A_FAST_INSTALL": "1" if ours else ""}
+    command = [*map(str, (python, "-W", "ignore", *words))]
+    done = subprocess.run(command, env=variables, cwd=folder, text=True, capture_output=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def both_told(release: str, folder: Path, script: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a script says of a workspace of nirs4all's own store, and of one of ours."""
+    told = []
+    for ours, name in ((False, "theirs"), (True, "ours")):
+        run_on(release, ours, folder, Path(__file__).with_name(script), name, f"{name}.json")
+        told.append(json.loads((folder / f"{name}.json").read_text()))
+        assert told[-1].pop("store").split(".")[0] == ("n4a_fast" if ours else "nirs4all")
+    return told[0], told[1]
+
+
 def answers(release: str, ours: bool, folder: Path, engine: str, kinds: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
     """What a release says with one of the stores: plain values, and arrays, both by name."""
-    python = ROOT / f".venv-{'embedded' if ours else 'nirs4all'}-{release}" / "bin" / "python"
     name = f"{'ours' if ours else 'theirs'}-{release}-{engine}"
     target = folder / f"{name}.npz"
-    command = [python, "-W", "ignore", Path(__file__).with_name("sweeps_of_nirs4all.py"), folder / name, target, engine]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "N4A_FAST_INSTALL": "1" if ours else ""}
-    done = subprocess.run(
-        [*map(str, command), *kinds],
-        env=variables,
-        cwd=folder,
-        text=True,
-        capture_output=True,
-        timeout=900,
-        check=False,
+    run_on(
+        release, ours, folder, Path(__file__).with_name("sweeps_of_nirs4all.py"), folder / name, target, engine, *kinds
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     with np.load(target, allow_pickle=True) as found:  # labels may be objects
         arrays = {key: found[key] for key in found.files if key != "told"}
         if release == "0.7.1":  # which forgets that probabilities have a column for each class, and targets for each
@@ -141,19 +151,7 @@ def test_one_store_takes_in_what_workers_on_each_release_have_stored(tmp_path: P
 @pytest.mark.skipif("1.4.10" not in RELEASES, reason="who reads past the store is asked in 1.4.10")
 def test_who_reads_a_workspace_past_the_store_finds_this_one(tmp_path: Path) -> None:
     """The catalogue of models, exports, views, lineage, the registry of artifacts, commands; explaining, retraining."""
-    told = []
-    for kind, installs in (("nirs4all", ""), ("embedded", "1")):
-        python = ROOT / f".venv-{kind}-1.4.10" / "bin" / "python"
-        command = [python, "-W", "ignore", Path(__file__).with_name("readers_of_nirs4all.py"), kind, f"{kind}.json"]
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "N4A_FAST_INSTALL": installs}
-        run = [*map(str, command)]
-        done = subprocess.run(
-            run, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=900, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        told.append(json.loads((tmp_path / f"{kind}.json").read_text()))
-    theirs, ours = told
-    assert (theirs.pop("store").split(".")[0], ours.pop("store").split(".")[0]) == ("nirs4all", "n4a_fast")
+    theirs, ours = both_told("1.4.10", tmp_path, "readers_of_nirs4all.py")
     assert [name for name in theirs if not same(ours[name], theirs[name])] == []
     assert ours["format"] == "sqlite-workspace-v2"
     assert all(ended == 0 for _, ended in ours["commands"])
@@ -165,19 +163,7 @@ def test_every_member_that_nirs4all_and_its_studio_reach_answers_as_nirs4all_s_o
     tmp_path: Path, release: str
 ) -> None:
     """Public members of both classes, private ones reached from elsewhere, SQL, in the order of their arguments."""
-    told = []
-    for kind, installs in (("nirs4all", ""), ("embedded", "1")):
-        python, folder = ROOT / f".venv-{kind}-{release}" / "bin" / "python", tmp_path / f"{kind} workspace"
-        command = [python, "-W", "ignore", Path(__file__).with_name("surface_of_nirs4all.py"), folder, f"{kind}.json"]
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "N4A_FAST_INSTALL": installs}
-        run = [*map(str, command)]
-        done = subprocess.run(
-            run, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        told.append(json.loads((tmp_path / f"{kind}.json").read_text()))
-    theirs, ours = told
-    assert (theirs.pop("store").split(".")[0], ours.pop("store").split(".")[0]) == ("nirs4all", "n4a_fast")
+    theirs, ours = both_told(release, tmp_path, "surface_of_nirs4all.py")
     assert ours["never asked"] == []
     assert ours.keys() == theirs.keys()
     assert [name for name in theirs if not has(ours[name], theirs[name])] == []
@@ -198,14 +184,7 @@ print(json.dumps(told))
 
 @pytest.mark.skipif("0.7.1" not in RELEASES, reason="1.x has a test of its own")
 def test_every_public_member_of_0_7_1_takes_its_arguments_in_their_places(tmp_path: Path) -> None:
-    python = ROOT / ".venv-embedded-0.7.1" / "bin" / "python"
-    variables = {**os.environ, "N4A_FAST_INSTALL": "1"}
-    command = [str(python), "-W", "ignore", "-c", MEMBERS]
-    done = subprocess.run(
-        command, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    members = json.loads(done.stdout.splitlines()[-1])
+    members = json.loads(run_on("0.7.1", True, tmp_path, "-c", MEMBERS).splitlines()[-1])
     assert len(members) > 40
     assert [name for name, theirs, ours in members if ours[: len(theirs)] != theirs] == []
 
@@ -221,19 +200,13 @@ def has(found: Any, wanted: Any) -> bool:
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_demo_runs_through_each_release(tmp_path: Path, release: str) -> None:
-    python = ROOT / f".venv-embedded-{release}" / "bin" / "python"
     demo = (
         "import sys; from pathlib import Path; from rich.console import Console; from n4a_fast.cli.demo_nirs4all import"
         " Size, run_nirs4all_demo as run; sys.exit(run(Path('demo'), Console(width=100), Size(1, 1, 2)))"
     )
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    command = [str(python), "-W", "ignore", "-c", demo]
-    done = subprocess.run(
-        command, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert "2 variants" in done.stdout
-    assert "refitted winner" in done.stdout
+    told = run_on(release, True, tmp_path, "-c", demo)
+    assert "2 variants" in told
+    assert "refitted winner" in told
 
 
 def same(found: Any, wanted: Any) -> bool:

@@ -8,7 +8,7 @@ from types import FrameType, SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import DEADLINE, child, count, finish, names_in, read_line
+from helpers import DEADLINE, begin_pipeline, child, count, finish, names_in, predict_many, read_line
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.errors import StoreUnavailableError
@@ -22,16 +22,8 @@ def filled(folder: Path) -> tuple[WorkspaceStore, list[str], list[str]]:
     random = np.random.default_rng(0)
     for name in "ab":
         run = store.begin_run(name, {}, [])
-        pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
-        columns = {
-            "pipeline_id": pipeline,
-            "dataset_name": "corn",
-            "model_name": "m",
-            "model_class": "m",
-            "partition": "val",
-            "fold_id": [str(row) for row in range(ROWS)],
-        }
-        ids += store.save_predictions(columns, y_pred=random.random((ROWS, 200)))
+        pipeline = begin_pipeline(store, run)
+        ids += predict_many(store, pipeline, random.random((ROWS, 200)))
         store.complete_pipeline(pipeline, 0.1, 0.1, "rmse", 1)
         runs.append(run)
     return store, runs, ids

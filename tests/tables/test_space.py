@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
+from helpers import begin_pipeline, predict_many
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.tables.deleted_owners import note_in_transaction
@@ -17,16 +18,8 @@ ROWS, ROUNDS = 800, 12  # of 200 values: more than what moves together at a deta
 
 def saved(store: WorkspaceStore) -> tuple[str, str]:
     run = store.begin_run("r", {}, [])
-    pipeline = store.begin_pipeline(run, "p", {}, [], "corn", "h")
-    columns = {
-        "pipeline_id": pipeline,
-        "dataset_name": "corn",
-        "model_name": "m",
-        "model_class": "m",
-        "partition": "val",
-        "fold_id": [str(row) for row in range(ROWS)],
-    }
-    store.save_predictions(columns, y_pred=np.random.default_rng(0).random((ROWS, 200)))
+    pipeline = begin_pipeline(store, run)
+    predict_many(store, pipeline, np.random.default_rng(0).random((ROWS, 200)))
     return run, pipeline
 
 
