@@ -194,20 +194,21 @@ class Measure:
         rounds: int = 30,
         clock: Callable[[], float] = time.thread_time,
     ) -> float:
-        """Like `ratio`, tight enough for a floor at 0.85 of what was measured: the least CPU time of this thread over
-        many rounds, or of all threads by `time.process_time`.
+        """Like `ratio`, tight enough for a floor at 0.85 of what was measured: the lower quartile of the CPU time of
+        this thread over many rounds, or of all threads by `time.process_time`; the least of them is a matter of luck.
 
         For calls of microseconds to a few milliseconds that only compute; waiting for disk or other threads is not
         seen.
         """
-        best = [float("inf"), float("inf")]
+        taken: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
-            for side, call in enumerate((baseline, ours)):
+            for seconds, call in zip(taken, (baseline, ours), strict=True):
                 start = clock()
                 call()
-                best[side] = min(best[side], clock() - start)
-        self._result.theirs, self._result.ours = best
-        return self._conclude(best[0] / best[1], "x")
+                seconds.append(clock() - start)
+        before, after = (sorted(seconds)[rounds // 4] for seconds in taken)
+        self._result.theirs, self._result.ours = before, after
+        return self._conclude(before / after, "x")
 
     def value(self, number: float, unit: str, *, ours: float | None = None, theirs: float | None = None) -> float:
         """A counter or a size: exact where it can be, so its floor is tight. `ours` and `theirs` are seconds for the

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -382,16 +383,23 @@ def test_sweep_beside_open_page(measure: Measure, team: Team, tmp_path: Path) ->
 @gate(
     "one_process_pays",
     workload="a drop-in pipeline, CPU time of the thread",
-    baseline="the same by a store that never looks for others nor lets its file go",
+    baseline="the same call without a look for others, and without letting the file go",
     size=21,
     seed=0,
     threads=1,
 )
 def test_one_process_pays(measure: Measure, tmp_path: Path) -> None:
-    with WorkspaceStore(tmp_path / "shared") as shared, WorkspaceStore(tmp_path / "held") as held:
-        workspace = held._open()
-        workspace.database.yield_turn, workspace.look_after = lambda: None, lambda: 60.0  # type: ignore[method-assign]
-        ours, theirs = Sweep(shared), Sweep(held)
-        shared.list_runs(), held.list_runs()  # both attached
-        measure.work(theirs.pipeline, ours.pipeline, rounds=120)
-        assert len(shared.list_pipelines()) == len(held.list_pipelines()) == 120
+    with WorkspaceStore(tmp_path) as store:
+        workspace, sweep = store._open(), Sweep(store)
+        store.list_runs()  # attached
+
+        def pipeline(yield_turn: Callable[[], None], look_after: Callable[[], float | None]) -> None:
+            workspace.database.yield_turn, workspace.look_after = yield_turn, look_after  # type: ignore[method-assign]
+            sweep.pipeline()
+
+        measure.work(
+            partial(pipeline, lambda: None, lambda: 60.0),
+            partial(pipeline, workspace.database.yield_turn, workspace.look_after),
+            rounds=300,
+        )
+        assert len(store.list_pipelines()) == 600

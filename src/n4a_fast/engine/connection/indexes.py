@@ -161,7 +161,7 @@ class IndexedAttachment(Attachment):
         """Between calls: detach if another process waits and this one has had its turn, and now and then
         `forget_indexes`; looks rarely enough to cost nothing.
         """
-        if ((now := time.monotonic()) < self._look_at and not self._made_room) or self._depth or self.is_lent:
+        if ((now := time.monotonic()) < self._look_at and not self._more) or self._depth or self.is_lent:
             return
         self._look_at = now + _LOOK_SECONDS
         if self._turnstile is not None and self._turnstile.is_awaited():
