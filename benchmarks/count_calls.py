@@ -21,7 +21,7 @@ from workloads import SAMPLES, Sweep, fill, folder_bytes
 from n4a_fast import WorkspaceStore
 from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
-PIPELINES = 1560  # two drains of the journal into the tables
+PIPELINES = 3120  # four drains of the journal into the tables
 ROWS = 4096
 NEW = 10  # workspaces, after the first one of the process
 DELETED = 100  # predictions, of five pipelines, four of which they empty

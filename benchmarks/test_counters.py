@@ -24,8 +24,8 @@ from n4a_fast._native import kernels
 
 CALLS = 200
 VALGRIND = ("valgrind", "/usr/include/valgrind/callgrind.h")
-SWEEP = "1,560 drop-in pipelines of 21 predictions, n=200"
-dropin = partial(gate, size=32_760, seed=0, threads=1)
+SWEEP = "3,120 drop-in pipelines of 21 predictions, n=200"
+dropin = partial(gate, size=65_520, seed=0, threads=1)
 instructions = partial(
     gate, size=300, seed=0, threads=1, needs=VALGRIND, baseline="reference.append_plainly: id, fields, JSON and a list"
 )
