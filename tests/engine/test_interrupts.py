@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +20,7 @@ from helpers import DEADLINE, begin_sweep, count, program
 from sampling import some
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.engine.connection import client
+from n4a_fast.engine.connection import client, waiting
 from n4a_fast.platform.interrupts import Uninterrupted
 
 SESSION = Path(__file__).with_name("interrupted_session.py")
@@ -52,6 +55,29 @@ def test_a_long_query_ends_with_the_interrupt(store: WorkspaceStore) -> None:
         finally:
             timer.join()
     assert count(store, "runs") == 1
+
+
+def test_a_wait_for_the_calls_of_others_that_is_interrupted_leaves_the_lock_to_them(store: WorkspaceStore) -> None:
+    """The interrupt arrives when the lock was had and Python had not gone on yet, as it does on a busy machine."""
+    inside, interrupted = threading.Event(), threading.get_ident()
+
+    def interrupts() -> None:
+        with store.transaction():
+            inside.set()
+            while sys._current_frames()[interrupted].f_code.co_filename != waiting.__file__:
+                time.sleep(0.001)
+            _thread.interrupt_main()
+
+    other = threading.Thread(target=interrupts)
+    other.start()
+    inside.wait()
+    with pytest.raises(KeyboardInterrupt):
+        store.flush()
+    other.join(DEADLINE)
+    after = threading.Thread(target=store.flush, daemon=True)
+    after.start()
+    after.join(DEADLINE)
+    assert not after.is_alive()
 
 
 @pytest.mark.long

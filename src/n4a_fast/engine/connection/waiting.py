@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from _thread import RLock
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,33 +46,42 @@ class Patience(threading.local):
             self.seconds, self.limit = usual, outer
 
 
-class CallLock:
+class CallLock(RLock):  # type: ignore[misc]  # no class of its own is final to CPython
     """The lock of the calls on one workspace, re-entrant. A thread that has another workspace's in hand waits for this
     one as long as for the file, and StoreLockedError follows: two blocks, each of which uses the other's workspace,
     would wait for each other for ever.
+
+    An interrupt takes effect where Python's code goes on after a call of C, so one that arrives while a thread waits
+    may find the lock taken and nobody who gives it back. `acquire` gives it back; `__exit__` and `release` are C's.
     """
 
     def __init__(self, path: Path, patience: Patience) -> None:
-        self._path, self._patience, self._lock = path, patience, threading.RLock()
-        self.acquire, self.release = self._lock.acquire, self._lock.release
+        self._path, self._patience = path, patience
         _CALL_LOCKS.add(self)
 
-    def __enter__(self) -> None:
-        if not self.acquire(blocking=False):
-            self._wait()
+    def __enter__(self) -> bool:  # type: ignore[override]
+        return self.acquire(False) or self._wait()
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As that of any lock; whoever is interrupted in it has not got it."""
+        was_mine = self.is_mine
+        try:
+            return _ACQUIRE(self, blocking, timeout)
+        except BaseException:
+            if was_mine or self.is_mine:  # it is had at once again
+                self.release()
+            raise
 
     @property
     def is_mine(self) -> bool:
         """Whether this thread has it."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what Condition asks, too
+        return bool(self._is_owned())  # type: ignore[attr-defined]  # what Condition asks, too
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
         has_another = any(lock.is_mine for lock in _CALL_LOCKS if lock is not self)
         if not self.acquire(timeout=max(0.0, self._patience.seconds) if has_another else -1):
             raise StoreLockedError(self._path, None, "by a call or a transaction() of another thread")
+        return True
 
 
 @contextmanager
@@ -90,4 +100,5 @@ def released(lock: CallLock) -> Iterator[None]:
                 lock.acquire()
 
 
+_ACQUIRE = RLock.acquire
 _CALL_LOCKS = Living[CallLock]()
