@@ -105,9 +105,46 @@ def test_a_refused_record_does_not_turn_up_later(database: Database, monkeypatch
         patch.setattr(platform, "sync_data", fail)
         with pytest.raises(StoreUnavailableError, match="Input/output error"):
             log.append(b"refused")
-    assert seen_by_others(database) == [b"kept"]
+    assert seen_by_others(database) == [b"kept", b""]
     log.append(b"again")
-    assert seen_by_others(database) == [b"kept", b"again"]
+    assert seen_by_others(database) == [b"kept", b"", b"again"]
+
+
+@pytest.mark.parametrize("refused", ["sync_data", "sync_data and what makes it void", "the store is elsewhere"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_others_apply_of_a_refused_record_hides_nothing_of_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch, refused: str, times: int
+) -> None:
+    log = log_of(database)
+    log.append(b"kept")
+
+    def applied_and_refused(*_: object) -> None:
+        monkeypatch.undo()
+        applied(database, log_of(database), others=True)
+        if "void" in refused:
+            monkeypatch.setattr(platform, "write_at", fail)
+        fail()
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    for _ in range(times):
+        if "elsewhere" in refused:
+            monkeypatch.setattr(database, "require_same_file", applied_and_refused)
+        else:
+            monkeypatch.setattr(platform, "sync_data", applied_and_refused)
+        with pytest.raises(OSError, match="Input/output error"):
+            log.append(b"refused")
+        monkeypatch.undo()
+    log.append(b"acknowledged")
+    assert seen_by_others(database) == [b"acknowledged"]
+    database.detach()
+    log.refresh()
+    assert log.own_waiting() == [b"acknowledged"]
+    applied(database, log)
+    assert log.is_empty
+    log.append(b"new")
+    assert seen_by_others(database) == [b"new"]
 
 
 def test_a_log_goes_with_its_process_once_everything_is_applied(database: Database, log: WriteAheadLog) -> None:

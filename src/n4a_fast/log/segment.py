@@ -1,8 +1,10 @@
 """This process's segment of the log: one file, to which it alone writes, named after its session.
 
 An append is one write and one sync; it is acknowledged after both, and after the folder was synced once the name is
-new. What was refused is void: it does not turn up after a crash. `rewind` follows the commit that has put all records
-into the tables: the next record overwrites the first. Where a seal was set, records that came after it may wait while
+new. What was refused is void: it does not turn up after a crash. Another process may have put it into the tables
+meanwhile, under its number, so no other record gets that one: it stays that of a record without content, which takes
+the place. `rewind` follows the commit that has put all records into the tables: the next record overwrites the first.
+Where a seal was set, records that came after it may wait while
 those before it are in the tables: they move to the begin, so the file is as long as some drains take it, however
 long a sweep lasts.
 
@@ -33,6 +35,7 @@ class Segment:
         self._has_lasting_name = False
         self.last = 0  # number of the last record
         self._begin = self._end = 0  # where it begins, and where the next one goes
+        self._void = self._void_before = b""  # records without content that go before the next one, and before the last
         self._seal = self._sealed = 0  # where the seal is, 0 without one, and the number of the last record before it
         self._length = 0  # of the file
 
@@ -45,22 +48,24 @@ class Segment:
         """Make one more record durable; an OSError leaves it void, and the next one tries everything again."""
         assert self._descriptor is not None
         assert self.path is not None
-        data = record.encoded(self.last + 1, content, schema, store_id)
+        self.last += 1
+        data = self._void + record.encoded(self.last, content, schema, store_id)
         try:
             self._write(data)
             platform.sync_data(self._descriptor)
             if not self._has_lasting_name:
                 platform.sync_path(self.path.parent)
                 self._has_lasting_name = True
-        except OSError:
-            self._void(self._end)
+        except BaseException:
+            self._make_void(schema, store_id)
             raise
-        self.last, self._begin, self._end = self.last + 1, self._end, self._end + len(data)
+        self._begin, self._end = self._end, self._end + len(data)
+        self._void_before, self._void = self._void, b""
 
-    def take_back(self) -> None:
+    def take_back(self, schema: int, store_id: str) -> None:
         """The record that was just appended is void: it must not be acknowledged."""
-        self.last, self._end = self.last - 1, self._begin
-        self._void(self._begin)
+        self._end, self._void = self._begin, self._void_before
+        self._make_void(schema, store_id)
 
     def is_here(self) -> bool:
         """Whether the file still has its name; a segment without one is."""
@@ -122,6 +127,7 @@ class Segment:
             os.close(self._descriptor)
         self._descriptor, self.path, self._has_lasting_name = None, None, False
         self.last = self._begin = self._end = self._length = self._seal = self._sealed = 0
+        self._void = self._void_before = b""
 
     def _write(self, data: bytes) -> None:
         """Write a record to the end, with zeros behind it where the file becomes longer and the disk has room; behind a
@@ -139,11 +145,11 @@ class Segment:
             platform.write_at(self._descriptor, data, self._end)
         self._length = max(self._length, end + ahead)
 
-    def _void(self, offset: int) -> None:
-        """What a refused record says may be saved again, or deleted: it must not be found after a crash."""
+    def _make_void(self, schema: int, store_id: str) -> None:
+        """What the refused record says may be saved again, or deleted: it must not be found after a crash."""
         assert self._descriptor is not None
+        self._void += record.encoded(self.last, b"", schema, store_id)
         try:
-            platform.write_at(self._descriptor, bytes(record.HEADER_SIZE), offset)
-            platform.sync_data(self._descriptor)
+            self._put(self._void, self._end)
         except OSError:
             pass  # nothing of it was written then, or the disk is gone with all it holds

@@ -140,12 +140,26 @@ class WriteAheadLog:
         return writers
 
     def append(self, content: bytes) -> None:
-        """Make a record durable; it is void if the file that it is about is not there any more."""
+        """Make a record durable; it is void, and one without content, if the file that it is about is not there any
+        more.
+        """
         self._database.require_open()
+        last = self._segment.last
+        try:
+            self._append(content)
+        except BaseException:
+            content = b""
+            raise
+        finally:
+            if self._segment.last > last:
+                self._waiting.append(content)
+
+    def _append(self, content: bytes) -> None:
+        store_id = self._database.identity.store_id
         try:
             if self._segment.path is None:
                 self._segment.open(self._segments.path_of(self._session.id))
-            self._segment.append(content, FORMAT_VERSION, self._database.identity.store_id)
+            self._segment.append(content, FORMAT_VERSION, store_id)
         except OSError as error:
             self._database.require_same_file()
             if isinstance(error, StoreError):
@@ -156,9 +170,8 @@ class WriteAheadLog:
             self._database.require_same_file()
             self._require_segment()
         except BaseException:
-            self._segment.take_back()
+            self._segment.take_back(FORMAT_VERSION, store_id)
             raise
-        self._waiting.append(content)
 
     def apply_in_transaction(
         self, others: Sequence[Waiting] = (), *, database: Database | None = None, through: int | None = None
