@@ -168,15 +168,60 @@ def test_times_are_texts_of_whole_seconds_for_those_who_open_the_file(both: tupl
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("DELETE FROM runs", "write with the store's methods"),
+        ("DELETE FROM runs", "DELETE is not taken as SQL"),
+        ("WITH a AS (SELECT 1) DELETE FROM runs", "DELETE is not taken as SQL"),
         ("SELECT 1; SELECT 2", "one statement at a time"),
-        ("SELECT FROM WHERE", "cannot be read"),
+        ("SELECT 1 2", r"^the query cannot be read: [ -~\n]+$"),
         ("SELECT datetime('now', 'weekday 0')", "weekday 0"),
     ],
 )
 def test_what_cannot_be_translated_is_refused_with_its_reason(query: str, told: str) -> None:
     with pytest.raises(InvalidInputError, match=told):
         translated(query)
+
+
+DOORS = {
+    "frame": lambda store: store._fetch_pl,
+    "row": lambda store: store._fetch_one,
+    "connection": lambda store: store._ensure_open().execute,
+    "retried": lambda store: store._execute_with_retry,
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *("CREATE TABLE late (a INTEGER)", "DROP TABLE runs", "ALTER TABLE runs ADD COLUMN tag TEXT", "VACUUM"),
+        *(
+            "UPDATE artifacts SET ref_count = 0",
+            "INSERT INTO runs (run_id) VALUES ('a')",
+            "REPLACE INTO runs VALUES (1)",
+        ),
+        *("/* all */ DELETE FROM predictions", "EXPLAIN QUERY PLAN SELECT * FROM runs", "ATTACH 'other.db' AS other"),
+    ],
+)
+def test_whatever_way_a_statement_comes_it_is_refused_alike(
+    both: tuple[Store1x, sqlite3.Connection], caplog: pytest.LogCaptureFixture, door: str, statement: str
+) -> None:
+    store, _ = both
+    word = next(word for word in statement.split() if word.isupper())
+    with pytest.raises(InvalidInputError, match=rf"^{word}\b.* is not taken as SQL.*file of your own$"):
+        DOORS[door](store)(statement)
+    assert caplog.records == []  # the translator logs what it does not know
+
+
+@pytest.mark.parametrize("before", ["", "-- how many\n", " /* of\nall */ "])
+def test_a_comment_may_come_first_and_settings_are_rows_like_others(
+    both: tuple[Store1x, sqlite3.Connection], before: str
+) -> None:
+    store, _ = both
+    for query in ("SELECT count(*) AS n FROM runs", "PRAGMA foreign_keys", "PRAGMA table_info(runs)"):
+        found = store._ensure_open().execute(before + query).fetchall()
+        assert store._fetch_pl(before + query).rows() == found
+        assert store._fetch_one(before + query) == dict(found[0])
+    assert found[0]["name"] == "run_id"
+    assert store._fetch_pl(f"{before}UPDATE runs SET name = 'a' WHERE run_id = 'none'").is_empty()
 
 
 def test_a_file_is_out_of_reach(both: tuple[Store1x, sqlite3.Connection], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from n4a_fast.integrations.nirs4all.answers import answer
 from n4a_fast.integrations.nirs4all.sqlite_tables import columns_of
 from n4a_fast.integrations.workspaces.sqlite_schema import VERSION
@@ -13,10 +15,14 @@ from n4a_fast.integrations.workspaces.sqlite_schema import VERSION
 if TYPE_CHECKING:
     from n4a_fast.integrations.nirs4all.store_of_1x import Store1x
 
-_PRAGMA = re.compile(r"\s*PRAGMA\s+(?:\w+\.)?(\w+)\s*(?:\(\s*[\"'\[]?(\w+)[\"'\]]?\s*\)|=\s*\S+)?\s*;?\s*", re.I)
+_BEFORE = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"  # the first word of a statement
+_PRAGMA = re.compile(
+    rf"{_BEFORE}PRAGMA\s+(?:\w+\.)?(\w+)\s*(?:\(\s*[\"'\[]?(\w+)[\"'\]]?\s*\)|=\s*\S+)?\s*;?\s*", re.I | re.S
+)
 _SETTINGS = {"user_version": VERSION, "foreign_keys": 1}  # a row goes with what owns it
-_NOTHING = re.compile(r"\s*(BEGIN|COMMIT|END|ROLLBACK)\b[\w\s]*;?\s*", re.I)  # a snapshot each call has anyway
-_READS = re.compile(r"\s*(SELECT|WITH|VALUES)\b", re.I)
+# a snapshot each call has anyway
+_NOTHING = re.compile(rf"{_BEFORE}(BEGIN|COMMIT|END|ROLLBACK)\b[\w\s]*;?\s*", re.I | re.S)
+_READS = re.compile(rf"{_BEFORE}(SELECT|WITH|VALUES)\b", re.I | re.S)
 
 
 class Row(tuple[Any, ...]):
@@ -72,16 +78,22 @@ class RowConnection:
 
     def execute(self, query: str, parameters: Sequence[Any] | None = None) -> Cursor:
         """The answer to one statement; InvalidInputError for a write that the store has a method for."""
+        if _READS.match(query):
+            frame = answer(self._store, query, parameters, times_as_text=self._times_as_text)
+            return Cursor(frame.columns, frame.rows())
         if pragma := _PRAGMA.fullmatch(query):
             return _pragma(pragma[1].lower(), pragma[2] or "")
         if _NOTHING.fullmatch(query):
             return Cursor([], [])
-        if not _READS.match(query):
-            from n4a_fast.integrations.nirs4all.sqlite_writes import write
+        from n4a_fast.integrations.nirs4all.sqlite_writes import write
 
-            return Cursor([], [], write(self._store, query, list(parameters or ())))
-        frame = answer(self._store, query, parameters, times_as_text=self._times_as_text)
-        return Cursor(frame.columns, frame.rows())
+        return Cursor([], [], write(self._store, query, list(parameters or ())))
+
+    def frame(self, query: str, parameters: Sequence[Any] | None = None) -> pl.DataFrame:
+        """The rows that `execute` gives, as a frame; without columns where it gives none."""
+        if _READS.match(query):
+            return answer(self._store, query, parameters, times_as_text=self._times_as_text)
+        return pl.DataFrame([dict(row) for row in self.execute(query, parameters)], infer_schema_length=None)
 
     def close(self) -> None:
         """Let go of a store that was opened for this connection alone."""

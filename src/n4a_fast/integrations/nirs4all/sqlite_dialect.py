@@ -7,6 +7,7 @@ are read. A query that neither can be is refused with sqlglot's or DuckDB's reas
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ _PREDICATES = (
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)
 _AGGREGATES = (exp.Min, exp.Max, exp.Avg, exp.Sum)
 _PREFIX = "nirs4all_"
+_TAKEN = ("SELECT", "WITH", "VALUES", "INSERT", "UPDATE")
+_COLOUR = re.compile(r"\x1b\[\d*m")  # by which sqlglot shows a place
 
 
 class Translation(NamedTuple):
@@ -45,14 +48,25 @@ class Translation(NamedTuple):
 
 
 def parsed(sql: str) -> exp.Expr:
-    """One statement; InvalidInputError for anything else."""
+    """One statement that reads rows or writes some; InvalidInputError for anything else."""
     try:
+        first = next((token.text.upper() for token in sqlglot.tokenize(sql, read="sqlite")), _TAKEN[0])
+        if first not in _TAKEN:  # of some, sqlglot would log that it does not know them
+            raise not_taken(first)
         statements = [found for found in sqlglot.parse(sql, read="sqlite") if found is not None]
     except sqlglot.errors.SqlglotError as error:
-        raise InvalidInputError(f"the query cannot be read: {error}") from error
+        raise InvalidInputError(f"the query cannot be read: {_COLOUR.sub('', str(error))}") from error
     if len(statements) != 1:
         raise InvalidInputError(f"one statement at a time, these are {len(statements)}")
     return statements[0]
+
+
+def not_taken(what: str) -> InvalidInputError:
+    """What refuses a statement that changes more than the store lets SQL change."""
+    return InvalidInputError(
+        f"{what} is not taken as SQL, which reads here: rows are written, and references to artifacts counted, by the"
+        " store's methods, and tables of your own belong in a file of your own"
+    )
 
 
 @lru_cache(maxsize=512)
@@ -62,7 +76,7 @@ def translated(
     """A SELECT of SQLite over nirs4all's tables as one of DuckDB over ours; the options are those of `source_of`."""
     query = parsed(sql)
     if not isinstance(query, exp.Query):
-        raise InvalidInputError(f"this is {query.key.upper()}; write with the store's methods")
+        raise not_taken(query.key.upper())
     json_columns = frozenset(
         place for place, column in enumerate(query.selects) if isinstance(column.unalias(), exp.JSONExtractScalar)
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from n4a_fast.errors import InvalidInputError
-from n4a_fast.integrations.nirs4all.sqlite_dialect import parsed
+from n4a_fast.integrations.nirs4all.sqlite_dialect import not_taken, parsed
 from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES
 from n4a_fast.values import checks, jsontext
 
@@ -34,9 +34,7 @@ def write(store: WorkspaceStore, sql: str, parameters: Sequence[Any]) -> int:
         return _insert(store, name, {key: _value(each, given) for key, each in zip(columns, values, strict=True)})
     if isinstance(statement, exp.Update) and name == "runs":
         return _update_run(store, statement, parameters)
-    raise InvalidInputError(
-        f"{statement.key.upper()} of {name or 'this'} is not taken as SQL; write with the store's methods"
-    )
+    raise not_taken(f"{statement.key.upper()}{f' of {name}' if name else ''}")
 
 
 def _insert(store: WorkspaceStore, table: str, row: dict[str, Any]) -> int:

@@ -20,7 +20,7 @@ from n4a_fast.engine.deletions import Deleted
 from n4a_fast.engine.refusals import told, told_of_ends
 from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import InvalidInputError, NotFoundError
-from n4a_fast.integrations.nirs4all.answers import Answers, answer
+from n4a_fast.integrations.nirs4all.answers import Answers
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
 from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
 from n4a_fast.integrations.nirs4all.promises import Promises
@@ -120,13 +120,10 @@ class Store1x(Nirs4allStore):
         return None if self._workspace is None else RowConnection(self)
 
     def _fetch_one(self, sql: str, params: Sequence[Any] | None = None) -> dict[str, Any] | None:
-        return next(answer(self, sql, params).iter_rows(named=True), None)
+        return next(self._fetch_pl(sql, params).iter_rows(named=True), None)
 
     def _fetch_pl(self, sql: str, params: Sequence[Any] | None = None) -> pl.DataFrame:
-        if sql.lstrip()[:6].upper() in ("UPDATE", "INSERT", "DELETE"):
-            self._execute_with_retry(sql, params)
-            return pl.DataFrame()
-        return answer(self, sql, params)
+        return RowConnection(self).frame(sql, params)
 
     def _execute_with_retry(self, sql: str, params: Sequence[Any] | None = None, **_: Any) -> None:
         RowConnection(self).execute(sql, params)
