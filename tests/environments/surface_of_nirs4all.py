@@ -214,7 +214,12 @@ def _predict(surface: Surface, run: str, pipeline: str, chain: str) -> None:
                     "y_pred": targets[::-1],
                     "y_proba": np.full((4, 2), 0.5) if is_class else None,
                     "sample_indices": np.arange(4),
-                    "sample_metadata": {"plant": ["a", "b", "c", "d"], "age": [1, 2, 3, 4]},
+                    "sample_metadata": {
+                        "plant": ["a", "b", "c", "d"],
+                        "age": [1, np.int64(2), 3, 4],
+                        "site": "north",
+                        "device": {"name": "x", "gain": np.arange(2)},
+                    },
                     **({"X": np.ones((4, 3)), "result_metadata": {"kind": "test"}} if part == "test" else {}),
                 }
             )
@@ -455,6 +460,8 @@ def delete(surface: Surface, made: dict[str, str]) -> None:
     ask("_delete_predictions_matching")
     left()
     ask("_delete_chain_predictions", made["first chain"])
+    left()
+    ask("delete_run", made["second"])
     left()
     ask("delete_dataset_predictions", "nothing")
     ask("delete_dataset_predictions", "corn")

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from helpers import begin_pipeline, begin_sweep, child, finish, predict, save_chain
+from helpers import begin_pipeline, begin_sweep, child, count, finish, predict, save_chain
 
 from n4a_fast import WorkspaceStore, platform
 from n4a_fast.errors import ArtifactCorruptError, ArtifactMissingError, InvalidInputError
@@ -347,7 +347,7 @@ def test_what_else_comes_with_a_prediction_is_kept_and_goes_with_it(store: Store
         X=np.arange(6.0).reshape(2, 3),
         sample_indices=np.array([4, 9]),
         weights=np.array([0.5, 0.5]),
-        sample_metadata={"site": np.array(["a", "b"]), "depth": [1, 2]},
+        sample_metadata={"site": np.array(["a", "b"]), "depth": [1, np.int64(2)], "by": "me", "of": {"lot": 3}},
         result_metadata={"schema": "s", "deep": {"n": 1}},
     )
     row = store.get_prediction(prediction, load_arrays=True) or {}
@@ -355,9 +355,11 @@ def test_what_else_comes_with_a_prediction_is_kept_and_goes_with_it(store: Store
     np.testing.assert_array_equal(row["X"], np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(row["sample_indices"], [4, 9])
     assert (row["sample_indices"].dtype, row["spectra"]) == (np.int32, None)
-    assert row["sample_metadata"] == {"site": ["a", "b"], "depth": [1, 2]}
+    assert row["sample_metadata"] == {"site": ["a", "b"], "depth": [1, 2], "by": "me", "of": {"lot": 3}}
     assert row["result_metadata"] == {"schema": "s", "deep": {"n": 1}}
     assert store.array_store.load_batch([prediction, "unknown"]).keys() == {prediction}
+    store.array_store.save_batch([{"prediction_id": prediction, "sample_metadata": {"made": [1 + 2j, Path("a")]}}])
+    assert (store.array_store.load_single(prediction) or {})["sample_metadata"] == {"made": ["(1+2j)", "a"]}
     assert store.delete_prediction(prediction)
     assert store.sql("SELECT * FROM carried").is_empty()
 
@@ -505,6 +507,7 @@ INSERT = "INSERT INTO conformal_results (conformal_id, name, run_id, prediction_
 def test_results_of_analyses_are_rows_that_go_with_what_they_are_of(store: Store1x) -> None:
     sweep = begin_sweep(store)
     prediction = predict(store, sweep.pipeline, sweep.chain)
+    store.array_store.save_batch([{"prediction_id": prediction, "y_true": [1.0], "y_pred": [2.0]}])
     store._execute_with_retry(INSERT, ["c1", "first", sweep.run, prediction, '{"a": 1}'])
     store._execute_with_retry(INSERT, ["c2", "second", None, None, "{}"])
     with again(store) as later:
@@ -512,7 +515,8 @@ def test_results_of_analyses_are_rows_that_go_with_what_they_are_of(store: Store
         assert sorted(rows["conformal_id"].to_list()) == ["c1", "c2"]
         assert set(rows["result_json"].to_list()) == {'{"a": 1}', "{}"}
         assert rows["created_at"].null_count() == 0
-        later.delete_run(sweep.run)
+        there = [count(later, table) for table in ("runs", "pipelines", "chains", "predictions", "logs")]
+        assert [later.delete_run(sweep.run, dry_run=dry) for dry in (True, False)] == [sum(there) + 1] * 2
         assert later._fetch_pl("SELECT conformal_id FROM conformal_results")["conformal_id"].to_list() == ["c2"]
 
 

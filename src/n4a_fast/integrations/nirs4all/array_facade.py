@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from n4a_fast.errors import NotFoundError
+from n4a_fast.errors import InvalidInputError, NotFoundError
+from n4a_fast.integrations.nirs4all.host_store import plain
 from n4a_fast.integrations.nirs4all.target_labels import decoded, encoded, is_real
 from n4a_fast.integrations.workspaces.array_files import ArrayFiles, file_name
 from n4a_fast.predictions.loaded import LoadedArrays
@@ -77,12 +78,14 @@ class ArrayFacade:
             beside |= _spectra(record)
         if given("result_metadata"):
             beside["result_metadata"] = jsontext.encode(given("result_metadata"), "result_metadata")
+        arrays = (y_true, y_pred, given("y_proba"), given("sample_indices"), given("weights"), None)
         metadata = given("sample_metadata") or None
-        workspace.save_arrays(
-            record["prediction_id"],
-            (y_true, y_pred, given("y_proba"), given("sample_indices"), given("weights"), None),
-            None if metadata is None else _columns(metadata),
-        )
+        try:
+            workspace.save_arrays(record["prediction_id"], arrays, metadata)
+        except InvalidInputError:
+            if metadata is None:
+                raise
+            workspace.save_arrays(record["prediction_id"], arrays, plain(metadata))
         if beside:
             workspace.carried.save(_BESIDE, record["prediction_id"], beside)
 
@@ -265,18 +268,3 @@ def _reshaped(beside: Mapping[str, Any], name: str) -> Array | None:
         return None
     flat, shape = np.asarray(beside[name], np.float64), beside.get(f"{name}_shape")
     return flat.reshape(shape) if shape and int(np.prod(shape)) == flat.size else flat
-
-
-def _columns(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata of samples as JSON: objects that are none become text, as in nirs4all."""
-    return {str(name): [_item(item) for item in _listed(values)] for name, values in metadata.items()}
-
-
-def _listed(values: Any) -> list[Any]:
-    if isinstance(values, np.ndarray):
-        return list(values.tolist())
-    return list(values) if isinstance(values, list | tuple) else [values]
-
-
-def _item(item: Any) -> Any:
-    return item if item is None or isinstance(item, str | int | float | bool) else str(item)

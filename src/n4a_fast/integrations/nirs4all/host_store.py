@@ -22,7 +22,7 @@ import polars as pl
 from n4a_fast.artifacts.checkup import Progress
 from n4a_fast.artifacts.codec import EXTENSIONS
 from n4a_fast.artifacts.model_files import library_of
-from n4a_fast.engine.workspace import Workspace
+from n4a_fast.engine.workspace import STORE_FILE, Workspace
 from n4a_fast.errors import ConflictError, InvalidInputError, NotFoundError, StoreError
 from n4a_fast.integrations.nirs4all.artifact_names import ArtifactNames, free_id
 from n4a_fast.integrations.nirs4all.host_connection import Connection
@@ -45,7 +45,7 @@ def _tolerant(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[C
             return method(self, *args, **kwargs)
         except InvalidInputError:
             return method(
-                self, *(_plain(value) for value in args), **{name: _plain(value) for name, value in kwargs.items()}
+                self, *(plain(value) for value in args), **{name: plain(value) for name, value in kwargs.items()}
             )
 
     return call
@@ -254,7 +254,7 @@ class Nirs4allStore(WorkspaceStore):
 
     def complete_run(self, run_id: str, summary: dict[str, Any]) -> None:
         """Like the store's."""
-        super().complete_run(run_id, _plain(summary))
+        super().complete_run(run_id, plain(summary))
         self._note_end(run_id)
 
     def fail_run(self, run_id: str, error: str) -> None:
@@ -336,17 +336,26 @@ def _copied(kind: type[Nirs4allStore], path: Path, read_only: bool) -> Nirs4allS
     return store
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` with every object that is no JSON replaced by its text, without the address in it."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     try:
         jsontext.encode(value, "value")
     except InvalidInputError:
         return re.sub(r" at 0x[0-9a-f]+", "", str(value))
     return value
+
+
+class MissingWorkspaceError(NotFoundError, FileNotFoundError):
+    """A folder opened for reading that holds no store."""
+
+
+def require_store(folder: Path) -> None:
+    if not (folder / STORE_FILE).is_file():
+        raise MissingWorkspaceError("store file", str(folder / STORE_FILE), "check the path", where="")
 
 
 def _fail_what_is_unfinished() -> None:

@@ -7,11 +7,13 @@ are answered by the tables each time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
 
 from n4a_fast.engine.workspace import Workspace
+from n4a_fast.integrations.workspaces.batches import CARRIED_TABLES
 
 _AT_MOST = 4096  # pipelines of a run that is kept
 _SAME_RUN = "(SELECT run_id FROM pipelines WHERE pipeline_id = ?)"
@@ -20,6 +22,9 @@ _CHAINS = f"""SELECT c.* FROM chains c JOIN pipelines p USING (pipeline_id) WHER
 ORDER BY c.created_at, c.chain_id"""
 _THESE_PIPELINES = "SELECT * FROM pipelines WHERE pipeline_id IN ({})"
 _THESE_CHAINS = "SELECT * FROM chains WHERE pipeline_id IN ({}) ORDER BY created_at, chain_id"
+_COUNTED = ("runs", "pipelines", "chains", "predictions", "logs")
+_COUNT = f"""SELECT {" + ".join(f"(SELECT count(*) FROM {table})" for table in _COUNTED)} + count(*)
+FROM carried WHERE list_contains(?, table_name)"""
 
 
 class RowsOfRuns:
@@ -84,3 +89,12 @@ class RowsOfRuns:
             if len(rows) + len(self._pipelines) <= _AT_MOST:
                 self._pipelines |= {row["pipeline_id"]: row for row in rows}
         return pipeline_id in self._pipelines
+
+
+def rows_gone(workspace: Workspace, delete: Callable[[], object]) -> int:
+    """How many rows a deletion removes as nirs4all counts them: results of analyses are some, arrays are none."""
+    with workspace.transaction(flushed=False):
+        ((before,),) = workspace.database.rows(_COUNT, (list(CARRIED_TABLES),))
+        delete()
+        ((after,),) = workspace.database.rows(_COUNT, (list(CARRIED_TABLES),))
+        return int(before - after)

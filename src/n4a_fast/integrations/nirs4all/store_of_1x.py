@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ import polars as pl
 
 from n4a_fast.engine.deletions import Deleted
 from n4a_fast.engine.refusals import told, told_of_ends
-from n4a_fast.engine.workspace import STORE_FILE, Workspace
+from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError, NotFoundError
 from n4a_fast.integrations.nirs4all.answers import Answers
 from n4a_fast.integrations.nirs4all.array_facade import ArrayFacade
-from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore
+from n4a_fast.integrations.nirs4all.host_store import Nirs4allStore, require_store
 from n4a_fast.integrations.nirs4all.promises import Promises
 from n4a_fast.integrations.nirs4all.relations import is_nan, manifest_of, names_of_fold, relation_of, require_canonical
 from n4a_fast.integrations.nirs4all.rows_by_name import RowConnection
-from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns
+from n4a_fast.integrations.nirs4all.rows_of_runs import RowsOfRuns, rows_gone
 from n4a_fast.integrations.workspaces.sqlite_schema import RELATION, REPLAY, SUMMARY
+from n4a_fast.store import WorkspaceStore
 from n4a_fast.tables.artifact_rows import Written
 from n4a_fast.values import jsontext
 from n4a_fast.values.chain_input import ChainInput
@@ -36,10 +38,6 @@ Array = np.ndarray[Any, Any]
 
 _NUMBERS = ("val_score", "test_score", "train_score", "exclusion_rate")
 _BESIDE_CHAINS = (*SUMMARY, *REPLAY)
-
-
-class MissingWorkspaceError(NotFoundError, FileNotFoundError):
-    """A folder opened for reading that holds no store."""
 
 
 class Store1x(Nirs4allStore):
@@ -61,7 +59,7 @@ class Store1x(Nirs4allStore):
 
     def __init__(self, workspace_path: str | Path, *, read_only: bool = False, **options: Any) -> None:
         if read_only:
-            _require_store(Path(workspace_path))
+            require_store(Path(workspace_path))
             self._connect(Path(workspace_path), read_only=True, lock_timeout=30.0)
         else:
             Path(workspace_path).mkdir(parents=True, exist_ok=True)
@@ -70,7 +68,7 @@ class Store1x(Nirs4allStore):
     @classmethod
     def open_readonly(cls, workspace_path: str | Path, **options: Any) -> Any:
         """Like the store's; a folder without one raises FileNotFoundError."""
-        _require_store(Path(workspace_path))
+        require_store(Path(workspace_path))
         return super().open_readonly(workspace_path, **options)
 
     @property
@@ -301,6 +299,17 @@ class Store1x(Nirs4allStore):
         arrays = self.array_store.taken_from(row) if load_arrays else {}
         return row | dict.fromkeys(RELATION) | self.beside_row("predictions", prediction_id) | arrays
 
+    def delete_run(self, run_id: str, delete_artifacts: bool = True, *, dry_run: bool = False) -> int:
+        """Like the store's; how many of nirs4all's rows: results of analyses count, arrays do not."""
+        workspace = self._open(writing=True)
+        delete = partial(WorkspaceStore.delete_run, self, run_id, delete_artifacts)
+        try:
+            gone = workspace.deletions.rehearsed(partial(rows_gone, workspace, delete), dry_run)
+        except NotFoundError:
+            return 0
+        self._names.forget_registered()
+        return gone
+
     def delete_prediction(self, prediction_id: str, *, dry_run: bool = False) -> bool:
         """Delete a prediction, and the chain and the pipeline that this empties; whether there was one."""
         if dry_run:
@@ -389,8 +398,3 @@ class Store1x(Nirs4allStore):
         """What is kept beside one row, empty for nothing."""
         with self.read_together() as workspace:
             return workspace.carried.of_row(table, row_id) if table in workspace.tables.kept() else {}
-
-
-def _require_store(folder: Path) -> None:
-    if not (folder / STORE_FILE).is_file():
-        raise MissingWorkspaceError("store file", str(folder / STORE_FILE), "check the path", where="")
