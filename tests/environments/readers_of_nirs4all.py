@@ -138,12 +138,20 @@ def commands(workspace: str) -> Any:
 
 
 def models(workspace: str, result: Any, engine: dict[str, Any]) -> Any:
-    """What the best model predicts, how it is explained, and its score after a training on other spectra."""
+    """What the best model predicts, what is told of all chains once that is kept, how it is explained, and its score
+    after a training on other spectra.
+    """
     X, y = spectra()
-    chain = result.best["chain_id"]
-    predicted = nirs4all.predict(chain_id=chain, data=X[:6], workspace_path=workspace, verbose=0, **engine).y_pred
+    kept = {"workspace_path": workspace, "save_to_workspace": True, "verbose": 0, **engine}
+    predicted = nirs4all.predict(chain_id=result.best["chain_id"], data=X[:6], **kept).y_pred
+    with contextlib.closing(WorkspaceStore(Path(workspace))) as store:
+        summaries = sorted(store.query_chain_summaries().select(SCORES).rows(), key=str)
     again = nirs4all.retrain(result.best, (X[::-1], y[::-1], {"train": 36}), verbose=0, **engine)
-    told = {"predicted": np.ravel(predicted).tolist(), "retrained": float(again.best["val_score"])}
+    told = {
+        "predicted": np.ravel(predicted).tolist(),
+        "summaries": summaries,
+        "retrained": float(again.best["val_score"]),
+    }
     if find_spec("shap") is not None:
         np.random.seed(0)
         found = nirs4all.explain(result.best, X[:12], verbose=0, plots_visible=False, n_samples=12, **engine)

@@ -95,6 +95,40 @@ def test_the_mean_of_a_metric_is_that_of_the_folds_that_have_it(store: Workspace
     assert json.loads(row["cv_scores"]) == {"val": {"rmse": round(fmean(drawn), 6), "rpd": 3.0}}
 
 
+@pytest.mark.parametrize("refit", [False, True], ids=["folds", "refit"])
+def test_predictions_of_new_spectra_leave_what_is_told_of_their_chain(
+    store: WorkspaceStore, sweep: Sweep, refit: bool
+) -> None:
+    if refit:
+        predict(store, sweep.pipeline, sweep.chain, fold_id="final", partition="test", refit_context="standalone")
+    else:
+        fill(store, sweep, 1.0)
+    reads = (
+        store.query_chain_summaries,
+        lambda: store.query_top_chains("rmse"),
+        lambda: store.leaderboard("rmse").frame,
+    )
+    told = [read() for read in reads]
+    assert told[0]["metric"].to_list() == ["rmse"]
+    assert told[1].height == 1
+    for fold, partition in (("final", "prediction"), ("avg", "test"), ("0", "val")):
+        predict(
+            store,
+            sweep.pipeline,
+            sweep.chain,
+            fold_id=fold,
+            partition=partition,
+            metric="",
+            model_name="new",
+            task_type="",
+            best_params={"n": 9},
+            scores={},
+            **dict.fromkeys(("val_score", "test_score", "train_score")),
+        )
+    for read, before in zip(reads, told, strict=True):
+        assert read().equals(before)
+
+
 def test_scores_that_are_missing_or_no_numbers_give_no_means(store: WorkspaceStore, sweep: Sweep) -> None:
     for fold, given in enumerate((None, {}, {"val": {}}, {"val": {"rmse": "0.5", "ok": True, "list": [1]}})):
         predict(store, sweep.pipeline, sweep.chain, fold_id=str(fold), scores=given, val_score=None, best_params={})

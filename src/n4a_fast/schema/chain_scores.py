@@ -9,6 +9,7 @@ for the views, for the refresh and for `verify`.
 
 from __future__ import annotations
 
+_SCORED = "coalesce(metric, '') <> ''"  # what is predicted of new spectra is kept with its chain, and scores nothing
 # A fold has the score of its own partition, or else the one its other rows name. `missing_folds` are folds without
 # a finite validation score and those of which there is a model but no prediction. Where rows of a fold differ, the
 # same one is told each time, whatever the order in which threads read.
@@ -16,7 +17,7 @@ _FOLDS = """SELECT chain_id, dataset_name, metric, fold_id, {val} AS val, {test}
         max(n_samples) FILTER (partition = 'val') AS n_val, min(model_name) AS model_name, min(task_type) AS task_type
     FROM ({predictions})
     WHERE chain_id IS NOT NULL AND refit_context IS NULL AND NOT suffix(fold_id, '_agg')
-        AND fold_id NOT IN ('avg', 'w_avg', 'final')
+        AND fold_id NOT IN ('avg', 'w_avg', 'final') AND {scored}
     GROUP BY chain_id, dataset_name, metric, fold_id"""
 _OF_PARTITION = "coalesce(avg({0}_score) FILTER (partition = '{0}'), avg({0}_score))"
 # sums of squares beyond 1e300 are out of DuckDB's range
@@ -71,8 +72,10 @@ FROM (
         arg_min(scores, place) FILTER (fold_id = 'final_agg' AND partition = 'test') AS final_agg_scores,
         min(nk) AS first_nk, max(nk) AS last_nk, count(*) AS predictions
     FROM (
-        SELECT *, {{'refit': refit_context IS NOT NULL, 'at': created_at, 'id': prediction_id}} AS place,
-            refit_context IS NULL AND NOT suffix(fold_id, '_agg') AND fold_id NOT IN ('avg', 'w_avg') AS is_fold,
+        SELECT *,
+            {{'new': NOT {scored}, 'refit': refit_context IS NOT NULL, 'at': created_at, 'id': prediction_id}} AS place,
+            refit_context IS NULL AND NOT suffix(fold_id, '_agg') AND fold_id NOT IN ('avg', 'w_avg') AND {scored}
+                AS is_fold,
             refit_context IS NOT NULL AND fold_id = 'final' AS is_final
         FROM ({predictions}) WHERE chain_id IS NOT NULL)
     GROUP BY chain_id) s
@@ -105,13 +108,13 @@ def scores_of(predictions: str, val: str | None = None, test: str | None = None,
     """
     given = {"val": val, "test": test, "train": train}
     scores = {name: text or _OF_PARTITION.format(name) for name, text in given.items()}
-    folds = _FOLDS.format(predictions=predictions, **scores)
+    folds = _FOLDS.format(predictions=predictions, scored=_SCORED, **scores)
     return _SCORES.format(folds=folds, spread=_SPREAD, models=_MODELS, predictions=predictions)
 
 
 def summaries_of(predictions: str) -> str:
     """SELECT of the rows of `cached_chain_summaries` from a SELECT of predictions."""
-    return _SUMMARIES.format(means=_MEANS.format(predictions=predictions), predictions=predictions)
+    return _SUMMARIES.format(means=_MEANS.format(predictions=predictions), predictions=predictions, scored=_SCORED)
 
 
 _STALE = "FROM predictions SEMI JOIN stale_chains USING (chain_id)"
