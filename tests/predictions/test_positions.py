@@ -74,6 +74,8 @@ def test_arrays_are_the_same_whichever_way_they_are_read(
         patch.setattr(positions, "_FEW", data.draw(st.sampled_from([0, 4, 10_000])))
         patch.setattr(positions, "_LOOKED_UP", data.draw(st.sampled_from([0.0, 0.2, 1.25, 9, 40])))
         patch.setattr(positions, "_LOOSE", data.draw(st.sampled_from([0.0, 1.25])))
+        patch.setattr(positions, "_STATEMENT", data.draw(st.sampled_from([0, 1500])))
+        patch.setattr(positions, "_OF_A_PART", data.draw(st.sampled_from([1, 50])))
         at_once = data.draw(st.sampled_from([3, 100, 8192]))
         patch.setattr(store._open().database, "rows_to_look_up", lambda *_: at_once)
         assert store.load_arrays(ids).to_arrow().equals(plain)
@@ -106,6 +108,22 @@ def test_what_lies_together_is_read_as_it_lies_and_the_rest_by_the_index(
     assert (2400 < near.rows <= 2500, near.hardly_any_others, len(looked_up)) == (True, False, 0)
     near_each_other, looked_up, *_ = found["scattered"] or ([], [], 0)
     assert (near_each_other, len(looked_up)) == ([], len(scattered))
+
+
+@pytest.mark.parametrize(("statement", "places"), [(1500, 2), (3000, 1)])
+def test_places_are_read_as_they_lie_without_counting_the_table(
+    filled: tuple[WorkspaceStore, list[str]], monkeypatch: pytest.MonkeyPatch, statement: int, places: int
+) -> None:
+    """700 rows, and 3,000 behind 2,544 others: together where a statement costs more than these."""
+    store, saved = filled
+    monkeypatch.setattr(positions, "_STATEMENT", statement)
+    monkeypatch.setattr(positions, "_COUNT", "no statement")
+    found = ways(store._open().database, "prediction_values", wanted_of([*SAME_KEY, *saved[1:701]]))
+    assert found is not None
+    assert sum(near.rows for near in found.near) == 3700 + (places == 1) * 2544
+    assert (len(found.near), found.looked_up.num_rows) == (places, 0)
+    loaded = store.load_arrays([*saved[1:701], *SAME_KEY], columns=["y_pred"])
+    assert [loaded.y_pred[place][0] for place in range(699, 710)] == [1398, *range(10)]
 
 
 @pytest.mark.parametrize(("rows", "are_looked_up"), [(1500, False), (3500, True)])
@@ -197,8 +215,14 @@ def test_the_best_are_the_same_whether_they_are_looked_up_or_not(
         assert found.height == min(n, sum(partition in (None, ("val", "test")[k % 2]) for k in range(len(scores))))
 
 
-def test_rows_are_looked_up_in_little_memory_wherever_they_lie(tmp_path: Path) -> None:
-    """DuckDB holds the blocks of all rows that one statement looks up: 900 of 256 KiB here, of which 64 MB are 244."""
+@pytest.mark.parametrize("hoped_for", [reading._HOPED_FOR, 1000])
+def test_rows_are_looked_up_in_little_memory_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hoped_for: int
+) -> None:
+    """DuckDB holds the blocks of all rows that one statement looks up: 900 of 256 KiB here, of which 64 MB are 244. A
+    statement that finds no room is followed by smaller ones.
+    """
+    monkeypatch.setattr(reading, "_HOPED_FOR", hoped_for)
     count = 160_000
     with WorkspaceStore(tmp_path / "wide", memory_limit="64MB") as store:
         columns = {"pipeline_id": begin_sweep(store).pipeline, "dataset_name": "corn", "model_class": "PLS"}
@@ -207,6 +231,10 @@ def test_rows_are_looked_up_in_little_memory_wherever_they_lie(tmp_path: Path) -
         saved = store.save_predictions(columns, y_pred=y_pred)
         places = np.random.default_rng(1).choice(count, 3000, replace=False)
         loaded = store.load_arrays([saved[place] for place in places], columns=["y_pred"])
+        assert np.array_equal(loaded.y_pred_2d(), y_pred[places])
+        with store.transaction():  # which would be lost with a statement that finds no room
+            store.begin_run("beside", {}, [])
+            loaded = store.load_arrays([saved[place] for place in places], columns=["y_pred"])
         assert np.array_equal(loaded.y_pred_2d(), y_pred[places])
         assert store.top_predictions(50, metric="val_score").height == 50
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
-from n4a_fast.errors import DamagedStoreError, InvalidInputError, NotFoundError
+from n4a_fast.errors import DamagedStoreError, InvalidInputError, MemoryLimitError, NotFoundError
 from n4a_fast.predictions.loaded import ListViews, LoadedArrays
 from n4a_fast.predictions.queries import where_on_predictions
 from n4a_fast.schema.columns import SAME_PREDICTION
 from n4a_fast.tables.predictions import keys
-from n4a_fast.tables.predictions.positions import Ways, ways
+from n4a_fast.tables.predictions.positions import Near, Ways, ways
 from n4a_fast.values import checks
 
 COLUMNS = ("y_true", "y_pred", "y_proba", "sample_indices", "weights")
@@ -29,7 +29,7 @@ _STREAMED_MEMORY = 128 * 2**20
 _VALUES = f"""SELECT wanted.place, {{columns}} FROM {{rows}} v
 JOIN wanted ON {SAME_PREDICTION.format("v", "wanted")}"""
 _ALL = "prediction_values"
-_BETWEEN = "(FROM prediction_values WHERE rowid BETWEEN {first} AND {last})"
+_BETWEEN = "FROM prediction_values WHERE rowid BETWEEN {first} AND {last}"
 _VALUES_BETWEEN = "SELECT v.prediction_id, {columns} FROM prediction_values v WHERE v.rowid BETWEEN {first} AND {last}"
 _STORED = {
     "y_true": "v.y_true_hash",
@@ -47,6 +47,9 @@ _CONTENTS = pa.schema({"content_hash": pa.string(), "array_values": pa.list_(pa.
 _FEW = 64  # contents that are asked for by value, which spares a table of them
 _MATCHING = "SELECT prediction_id, id_key FROM predictions{where} ORDER BY created_at, prediction_id"
 _FEW_ROWS = 8  # that are looked up whatever they take
+# times as many as are sure to find room: mostly they share blocks. Where they do not, half as many are tried, which a
+# transaction would not survive
+_HOPED_FOR = 2
 _COUNT = "SELECT count(*) FROM prediction_values"
 _KNOWN = "SELECT prediction_id FROM predictions SEMI JOIN wanted USING (id_key, prediction_id)"
 _UNDER_ANOTHER_KEY = "SELECT 1 FROM predictions WHERE prediction_id = ? LIMIT 1"
@@ -163,30 +166,45 @@ class ArrayReader:
         if found is None:
             yield _joined(self._database.select(_VALUES.format(columns=columns, rows=_ALL), wanted=placed))
             return
-        for near in found.near:
-            where = {"columns": columns, "first": near.first, "last": near.last}
-            if near.hardly_any_others:
-                yield _told_apart(self._database.arrow(_VALUES_BETWEEN.format(**where)), near.wanted)
-            else:
-                rows = _BETWEEN.format(**where)
-                yield _joined(self._database.select(_VALUES.format(columns=columns, rows=rows), wanted=near.wanted))
+        match found.near:
+            case [near] if near.hardly_any_others:
+                sql = _VALUES_BETWEEN.format(columns=columns, first=near.first, last=near.last)
+                yield _told_apart(self._database.arrow(sql), near.wanted)
+            case [_, *_]:
+                yield _joined(self._between(found.near, columns))
         if found.looked_up.num_rows or not found.near:  # one part at least, which has the types
             yield from self._looked_up(found, columns)
+
+    def _between(self, places: list[Near], columns: str) -> pa.Table:
+        """The stored columns of predictions that lie there, in one statement."""
+        rows = " UNION ALL ".join(_BETWEEN.format(first=near.first, last=near.last) for near in places)
+        wanted = pa.concat_tables([near.wanted for near in places])
+        return self._database.select(_VALUES.format(columns=columns, rows=f"({rows})"), wanted=wanted)
 
     def _looked_up(self, found: Ways, columns: str) -> Iterator[tuple[_Places, pa.Table]]:
         """The same of predictions that are looked up by the index."""
         placed, sql = found.looked_up, _VALUES.format(columns=columns, rows=_ALL)
         size = _FEW_ROWS if placed.num_rows <= _FEW_ROWS else self._rows_at_once(found)
         with self._database.looking_up(size, int(size * found.same_key) + 1):
-            for start in range(0, max(placed.num_rows, 1), size):
+            start = 0
+            while start < max(placed.num_rows, 1):
                 self._database.forget_indexes()
-                yield _joined(self._database.select(sql, wanted=placed.slice(start, size)))
+                try:
+                    part = self._database.select(sql, wanted=placed.slice(start, size))
+                except MemoryLimitError:
+                    if size <= _FEW_ROWS or self._database.in_transaction:
+                        raise
+                    size //= 2
+                    continue
+                yield _joined(part)
+                start += size
 
     def _rows_at_once(self, found: Ways) -> int:
         """How many predictions one statement looks up."""
         rows = int(self._database.rows(_COUNT)[0][0]) if found.rows is None else found.rows
         bytes_of_row = int(self._database.path.stat().st_size // max(rows, 1))  # about so many, of the file
-        return max(1, int(self._database.rows_to_look_up(bytes_of_row, rows) / found.same_key))
+        sure = max(1, int(self._database.rows_to_look_up(bytes_of_row, rows) / found.same_key))
+        return sure if self._database.in_transaction else sure * _HOPED_FOR
 
     def _views(self, name: str, found: pa.Table, rows: np.ndarray[Any, Any]) -> ListViews:
         """One column of `found`; `rows` are the places in it, -1 for a prediction without arrays."""

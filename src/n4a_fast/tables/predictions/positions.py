@@ -2,10 +2,10 @@
 
 Of one row, DuckDB makes the 2,048 of its row group plain, unless it finds it by an index; then it takes as long as a
 hundred rows that two threads read one after the other. So ids are put in the order of their keys, which is that of
-time, and parted where the gaps are widest. Rows that lie near each other, all or those of a part, are read from the
-first position to the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and
-their largest key tell whether they do. Others are looked up by the index. Where that would cost more than to read the
-whole table, it is read.
+time, and parted where the gaps are wide. Rows of a part that lie near each other are read from the first position to
+the last (DuckDB's rowid, good until the transaction ends): the first rows between their smallest and their largest key
+tell whether they do. Others are looked up by the index. Where that would cost more than to read the whole table, it is
+read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ import pyarrow.compute as pc
 
 from n4a_fast.engine.connection import Database
 
-_PARTS = 4
+_PARTS = 8
+_OF_A_PART = 50  # rows at least, on average: to ask for it takes as long as to look some up
+# a gap that is wider than one of so many parts of all between the first and the last key parts, and one of more parts
+# where that does not do
+_WIDE = (16, 1000)
 _LOOKED_UP = 100  # a row by the index takes as long as so many that two threads read as they lie
 _STATEMENT = 1500  # one more, too
 _LOOSE = 1.25  # rows for each one wanted, at most, to be read without a join
@@ -50,6 +54,16 @@ class Near(NamedTuple):
         return self.rows + _STATEMENT
 
     @property
+    def is_close(self) -> bool:
+        """Whether there are so few others that to part them would spare nothing."""
+        return self.rows <= 2 * int(self.wanted.num_rows) + _STATEMENT
+
+    @property
+    def is_worth_reading(self) -> bool:
+        """Whether that is faster than looking those that are wanted up."""
+        return self.hardly_any_others or self.cost < int(_LOOKED_UP * self.wanted.num_rows)
+
+    @property
     def hardly_any_others(self) -> bool:
         """Whether reading them all is faster than telling them apart."""
         return self.rows <= int(_LOOSE * self.wanted.num_rows)
@@ -73,21 +87,36 @@ def ways(database: Database, table: str, wanted: pa.Table) -> Ways | None:
     if wanted.num_rows < 2 or (wanted.num_rows <= _FEW and not database.indexes_may_take_much):
         return Ways([], wanted)
     whole = wanted.take(pc.sort_indices(wanted["id_key"]))
-    none = whole.slice(0, 0)
-    (together,) = _looked_at(database, table, [whole])
-    if together is not None and together.hardly_any_others:
-        return Ways([together], none)
-    parts = _parted(whole)
-    near = [found for found in _looked_at(database, table, parts) if found is not None]
-    worth = [found for found in near if found.cost < _LOOKED_UP * found.wanted.num_rows]
-    rest = [part for part in parts if not any(part is found.wanted for found in worth)]
+    possible = _possible(database, table, whole)
+    if not any(each.looked_up.num_rows for each in possible):  # at most all rows of the table, which is not counted
+        return min(possible, key=lambda each: each.cost(_LOOKED_UP))
     rows, same_key = _counted(database, table, whole)
-    possible = [Ways(worth, pa.concat_tables([none, *rest]), same_key, rows)]
-    if together is not None:
-        possible.append(Ways([together], none))
     row = _LOOKED_UP * same_key * (1 if database.index_fits(rows) else _COLD)
-    cheapest = min(possible, key=lambda each: each.cost(row))
-    return cheapest if cheapest.cost(row) <= rows + _STATEMENT else None
+    chosen = min(possible, key=lambda each: each.cost(row))
+    return chosen._replace(same_key=same_key, rows=rows) if chosen.cost(row) <= rows + _STATEMENT else None
+
+
+def _possible(database: Database, table: str, ordered: pa.Table) -> list[Ways]:
+    """Ways to read rows in the order of their keys: parted in few gaps, and in more where that may spare reads."""
+    possible, before = list[Ways](), 0
+    for wide in _WIDE:
+        parts = _parted(ordered, wide)
+        if len(parts) == before:
+            break
+        before = len(parts)
+        possible.append(_divided(parts, _looked_at(database, table, parts)))
+        if not possible[-1].looked_up.num_rows and all(near.is_close for near in possible[-1].near):
+            break
+    return possible
+
+
+def _divided(parts: list[pa.Table], found: list[Near | None]) -> Ways:
+    """The rows of these parts, which were found so."""
+    together = _merged([near for near in found if near is not None])
+    near = [each for each in together if each.is_worth_reading]
+    rest = [part for part, each in zip(parts, found, strict=True) if each is None]
+    rest += [each.wanted for each in together if not each.is_worth_reading]
+    return Ways(near, pa.concat_tables([parts[0].slice(0, 0), *rest]))
 
 
 def _counted(database: Database, table: str, ordered: pa.Table) -> tuple[int, float]:
@@ -98,12 +127,13 @@ def _counted(database: Database, table: str, ordered: pa.Table) -> tuple[int, fl
     return rows, max(1.0, found / len(some))
 
 
-def _parted(ordered: pa.Table) -> list[pa.Table]:
-    """Rows that are in the order of their keys, parted where the gaps are widest."""
-    gaps = np.diff(ordered["id_key"].to_numpy())
-    widest = np.sort(np.argsort(gaps)[-(_PARTS - 1) :]) + 1
-    bounds = [0, *widest.tolist(), ordered.num_rows]
-    return [ordered.slice(first, last - first) for first, last in pairwise(bounds)]
+def _parted(ordered: pa.Table, wide: int) -> list[pa.Table]:
+    """Rows that are in the order of their keys, parted in the widest gaps."""
+    keys = ordered["id_key"].to_numpy()
+    gaps = np.diff(keys)
+    widest = np.argsort(gaps)[::-1][: max(0, min(_PARTS, len(keys) // _OF_A_PART) - 1)]
+    cuts = sorted(int(gap) + 1 for gap in widest if gaps[gap] > (keys[-1] - keys[0]) // wide)
+    return [ordered.slice(first, last - first) for first, last in pairwise([0, *cuts, ordered.num_rows])]
 
 
 def _looked_at(database: Database, table: str, parts: list[pa.Table]) -> list[Near | None]:
@@ -117,3 +147,15 @@ def _looked_at(database: Database, table: str, parts: list[pa.Table]) -> list[Ne
         if 0 < found <= most[number] and last - first < most[number]:  # and no row of a part is elsewhere
             near[number] = Near(first, last, parts[number])
     return near
+
+
+def _merged(near: list[Near]) -> list[Near]:
+    """The same rows, read together where less than a statement costs lies between them."""
+    merged: list[Near] = []
+    for each in sorted(near, key=lambda each: each.first):
+        if merged and each.first - merged[-1].last <= _STATEMENT:
+            before = merged.pop()
+            together = pa.concat_tables([before.wanted, each.wanted])
+            each = Near(before.first, max(before.last, each.last), together)
+        merged.append(each)
+    return merged
