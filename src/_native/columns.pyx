@@ -16,7 +16,8 @@ again. Leaves to others: what the columns mean, and when they are flushed.
 from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
-from libc.stdint cimport INT32_MAX, int64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, int64_t, uint64_t, uintptr_t
+from libc.string cimport memcmp, memcpy
 
 import numpy as np
 
@@ -60,7 +61,7 @@ cdef enum:
     FIRST_VALUES = 1024
     FIRST_ROWS = 64
 
-__all__ = ["ListArray", "ListColumn", "list_column_from_matrix", "live_blocks"]
+__all__ = ["ListArray", "ListColumn", "append_known", "list_column_from_matrix", "live_blocks"]
 
 cdef type _ndarray = np.ndarray
 _NATIVE = {("f", 8): np.float64, ("f", 4): np.float32, ("i", 8): np.int64, ("i", 4): np.int32}
@@ -147,6 +148,7 @@ cdef class ListColumn:
     cdef n4a_block *_validity
     cdef int64_t _capacity, _used, _rows, _nulls
     cdef bint _busy
+    cdef dict _known  # by the mark of its values: a row and its label
 
     def __init__(self, name: str, dtype: str, capacity: int = 0, large: bool = False):
         if self._rows or self._busy:
@@ -158,6 +160,7 @@ cdef class ListColumn:
         self._text = _c_text(name)
         self.name, self.dtype, self.large, self._capacity = name, dtype, large, capacity
         self._kind = N4A_FLOAT64 if dtype == "float64" else N4A_INT64
+        self._known = {}
 
     def __dealloc__(self):
         self._reset()
@@ -192,11 +195,30 @@ cdef class ListColumn:
             self._raise_unusable()
         if not 0 <= index < self._rows:
             raise IndexError(f"list column {self.name!r} has {self._rows} pending rows, no row {index}")
-        cdef const int64_t *ends = <const int64_t *>n4a_block_data(self._ends)
-        cdef int64_t row = index, start = ends[row - 1] if row else 0
+        cdef int64_t row = index, count
+        cdef const char *values = self._row(row, &count)
         if not n4a_block_data(self._validity)[row // 8] >> (row % 8) & 1:
             return None
-        return np.frombuffer(PyBytes_FromStringAndSize(n4a_block_data(self._values) + 8 * start, 8 * (ends[row] - start)), self.dtype)
+        return np.frombuffer(PyBytes_FromStringAndSize(values, 8 * count), self.dtype)
+
+    def remember(self, label: object) -> None:
+        """The last row goes by this label from now on, see `known`; IndexError without a row."""
+        if not self._rows:
+            raise IndexError(f"list column {self.name!r} has no row")
+        cdef int64_t count
+        cdef const char *values = self._row(self._rows - 1, &count)
+        self._known[_mark(values, count)] = (self._rows - 1, label)
+
+    def known(self, values: object) -> object:
+        """The label of a row that has the bytes of this array, if one goes by it; None for what is no contiguous 1-D
+        array of the column's dtype.
+        """
+        cdef Py_buffer view
+        if not self._known or not self._take(values, &view):
+            return None
+        label = self._label(&view)
+        PyBuffer_Release(&view)
+        return label
 
     def tail(self, start: int) -> tuple[bytes, bytes]:
         """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in
@@ -235,7 +257,36 @@ cdef class ListColumn:
         """The rows so far, their values handed over; the column is empty afterwards."""
         cdef ListArray done = self.snapshot()
         self._reset()
+        self._known.clear()
         return done
+
+    cdef bint _take(self, object values, Py_buffer *view) noexcept:
+        """Whether this is a contiguous 1-D array of the column's dtype, whose buffer is taken then."""
+        cdef n4a_kind kind
+        if type(values) is not _ndarray:
+            return False
+        if PyObject_GetBuffer(values, view, PyBUF_FORMAT | PyBUF_STRIDES):
+            PyErr_Clear()
+            return False
+        if view.ndim == 1 and _plain_kind(view, &kind) and kind == self._kind:
+            return True
+        PyBuffer_Release(view)
+        return False
+
+    cdef object _label(self, const Py_buffer *view):
+        cdef int64_t count
+        found = self._known.get(_mark(<const char *>view.buf, view.shape[0]))
+        if found is None:
+            return None
+        cdef const char *row = self._row(found[0], &count)
+        return found[1] if count == view.shape[0] and not memcmp(row, view.buf, 8 * count) else None
+
+    cdef const char *_row(self, int64_t row, int64_t *count) noexcept:
+        """The values of a row, and how many these are."""
+        cdef const int64_t *ends = <const int64_t *>n4a_block_data(self._ends)
+        cdef int64_t start = ends[row - 1] if row else 0
+        count[0] = ends[row] - start
+        return n4a_block_data(self._values) + 8 * start
 
     cdef int _raise_unusable(self) except -1:
         if self._text is None:
@@ -305,6 +356,27 @@ cdef class ListColumn:
         self._used = self._rows = self._nulls = 0
 
 
+def append_known(y_true: object, y_pred: object, sample_indices: object, shared: ListColumn, indices: ListColumn, predicted: ListColumn, probable: ListColumn) -> tuple[object, object] | None:
+    """Append `y_pred` to `predicted`, and a NULL row to `probable`: the labels by which `shared` knows `y_true` and
+    `indices` knows `sample_indices`, None for None.
+
+    None, and nothing done, where these are not known, or `y_pred` is no contiguous 1-D array of the column's dtype, or
+    the lengths differ.
+    """
+    cdef Py_buffer view
+    cdef int64_t count
+    label, other = shared.known(y_true), None if sample_indices is None else indices.known(sample_indices)
+    if label is None or (other is None) != (sample_indices is None) or not predicted._take(y_pred, &view):
+        return None
+    count = view.shape[0]
+    PyBuffer_Release(&view)
+    if len(y_true) != count or other is not None and len(sample_indices) != count:
+        return None
+    predicted.append(y_pred)
+    probable.append(None)
+    return label, other
+
+
 def list_column_from_matrix(name: str, matrix: object, large: bool = False) -> ListArray:
     """A list column over the rows of a C-contiguous float64 or int64 matrix, without copying it.
 
@@ -367,6 +439,17 @@ def _whole(found, name):
     if not same.all():
         raise ValueError(f"list column {name!r} holds whole numbers of 64 bits; value {int(np.argmin(same.ravel()))} is not one")
     return whole
+
+
+cdef uint64_t _mark(const char *values, int64_t count) noexcept:
+    """A number for some of the values, where they may be known by."""
+    cdef uint64_t mark = count, word
+    cdef int64_t place
+    for place in range(0, count, 1 + count // 8):
+        memcpy(&word, values + 8 * place, 8)
+        mark = (mark ^ word) * <uint64_t>0x9E3779B97F4A7C15
+        mark ^= mark >> 32
+    return mark
 
 
 cdef bint _plain_kind(const Py_buffer *view, n4a_kind *kind) noexcept:

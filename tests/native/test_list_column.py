@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from n4a_fast._native.columns import ListArray, ListColumn, list_column_from_matrix
+from n4a_fast._native.columns import ListArray, ListColumn, append_known, list_column_from_matrix
 
 LISTS = {"float64": pa.list_(pa.float64()), "int64": pa.list_(pa.int64())}
 INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i2", ">i4", ">i8")
@@ -332,3 +332,71 @@ def test_a_tail_from_outside_is_refused(start: int) -> None:
     column.append(None)
     with pytest.raises(IndexError, match="has 2 pending rows"):
         column.tail(start)
+
+
+@given(
+    st.lists(st.tuples(_arrays(("float64", "int64", "float32")), st.booleans()), max_size=12),
+    st.sampled_from(sorted(LISTS)),
+)
+def test_a_row_is_known_by_its_bytes(drawn: list[tuple[np.ndarray[Any, Any], bool]], dtype: str) -> None:
+    column, labels = ListColumn("y", dtype), dict[bytes, object]()
+    for number, (array, is_labelled) in enumerate(drawn):
+        with np.errstate(invalid="ignore"):
+            flat = array.ravel().astype(dtype)
+        column.append(flat)
+        if is_labelled:
+            column.remember(number)
+            labels[flat.tobytes()] = number
+            assert column.known(flat) == number
+        for each in (array, flat):
+            can_be = each.ndim == 1 and each.flags.c_contiguous and each.flags.aligned and each.dtype == dtype
+            # another row that is sampled alike may have taken its place
+            assert column.known(each) in (None, labels.get(each.tobytes()) if can_be else None)
+    column.finish()
+    assert [column.known(array) for array, _ in drawn] == [None] * len(drawn)
+
+
+def test_rows_that_differ_where_nobody_samples_are_not_taken_for_each_other() -> None:
+    column, rows = ListColumn("y", "float64"), np.zeros((200, 200))
+    np.fill_diagonal(rows, 1.0)
+    for number, row in enumerate(rows):
+        column.append(row)
+        column.remember(number)
+    found = [column.known(row) for row in rows]
+    assert all(label in (None, number) for number, label in enumerate(found))
+    assert found[199] == 199
+    assert column.known(np.zeros(200)) is None
+    assert column.known(-rows[199]) is None  # zeros of another sign
+    assert column.known(rows[199][:-1]) is None
+    assert column.known([1.0]) is column.known(None) is column.known(np.zeros(3, "O")) is None
+
+
+def test_without_a_row_nothing_is_remembered() -> None:
+    with pytest.raises(IndexError, match="has no row"):
+        ListColumn("y", "int64").remember("a")
+
+
+def known_columns() -> dict[str, ListColumn]:
+    """Columns that know targets "t" and "e", of three and no values, and indices "i" and "n"."""
+    columns = {name: ListColumn(name, "float64") for name in ("shared", "predicted", "probable")}
+    columns["indices"] = ListColumn("indices", "int64")
+    for name, dtype, labels in (("shared", "float64", "te"), ("indices", "int64", "in")):
+        for values, label in zip((np.arange(3).astype(dtype), np.zeros(0, dtype)), labels, strict=True):
+            columns[name].append(values)
+            columns[name].remember(label)
+    return columns
+
+
+@given(*[st.sampled_from([None, np.arange(3.0), np.zeros(0), np.ones(3), np.arange(3), np.zeros(0, int), [1.0]])] * 3)
+def test_arrays_are_appended_where_all_that_others_share_is_known(y_true: Any, y_pred: Any, indices: Any) -> None:
+    columns = known_columns()
+    found = append_known(y_true, y_pred, indices, **columns)
+    label, other = columns["shared"].known(y_true), columns["indices"].known(indices)
+    is_real = isinstance(y_pred, np.ndarray) and y_pred.dtype == np.float64
+    is_taken = is_real and label is not None and (other is not None or indices is None)
+    is_taken = is_taken and len(y_pred) == len(y_true) == len(y_true if indices is None else indices)
+    assert found == ((label, other) if is_taken else None)
+    assert len(columns["predicted"]) == len(columns["probable"]) == is_taken
+    if is_taken:
+        assert np.array_equal(columns["predicted"].values(0), y_pred)
+        assert columns["probable"].values(0) is None

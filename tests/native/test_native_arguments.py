@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+import time
 from enum import StrEnum
 from typing import Any
 
@@ -12,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from n4a_fast._native.arguments import are_plain, converted
+from n4a_fast._native.arguments import RowMaker, are_plain
 from n4a_fast.errors import InvalidInputError
+from n4a_fast.schema.columns import PREDICTIONS
 from n4a_fast.tables.predictions import arrays, fields
+from n4a_fast.tables.predictions.prediction_tables import KEY
+from n4a_fast.values import ids
 
 PLAIN = {name: "corn" if kind in "tT" else 1.5 if kind == "r" else 7 for name, (kind, _) in fields.FIELDS.items()}
 PLAIN |= {"scores": {"rmse": 0.1}, "best_params": {}}
@@ -41,11 +46,16 @@ def outcome(call: Any) -> Any:
     return [(type(value), repr(value)) for value in found]
 
 
+def checked(row: dict[str, Any]) -> list[Any]:
+    """The fields of a row as it is kept."""
+    return fields.row_of(tuple(row[name] for name in fields.FIELDS))[1][1:-3]
+
+
 @given(st.dictionaries(st.sampled_from([*fields.FIELDS]), VALUES, max_size=3))
 def test_fields_are_what_each_plain_check_gives(changed: dict[str, Any]) -> None:
     row = PLAIN | changed
     plainly = outcome(lambda: [convert(row[name], name) for name, (_, convert) in fields.FIELDS.items()])
-    assert outcome(lambda: fields.checked(tuple(row[name] for name in fields.FIELDS))) == plainly
+    assert outcome(lambda: checked(row)) == plainly
 
 
 @pytest.mark.parametrize("name", [*fields.FIELDS])
@@ -53,7 +63,7 @@ def test_each_field_takes_and_refuses_what_its_plain_check_does(name: str) -> No
     _, convert = fields.FIELDS[name]
     for value in ODD:
         row = PLAIN | {name: value}
-        found = outcome(lambda row=row: fields.checked(tuple(row.values())))
+        found = outcome(lambda row=row: checked(row))
         plainly = outcome(lambda value=value: [convert(value, name)])
         assert found == plainly or found[[*fields.FIELDS].index(name)] == plainly[0]
 
@@ -107,20 +117,52 @@ def test_looking_at_arrays_leaves_no_reference_behind() -> None:
     assert [sys.getrefcount(value) for value in values] == before
 
 
+def test_a_row_has_its_key_its_id_and_the_time() -> None:
+    before = time.time_ns() // 1000
+    key, row = fields.row_of(tuple(PLAIN.values()))
+    columns = [PLAIN[name] for name in KEY]
+    identifier = ids.prediction_id(key)
+    assert key == ids.natural_key(*columns)  # type: ignore[arg-type]
+    assert (row[0], row[-2], row[-1]) == (identifier, ids.nk(key), ids.id_key(identifier))
+    assert before <= row[-3] <= time.time_ns() // 1000
+    assert len(row) == len(PREDICTIONS)
+
+
+def maker(kinds: bytes, converters: Any, names: Any, dumps: Any = json.dumps) -> RowMaker:
+    return RowMaker(kinds, converters, names, dumps, (), lambda: (1, "id", 2, 3))
+
+
 def test_what_needs_nothing_is_not_converted() -> None:
     values = ("corn", "é", None, 0.5, None, 2**31 - 1, None)
-    assert converted(values, b"tTTrrii", (None,) * 7, ("",) * 7) == [*values]  # type: ignore[arg-type]
+    assert maker(b"tTTrrii", (None,) * 7, ("",) * 7).row(values)[1][1:-3] == [*values]
 
 
-def test_four_that_differ_in_length_are_refused() -> None:
-    for values, kinds, converters, names in ((1, 2, 1, 1), (2, 1, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2)):
-        with pytest.raises(ValueError, match="for each value"):
-            converted((1.0,) * values, b"r" * kinds, (float,) * converters, ("a",) * names)  # type: ignore[arg-type]
+def test_a_dict_is_what_dumps_gives_unless_that_fails_or_has_a_null() -> None:
+    def dumps(value: dict[str, Any]) -> bytes:
+        if "bad" in value:
+            raise TypeError
+        return json.dumps(value).encode()
+
+    made = maker(b"jjjjj", (lambda value, name: (name, value),) * 5, tuple("abcde"), dumps)
+    given: Any = ({"n": 1}, {"n": None}, {"bad": 1}, {}, [])
+    assert made.row(given)[1][1:-3] == ['{"n": 1}', ("b", {"n": None}), ("c", {"bad": 1}), "{}", ("e", [])]
+    with pytest.raises(ZeroDivisionError):
+        maker(b"j", (None,), ("a",), lambda _: 1 / 0).row(({"n": 1},))
+
+
+def test_numbers_that_differ_are_refused() -> None:
+    for kinds, converters, names in ((2, 1, 1), (1, 2, 1), (1, 1, 2)):
+        with pytest.raises(ValueError, match="for each field"):
+            maker(b"r" * kinds, (float,) * converters, ("a",) * names)
+    for values in (0, 2):
+        with pytest.raises(ValueError, match="1 fields"):
+            maker(b"r", (float,), ("a",)).row((1.0,) * values)
 
 
 def test_ten_thousand_rows_leave_no_reference_behind() -> None:
-    values = ("text of these rows", "é of these rows", 0.123, 2**30 + 1, object())
+    values = ("text of these rows", "é of these rows", 0.123, 2**30 + 1, object(), {"a": 1})
     before = [sys.getrefcount(value) for value in values]
+    made = maker(b"tTrijj", (*(str,) * 4, *(lambda value, _name: value,) * 2), ("a",) * 6, lambda value: b"null")
     for _ in range(10_000):
-        converted(values, b"tTrij", (*(str,) * 4, lambda value, _name: value), ("a",) * 5)
+        made.row(values)
     assert [sys.getrefcount(value) for value in values] == before

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import n4a_fast._native as native
-from n4a_fast._native import arguments, columns, files, kernels, keys, opcodes, references
+from n4a_fast._native import arguments, columns, files, kernels, keys, newest_rows, opcodes, references
 
 # Cython gives every class these; they are not part of what users call.
 MACHINERY = {
@@ -81,7 +81,10 @@ def _class_differences(node: ast.ClassDef, built: type) -> list[str]:
             found.append(f"property in one only: {path}")
         elif name == "__init__":
             found += _argument_differences(path, _arguments_of_stub(member)[1:], _arguments_of_built(built))  # type: ignore[arg-type]
-        elif not _is_property(member) and name != "__len__":  # the slot of len() has the signature of the language
+        elif not _is_property(member) and name not in (
+            "__len__",
+            "__contains__",
+        ):  # slots, with signatures of the language
             found += _function_differences(path, member, vars(built)[name])  # type: ignore[arg-type]
     return found
 
@@ -97,7 +100,7 @@ def _argument_differences(name: str, described: list[tuple[str, object]], built:
     return [] if described == built else [f"arguments of {name}: {described} in the stub, {built} built"]
 
 
-@pytest.mark.parametrize("module", [arguments, columns, files, kernels, keys, opcodes, references])
+@pytest.mark.parametrize("module", [arguments, columns, files, kernels, keys, newest_rows, opcodes, references])
 def test_the_stub_describes_the_built_module_and_nothing_else(module: ModuleType) -> None:
     assert differences(module, _stub(module)) == []
 

@@ -10,6 +10,7 @@ import pytest
 from helpers import Sweep, begin_sweep, examples, predict, predict_with_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from n4a_fast import WorkspaceStore
 from n4a_fast.schema.columns import PREDICTIONS
@@ -85,7 +86,7 @@ def test_times_of_a_record_may_be_text_as_an_earlier_version_wrote_them() -> Non
     row |= {"fold_id": "0", "partition": "val", "model_name": "PLS", "scores": "{}", "best_params": "{}"}
     row |= {"created_at": 1_764_000_000_123_456, "nk": ids.nk(key), "id_key": ids.id_key("a")}
     batch.put(tuple(row.values()), key)
-    number, text = batch.fresh(), batch.fresh()
+    number, text = (msgpack.decode(msgpack.encode(batch.fresh())) for _ in range(2))
     text["predictions"][1]["created_at"] = "2025-11-24T16:00:00.123456"
     other = text["predictions"][1] | {"prediction_id": "b", "fold_id": "1", "created_at": "2025-11-24T16:00:00"}
     times = [datetime(2025, 11, 24, 16, 0, 0, 123456), datetime(2025, 11, 24, 16)]

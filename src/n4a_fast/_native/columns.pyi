@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ListArray", "ListColumn", "list_column_from_matrix", "live_blocks"]
+__all__ = ["ListArray", "ListColumn", "append_known", "list_column_from_matrix", "live_blocks"]
 
 def live_blocks() -> int:
     """Allocations of this module that are not freed yet; 0 when no column and no consumer holds any."""
@@ -72,6 +72,12 @@ class ListColumn:
         """
     def values(self, index: int) -> np.ndarray[Any, Any] | None:
         """Copy of the pending row `index` as a flat numpy array, None for NULL."""
+    def remember(self, label: object) -> None:
+        """The last row goes by this label from now on, see `known`; IndexError without a row."""
+    def known(self, values: object) -> Any:
+        """The label of a row that has the bytes of this array, if one goes by it; None for what is no contiguous 1-D
+        array of the column's dtype.
+        """
     def tail(self, start: int) -> tuple[bytes, bytes]:
         """Copies of the pending rows from `start` on: their lengths (int64, -1 for NULL) and their values, both in
         native byte order.
@@ -80,6 +86,22 @@ class ListColumn:
         """The rows so far, sharing their values; the column keeps them and may go on growing."""
     def finish(self) -> ListArray:
         """The rows so far, their values handed over; the column is empty afterwards."""
+
+def append_known(
+    y_true: object,
+    y_pred: object,
+    sample_indices: object,
+    shared: ListColumn,
+    indices: ListColumn,
+    predicted: ListColumn,
+    probable: ListColumn,
+) -> tuple[Any, Any] | None:
+    """Append `y_pred` to `predicted`, and a NULL row to `probable`: the labels by which `shared` knows `y_true` and
+    `indices` knows `sample_indices`, None for None.
+
+    None, and nothing done, where these are not known, or `y_pred` is no contiguous 1-D array of the column's dtype, or
+    the lengths differ.
+    """
 
 def list_column_from_matrix(name: str, matrix: np.ndarray[Any, Any], large: bool = False) -> ListArray:
     """A list column over the rows of a C-contiguous float64 or int64 matrix, without copying it.

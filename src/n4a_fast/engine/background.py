@@ -36,8 +36,9 @@ class Bell:
     def set(self) -> None:
         """Whoever waits goes on, or does not begin to wait."""
         self._is_set = True
-        with suppress(RuntimeError):  # it was rung already
-            self._rung.release()
+        if self._rung.locked():
+            with suppress(RuntimeError):  # it has been rung meanwhile
+                self._rung.release()
 
     def clear(self) -> None:
         self._is_set = False

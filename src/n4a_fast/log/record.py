@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -53,7 +54,7 @@ class Record(NamedTuple):
 
 def encoded(number: int, content: bytes, schema: int, store_id: str) -> bytes:
     """The bytes of a record."""
-    head = _HEADER.pack(_MARK, number, len(content), schema, UUID(store_id).bytes, _digest(number, content), 0)
+    head = _HEADER.pack(_MARK, number, len(content), schema, _id_bytes(store_id), _digest(number, content), 0)
     return head[:_CHECKED] + _checksum(head) + content
 
 
@@ -161,6 +162,11 @@ def _unpacked_of_format_1(data: bytes) -> Header | None:
         return None
     _, number, length, digest = _OLD_HEADER.unpack(data[: _OLD_HEADER.size])
     return Header(number, length, 1, b"", digest, _OLD_HEADER.size)
+
+
+@lru_cache(maxsize=64)
+def _id_bytes(store_id: str) -> bytes:
+    return UUID(store_id).bytes
 
 
 def _digest(number: int, content: bytes) -> bytes:

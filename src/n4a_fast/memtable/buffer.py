@@ -142,7 +142,7 @@ class Buffer:
         """Flush once there is as much as the limits say; by time, the background does it."""
         limits = self._limits
         self._calls += 1
-        if self._tables.predictions.reach(limits.rows, limits.nbytes) or (
+        if self._tables.predictions.batch.reach(limits.rows, limits.nbytes) or (
             (not self._calls % _LOOK_EVERY or limits.rows <= _LOOK_EVERY) and self._others_are_full()
         ):
             self._spill()

@@ -81,7 +81,7 @@ class TableSet:
     @property
     def has_fresh(self) -> bool:
         """Whether anything was saved since the last flush."""
-        return any(table.fresh() for table in self.pending)
+        return any(table.fresh_rows for table in self.pending)
 
     @property
     def has_rows(self) -> bool:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,8 @@ import orjson
 
 from n4a_fast.errors import InvalidInputError
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# what `encode` gives, as bytes, where it neither raises nor writes a null
+dumps = partial(orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY)
 # integers past 64 bits, which orjson reads as floats: so many digits after what comes before a number. A regular
 # expression takes five times as long
 _SHAPES = bytes(
@@ -36,7 +38,7 @@ def encode(value: Any, name: str) -> str | None:
     if value is None:
         return None
     try:
-        text = orjson.dumps(value, option=_OPTIONS)
+        text = dumps(value)
         if b"null" not in text or _says(text, value):
             return text.decode()
     except (TypeError, ValueError, RecursionError):

@@ -31,9 +31,14 @@ class Contents:
         """The address of an array, which is copied unless its content is here already; None for none."""
         if values is None:
             return None
+        known: str | None = self.values.known(values)
+        if known is not None:
+            return known
         address = content_hash(values)
         if address not in self._widths:
             self._put(address, values, width_of(values))
+            if values.ndim == 1:
+                self.values.remember(address)
         return address
 
     def _put(self, address: str, values: Array, width: int | None) -> None:

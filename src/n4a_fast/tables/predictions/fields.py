@@ -1,4 +1,4 @@
-"""The fields of one prediction, as `save_prediction` takes them: checked at the call, all in one compiled one.
+"""The fields of one prediction, as `save_prediction` takes them: checked and made a row, all in one compiled call.
 
 What a field needs for its column is told by a function each; the compiled call spares those that need nothing.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from n4a_fast._native.arguments import converted
-from n4a_fast.values import checks, jsontext
+from n4a_fast._native.arguments import RowMaker
+from n4a_fast.tables.predictions.prediction_tables import KEY
+from n4a_fast.values import checks, ids, jsontext
 
 Converter = Callable[[Any, str], Any]
 
@@ -52,10 +53,12 @@ FIELDS: dict[str, tuple[str, Converter]] = {  # in the order of the schema
     "refit_context": _MAYBE,
 }
 _NAMES = tuple(FIELDS)
-_KINDS = "".join(kind for kind, _ in FIELDS.values()).encode()
-_CONVERTERS = tuple(converter for _, converter in FIELDS.values())
-
-
-def checked(given: tuple[Any, ...]) -> list[Any]:
-    """The fields in the order of the schema as its columns hold them; InvalidInputError names what does not fit."""
-    return converted(given, _KINDS, _CONVERTERS, _NAMES)
+# the natural key of a prediction and its row in the order of the schema; InvalidInputError names what does not fit
+row_of = RowMaker(
+    "".join(kind for kind, _ in FIELDS.values()).encode(),
+    tuple(converter for _, converter in FIELDS.values()),
+    _NAMES,
+    jsontext.dumps,
+    tuple(map(_NAMES.index, KEY)),
+    ids.derived,
+).row

@@ -12,7 +12,7 @@ from typing import Any
 
 from n4a_fast.engine.connection import Database
 from n4a_fast.schema.columns import WITHIN
-from n4a_fast.tables.predictions.pending import PredictionBatch
+from n4a_fast.tables.predictions.pending import KEY_PLACES, PredictionBatch
 from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values import ids
 
@@ -59,14 +59,23 @@ class FirstIds:
         """Rows may have gone: the tables must be asked again."""
         self._pipelines, self._noted = {}, 0
 
-    def settle(self, key: int, columns: Sequence[Any], following: str, given: str | None) -> str:
-        """The id of a natural key that is not in memory, whose columns are given too: its first one, else `given`, else
-        `following`, which follows from it; it is the first one from now on.
+    def all_follow(self, pipeline_id: str) -> bool:
+        """Whether ids of a pipeline are noted, all of which follow from their keys: `settle` would give another one its
+        own.
         """
-        known = self._pipelines.get(columns[0]) or self._looked_up(columns[0])
+        known = self._pipelines.get(pipeline_id)
+        return known is not None and known.any_follows and not known.id_of
+
+    def settle(self, key: int, row: Sequence[Any], given: str | None) -> str:
+        """The id of a natural key that is not in memory, whose row has the id that follows from it: its first one, else
+        `given`, else that one; it is the first one from now on.
+        """
+        following: str = row[0]
+        pipeline_id: str = row[1]
+        known = self._pipelines.get(pipeline_id) or self._looked_up(pipeline_id)
         first = known.id_of.get(key)
         if first is None and given is not None and known.any_follows:
-            found = self._database.rows(_OF_KEY, (ids.nk(key), *columns), own=False)
+            found = self._database.rows(_OF_KEY, (ids.nk(key), *(row[place] for place in KEY_PLACES)), own=False)
             first = str(found[0][0]) if found else None
         if first is not None:
             return first

@@ -17,13 +17,8 @@ import pyarrow as pa
 Packed = tuple[int, dict[str, Any]]  # the number of rows, and each column: a list, or the value of all
 
 
-def packed(names: Sequence[str], columns: Sequence[list[Any]]) -> Packed:
-    """The columns of some rows in what msgpack knows; no value is a list."""
-    return len(columns[0]), dict(zip(names, map(_once_if_shared, columns), strict=True))
-
-
 def unpacked(part: Sequence[Any], names: Sequence[str]) -> Packed:
-    """What `packed` gave, out of a record; in format 1 the columns had the order of these names.
+    """What `NewestRows.packed` gave, out of a record; in format 1 the columns had the order of these names.
 
     ValueError for a number of rows that no column has: each has an id, or a place, of its own.
     """
@@ -51,12 +46,6 @@ def array_of(parts: Sequence[Packed], name: str, kind: pa.DataType) -> pa.Array:
         return pa.array(values_of(parts, name), kind)
     of_parts = pa.array([columns.get(name) for _, columns in parts], kind)
     return of_parts.take(pa.array(np.repeat(np.arange(len(parts)), [rows for rows, _ in parts])))
-
-
-def _once_if_shared(column: list[Any]) -> Any:
-    first = column[0]
-    # 0.0 equals -0.0, and is another number
-    return first if type(first) is not float and column.count(first) == len(column) else column
 
 
 def _values(part: Packed, name: str) -> Iterable[Any]:

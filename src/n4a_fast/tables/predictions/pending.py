@@ -11,25 +11,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Raw
 
-from n4a_fast._native.columns import ListColumn
+from n4a_fast._native.columns import ListColumn, append_known
+from n4a_fast._native.newest_rows import NewestRows
 from n4a_fast.schema.columns import PREDICTION_VALUES, PREDICTIONS, PREDICTIONS_ENCODED, SHARED_ARRAYS, SHARED_INDICES
 from n4a_fast.tables.predictions.arrays import Arrays, restored
 from n4a_fast.tables.predictions.contents import Contents, arrays_of, lists, width_of
 from n4a_fast.tables.predictions.keys import id_keys
-from n4a_fast.tables.predictions.newest_rows import NewestRows
-from n4a_fast.tables.predictions.packed import packed, rows_of, unpacked
+from n4a_fast.tables.predictions.packed import rows_of, unpacked
+from n4a_fast.tables.predictions.prediction_tables import KEY
 from n4a_fast.values import checks, ids
 
-_KEY_PLACES = [
-    PREDICTIONS.names.index(name)
-    for name in ("pipeline_id", "chain_id", "fold_id", "partition", "model_name", "branch_id")
-]
+KEY_PLACES = [PREDICTIONS.names.index(name) for name in KEY]
 _PIPELINE = PREDICTIONS.names.index("pipeline_id")
 _CREATED_AT = PREDICTIONS.names.index("created_at")
 _SCORES, _BEST_PARAMS = PREDICTIONS.names.index("scores"), PREDICTIONS.names.index("best_params")
 # of arrays in a record: where in it they are, whose, and what the table has beside them
 REFERENCE = ["place", *(name for name in PREDICTION_VALUES.names if name not in ("y_pred", "y_proba", "id_key"))]
+_COLUMNS, _OF_REFERENCES = tuple(PREDICTIONS.names), tuple(REFERENCE)
+_CONTENTS = [REFERENCE.index(name) - 1 for name in ("y_true_hash", "sample_indices_hash", "weights_hash")]
 _ROW_BYTES = 600  # of a row in memory, beside what can be long
 
 
@@ -144,6 +145,13 @@ class PredictionBatch:
         self.row_nbytes += _ROW_BYTES + len(scores or "") + len(best_params or "")
         return prediction_id
 
+    def put_new(self, row: Sequence[Any], key: int) -> bool:
+        """`put` of a row whose id and natural key are new here; False, and nothing done, for any other."""
+        if self._first_ids or not self._rows.put_new(row, key, self._id_of_key, self._key_of_id):
+            return False
+        self.row_nbytes += _ROW_BYTES + len(row[_SCORES] or "") + len(row[_BEST_PARAMS] or "")
+        return True
+
     def _replace(self, given: str, prediction_id: str, key: int) -> None:
         """Make way for a row with this natural key, which was saved as `given` and has the other id."""
         self._first_ids.pop(given, None)
@@ -152,6 +160,27 @@ class PredictionBatch:
         elif self.holds_id_of_another(prediction_id, key):
             del self._id_of_key[self._key_of_id[prediction_id]]
             self._references.drop(prediction_id)
+
+    def put_known(self, prediction_id: str, y_true: Any, y_pred: Any, sample_indices: Any) -> bool:
+        """`put_arrays` of what needs no check, of a prediction that is held here with arrays that others share; False,
+        and nothing done, for any other.
+        """
+        if type(prediction_id) is not str or prediction_id not in self._rows:
+            return False
+        place = len(self._y_pred)
+        try:
+            shared = append_known(
+                *(y_true, y_pred, sample_indices, self._shared.values, self._indices.values),
+                *(self._y_pred, self._y_proba),
+            )
+            if shared is None:
+                return False
+            self._references.put((prediction_id, None, None, *shared, None, None))
+        except BaseException:
+            self._fill(place, prediction_id)
+            raise
+        self._count()
+        return True
 
     def put_arrays(self, prediction_id: str, arrays: Arrays) -> None:
         """Copy the arrays of a prediction; they replace those it had."""
@@ -171,28 +200,34 @@ class PredictionBatch:
             self._y_pred.append(y_pred)
             self._y_proba.append(y_proba)
             self._references.put(reference)
-        except BaseException:  # an interrupt: a row that no prediction refers to, as long in every column
-            for column in (self._y_pred, self._y_proba):
-                if len(column) == place:
-                    column.append(None)
-            self._references.fill(reference, place)
+        except BaseException:
+            self._fill(place, reference[0])
             raise
+        self._count()
+
+    def _fill(self, place: int, prediction_id: str) -> None:
+        """After an interrupt: a row that no prediction refers to, as long in every column."""
+        for column in (self._y_pred, self._y_proba):
+            if len(column) == place:
+                column.append(None)
+        self._references.fill((prediction_id, *[None] * (len(REFERENCE) - 2)), place)
+
+    def _count(self) -> None:
         self.nbytes = self._y_pred.nbytes + self._y_proba.nbytes + self._shared.nbytes + self._indices.nbytes
 
     def fresh(self) -> dict[str, Any]:
         """What came after `mark_logged`, for the log: by table name, in what msgpack knows."""
         content: dict[str, Any] = {}
         if rows := self._rows.fresh_places():
-            content["predictions"] = packed(PREDICTIONS.names, self._rows.fresh_columns(rows))
+            content["predictions"] = Raw(self._rows.packed(_COLUMNS, rows))
         if places := self._references.fresh_places():
-            columns = self._references.fresh_columns(places)
-            *_, y_true, sample_indices, weights, _classes = columns
+            y_true, indices, weights = (self._references.fresh_column(places, place) for place in _CONTENTS)
             content["prediction_values"] = {
-                "references": packed(REFERENCE, [list(places), *columns]),
+                "references": Raw(self._references.packed(_OF_REFERENCES, places, with_places=True)),
                 "y_pred": self._y_pred.tail(self._kept),
                 "y_proba": self._y_proba.tail(self._kept),
                 "shared_arrays": self._shared.record_of((*y_true, *weights)),
-                "shared_indices": self._indices.record_of(sample_indices),
+                "shared_indices": self._indices.record_of(indices),
             }
         return content
 
@@ -209,7 +244,7 @@ class PredictionBatch:
         for row in rows_of(unpacked(content["predictions"], names), names) if "predictions" in content else ():
             if isinstance(row[_CREATED_AT], str):  # of a version that wrote times so
                 row = (*row[:_CREATED_AT], checks.microseconds_of(row[_CREATED_AT]), *row[_CREATED_AT + 1 :])
-            self.put(row, ids.natural_key(*(row[place] for place in _KEY_PLACES)))
+            self.put(row, ids.natural_key(*(row[place] for place in KEY_PLACES)))
         values = content.get("prediction_values")
         if values is not None:
             self._shared.replay(values["shared_arrays"])

@@ -34,16 +34,16 @@ class Predictions:
         """
         if prediction_id is not None:
             prediction_id = checks.identifier(prediction_id, "prediction_id")
-        row = fields.checked(given)
-        columns = (row[0], row[1], row[5], row[6], row[3], row[17])  # as `prediction_tables.KEY` names them
-        key, identifier, nk, id_key = ids.derived(*columns)
-        first = self.batch.id_of(key) or self.first_ids.settle(key, columns, identifier, prediction_id)
-        if first != identifier:
-            identifier, id_key = first, ids.id_key(first)
-        if prediction_id == identifier and self.batch.holds_id_of_another(identifier, key):
-            self._metadata.forget(identifier)
-        self.batch.put((identifier, *row, checks.microseconds(), nk, id_key), key)
-        return identifier
+        key, row = fields.row_of(given)
+        if prediction_id is None and self.first_ids.all_follow(row[1]) and self.batch.put_new(row, key):
+            return str(row[0])
+        first = self.batch.id_of(key) or self.first_ids.settle(key, row, prediction_id)
+        if first != row[0]:
+            row[0], row[-1] = first, ids.id_key(first)
+        if prediction_id == first and self.batch.holds_id_of_another(first, key):
+            self._metadata.forget(first)
+        self.batch.put(row, key)
+        return first
 
     def begin_pipeline(self, pipeline_id: str) -> None:
         """A new pipeline: nothing is stored of it, until its rows leave memory."""
@@ -101,6 +101,9 @@ class Predictions:
         classes: Sequence[str] | None = None,
     ) -> None:
         """Buffer copies of the arrays of a known prediction."""
+        are_few = y_proba is weights is classes is None
+        if are_few and self.batch.put_known(prediction_id, y_true, y_pred, sample_indices):
+            return
         checked = arrays.checked(y_true, y_pred, y_proba, sample_indices, weights, classes)
         if prediction_id not in self.batch and not self._is_stored(prediction_id):
             raise NotFoundError("prediction", prediction_id, "save the prediction before its arrays")
@@ -128,10 +131,6 @@ class Predictions:
     def fresh_nbytes(self) -> int:
         """How many of these came after the last flush."""
         return self.nbytes - self.batch.logged_nbytes
-
-    def reach(self, rows: int, nbytes: int) -> bool:
-        """Whether so many rows, or bytes, came after the last flush; asked after each of them."""
-        return self.batch.reach(rows, nbytes)
 
     def fresh(self) -> dict[str, Any]:
         """What was saved since the last flush, for the log."""
