@@ -19,6 +19,7 @@ from typing import Any
 
 from n4a_fast.durable.plain_files import copy_folder, read_text
 from n4a_fast.durable.publish import new_folder, remove_folder, replaced_folder
+from n4a_fast.engine.refusals import checked
 from n4a_fast.errors import (
     InvalidInputError,
     NotFoundError,
@@ -50,6 +51,7 @@ class PipelineLibrary:
         self.library_path = self.workspace_path / "library"
         self._store = store
 
+    @checked
     def save_template(
         self,
         pipeline_config: Any,
@@ -86,14 +88,17 @@ class PipelineLibrary:
             _write_files(draft, files)
         return target
 
+    @checked
     def load_template(self, name: str, category: str | None = None) -> Any:
         """The pipeline configuration; without a category the name must be in one category only."""
         return _read_json(self._find(name, category) / _PIPELINE, name)
 
+    @checked
     def get_template_metadata(self, name: str, category: str | None = None) -> dict[str, Any]:
         """Name, category, description, tags, metrics, notes and times of a template."""
         return _read_metadata(self._find(name, category) / _METADATA, name)
 
+    @checked
     def list_templates(
         self, category: str | None = None, tags: list[str] | None = None, search: str | None = None
     ) -> list[dict[str, Any]]:
@@ -119,14 +124,16 @@ class PipelineLibrary:
         """Categories that hold a template, in order."""
         return sorted({folder.parent.name for folder in self._template_folders(None)})
 
+    @checked
     def delete_template(self, name: str, category: str | None = None, *, dry_run: bool = False) -> None:
         """Remove a template; without a category the name must be in one category only. With `dry_run` only a name
         that cannot be removed is told.
         """
         folder = self._find(name, category)
-        if not checks.flag(dry_run, "dry_run"):
+        if not dry_run:
             remove_folder(folder)
 
+    @checked
     def copy_from_pipeline(
         self,
         pipeline_id: str,
@@ -141,6 +148,7 @@ class PipelineLibrary:
         metrics = _scores(row) if extract_metrics else {}
         return self.save_template(row["expanded_config"], name, category, description, tags, metrics)
 
+    @checked
     def export_template(self, name: str, export_path: str | Path, category: str | None = None) -> Path:
         """Copy a template to a folder of its own, which must be new or empty."""
         folder, target = self._find(name, category), checks.path(export_path, "export_path")
@@ -150,6 +158,7 @@ class PipelineLibrary:
             copy_folder(folder, draft)
         return target
 
+    @checked
     def import_template(self, import_path: str | Path, category: str = "general", overwrite: bool = False) -> Path:
         """Folder of a template copied from outside under the name in its metadata; its category becomes `category`."""
         source = checks.path(import_path, "import_path")
@@ -254,9 +263,7 @@ def _config(value: Any) -> Any:
 
 
 def _tags(tags: Iterable[str] | None) -> list[str]:
-    if isinstance(tags, str):
-        raise InvalidInputError(f"tags must be a list of texts, got the text {tags!r}; write [{tags!r}]")
-    return [checks.text(tag, "a tag") for tag in tags or ()]
+    return [] if tags is None else checks.texts(tags, "tags")
 
 
 def _metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:

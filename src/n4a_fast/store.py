@@ -30,7 +30,7 @@ from n4a_fast.artifacts.settings import DEFAULTS, OBJECT_CACHE_BYTES, ArtifactSe
 from n4a_fast.bundles import export, importer, parquet, tabular
 from n4a_fast.engine.begun import Begun
 from n4a_fast.engine.connection import checked_limit
-from n4a_fast.engine.refusals import tell, tell_of_arguments, told, told_of_ends
+from n4a_fast.engine.refusals import OF_ARGUMENTS, checked, required, tell, tell_of_arguments, told, told_of_ends
 from n4a_fast.engine.registry import open_workspace
 from n4a_fast.engine.workspace import Workspace
 from n4a_fast.errors import InvalidInputError, ReadOnlyError, StoreClosedError, StoreMovedError
@@ -76,9 +76,12 @@ R = TypeVar("R")
 def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
     """A call that must see what was saved before it."""
 
+    require = required(method)
+
     @wraps(method)
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         workspace = self._open()
+        require(args, kwargs)
         with workspace.lock:
             try:
                 if workspace.database.drains:
@@ -88,7 +91,7 @@ def _reads(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Conc
                 return result
             except OSError as error:
                 tell(error, self._path)
-            except (TypeError, ValueError) as error:
+            except OF_ARGUMENTS as error:
                 tell_of_arguments(error, method, args, kwargs)
 
     return call
@@ -116,7 +119,7 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
             return result
         except OSError as error:
             tell(error, self._path)
-        except (TypeError, ValueError) as error:
+        except OF_ARGUMENTS as error:
             tell_of_arguments(error, method, args, kwargs)
         finally:
             lock.release()
@@ -126,14 +129,12 @@ def _writes(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Con
 
 def _told(method: Callable[Concatenate[WorkspaceStore, P], R]) -> Callable[Concatenate[WorkspaceStore, P], R]:
     """A call that takes the file for moments only, and the lock when it needs it."""
+    work = checked(method)
 
     @wraps(method)
     def call(self: WorkspaceStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with told(self._path):
-            try:
-                return method(self, *args, **kwargs)
-            except (TypeError, ValueError) as error:
-                tell_of_arguments(error, method, args, kwargs)
+            return work(self, *args, **kwargs)
 
     return call
 
@@ -269,7 +270,7 @@ class WorkspaceStore:
     @_reads
     def sql(self, query: str, params: Sequence[Any] = ()) -> pl.DataFrame:
         """Result of one SELECT in DuckDB's SQL, with `?` bound to `params`; anything that writes is refused."""
-        return self._open().sql(query, params)
+        return self._open().sql(query, checks.items(params, "params"))
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -364,6 +365,7 @@ class WorkspaceStore:
         """
         return looking(self._open(), wait)
 
+    @checked
     def save_cross_validation(
         self,
         estimator: Any,
@@ -397,6 +399,7 @@ class WorkspaceStore:
         options = {"cv": cv, "scoring": scoring, "refit": refit, "run": run, "name": name, "n_jobs": n_jobs}
         return Chain(self, save_cross_validation(self, estimator, data, **options))
 
+    @checked
     def save_search(
         self, search: Any, *, dataset: str = "data", run: str | None = None, name: str | None = None
     ) -> Run:
@@ -727,6 +730,7 @@ class WorkspaceStore:
         """
         return self._open().arrays.load(prediction_ids, filters, columns, labels)
 
+    @checked
     def iter_arrays(
         self,
         prediction_ids: Sequence[str] | None = None,
@@ -740,6 +744,7 @@ class WorkspaceStore:
         self.flush()
         return self._open().arrays.batches(prediction_ids, filters, columns, batch_size, labels)
 
+    @checked
     def get_prediction(
         self, prediction_id: str, load_arrays: bool = False, *, labels: bool = False
     ) -> dict[str, Any] | None:
@@ -753,6 +758,7 @@ class WorkspaceStore:
     def _get_stored_prediction(self, prediction_id: str, load_arrays: bool, labels: bool) -> dict[str, Any] | None:
         return self._open().queries.find(prediction_id, load_arrays, labels)
 
+    @checked
     def get_prediction_arrays(self, prediction_id: str, *, labels: bool = False) -> dict[str, Any] | None:
         """`y_true`, `y_pred`, `y_proba`, `sample_indices`, `weights` as arrays or None, with `labels` targets that are
         classes as text; None when the prediction has none.
@@ -1125,6 +1131,7 @@ class WorkspaceStore:
 
     # -- replay ------------------------------------------------------------------------------
 
+    @checked
     def replay_chain(
         self,
         chain_id: str,
@@ -1138,6 +1145,7 @@ class WorkspaceStore:
         """Predictions of a stored chain on new spectra; see `n4a_fast.replay_chain`."""
         return self._open().replayer.replay(chain_id, X, wavelengths, Choice(folds, fold_weights), return_proba)
 
+    @checked
     def replay_chains(
         self,
         chain_ids: Sequence[str],
@@ -1159,6 +1167,7 @@ class WorkspaceStore:
         work = Work(X, wavelengths, Choice(folds, fold_weights), return_proba, n_jobs, threads, max_bytes)
         return replay_into(self._open().replayer, chain_ids, work, out, progress)
 
+    @checked
     def replay_and_save(
         self,
         chain_ids: Sequence[str],
@@ -1360,6 +1369,7 @@ class WorkspaceStore:
         return backup(self._open(), Path(to), incremental, progress)
 
     @classmethod
+    @checked
     def restore(
         cls,
         backup: str | Path,
@@ -1389,7 +1399,7 @@ class WorkspaceStore:
         self._workspace = open_workspace(
             path := checks.path(workspace_path, "workspace_path"),
             read_only=read_only,
-            lock_timeout=lock_timeout,
+            lock_timeout=(lock_timeout := checks.seconds(lock_timeout, "lock_timeout")),
             limits=limits,
             artifacts=artifacts,
             memory_limit=memory_limit,

@@ -14,6 +14,7 @@ from n4a_fast.artifacts.checkup import Progress, reported
 from n4a_fast.engine.connection import Database
 from n4a_fast.schema.columns import ARTIFACT_HOLDS, table_of
 from n4a_fast.tables.artifacts import Artifacts
+from n4a_fast.tables.chains import artifact_ids
 
 ORPHAN_AGE_SECONDS = 3600.0
 
@@ -112,18 +113,16 @@ def _unneeded(chain: dict[str, Any], folds: set[str] | None, winner: bool) -> li
     kept_folds = folds or set()
     unneeded: set[str] = set()
     needed: set[str] = set()
-    for key, artifact_id in chain["fold_artifacts"].items():
+    for key, reference in chain["fold_artifacts"].items():
         fold = str(key).removeprefix("fold_")
         permanent = winner and fold in ("final", "avg", "w_avg")
-        (needed if permanent or fold in kept_folds or kept_folds & _AVERAGES else unneeded).add(artifact_id)
+        is_needed = permanent or fold in kept_folds or kept_folds & _AVERAGES
+        (needed if is_needed else unneeded).update(artifact_ids(reference))
     shared = set(_shared_ids(chain["shared_artifacts"]))
     (needed if winner or folds is not None else unneeded).update(shared)
     return sorted(unneeded - needed)
 
 
 def _shared_ids(shared: dict[str, Any]) -> list[str]:
-    found: list[str] = []
-    for key, value in shared.items():
-        if not str(key).startswith("_"):
-            found.extend([value] if isinstance(value, str) else [item for item in value or () if item])
-    return found
+    named = [value for key, value in shared.items() if not str(key).startswith("_")]
+    return [*filter(None, artifact_ids(named))]

@@ -50,7 +50,7 @@ class AgreedTrust:
 
 def settings(trusted: str | Iterable[str], compression: str | None, object_cache_bytes: int) -> ArtifactSettings:
     """Checked settings; InvalidInputError names the wrong one."""
-    if compression not in (None, "zstd"):
+    if compression is not None and (not isinstance(compression, str) or compression != "zstd"):
         raise InvalidInputError(f'compression must be None or "zstd", got {compression!r}')
     return ArtifactSettings(
         trust(trusted), compression == "zstd", checks.count(object_cache_bytes, "object_cache_bytes")

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from n4a_fast.errors import BundleError, NotFoundError, StoreUnavailableError
+from n4a_fast.values import checks
 
 _ALWAYS_ALLOWED = 256 * 2**20  # bytes unpacked
 _EXPANSION = 20  # times the size of the file; models gain a few per cent, text at most ten times
@@ -53,8 +54,9 @@ def members_of(path: Path, max_bytes: int | None = None) -> dict[str, bytes]:
 
 def limit_of(path: Path, max_bytes: int | None) -> int:
     """How many bytes the archive may unpack to."""
+    given = 0 if max_bytes is None else checks.count(max_bytes, "max_bytes")
     with _told(path):
-        return max_bytes or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
+        return given or max(_ALWAYS_ALLOWED, _EXPANSION * path.stat().st_size)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from n4a_fast.errors import DamagedStoreError, InvalidInputError
 from n4a_fast.predictions.queries import GROUPS, one_of, where_on_predictions
 from n4a_fast.predictions.reading import ArrayReader
 from n4a_fast.schema.columns import LOOKUP_COLUMNS, PREDICTIONS, WITHIN
+from n4a_fast.values import checks
 from n4a_fast.values.ahead import begun
 
 Arrays = Literal["none", "numbers", "with labels"]
@@ -58,10 +59,9 @@ def export_predictions(
     these columns.
     """
     where, params = where_on_predictions(database, filters)
-    names = tuple(
-        one_of(name, GROUPS, "partition_by")
-        for name in ([partition_by] if isinstance(partition_by, str) else partition_by or ())
-    )
+    given = () if partition_by is None else partition_by
+    listed = [given] if isinstance(given, str) else checks.texts(given, "partition_by")
+    names = tuple(one_of(name, GROUPS, "partition_by") for name in listed)
     if len(set(names)) < len(names):
         raise InvalidInputError(f"partition_by={list(names)} names a column twice")
     if partition_by is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ def patient(workspace: Workspace, seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    seconds = min(checks.seconds(seconds, "wait"), threading.TIMEOUT_MAX)
+    seconds = checks.seconds(seconds, "wait")
     lock, database = workspace.lock, workspace.database
     if not lock.acquire(timeout=seconds):
         raise StoreLockedError(database.path, None)

@@ -280,6 +280,6 @@ def _listed(step: Callable[[], Iterable[Finding]]) -> list[Finding]:
 def _step(sample: float | None) -> int:
     if sample is None:
         return 1
-    if not 0 < sample <= 1:
+    if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 < sample <= 1:
         raise InvalidInputError(f"sample must be a share above 0 and up to 1, got {sample!r}")
     return max(1, round(1 / sample))

@@ -34,7 +34,8 @@ class FlushLimits:
 
     def __post_init__(self) -> None:
         for name, value in (("flush_rows", self.rows), ("flush_bytes", self.nbytes), ("flush_interval", self.seconds)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            is_none = value is None and name == "flush_interval"
+            if not is_none and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
                 raise InvalidInputError(f"{name} must be a number above 0, got {value!r}")
 
 

@@ -237,7 +237,7 @@ def where_clause(filters: dict[str, Any], allowed: tuple[str, ...] = FILTERS) ->
         raise InvalidInputError(f"unknown filter {', '.join(unknown)}; use {', '.join(allowed)}")
     for name, given in filters.items():
         value = _checked_filter(name, given)
-        if value is None or value == []:
+        if value is None or (isinstance(value, list) and not value):
             continue
         if isinstance(value, list | tuple):
             listed = [str(item) for item in value] if name == "fold_id" else list(value)

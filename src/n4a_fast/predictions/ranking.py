@@ -276,6 +276,7 @@ def _from_scores(metric: str) -> str:
 
 
 def _check(question: Question) -> None:
+    checks.optional_text(question.metric, "metric")
     one_of(question.score, tuple(SCORES), "score")
     if question.by is not None:
         one_of(question.by, tuple(GROUPS), "by")

@@ -152,6 +152,7 @@ class Artifacts(PendingRows):
         )
 
     def _register(self, written: Written, promised: bool, unstored: bool) -> str | StoreError:
+        checks.text(written.content_hash, "content_hash")
         known = (self._rows.get if unstored else self._current)(written.artifact_id)
         if known is not None and known["content_hash"] != written.content_hash:
             return ConflictError("artifact", written.artifact_id, known["content_hash"], written.content_hash)
@@ -260,9 +261,9 @@ class Artifacts(PendingRows):
         self.put(
             {
                 **self.require(artifact_id),
-                "chain_path_hash": chain_path_hash,
-                "input_data_hash": input_data_hash,
-                "dataset_hash": dataset_hash,
+                "chain_path_hash": checks.text(chain_path_hash, "chain_path_hash"),
+                "input_data_hash": checks.text(input_data_hash, "input_data_hash"),
+                "dataset_hash": checks.text(dataset_hash, "dataset_hash"),
             }
         )
 

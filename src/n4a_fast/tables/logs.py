@@ -44,7 +44,7 @@ class Logs(PendingRows):
         details: dict[str, Any] | None,
         level: str,
     ) -> None:
-        if level not in _LEVELS:
+        if checks.text(level, "level") not in _LEVELS:
             raise InvalidInputError(f"level {level!r} is unknown; use one of {', '.join(_LEVELS)}")
         self.put(
             {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -77,12 +79,17 @@ def plain(value: Any) -> Any:
 
 
 def texts(value: Any, name: str) -> list[str]:
-    """A list of ids or names, however it is given; one text is none: its characters are not meant."""
+    """A list of ids or names, however it is given."""
+    return [text(each, f"each of {name}") for each in items(value, name, "texts")]
+
+
+def items(value: Any, name: str, what: str = "values") -> list[Any]:
+    """A list, however it is given; one text is none: its characters are not meant."""
     listed = plain(value)
     if isinstance(listed, str | bytes | Mapping) or not isinstance(listed, Iterable):
         given = f"the text {listed!r}; write [{listed!r}]" if isinstance(listed, str) else type(value).__name__
-        raise InvalidInputError(f"{name} must be a list of texts, got {given}")
-    return [text(each, f"each of {name}") for each in listed]
+        raise InvalidInputError(f"{name} must be a list of {what}, got {given}")
+    return list(listed)
 
 
 def real(value: Any, name: str) -> float | None:
@@ -132,22 +139,49 @@ def flag(value: Any, name: str) -> bool:
     raise InvalidInputError(f"{name} must be True or False, got {value!r}")
 
 
+def optional_flag(value: Any, name: str) -> bool | None:
+    """Like `flag`, None allowed."""
+    return None if value is None else flag(value, name)
+
+
+def callback(value: Any, name: str) -> None:
+    """InvalidInputError for what cannot be called."""
+    if not callable(value):
+        raise InvalidInputError(f"{name} must be a function, got {type(value).__name__}")
+
+
+def optional_callback(value: Any, name: str) -> None:
+    """Like `callback`, None allowed."""
+    if value is not None:
+        callback(value, name)
+
+
 def seconds(value: Any, name: str) -> float:
-    """A time to wait: a number that is not negative."""
+    """A time to wait: a number that is not negative; at most as many as a lock can be waited for."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise InvalidInputError(f"{name} must be a number of seconds, not negative, got {value!r}")
-    return float(value)
+    return float(min(value, threading.TIMEOUT_MAX))
 
 
 def path(value: Any, name: str) -> Path:
     """`value` as a path: text, or a path of any kind."""
     try:
         found = Path(value)
+        os.fsencode(found)
     except TypeError as error:
         raise InvalidInputError(f"{name} must be a path, as text or a Path, got {type(value).__name__}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{name} cannot be the path of a file ({error.reason}): {value!r}") from error
     if "\0" in str(found):
         raise InvalidInputError(f"{name} cannot be the path of a file: it holds a NUL character; remove it")
     return found
+
+
+def array(value: Any, name: str) -> None:
+    """InvalidInputError for what has no rows, and for text or bytes."""
+    no_text(value, name)
+    if not hasattr(value, "__len__"):
+        raise InvalidInputError(f"{name} must be an array, got {type(value).__name__}")
 
 
 def no_text(value: Any, name: str) -> None:

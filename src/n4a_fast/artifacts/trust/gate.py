@@ -166,10 +166,8 @@ def _may_use(entries: tuple[str, ...] | None, path: str, uses: int) -> bool:
 
 def trust(setting: str | Iterable[str]) -> Trust:
     """The checked `trusted=` setting."""
-    if setting == WORKSPACE:
-        return Trust()
-    if setting == NONE:
-        return Trust(())
+    if isinstance(setting, str) and setting in (WORKSPACE, NONE):
+        return Trust() if setting == WORKSPACE else Trust(())
     entries = () if isinstance(setting, str | bytes) or not isinstance(setting, Iterable) else tuple(setting)
     if not entries or not all(map(_is_entry, entries)):
         raise InvalidInputError(

@@ -59,7 +59,7 @@ def check_input(plan: Sourced, X: Any, wavelengths: Any) -> None:
     """Refuses the names and wavelengths that reading would refuse, without a look at the spectra."""
     check_columns(plan, X)
     if wavelengths is not None and plan.n_sources == 1:
-        axis = real_numbers(_of_source(plan, wavelengths), "wavelengths").astype(np.float64)
+        axis = np.atleast_1d(real_numbers(_of_source(plan, wavelengths), "wavelengths")).astype(np.float64)
         for known in plan.inputs:
             _check_axis(axis, known, "wavelengths")
 

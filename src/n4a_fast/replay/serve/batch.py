@@ -78,11 +78,7 @@ def checked_ids(chain_ids: Sequence[str], work: Work) -> list[str]:
     ids = checks.texts(chain_ids, "chain_ids")
     if not ids:
         raise InvalidInputError("chain_ids is empty; give at least one chain")
-    threads, max_bytes = (
-        checks.integer(work.threads, "threads"),
-        checks.integer(work.max_bytes, "max_bytes", checks.INT64),
-    )
-    if threads < 1 or max_bytes < 1 or work.n_jobs == 0:
+    if work.threads < 1 or work.max_bytes < 1 or work.n_jobs == 0:
         raise InvalidInputError(
             f"threads={work.threads} and max_bytes={work.max_bytes} must be positive, n_jobs={work.n_jobs} not zero"
         )

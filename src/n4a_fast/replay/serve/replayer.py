@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from n4a_fast.artifacts.loader import ArtifactReader, FilePlace, places_of
 from n4a_fast.engine.connection import Database
-from n4a_fast.errors import NotFoundError, StoreError
+from n4a_fast.errors import InvalidInputError, NotFoundError, StoreError
 from n4a_fast.replay.fused.compile import compile_chain, refusal
 from n4a_fast.replay.fused.compiled import WHOLE, CompiledChain, PlainChain, plain_chain
 from n4a_fast.replay.fused.stages import Bench, Bounded, front_of
@@ -63,7 +63,12 @@ class Choice:
     def key(self) -> bytes | None:
         """Equal for equal choices; None for the usual one."""
         usual = isinstance(self.folds, str) and self.folds == "auto" and self.fold_weights is None
-        return None if usual else pickle.dumps((self.folds, self.fold_weights))
+        try:
+            return None if usual else pickle.dumps((self.folds, self.fold_weights))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise InvalidInputError(
+                f"folds and fold_weights must be texts, numbers or lists of them: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

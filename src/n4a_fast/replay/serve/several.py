@@ -31,6 +31,7 @@ from n4a_fast.replay.plan.replay_plan import Place, ReplayPlan
 from n4a_fast.replay.serve.forests import RowsOfTrees, StandIns, is_ensemble, quickened
 from n4a_fast.replay.serve.replayer import Choice, Replayer, loader_for
 from n4a_fast.tables.chains import artifact_ids
+from n4a_fast.values import checks
 
 Array: TypeAlias = NDArray[np.float64]
 Chain: TypeAlias = Mapping[str, Any]
@@ -48,6 +49,10 @@ class Work:
     n_jobs: int
     threads: int
     max_bytes: int
+
+    def __post_init__(self) -> None:
+        for name in ("n_jobs", "threads", "max_bytes"):
+            object.__setattr__(self, name, checks.integer(getattr(self, name), name, checks.INT64))
 
 
 def plain_predictions(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from n4a_fast import platform
 from n4a_fast.errors import InvalidInputError
 from n4a_fast.replay.plain.inputs import column_names, real_numbers
+from n4a_fast.values import checks
 
 Array: TypeAlias = NDArray[Any]
 
@@ -60,7 +61,7 @@ def is_stream(X: Any, max_bytes: int) -> bool:
 def spectra_blocks(X: Any) -> SpectraBlocks:
     """What X is, to be read block by block."""
     if isinstance(X, str | os.PathLike):
-        return _ParquetBlocks(Path(X))
+        return _ParquetBlocks(checks.path(X, "X"))
     if isinstance(X, pa.RecordBatchReader | Iterator):
         return _IteratorBlocks(X)
     return _ArrayBlocks(X)

@@ -84,7 +84,7 @@ def checked(columns: Any, given_arrays: Mapping[str, Any], labels_of: Sequence[s
         raise InvalidInputError(f"{what}; columns are the arguments of save_prediction")
     given = {name: value for name, value in given_arrays.items() if value is not None}
     for name, value in given.items():
-        checks.no_text(value, name)
+        checks.array(value, name)
     present, classes = labels.coded_arguments(given, labels_of)
     rows = _row_count(by_name, present)
     table = {name: _column(name, by_name.get(name, _DEFAULTS.get(name))) for name in _GIVEN}
