@@ -147,6 +147,7 @@ def test_a_disk_that_refuses_while_indexes_are_forgotten_hinders_no_read_unless_
 
     saved = fill(store, 300)[::100]
     with monkeypatch.context() as patch:
+        patch.setattr("n4a_fast.engine.background._TIMES", 0.0)
         patch.setattr("n4a_fast.engine.connection.client.detach_store", full)
         attachment = store._open().database.attachment
         pieces = store.iter_arrays(saved, columns=["y_pred"], batch_size=2)
@@ -157,6 +158,26 @@ def test_a_disk_that_refuses_while_indexes_are_forgotten_hinders_no_read_unless_
             next(store.iter_arrays(saved, batch_size=2))
     found = store.iter_arrays(saved, columns=["y_pred"])
     assert [array[0] for part in found for array in part.y_pred] == [0.0, 200.0, 400.0]
+
+
+@pytest.mark.usefixtures("little")
+def test_a_disk_that_has_refused_is_not_asked_again_by_each_call(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def full(*_: object, **__: object) -> None:
+        asked.append(True)
+        raise duckdb.IOException("No space left on device")
+
+    saved = fill(store, 300)
+    with monkeypatch.context() as patch:
+        patch.setattr("n4a_fast.engine.background._TIMES", 10**9)
+        patch.setattr("n4a_fast.engine.connection.client.detach_store", full)
+        for each in saved[::30]:
+            assert store.load_arrays([each], columns=["y_pred"]).y_pred[0].tolist()
+            store._open().database.forget_indexes()
+    assert len(asked) == 1
 
 
 def test_no_setting_of_a_look_up_reaches_the_next_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,11 @@ class Pace:
         try:
             yield
         finally:
-            end = time.monotonic()
-            self._next = end + min(_AT_MOST, _TIMES * (end - start))
+            self.took(time.monotonic() - start)
+
+    def took(self, seconds: float) -> None:
+        """It was done, or tried, and took so long."""
+        self._next = time.monotonic() + min(_AT_MOST, _TIMES * seconds)
 
 
 class Watched(Protocol):

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import duckdb
 
+from n4a_fast.engine.background import Pace
 from n4a_fast.engine.connection import client
 from n4a_fast.engine.connection.attachment import Attachment
 from n4a_fast.errors import MemoryLimitError, StoreLockedError, StoreUnavailableError
@@ -49,6 +50,10 @@ class IndexedAttachment(Attachment):
     _more = 0  # bytes that DuckDB may take beside `memory_limit`, until its transaction has ended
     _new_keys = 0  # of both tables, in the open transaction
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._refused = Pace()  # of a disk that has refused to let the file be attached anew
+
     def use_memory(self, nbytes: int | None) -> None:
         """From now on DuckDB takes so many bytes for this file; None: as before."""
         if nbytes is None:
@@ -75,10 +80,12 @@ class IndexedAttachment(Attachment):
 
     def forget_indexes(self) -> None:
         """Let DuckDB forget what it has read of indexes, if that is more than their part; the turn stays ours. Nothing
-        happens inside a transaction.
+        happens inside a transaction, or soon after the disk has refused it.
         """
         with self.held():
             if self._depth or not self.attached or not (self._made_room or self.indexes_may_take_much):
+                return
+            if self._refused.seconds > 0:
                 return
             with self._use(self._attached_read_only) as connection:
                 ((taken,),) = connection.execute(_TAKEN).fetchall()
@@ -133,9 +140,12 @@ class IndexedAttachment(Attachment):
         with self.held():
             read_only, kept, self._keeps_turn = self._attached_read_only, self._keeps_turn, True
             inserted, self._inserted = self._inserted, 0  # no row moves to another position: some may be known
+            began = time.monotonic()
             try:
-                with suppress(StoreUnavailableError):  # what is not in the file stays in its log, which is read again
+                try:
                     self.detach()
+                except StoreUnavailableError:  # what is not in the file stays in its log, which is read again
+                    self._refused.took(time.monotonic() - began)
                 with self._use(read_only):
                     self._inserted = inserted
             finally:
