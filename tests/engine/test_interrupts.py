@@ -20,7 +20,9 @@ from helpers import DEADLINE, begin_sweep, count, program
 from sampling import some
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.engine.connection import client, waiting
+from n4a_fast.engine.connection import client
+from n4a_fast.engine.connection.waiting import CallLock, Patience, released
+from n4a_fast.platform import interrupts
 from n4a_fast.platform.interrupts import Uninterrupted
 
 SESSION = Path(__file__).with_name("interrupted_session.py")
@@ -61,14 +63,14 @@ def test_a_wait_for_the_calls_of_others_that_is_interrupted_leaves_the_lock_to_t
     """The interrupt arrives when the lock was had and Python had not gone on yet, as it does on a busy machine."""
     inside, interrupted = threading.Event(), threading.get_ident()
 
-    def interrupts() -> None:
+    def holds() -> None:
         with store.transaction():
             inside.set()
-            while sys._current_frames()[interrupted].f_code.co_filename != waiting.__file__:
+            while sys._current_frames()[interrupted].f_code.co_filename != interrupts.__file__:
                 time.sleep(0.001)
             _thread.interrupt_main()
 
-    other = threading.Thread(target=interrupts)
+    other = threading.Thread(target=holds)
     other.start()
     inside.wait()
     with pytest.raises(KeyboardInterrupt):
@@ -78,6 +80,27 @@ def test_a_wait_for_the_calls_of_others_that_is_interrupted_leaves_the_lock_to_t
     after.start()
     after.join(DEADLINE)
     assert not after.is_alive()
+
+
+def test_however_often_a_wait_for_the_file_is_interrupted_its_lock_is_had_again(tmp_path: Path) -> None:
+    lock, begun, interrupted = CallLock(tmp_path, Patience(1.0)), threading.Event(), threading.get_ident()
+
+    def holds() -> None:
+        with lock:
+            begun.set()
+            while sys._current_frames()[interrupted].f_code is not CallLock.acquire.__code__:
+                time.sleep(0.001)
+            for _ in range(3):
+                _thread.interrupt_main()
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)
+
+    other = threading.Thread(target=holds)
+    with pytest.raises(KeyboardInterrupt), lock, lock, released(lock):
+        other.start()
+        begun.wait()
+    other.join(DEADLINE)
+    assert not lock.is_mine
 
 
 @pytest.mark.long

@@ -10,6 +10,8 @@ import pytest
 from helpers import DEADLINE, child, finish, kill, read_line
 
 from n4a_fast.engine.lease import Turnstile
+from n4a_fast.platform import locks
+from n4a_fast.platform.choice import system
 
 ENTER = """
 import sys
@@ -36,6 +38,24 @@ def turnstile_at(root: Path) -> Turnstile:
 def until_awaited(turnstile: Turnstile) -> None:
     while not turnstile.is_awaited():
         os.sched_yield()
+
+
+def test_an_interrupt_with_the_end_of_a_look_leaves_a_turnstile_that_works(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(descriptor: int) -> None:
+        monkeypatch.undo()
+        system.unlock(descriptor)
+        raise KeyboardInterrupt
+
+    first, second = turnstile_at(root), turnstile_at(root)
+    monkeypatch.setattr(locks.system, "unlock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.is_awaited()
+    assert not first.is_awaited()
+    assert first.enter(0, shared=False)
+    first.leave()
+    assert second.enter(0, shared=False)
 
 
 def test_one_is_let_in_and_the_next_when_it_leaves(root: Path) -> None:

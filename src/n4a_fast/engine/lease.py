@@ -12,12 +12,12 @@ there anyway, so a workspace on a read-only disk has its turnstile too, and no f
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from n4a_fast.platform import FileLock
+from n4a_fast.platform.interrupts import OwnLock, Uninterrupted
 
 
 class Turnstile:
@@ -26,7 +26,7 @@ class Turnstile:
     def __init__(self, turn: Path, queue: Path) -> None:
         self._turn, self._queue = _Lock(turn), _Lock(queue)
         self._is_ours = False
-        self._entering = threading.Lock()
+        self._entering = OwnLock()
 
     def enter(self, timeout: float, *, shared: bool) -> bool:
         """Wait for a turn, at most `timeout` seconds; whether it is ours, to be left again. A turn that is ours already
@@ -61,14 +61,15 @@ class Turnstile:
 
     def is_awaited(self) -> bool:
         """Whether another process waits; not while a thread of this one does, before or behind it."""
-        if not self._entering.acquire(blocking=False):
-            return False
-        try:
-            is_free = self._queue.acquire(0.0, shared=True)
-            self._queue.release()
-            return not is_free
-        finally:
-            self._entering.release()
+        with Uninterrupted():
+            if not self._entering.acquire(blocking=False):
+                return False
+            try:
+                is_free = self._queue.acquire(0.0, shared=True)
+                self._queue.release()
+                return not is_free
+            finally:
+                self._entering.release()
 
     def close(self) -> None:
         """Leave, and keep no descriptor. A thread that enters meanwhile is refused next, and closes it then."""
@@ -81,7 +82,7 @@ class Turnstile:
     def forget_after_fork(self) -> None:
         """In a forked child: the locks are the parent's."""
         self._turn.forget()
-        self._is_ours, self._entering = False, threading.Lock()
+        self._is_ours, self._entering = False, OwnLock()
         self._queue.forget()
 
 
@@ -92,6 +93,8 @@ class _Lock:
         self._lock = FileLock(path)
 
     def acquire(self, timeout: float, *, shared: bool) -> bool:
+        if self._lock.is_held:  # an interrupt kept it from being released
+            self.release()
         try:
             return self._lock.acquire(timeout, shared=shared)
         except OSError:

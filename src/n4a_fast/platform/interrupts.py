@@ -12,6 +12,7 @@ import threading
 # what `signal` calls; its own functions try to make a member of an Enum of each handler, 10 us a block instead of 0.4
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
+from _thread import RLock
 from types import FrameType, TracebackType
 
 _SIGINT = int(signal.SIGINT)
@@ -29,6 +30,32 @@ def start(thread: threading.Thread) -> bool:
         except RuntimeError:
             return False
     return True
+
+
+class OwnLock(RLock):  # type: ignore[misc]  # no class of its own is final to CPython
+    """A re-entrant lock that an interrupted wait leaves to others.
+
+    An interrupt takes effect where Python's code goes on after a call of C, so one that arrives while a thread waits
+    may find the lock taken and nobody who gives it back. `acquire` gives it back; `__exit__` and `release` are C's.
+    """
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As that of any lock; whoever is interrupted in it has not got it."""
+        was_mine = self.is_mine
+        try:
+            return _ACQUIRE(self, blocking, timeout)
+        except BaseException:
+            if was_mine or self.is_mine:  # it is had at once again
+                self.release()
+            raise
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread has it."""
+        return bool(self._is_owned())  # type: ignore[attr-defined]  # what Condition asks, too
+
+
+_ACQUIRE = RLock.acquire
 
 
 class Uninterrupted:

@@ -53,9 +53,9 @@ class FileLock:
 
     def release(self) -> None:
         """Let go of the lock; nothing when it is not held."""
-        if self.is_held and self._descriptor is not None and self._pid == os.getpid():
+        was_held, self.is_held = self.is_held, False  # before an interrupt that comes with the end of the unlocking
+        if was_held and self._descriptor is not None and self._pid == os.getpid():
             system.unlock(self._descriptor)
-        self.is_held = False
 
     def is_this_file(self) -> bool:
         """Whether the path still means the file that is open here."""

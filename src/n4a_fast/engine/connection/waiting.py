@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from _thread import RLock
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Protocol
 
 from n4a_fast.engine.living import Living
 from n4a_fast.errors import StoreLockedError
-from n4a_fast.platform.interrupts import Uninterrupted
+from n4a_fast.platform.interrupts import OwnLock, Uninterrupted
 
 
 class Borrower(Protocol):
@@ -46,13 +45,10 @@ class Patience(threading.local):
             self.seconds, self.limit = usual, outer
 
 
-class CallLock(RLock):  # type: ignore[misc]  # no class of its own is final to CPython
+class CallLock(OwnLock):  # type: ignore[misc]
     """The lock of the calls on one workspace, re-entrant. A thread that has another workspace's in hand waits for this
     one as long as for the file, and StoreLockedError follows: two blocks, each of which uses the other's workspace,
     would wait for each other for ever.
-
-    An interrupt takes effect where Python's code goes on after a call of C, so one that arrives while a thread waits
-    may find the lock taken and nobody who gives it back. `acquire` gives it back; `__exit__` and `release` are C's.
     """
 
     def __init__(self, path: Path, patience: Patience) -> None:
@@ -61,21 +57,6 @@ class CallLock(RLock):  # type: ignore[misc]  # no class of its own is final to 
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return self.acquire(False) or self._wait()
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """As that of any lock; whoever is interrupted in it has not got it."""
-        was_mine = self.is_mine
-        try:
-            return _ACQUIRE(self, blocking, timeout)
-        except BaseException:
-            if was_mine or self.is_mine:  # it is had at once again
-                self.release()
-            raise
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this thread has it."""
-        return bool(self._is_owned())  # type: ignore[attr-defined]  # what Condition asks, too
 
     def _wait(self) -> bool:
         has_another = any(lock.is_mine for lock in _CALL_LOCKS if lock is not self)
@@ -96,9 +77,20 @@ def released(lock: CallLock) -> Iterator[None]:
         yield
     finally:
         with Uninterrupted():
-            for _ in range(times):
-                lock.acquire()
+            _have_again(lock, times)
 
 
-_ACQUIRE = RLock.acquire
+def _have_again(lock: CallLock, times: int) -> None:
+    """Take the lock so often, whatever interrupts: those around will release it."""
+    interrupt: BaseException | None = None
+    while times:
+        try:
+            lock.acquire()
+            times -= 1
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
 _CALL_LOCKS = Living[CallLock]()
