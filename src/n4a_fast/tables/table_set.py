@@ -81,7 +81,8 @@ class TableSet:
     @property
     def has_fresh(self) -> bool:
         """Whether anything was saved since the last flush."""
-        return any(table.fresh_rows for table in self.pending)
+        rows = any(table.fresh_rows for table in self.pending)
+        return rows or bool(self.artifacts.fresh())  # what is held, and found again, is no row
 
     @property
     def has_rows(self) -> bool:
