@@ -82,6 +82,28 @@ def test_arrays_are_read_rightly_while_indexes_are_forgotten(store: WorkspaceSto
     assert streamed == [200.0 * place for place in range(30)]
 
 
+def test_a_file_of_which_a_part_was_written_is_attached_anew_between_calls_and_not_each_time(
+    store: WorkspaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as many more bytes as a quarter of the file, and more than a few; its rows are all there."""
+    database = store._open().database
+    monkeypatch.setattr(indexes, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(indexes, "_WRITTEN", 2**14)
+    database.detach()
+    store.list_runs()
+    attachments = [database.attachment]
+    for _ in range(16):
+        fill(store, 3000)
+        attachments.append(database.attachment)
+    assert 1 < attachments[-1] - attachments[0] < 10
+    assert len(store.load_arrays(model_class="PLS")) == 17 * 3000
+    monkeypatch.setattr(indexes, "_WRITTEN", 2**40)
+    before = database.attachment
+    fill(store, 3000)
+    store.list_runs()
+    assert database.attachment == before
+
+
 @pytest.mark.usefixtures("little")
 def test_the_turn_is_kept_while_indexes_are_forgotten(store: WorkspaceStore) -> None:
     database = store._open().database

@@ -5,6 +5,10 @@ million predictions and their arrays take 480 MB. So a file whose indexes may fi
 statements, when they have taken a part of it; where an index does not fit, fewer rows are looked up at once. What
 makes an index anew needs it in memory as a whole, and one transaction that deletes all over the tables two blocks for
 each row group besides: DuckDB may take that much more until it is done.
+
+A file of which a part was written since it was attached is attached anew, too: DuckDB reads what it has written itself
+up to twice as slowly as what it finds there (among five million predictions a page of 100 took 21 ms of processor time
+before, and 12 afterwards).
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ _PART = 2  # indexes may take one of so many parts of the memory from one statem
 _PART_OF_ROWS = 3  # and the blocks of the rows that one statement looks up, one of so many
 _LEAST_ROWS = 8  # that are looked up at once, however little memory there is
 _USES = 16  # of the file, from one look at what indexes take to the next
+_WRITTEN = 2**28  # bytes since the file was attached, from which on it is looked how large a part of it they are
+_PART_WRITTEN = 4  # of the file, one of so many parts: the larger it is, the longer it takes to attach it
 _ROWS = """SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables()
 WHERE database_name = 'store' AND table_name IN ('predictions', 'prediction_values')"""
 _TAKEN = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ART_INDEX'"
@@ -79,18 +85,25 @@ class IndexedAttachment(Attachment):
         return rows * _ENTRY <= self._memory // _PART
 
     def forget_indexes(self) -> None:
-        """Let DuckDB forget what it has read of indexes, if that is more than their part; the turn stays ours. Nothing
-        happens inside a transaction, or soon after the disk has refused it.
+        """Let DuckDB forget what it has read of indexes, if that is more than their part, and what it has written, if
+        that is much; the turn stays ours. Nothing happens inside a transaction, or soon after the disk has refused it.
         """
         with self.held():
-            if self._depth or not self.attached or not (self._made_room or self.indexes_may_take_much):
+            if self._depth or not self.attached or self._refused.seconds > 0:
                 return
-            if self._refused.seconds > 0:
-                return
-            with self._use(self._attached_read_only) as connection:
-                ((taken,),) = connection.execute(_TAKEN).fetchall()
-            if self._made_room or taken > self._memory // _PART:
+            if self._made_room or self._has_written_much or self._indexes_take_much():
                 self.begin_anew()
+
+    def _indexes_take_much(self) -> bool:
+        if not self.indexes_may_take_much:
+            return False
+        with self._use(self._attached_read_only) as connection:
+            ((taken,),) = connection.execute(_TAKEN).fetchall()
+        return bool(taken > self._memory // _PART)
+
+    @property
+    def _has_written_much(self) -> bool:
+        return self._inserted >= _WRITTEN and self._inserted >= self._file_size() // _PART_WRITTEN
 
     def rows_to_delete(self) -> int:
         """How many predictions, wherever they lie, one transaction may delete within the memory."""
@@ -147,7 +160,7 @@ class IndexedAttachment(Attachment):
                 except StoreUnavailableError:  # what is not in the file stays in its log, which is read again
                     self._refused.took(time.monotonic() - began)
                 with self._use(read_only):
-                    self._inserted = inserted
+                    self._inserted = inserted if inserted < _WRITTEN else 0
             finally:
                 self._keeps_turn = kept
                 if not self.attached:
@@ -176,7 +189,7 @@ class IndexedAttachment(Attachment):
         self._look_at = now + _LOOK_SECONDS
         if self._turnstile is not None and self._turnstile.is_awaited():
             self.detach()
-        elif (self._made_room or self.uses - self._looked_at >= _USES) and self.attached:
+        elif (self._made_room or self._has_written_much or self.uses - self._looked_at >= _USES) and self.attached:
             self._looked_at = self.uses
             self.forget_indexes()
 
