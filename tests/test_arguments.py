@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from helpers import PREDICTION, begin_pipeline, begin_sweep, predict_with_arrays
-from sampling import some
+from helpers import PREDICTION, SHARE, begin_pipeline, begin_sweep, predict_with_arrays
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
@@ -30,6 +29,7 @@ WRONG: list[Any] = [
     np.zeros(3), np.zeros((2, 2)), np.array(["a", "b"]), np.float64(3), object(), 2**70, "\ud800", "a\0b",
     datetime.datetime(2026, 1, 1), iter("ab"), pl.Series([1]), pl.DataFrame({"a": [1]}), Path("rel"), 1j, range(3),
 ]  # fmt: skip
+STRIDE = max(1, round(3 / SHARE))  # each argument is given every so many of these values; `make thorough` gives all
 OF_SKLEARN = ("estimator", "X", "y", "cv", "scoring", "groups", "X_test", "y_test", "n_jobs")
 X = np.random.default_rng(0).normal(size=(12, 4))
 Y = X @ [1.0, 2.0, 3.0, 4.0] + 1
@@ -442,17 +442,16 @@ def test_the_tables_above_have_every_argument_of_every_call(place: Place) -> Non
 CASES = [(kind, name) for kind, table in ((WorkspaceStore, STORE), (PipelineLibrary, LIBRARY)) for name in table]
 
 
-@pytest.mark.parametrize("step", some([10, 1], 1))
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_a_value_of_another_kind_is_taken_or_refused_and_nothing_is_written(
-    place: Place, kind: type, name: str, step: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    place: Place, kind: type, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # some are paths
     make = (STORE if kind is WorkspaceStore else LIBRARY)[name]
     called(place, kind, name, make(place))
     wrong = []
     for number, argument in enumerate(make(place)):
-        for value in WRONG[(len(name) + number) % step :: step]:
+        for value in WRONG[(len(name) + number) % STRIDE :: STRIDE]:
             given = {**make(place), argument: iter("ab") if isinstance(value, Iterator) else value}
             before = rows_of(place.store)
             try:

@@ -41,8 +41,8 @@ _PART = 2  # indexes may take one of so many parts of the memory from one statem
 _PART_OF_ROWS = 3  # and the blocks of the rows that one statement looks up, one of so many
 _LEAST_ROWS = 8  # that are looked up at once, however little memory there is
 _USES = 16  # of the file, from one look at what indexes take to the next
-_WRITTEN = 2**28  # bytes since the file was attached, from which on it is looked how large a part of it they are
-_PART_WRITTEN = 4  # of the file, one of so many parts: the larger it is, the longer it takes to attach it
+_WRITTEN = 2**28  # bytes, at least, since the file was attached
+_PART_WRITTEN = 8  # and of the file one of so many parts: the larger it is, the longer it takes to attach it
 _ROWS = """SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables()
 WHERE database_name = 'store' AND table_name IN ('predictions', 'prediction_values')"""
 _TAKEN = "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ART_INDEX'"
@@ -55,6 +55,7 @@ class IndexedAttachment(Attachment):
     _looked_at = 0  # uses of the file, when it was last looked at what indexes take
     _more = 0  # bytes that DuckDB may take beside `memory_limit`, until its transaction has ended
     _new_keys = 0  # of both tables, in the open transaction
+    _size = 0  # of the file, when it was attached
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -103,7 +104,8 @@ class IndexedAttachment(Attachment):
 
     @property
     def _has_written_much(self) -> bool:
-        return self._inserted >= _WRITTEN and self._inserted >= self._file_size() // _PART_WRITTEN
+        size = self._file_size()
+        return max(self._inserted, size - self._size) >= max(_WRITTEN, size // _PART_WRITTEN)
 
     def rows_to_delete(self) -> int:
         """How many predictions, wherever they lie, one transaction may delete within the memory."""
@@ -189,7 +191,7 @@ class IndexedAttachment(Attachment):
         self._look_at = now + _LOOK_SECONDS
         if self._turnstile is not None and self._turnstile.is_awaited():
             self.detach()
-        elif (self._made_room or self._has_written_much or self.uses - self._looked_at >= _USES) and self.attached:
+        elif (self._made_room or self.uses - self._looked_at >= _USES) and self.attached:
             self._looked_at = self.uses
             self.forget_indexes()
 
@@ -202,6 +204,7 @@ class IndexedAttachment(Attachment):
 
     def _attached_now(self, read_only: bool, is_late: bool) -> None:
         """As any attachment; the log of a killed writer has room for all that its transactions had room for."""
+        self._size = self._file_size()
         if self.indexes_may_take_much and self._has_log():
             connection = self._connection = self._connection or client.connected(self.memory_limit, self.spill_folder())
             self._more = self._file_size()
