@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import pickle
 import statistics
 import subprocess
 import sys
@@ -19,55 +18,15 @@ from threading import Thread
 from urllib.request import urlopen
 
 import numpy as np
-import psutil
 import pytest
-from harness import FOLDER, Measure, gate, report
+from harness import Measure, gate, report
+from workers import Worker
 from workloads import SAMPLES, Sweep, fill
 
 from n4a_fast import WorkspaceStore
-from n4a_fast.merging.shards import Shard
 
 PIPELINES = 240  # of 21 predictions
-Team = Callable[[int], list["Worker"]]
-
-
-class Worker:
-    """A process that waits for work."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, FOLDER / "sweep_worker.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._answer() == "ready"
-
-    def begin(
-        self, folder: Path, pipelines: int, *, close: bool = False, shard: Shard[WorkspaceStore] | None = None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(
-            f"{folder} {pipelines} {'close' if close else 'stay'} {pickle.dumps(shard).hex() if shard else '-'}\n"
-        )
-        self._process.stdin.flush()
-
-    def seconds(self) -> float:
-        """How long the work took, once it is done."""
-        return float(self._answer())
-
-    def processor_time(self) -> float:
-        """Seconds that the process and its threads have had."""
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def end(self) -> None:
-        self._process.communicate(timeout=120)
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+Team = Callable[[int], list[Worker]]
 
 
 @pytest.fixture
