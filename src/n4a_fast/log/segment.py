@@ -4,9 +4,8 @@ An append is one write and one sync; it is acknowledged after both, and after th
 new. What was refused is void: it does not turn up after a crash. Another process may have put it into the tables
 meanwhile, under its number, so no other record gets that one: it stays that of a record without content, which takes
 the place. `rewind` follows the commit that has put all records into the tables: the next record overwrites the first.
-Where a seal was set, records that came after it may wait while
-those before it are in the tables: they move to the begin, so the file is as long as some drains take it, however
-long a sweep lasts.
+Where a seal was set, records that came after it may wait while those before it are in the tables: they move to the
+begin, so the file is as long as some drains take it, however long a sweep lasts.
 
 A record that makes the file longer takes zeros with it, so that the next ones lie in bytes that the disk has already:
 a sync then writes no length and no place of new blocks (0.8 ms instead of 1.5 for the two records of a pipeline of
