@@ -165,7 +165,7 @@ STORE: dict[str, Callable[[Place], dict[str, Any]]] = {
     "list_pipelines": lambda p: {"run_id": None, "dataset_name": None},
     "save_chain": lambda p: {
         "pipeline_id": p.sweep.pipeline,
-        "steps": [{"step_idx": 1, "operator_class": "SNV", "params": {}, "artifact_id": None, "stateless": True}],
+        "steps": [STEP],
         "model_step_idx": 1,
         "model_class": "M",
         "preprocessings": "",

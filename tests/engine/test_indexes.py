@@ -113,7 +113,7 @@ def test_the_turn_is_kept_while_indexes_are_forgotten(store: WorkspaceStore) -> 
         patch.setattr(database._turnstile, "leave", lambda: left.append(1))
         before = database.attached
         store.get_prediction(fill(store, 3)[0])
-        database.forget_indexes()
+        database.begin_anew_if_due()
         assert database.attached > before
     assert left == []
 
@@ -198,7 +198,7 @@ def test_a_disk_that_has_refused_is_not_asked_again_by_each_call(
         patch.setattr("n4a_fast.engine.connection.client.detach_store", full)
         for each in saved[::30]:
             assert store.load_arrays([each], columns=["y_pred"]).y_pred[0].tolist()
-            store._open().database.forget_indexes()
+            store._open().database.begin_anew_if_due()
     assert len(asked) == 1
 
 

@@ -88,7 +88,7 @@ class Units:
         """A unit that changes the tables: a delete, a cascade. Ctrl-C waits for its end."""
         with self._database.lock:
             self._database.attach()  # outside the unit: while this thread waits for the file, others go on
-            self._database.forget_indexes()
+            self._database.begin_anew_if_due()
             with self.unit(), Uninterrupted(), self._database.reading():
                 yield
 

@@ -214,7 +214,7 @@ class Verification:
         try:
             with self._workspace.lock:
                 with self._reading():
-                    self._database.forget_indexes()
+                    self._database.begin_anew_if_due()
                     read = partial(_listed, step)
                     found = read() if self._quick else self._database.in_little_memory(_MEMORY, read)
                 self._note(part, count, found)

@@ -66,7 +66,7 @@ def _fault(database: Database, table: str) -> str:
     ((low, high),) = database.rows(_BOUNDS.format(table=table, share=min(0.5, _AT_ONCE / rows)))
     differing = 0
     for side in (f"<= {low}", f"> {max(low, high)}"):
-        database.forget_indexes()
+        database.begin_anew_if_due()
         there = database.arrow(_IN_TABLE.format(table=table, side=side))["place"].to_numpy()
         try:
             with database.looking_up(1, rows):

@@ -118,7 +118,7 @@ class DrainedDatabase(Database):
         waiting = self._waiting(others, salvage)
         if not waiting and not self.has_own:
             return
-        self.forget_indexes()
+        self.begin_anew_if_due()
         self.files.sync()
         with self._as_a_writer():
             self._delete_ahead(waiting)
@@ -136,7 +136,7 @@ class DrainedDatabase(Database):
         """Let a thread write what was just flushed, while the caller goes on (see `beside`); False where that is for
         `drain`: where anything else goes with it, or where the last one failed.
         """
-        self.forget_indexes()
+        self.begin_anew_if_due()
         self.refresh()
         if (
             (self._needs_caller or self.in_transaction or self.unit_is_open or not self.drains or not self.is_writable)

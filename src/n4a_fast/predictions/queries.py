@@ -188,7 +188,7 @@ class PredictionQueries:
         """The first `n` predictions by their score, then by id."""
         by = {"order": f"{order.format(score=score)}, prediction_id"}
         sql = _FIRST
-        self._database.forget_indexes()
+        self._database.begin_anew_if_due()
         rows = self._database.path.stat().st_size // _LEAST_ROW  # at most
         if n <= min(_FEW, self._database.rows_to_look_up(_ROW, rows)):
             sql, where = _FIRST_FEW, where.replace(_PARTITION, _PARTITION_LATER)

@@ -188,7 +188,7 @@ class ArrayReader:
         with self._database.looking_up(size, int(size * found.same_key) + 1):
             start = 0
             while start < max(placed.num_rows, 1):
-                self._database.forget_indexes()
+                self._database.begin_anew_if_due()
                 try:
                     part = self._database.select(sql, wanted=placed.slice(start, size))
                 except MemoryLimitError:

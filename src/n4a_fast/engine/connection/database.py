@@ -102,7 +102,7 @@ class Database(IndexedAttachment):
             while nbytes < self.memory_limit:
                 self._little_memory = nbytes
                 try:
-                    self.forget_indexes()
+                    self.begin_anew_if_due()
                     connection = self._connection or connection  # another one where the disk has refused
                     client.limit_memory(connection, nbytes)
                     return work()

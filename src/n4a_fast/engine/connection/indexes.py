@@ -85,9 +85,9 @@ class IndexedAttachment(Attachment):
         """Whether the index of a table with so many rows can stay in memory."""
         return rows * _ENTRY <= self._memory // _PART
 
-    def forget_indexes(self) -> None:
-        """Let DuckDB forget what it has read of indexes, if that is more than their part, and what it has written, if
-        that is much; the turn stays ours. Nothing happens inside a transaction, or soon after the disk has refused it.
+    def begin_anew_if_due(self) -> None:
+        """`begin_anew` if what DuckDB has read of indexes is more than their part, or if what it has written is much.
+        Nothing happens inside a transaction, or soon after the disk has refused it.
         """
         with self.held():
             if self._depth or not self.attached or self._refused.seconds > 0:
@@ -184,7 +184,7 @@ class IndexedAttachment(Attachment):
 
     def yield_turn(self) -> None:
         """Between calls: detach if another process waits and this one has had its turn, and now and then
-        `forget_indexes`; looks rarely enough to cost nothing.
+        `begin_anew_if_due`; looks rarely enough to cost nothing.
         """
         if ((now := time.monotonic()) < self._look_at and not self._more) or self._depth or self.is_lent:
             return
@@ -193,7 +193,7 @@ class IndexedAttachment(Attachment):
             self.detach()
         elif (self._made_room or self.uses - self._looked_at >= _USES) and self.attached:
             self._looked_at = self.uses
-            self.forget_indexes()
+            self.begin_anew_if_due()
 
     @property
     def _made_room(self) -> bool:
