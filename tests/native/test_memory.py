@@ -64,10 +64,13 @@ def test_ten_thousand_batches_leave_no_reference_and_no_memory_behind() -> None:
     matrix, process, live = np.ones((7, 30)), psutil.Process(), live_blocks()
     for _ in range(200):
         _batch(inputs, matrix)
-    references, resident = [sys.getrefcount(values) for values in (*inputs, matrix)], process.memory_info().rss
+    own = [matrix, *(values for values in inputs if values is not None)]
+    references, of_none = [sys.getrefcount(values) for values in own], sys.getrefcount(None)
+    resident = process.memory_info().rss
     for _ in range(BATCHES):
         _batch(inputs, matrix)
-    assert [sys.getrefcount(values) for values in (*inputs, matrix)] == references
+    assert [sys.getrefcount(values) for values in own] == references
+    assert abs(sys.getrefcount(None) - of_none) < BATCHES  # one a batch, at least; all of the process refers to it
     assert live_blocks() == live
     if not SANITIZED:
         # one leaked row a batch would be 4 MB; caches of pytest and pyarrow stay below this
